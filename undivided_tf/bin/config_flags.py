@@ -1,0 +1,77 @@
+"""One flag for each field of a config: the field's help, default and type are the flag's."""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from absl import app, flags
+
+from undivided_tf.config import Config
+from undivided_tf.errors import InputError
+
+FLAGS = flags.FLAGS
+_DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
+
+
+def define(config: Config, prefix: str = "", without: tuple[str, ...] = ()) -> None:
+    """Defines the flags of a config.
+
+    Args:
+        config: gives the names, help texts and default values.
+        prefix: stands before every flag name.
+        without: fields to leave out.
+    """
+    for field, kind, value in _fields(config, without):
+        name = prefix + field.name
+        if isinstance(value, Config):
+            inner = (*without, *field.metadata["without"])
+            define(value, prefix + field.metadata["prefix"], inner)
+        elif typing.get_origin(kind) is tuple:
+            flags.DEFINE_list(name, list(value), field.metadata["help"])
+        elif field.metadata["choices"]:
+            flags.DEFINE_enum(name, value, list(field.metadata["choices"]), field.metadata["help"])
+        else:
+            _DEFINE.get(kind, flags.DEFINE_string)(name, value, field.metadata["help"])
+
+
+def parse(config: Config, prefix: str = "", without: tuple[str, ...] = ()) -> Any:
+    """Returns `config` with the values of the flags that were given.
+
+    Args:
+        config: as for `define`; may be another default, such as a preset.
+        prefix: as for `define`.
+        without: as for `define`.
+    """
+    changes = {}
+    for field, kind, value in _fields(config, without):
+        if isinstance(value, Config):
+            inner = (*without, *field.metadata["without"])
+            changes[field.name] = parse(value, prefix + field.metadata["prefix"], inner)
+        elif FLAGS[prefix + field.name].present:
+            given = FLAGS[prefix + field.name].value
+            changes[field.name] = tuple(given) if typing.get_origin(kind) is tuple else given
+    return config.replace(**changes)
+
+
+def _fields(config: Config, without: tuple[str, ...]) -> Iterator[tuple[Any, Any, Any]]:
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        if field.name not in without:
+            yield field, hints[field.name], getattr(config, field.name)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a binary: parses the flags, calls `main`, turns an InputError into one clear message."""
+
+    def guarded(arguments: list[str]) -> None:
+        try:
+            if len(arguments) > 1:
+                raise InputError(f"unexpected argument {arguments[1]!r}; flags start with --")
+            main()
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    app.run(guarded)

@@ -1,0 +1,217 @@
+"""Configs: frozen dataclasses that go to JSON and back, where an unknown key is an error.
+
+Every field carries its help text, from which `undivided_tf.bin` makes the flag of the same
+name; so a flag, a key of `config.json` and an attribute are one thing. Needs no TensorFlow.
+"""
+
+import dataclasses
+import difflib
+import json
+import os
+import pathlib
+import typing
+from typing import Any, Self
+
+from undivided_tf import files
+from undivided_tf.errors import InputError
+from undivided_tf.pattern import BlockPattern
+
+
+def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+    """A field with its default, its help text and, for a string, its allowed values."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def section(config: "Config", prefix: str = "", without: tuple[str, ...] = ()) -> Any:
+    """A field that holds another config.
+
+    Args:
+        config: the default.
+        prefix: what stands before the flags of its fields, such as `"finetuning."`.
+        without: fields that have no flag here, since the caller sets them itself.
+    """
+    return dataclasses.field(default=config, metadata={"prefix": prefix, "without": without})
+
+
+class Config:
+    """Base of all configs: strict JSON, checked types, a hash."""
+
+    def __post_init__(self):
+        for name, kind in typing.get_type_hints(type(self)).items():
+            value = _checked(getattr(self, name), kind, f"{type(self).__name__}.{name}")
+            choices = type(self).__dataclass_fields__[name].metadata.get("choices")
+            if choices and value not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+            object.__setattr__(self, name, value)
+        self.validate()
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict; tuples become lists."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "") -> Self:
+        """Builds the config; absent keys take their defaults.
+
+        Args:
+            values: as `to_dict` gives.
+            where: named in errors, such as the path of the file.
+
+        Raises:
+            InputError: an unknown key or a wrong type.
+        """
+        fields = typing.get_type_hints(cls)
+        if not isinstance(values, dict):
+            raise InputError(f"{where or cls.__name__}: expected a JSON object, got {values!r}")
+        for key in values:
+            if key not in fields:
+                near = difflib.get_close_matches(key, fields, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
+                raise InputError(f"{where or cls.__name__}: unknown key {key!r}{hint}")
+        nested = {
+            key: kind.from_dict(values[key], f"{where or cls.__name__}: {key}")
+            for key, kind in fields.items()
+            if key in values and isinstance(kind, type) and issubclass(kind, Config)
+        }
+        return cls(**{**values, **nested})
+
+    def to_json(self, path: str | os.PathLike) -> None:
+        """Writes the config atomically."""
+        files.write_json(path, self.to_dict())
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike) -> Self:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            InputError: no such file, no JSON, an unknown key or a wrong type; names the file.
+        """
+        try:
+            values = files.read_json(path)
+        except FileNotFoundError as error:
+            raise InputError(f"there is no config at {path}") from error
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON: {error}") from error
+        return cls.from_dict(values, where=str(path))
+
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that change whenever a value changes."""
+        return files.sha256(json.dumps(self.to_dict(), sort_keys=True))[:8]
+
+
+def _checked(value: Any, kind: Any, where: str) -> Any:
+    """Returns `value` as `kind` (int passes for float, a list for a tuple) or raises InputError."""
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{where} must be a list, got {value!r}")
+        return tuple(_checked(item, typing.get_args(kind)[0], where) for item in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind in (int, float, str, bool) and type(value) is not kind:
+        raise InputError(f"{where} must be of type {kind.__name__}, got {value!r}")
+    return value
+
+
+def require_positive(config: Config, *names: str) -> None:
+    """Raises InputError when one of the named fields is not above zero."""
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise InputError(f"{name} must be above 0, got {getattr(config, name)}")
+
+
+def require_share(config: Config, *names: str) -> None:
+    """Raises InputError when one of the named fields is not in [0, 1)."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise InputError(f"{name} must be from 0 to below 1, got {getattr(config, name)}")
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lines such as `encoder.hidden_size: 128 there, 256 asked for`."""
+    lines = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key, "absent"), new.get(key, "absent")
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} there, {after!r} asked for")
+    return lines
+
+
+def claim_workdir(workdir: str | os.PathLike, config: Config) -> pathlib.Path:
+    """Makes `workdir` with `config.json`, or checks that the one there is the same.
+
+    Raises:
+        InputError: the directory holds the results of another config; shows the difference.
+    """
+    if not str(workdir):
+        raise InputError("a work directory is needed: --workdir=DIR")
+    path = pathlib.Path(workdir) / "config.json"
+    if path.exists():
+        try:
+            there = files.read_json(path)
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON: {error}; choose another --workdir") from error
+        changed = differences(there, config.to_dict())
+        if changed:
+            raise InputError(
+                f"{path} holds another config:\n  " + "\n  ".join(changed) + "\n"
+                "choose another --workdir, or give the flags of that config to continue it"
+            )
+    else:
+        config.to_json(path)
+    return path.parent
+
+
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig(Config):
+    """Architecture of an encoder, in BERT's own names; the defaults are BERT-Base uncased."""
+
+    vocab_size: int = option(30522, "Number of word pieces.")
+    hidden_size: int = option(768, "Width of the residual stream.")
+    num_attention_heads: int = option(12, "Attention heads; must divide hidden_size.")
+    intermediate_size: int = option(3072, "Width inside an intermediate block.")
+    block_pattern: str = option(
+        "(AI)*12", "Blocks in order: A attention, I intermediate; (AAI)*6 keeps every second I."
+    )
+    max_position_embeddings: int = option(512, "Longest sequence, in word pieces.")
+    type_vocab_size: int = option(2, "Number of segment ids.")
+    hidden_dropout_prob: float = option(0.1, "Dropout after embeddings and blocks.")
+    attention_probs_dropout_prob: float = option(0.1, "Dropout on attention probabilities.")
+    layer_norm_eps: float = option(1e-12, "Added to the variance in LayerNorm.")
+    initializer_range: float = option(0.02, "Deviation of the truncated normal initialiser.")
+    hidden_activation: str = option("gelu", "Activation of intermediate blocks.", ACTIVATIONS)
+    norm_first: bool = option(
+        False, "LayerNorm before each block and after the last (pre-norm), instead of behind each."
+    )
+    vocabulary_hash: str = option("", "SHA-256 of the vocabulary that the ids belong to.")
+    do_lower_case: bool = option(True, "The vocabulary is uncased: lower case, no accents.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(
+            self, "vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
+            "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "initializer_range",
+        )  # fmt: skip
+        require_share(self, "hidden_dropout_prob", "attention_probs_dropout_prob")
+        if self.hidden_size % self.num_attention_heads:
+            raise InputError(
+                f"hidden_size {self.hidden_size} is not divisible by "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+        object.__setattr__(self, "block_pattern", str(BlockPattern.parse(self.block_pattern)))
+
+    @property
+    def pattern(self) -> BlockPattern:
+        """The parsed `block_pattern`."""
+        return BlockPattern.parse(self.block_pattern)

@@ -1,0 +1,81 @@
+"""Files that are either whole or absent: written beside their place, then renamed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+
+def _flush(path: pathlib.Path) -> None:
+    """Forces the bytes of a file, or the names in a directory, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary path; on success the file or directory made there becomes `path`.
+
+    When the body raises, what it wrote is removed and an older `path` stays as it was. A
+    killed process leaves at most a hidden `.NAME.partial` beside `path`, which the next
+    writer replaces.
+
+    Args:
+        path: where the finished file or directory shall stand.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    remove(partial)
+    try:
+        yield partial
+        for member in sorted(partial.rglob("*")) if partial.is_dir() else []:
+            _flush(member)
+        _flush(partial)
+        if partial.is_dir():
+            remove(path)  # A directory cannot be renamed over a directory that is not empty.
+        os.replace(partial, path)
+        _flush(path.parent)
+    except BaseException:
+        remove(partial)
+        raise
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Removes a file or a directory; an absent one is fine."""
+    path = pathlib.Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a UTF-8 text file atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes indented JSON atomically; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file."""
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def sha256(*parts: bytes | str) -> str:
+    """Hexadecimal SHA-256 of the concatenation of `parts`; strings count as UTF-8."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()

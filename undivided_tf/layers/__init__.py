@@ -1,0 +1,1 @@
+"""Keras layers: one class a file."""

@@ -1,0 +1,1 @@
+"""Keras models: encoder, pretrainer, classifier."""

@@ -1,0 +1,209 @@
+"""What each binary can be told: one frozen config a binary, with the defaults of BERT's recipe.
+
+The names are google-research/bert's where it has them. Needs no TensorFlow, so that
+`--help` answers at once.
+"""
+
+import dataclasses
+
+from undivided_tf.config import (
+    Config,
+    EncoderConfig,
+    option,
+    require_positive,
+    require_share,
+    section,
+)
+from undivided_tf.errors import InputError
+
+STRATEGIES = ("one_device", "mirrored")
+POOLINGS = ("first", "mean", "max")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordsConfig(Config):
+    """How text becomes packed token records."""
+
+    input_files: tuple[str, ...] = option(
+        ("sample",),
+        "Corpus: text files or globs (one paragraph a line, a blank line ends a document), "
+        "tfds:NAME, or `sample`, the embedded corpus.",
+    )
+    output_dir: str = option("", "Directory for the records, vocab.txt and metadata.json.")
+    vocab_file: str = option("", "Vocabulary, one word piece a line; empty: train one.")
+    vocab_size: int = option(8000, "Size of the vocabulary that is trained.")
+    do_lower_case: bool = option(True, "Lower-case the text and strip accents.")
+    max_seq_length: int = option(128, "Word pieces a record, [CLS] and [SEP] included.")
+    num_shards: int = option(8, "Training record files.")
+    validation_fraction: float = option(0.02, "Share of the documents held out from training.")
+    random_seed: int = option(12345, "Decides which shard each record goes to.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "vocab_size", "num_shards")
+        require_share(self, "validation_fraction")
+        if self.max_seq_length < 8:
+            raise InputError(f"max_seq_length must be at least 8, got {self.max_seq_length}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingConfig(Config):
+    """Masked-language-model pre-training; the defaults follow Devlin et al. 2018."""
+
+    workdir: str = option("", "Directory for checkpoints, logs and results.")
+    records_dir: str = option("", "What create_pretraining_data wrote.")
+    encoder: EncoderConfig = section(
+        EncoderConfig(), without=("vocab_size", "vocabulary_hash", "do_lower_case")
+    )
+    train_batch_size: int = option(256, "Sequences a step, over all devices.")
+    num_train_steps: int = option(100_000, "Optimizer steps.")
+    learning_rate: float = option(1e-4, "Peak learning rate.")
+    num_warmup_steps: int = option(10_000, "Steps of linear warm-up; linear decay to 0 follows.")
+    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
+    adam_beta_1: float = option(0.9, "Decay of Adam's first moment.")
+    adam_beta_2: float = option(0.999, "Decay of Adam's second moment.")
+    adam_epsilon: float = option(1e-6, "Added to the root of Adam's second moment.")
+    max_gradient_norm: float = option(1.0, "Gradients are clipped to this global norm.")
+    masked_lm_prob: float = option(0.15, "Share of word pieces to predict.")
+    max_predictions_per_seq: int = option(0, "Most predictions a sequence; 0: all of that share.")
+    do_whole_word_mask: bool = option(False, "Mask all pieces of a word together.")
+    eval_every_steps: int = option(1000, "Steps between evaluations on held-out records.")
+    max_eval_rows: int = option(2048, "Held-out records used for evaluation.")
+    save_checkpoints_steps: int = option(1000, "Steps between checkpoints.")
+    keep_checkpoints: int = option(2, "Newest checkpoints to keep.")
+    seed: int = option(12345, "Decides weights, data order, masks and dropout.")
+    strategy: str = option("one_device", "tf.distribute strategy.", STRATEGIES)
+    jit_compile: bool = option(True, "Compile the step with XLA.")
+    deterministic: bool = option(True, "Use deterministic kernels only.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(
+            self, "train_batch_size", "num_train_steps", "learning_rate", "adam_epsilon",
+            "max_gradient_norm", "masked_lm_prob", "eval_every_steps", "max_eval_rows",
+            "save_checkpoints_steps", "keep_checkpoints",
+        )  # fmt: skip
+        require_share(self, "masked_lm_prob", "adam_beta_1", "adam_beta_2", "weight_decay_rate")
+        if not 0 <= self.num_warmup_steps <= self.num_train_steps:
+            raise InputError(
+                f"num_warmup_steps {self.num_warmup_steps} must be from 0 to "
+                f"num_train_steps {self.num_train_steps}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuningConfig(Config):
+    """Fine-tuning on a labelled task; the defaults follow Devlin et al. 2018."""
+
+    workdir: str = option("", "Directory for results.")
+    init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
+    from_scratch: bool = option(
+        False, "Baseline: same architecture and vocabulary as init_checkpoint, random weights."
+    )
+    task: str = option("wiki_topic", "Sample task, or a folder with train.tsv and dev.tsv.")
+    max_seq_length: int = option(128, "Word pieces an example; longer ones are cut.")
+    train_batch_size: int = option(32, "Examples a step.")
+    learning_rate: float = option(2e-5, "Peak learning rate.")
+    num_train_epochs: int = option(3, "Passes over the training split.")
+    warmup_proportion: float = option(0.1, "Share of the steps for linear warm-up.")
+    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
+    pooling: str = option("first", "Sentence vector: first ([CLS], pooler), mean, max.", POOLINGS)
+    classifier_dropout: float = option(0.1, "Dropout before the classifier's last layer.")
+    max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
+    num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...")
+    seed: int = option(12345, "First seed: head, data order, dropout (and random weights).")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(
+            self, "max_seq_length", "train_batch_size", "learning_rate", "num_train_epochs",
+            "num_runs",
+        )  # fmt: skip
+        require_share(self, "warmup_proportion", "weight_decay_rate", "classifier_dropout")
+
+
+@dataclasses.dataclass(frozen=True)
+class CkaConfig(Config):
+    """CKA of every tap of one encoder against every tap of another, on the same examples."""
+
+    workdir: str = option("", "Directory for results and figures.")
+    first_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
+    second_checkpoint: str = option("", "The other; empty: the untrained twin of the first.")
+    task: str = option("wiki_topic", "Task whose texts are the examples.")
+    split: str = option("test", "Split of the task.", SPLITS)
+    num_examples: int = option(512, "Examples.")
+    tokens_per_example: int = option(8, "Tokens sampled from each example, padding excluded.")
+    batch_size: int = option(32, "Examples a minibatch; its tokens enter one HSIC estimate.")
+    max_seq_length: int = option(128, "Word pieces an example.")
+    seed: int = option(12345, "Decides examples, tokens and untrained weights.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "num_examples", "tokens_per_example", "batch_size", "max_seq_length")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbingConfig(Config):
+    """Linear probes on every tap of an encoder, beside its untrained twin and the majority."""
+
+    workdir: str = option("", "Directory for results and figures.")
+    init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
+    task: str = option("wiki_topic", "Sample task, or a folder with train.tsv and dev.tsv.")
+    max_train_rows: int = option(2000, "Use at most so many training rows; 0: all.")
+    max_test_rows: int = option(1000, "Use at most so many test rows; 0: all.")
+    max_seq_length: int = option(128, "Word pieces an example.")
+    batch_size: int = option(64, "Examples a forward pass.")
+    pooling: str = option("mean", "Sentence vector of a tap: first, mean, max.", POOLINGS)
+    inverse_l2: float = option(1.0, "Inverse strength of the L2 penalty (scikit-learn's C).")
+    seed: int = option(12345, "Decides the rows and the untrained weights.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "batch_size", "max_seq_length", "inverse_l2")
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig(Config):
+    """A grid of block patterns x pre-training seeds x tasks x fine-tuning seeds, and its report."""
+
+    workdir: str = option("runs/study", "Directory for cells, results.json and the report.")
+    patterns: tuple[str, ...] = option(
+        ("(AI)*6", "(AAI)*3", "A*6"), "Block patterns; the first is the reference."
+    )
+    tasks: tuple[str, ...] = option(("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.")
+    num_pretraining_seeds: int = option(1, "Pre-trained encoders a pattern.")
+    seed: int = option(12345, "First seed.")
+    records: RecordsConfig = section(RecordsConfig(), "records.", without=("output_dir",))
+    pretraining: PretrainingConfig = section(
+        PretrainingConfig(),
+        "pretraining.",
+        without=("workdir", "records_dir", "seed", "block_pattern"),
+    )
+    finetuning: FinetuningConfig = section(
+        FinetuningConfig(),
+        "finetuning.",
+        without=("workdir", "init_checkpoint", "from_scratch", "task", "seed"),
+    )
+    cka: CkaConfig = section(
+        CkaConfig(), "cka.", without=("workdir", "first_checkpoint", "second_checkpoint", "seed")
+    )
+    probing: ProbingConfig = section(
+        ProbingConfig(), "probing.", without=("workdir", "init_checkpoint", "task", "seed")
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "num_pretraining_seeds")
+        if not self.patterns or not self.tasks:
+            raise InputError("a study needs at least one pattern and one task")
+        for pattern in self.patterns:
+            self.encoder(pattern)
+        if len({self.encoder(pattern).block_pattern for pattern in self.patterns}) < len(
+            self.patterns
+        ):
+            raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
+
+    def encoder(self, pattern: str) -> EncoderConfig:
+        """The encoder of a pattern; its vocabulary is filled in from the records."""
+        return self.pretraining.encoder.replace(block_pattern=pattern)
