@@ -113,6 +113,7 @@ class FinetuningConfig(Config):
     max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
     num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...")
     seed: int = option(12345, "First seed: head, data order, dropout (and random weights).")
+    save_models: bool = option(True, "Keep the fine-tuned weights of every run.")
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
