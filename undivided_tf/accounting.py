@@ -11,7 +11,7 @@ _FLOAT32_BYTES = 4
 
 
 def attention_block_parameters(config: EncoderConfig) -> int:
-    """Query, key, value and output projections with biases, and one LayerNorm: 4 (H^2 + H) + 2 H."""
+    """Query, key, value, output projections with biases, and LayerNorm: 4 (H^2 + H) + 2 H."""
     hidden = config.hidden_size
     return 4 * (hidden * hidden + hidden) + 2 * hidden
 

@@ -15,7 +15,8 @@ _PADDING_BIAS = -1e9
 class AttentionBlock(keras.layers.Layer):
     """Self-attention, output projection, dropout, residual and LayerNorm.
 
-    Post-norm (BERT): `norm(x + dropout(attention(x)))`; pre-norm: `x + dropout(attention(norm(x)))`.
+    Post-norm (BERT): `norm(x + dropout(attention(x)))`.
+    Pre-norm: `x + dropout(attention(norm(x)))`.
 
     Args:
         num_attention_heads: int. Heads; must divide the width of the input.

@@ -6,7 +6,7 @@ from undivided_tf.layers.initializers import derive_seed, truncated_normal
 
 
 def activation(name):
-    """The function of a `hidden_activation`: `gelu` is exact, `gelu_tanh` Google's approximation."""
+    """The function of that name: `gelu` is exact, `gelu_tanh` Google's approximation."""
     if name == "gelu_tanh":
         return lambda x: keras.activations.gelu(x, approximate=True)
     return keras.activations.get(name)

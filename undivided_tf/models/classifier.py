@@ -61,6 +61,8 @@ class Classifier(keras.Model):
         self.encoder = encoder
         self.labels = tuple(labels)
         self.pooling = pooling
+        # Without it in the graph the pooler has no gradient.
+        encoder.pooler.trainable = pooling == "first"
         self.dropout = keras.layers.Dropout(
             classifier_dropout, seed=derive_seed(seed, "dropout"), name="dropout"
         )
