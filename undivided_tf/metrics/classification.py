@@ -1,0 +1,71 @@
+"""Scores of classifiers; needs no TensorFlow."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import sklearn.metrics
+
+from undivided_tf.errors import InputError
+
+
+def score(predictions: Sequence[int], labels: Sequence[int], num_labels: int) -> dict[str, float]:
+    """Accuracy and macro F1.
+
+    F1 is 0 for a class that is never predicted. A class that stands neither among the labels
+    nor among the predictions has no F1 and does not enter the mean.
+
+    Args:
+        predictions: class ids `(examples,)`.
+        labels: class ids `(examples,)`.
+        num_labels: number of classes.
+
+    Returns:
+        `accuracy` and `f1_macro`, both from 0 to 1.
+
+    Raises:
+        InputError: the split has no labels (None or -1), ids outside the classes, unequal
+            lengths, or no examples.
+    """
+    true = _class_ids(labels, "labels", num_labels)
+    predicted = _class_ids(predictions, "predictions", num_labels)
+    if true.size != predicted.size:
+        raise InputError(f"{predicted.size} predictions for {true.size} labels")
+    return {
+        "accuracy": float(sklearn.metrics.accuracy_score(true, predicted)),
+        "f1_macro": float(
+            sklearn.metrics.f1_score(
+                true, predicted, labels=range(num_labels), average="macro", zero_division=np.nan
+            )
+        ),
+    }
+
+
+def majority_accuracy(train_labels: Sequence[int], labels: Sequence[int]) -> float:
+    """Accuracy of always answering the most frequent class of the training split.
+
+    Args:
+        train_labels: class ids `(train_examples,)`; of equally frequent ones the smallest is taken.
+        labels: class ids `(examples,)`, on which the answer is scored.
+
+    Raises:
+        InputError: a split has no labels or no examples.
+    """
+    answer = np.bincount(_class_ids(train_labels, "train_labels")).argmax()
+    return float(np.mean(_class_ids(labels, "labels") == answer))
+
+
+def _class_ids(values: Sequence[int] | None, name: str, num_labels: int | None = None):
+    if values is None:
+        raise InputError(f"{name}: this split has no labels; score one that has")
+    ids = np.asarray(values)
+    if ids.ndim != 1 or not ids.size or not np.issubdtype(ids.dtype, np.integer):
+        raise InputError(f"{name}: expected class ids, got shape {ids.shape} of {ids.dtype}")
+    if ids.min() < 0:
+        place = int(np.flatnonzero(ids < 0)[0])
+        raise InputError(
+            f"{name}[{place}] is {ids[place]}: the split is not labelled; score one that is"
+        )
+    if num_labels is not None and ids.max() >= num_labels:
+        place = int(np.flatnonzero(ids >= num_labels)[0])
+        raise InputError(f"{name}[{place}] is {ids[place]}, but there are {num_labels} classes")
+    return ids
