@@ -107,16 +107,18 @@ def test_different_vocabularies_are_refused(first):
         subjects.require_same_vocabulary(first, cased)
 
 
-def test_run_takes_the_untrained_twin_when_no_second_is_named(first, monkeypatch):
+def test_run_takes_the_untrained_twin_when_no_second_is_named(first, monkeypatch, tmp_path):
     loaded = {"one": first, "two": subject("A*3", seed=2)}
     monkeypatch.setattr(subjects, "load", loaded.__getitem__)
     config = CONFIG.replace(
-        first_checkpoint="one", task="wiki_topic", max_seq_length=16, num_examples=20
+        first_checkpoint="one", max_seq_length=16, num_examples=20, workdir=str(tmp_path / "twin")
     )
-    assert similarity.run_cka(config)["second"] == {
-        "pattern": "(AI)*2",
-        "seed": 3,
-        "trained": False,
-    }
-    both = similarity.run_cka(config.replace(second_checkpoint="two"))
-    assert both["second"] == {"pattern": "A*3", "seed": 2, "trained": True}
+    twin = {"pattern": "(AI)*2", "seed": 3, "trained": False}
+    assert similarity.run_cka(config)["second"] == twin
+    both = config.replace(second_checkpoint="two", workdir=str(tmp_path / "both"))
+    result = similarity.run_cka(both)
+    assert result["second"] == {"pattern": "A*3", "seed": 2, "trained": True}
+    loaded.clear()  # A finished workdir is read, nothing is loaded again.
+    assert similarity.run_cka(both) == result
+    with pytest.raises(InputError, match="seed: 3 there, 4 asked for"):
+        similarity.run_cka(both.replace(seed=4))

@@ -5,6 +5,7 @@ References:
     Hewitt, Liang 2019, arXiv 1909.03368 (a score means little without its baselines).
 """
 
+import pathlib
 import warnings
 from typing import Any
 
@@ -16,9 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from undivided_tf import progress
+from undivided_tf import files, progress
 from undivided_tf.analysis import subjects, taps
 from undivided_tf.analysis.subjects import Subject
+from undivided_tf.config import claim_workdir
 from undivided_tf.data.tasks import Rows, Task, load_task
 from undivided_tf.errors import InputError
 from undivided_tf.metrics import classification
@@ -31,15 +33,24 @@ def run_probing(config: ProbingConfig) -> dict[str, Any]:
     """Probes a checkpoint and its untrained twin on a task.
 
     Args:
-        config: names the checkpoint, the task and the sample; its workdir is not touched.
+        config: names the checkpoint, the task and the sample; `config.workdir` receives
+            config.json and results.json, and when it has that already, it is read.
 
     Returns:
         As `probe`.
 
     Raises:
-        InputError: no checkpoint or task there, or no labelled rows to score on.
+        InputError: no checkpoint or task there, no labelled rows to score on, or a workdir of
+            another config.
     """
-    return probe(subjects.load(config.init_checkpoint), load_task(config.task), config)
+    results = pathlib.Path(config.workdir) / "results.json"
+    inputs = None
+    if not results.exists():  # Read before the workdir is claimed: a mistyped path leaves none.
+        inputs = subjects.load(config.init_checkpoint), load_task(config.task)
+    claim_workdir(config.workdir, config)
+    if inputs:
+        files.write_json(results, probe(*inputs, config))
+    return files.read_json(results)
 
 
 def probe(subject: Subject, task: Task, config: ProbingConfig) -> dict[str, Any]:
@@ -86,7 +97,7 @@ def probe(subject: Subject, task: Task, config: ProbingConfig) -> dict[str, Any]
                 bar.update()
     if unconverged:
         logging.warning(
-            "%d of %d probes did not converge in %d iterations; standing scores are theirs",
+            "%d of %d probes did not converge in %d iterations; scores stand as they were then",
             unconverged,
             2 * len(names),
             MAX_ITERATIONS,

@@ -1,13 +1,16 @@
 """How alike two encoders represent the same tokens: CKA of every pair of taps."""
 
 import math
+import pathlib
 from typing import Any
 
 from absl import logging
 
+from undivided_tf import files
 from undivided_tf.analysis import subjects, taps
 from undivided_tf.analysis.cka import MIN_EXAMPLES, MinibatchCka
 from undivided_tf.analysis.subjects import Subject
+from undivided_tf.config import claim_workdir
 from undivided_tf.data.tasks import Rows, load_task
 from undivided_tf.recipes import CkaConfig
 
@@ -16,21 +19,30 @@ def run_cka(config: CkaConfig) -> dict[str, Any]:
     """Compares two checkpoints, or one with its untrained twin, on the texts of a task.
 
     Args:
-        config: names the checkpoints, the task and the sample; its workdir is not touched.
+        config: names the checkpoints, the task and the sample; `config.workdir` receives
+            config.json and results.json, and when it has that already, it is read.
 
     Returns:
         As `compare`.
 
     Raises:
-        InputError: no checkpoint or task there, different vocabularies, or too few tokens.
+        InputError: no checkpoint or task there, different vocabularies, too few tokens, or a
+            workdir of another config.
     """
-    first = subjects.load(config.first_checkpoint)
-    second = (
-        subjects.load(config.second_checkpoint)
-        if config.second_checkpoint
-        else first.untrained_twin(config.seed)
-    )
-    return compare(first, second, load_task(config.task).read(config.split), config)
+    results = pathlib.Path(config.workdir) / "results.json"
+    inputs = None
+    if not results.exists():  # Read before the workdir is claimed: a mistyped path leaves none.
+        first = subjects.load(config.first_checkpoint)
+        second = (
+            subjects.load(config.second_checkpoint)
+            if config.second_checkpoint
+            else first.untrained_twin(config.seed)
+        )
+        inputs = first, second, load_task(config.task).read(config.split)
+    claim_workdir(config.workdir, config)
+    if inputs:
+        files.write_json(results, compare(*inputs, config))
+    return files.read_json(results)
 
 
 def compare(first: Subject, second: Subject, rows: Rows, config: CkaConfig) -> dict[str, Any]:

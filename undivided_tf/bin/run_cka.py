@@ -1,32 +1,31 @@
-"""CKA of every tap of one encoder against every tap of another.
+"""CKA of every tap of one encoder against every tap of another, on the same tokens.
 
-Writes results.json and cka.png into the work directory and prints the matrix; a finished
-work directory is only printed again.
+    python -m undivided_tf.bin.run_cka --first_checkpoint=runs/full \
+        --second_checkpoint=runs/undivided --workdir=runs/full_undivided_cka
+
+Without --second_checkpoint the other is the untrained twin of the first. A finished work
+directory is only shown again.
 """
 
-from undivided_tf import files
+import pathlib
+
 from undivided_tf.bin import config_flags
-from undivided_tf.config import claim_workdir
 from undivided_tf.recipes import CkaConfig
 
 config_flags.define(CkaConfig())
 
 
 def main() -> None:
-    """Compares the checkpoints that the flags name."""
+    """Flags -> config -> CKA, its table and its figure."""
     config = config_flags.parse(CkaConfig())
-    workdir = claim_workdir(config.workdir, config)
-    path = workdir / "results.json"
-    if not path.exists():
-        from undivided_tf.analysis import similarity
-
-        files.write_json(path, similarity.run_cka(config))
+    from undivided_tf.analysis.similarity import run_cka
     from undivided_tf.study import figures
 
-    result = files.read_json(path)
-    figures.cka_heat_map(result, workdir / "cka.png")
+    result = run_cka(config)
+    figure = pathlib.Path(config.workdir) / "cka.png"
+    figures.cka_heat_map(result, figure)
     print(_table(result, figures.short_name))
-    print(f"{path}\n{workdir / 'cka.png'}")
+    print(f"results: {config.workdir}/results.json, {figure}")
 
 
 def _table(result, short_name) -> str:

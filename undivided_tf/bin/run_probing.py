@@ -1,32 +1,30 @@
 """Linear probes on every tap of an encoder, beside its untrained twin and the majority class.
 
-Writes results.json and probes.png into the work directory and prints the accuracies; a
-finished work directory is only printed again.
+    python -m undivided_tf.bin.run_probing --init_checkpoint=runs/full --task=wiki_topic \
+        --workdir=runs/full_wiki_topic_probes
+
+A finished work directory is only shown again.
 """
 
-from undivided_tf import files
+import pathlib
+
 from undivided_tf.bin import config_flags
-from undivided_tf.config import claim_workdir
 from undivided_tf.recipes import ProbingConfig
 
 config_flags.define(ProbingConfig())
 
 
 def main() -> None:
-    """Probes the checkpoint that the flags name."""
+    """Flags -> config -> probes, their table and their figure."""
     config = config_flags.parse(ProbingConfig())
-    workdir = claim_workdir(config.workdir, config)
-    path = workdir / "results.json"
-    if not path.exists():
-        from undivided_tf.analysis import probing
-
-        files.write_json(path, probing.run_probing(config))
+    from undivided_tf.analysis.probing import run_probing
     from undivided_tf.study import figures
 
-    result = files.read_json(path)
-    figures.probe_curves([result], workdir / "probes.png")
+    result = run_probing(config)
+    figure = pathlib.Path(config.workdir) / "probes.png"
+    figures.probe_curves([result], figure)
     print(_table(result))
-    print(f"{path}\n{workdir / 'probes.png'}")
+    print(f"results: {config.workdir}/results.json, {figure}")
 
 
 def _table(result) -> str:
