@@ -185,7 +185,7 @@ def loss_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
             axes.plot(
                 [point["step"] for point in held_out],
                 [point["loss"] for point in held_out],
-                color=colour, marker=marker,
+                color=colour, marker=marker, markevery=-(-len(held_out) // 12),
             )  # fmt: skip
         for entropy in sorted({round(result["unigram_entropy"], 3) for result in results}):
             axes.axhline(entropy, color=BLACK, ls="--", lw=1.1)
