@@ -76,6 +76,15 @@ def test_an_encoder_is_like_itself_and_less_like_its_untrained_twin(first):
     assert other.max() < 0.95
 
 
+def test_the_twin_is_not_the_start_of_a_training_with_the_same_seed(first):
+    for mine, others in zip(
+        first.encoder.weights, first.untrained_twin(first.seed).encoder.weights, strict=True
+    ):
+        assert mine.path == others.path and mine.shape == others.shape
+        if mine.path.endswith("kernel"):
+            assert np.abs(np.asarray(mine) - np.asarray(others)).max() > 0.1
+
+
 def test_more_examples_than_there_are_use_all(first):
     result = similarity.compare(first, first, rows(), CONFIG.replace(num_examples=99))
     assert result["examples"] == 40

@@ -6,6 +6,7 @@ from typing import Any
 
 from undivided_tf import files
 from undivided_tf.errors import InputError
+from undivided_tf.layers.initializers import derive_seed
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints
@@ -40,9 +41,11 @@ class Subject:
         """The same architecture and vocabulary with random weights: what training has not made.
 
         Args:
-            seed: decides the weights.
+            seed: decides the weights. They differ from those with which a pre-training of the
+                same seed starts: a trained encoder stays like its own start, which would make
+                the baseline look better than an independent one.
         """
-        encoder = Encoder(self.encoder.config, seed=seed)
+        encoder = Encoder(self.encoder.config, seed=derive_seed(seed, "untrained twin"))
         return Subject(encoder, self.tokenizer, seed, trained=False)
 
 
