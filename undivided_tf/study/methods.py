@@ -7,6 +7,7 @@ from typing import Any
 
 from undivided_tf.config import Config
 from undivided_tf.study import numbers
+from undivided_tf.study.findings import Finding
 from undivided_tf.study.results import StudyResults
 from undivided_tf.study.tables import Table, Value
 
@@ -20,7 +21,7 @@ SECTIONS = {
 LONGEST_LIST = 8
 
 
-def procedure(study: StudyResults) -> list[str]:
+def procedure(study: StudyResults) -> list[Finding]:
     """How the numbers came about, stage by stage."""
     records, training = study.config.records, study.config.pretraining
     encoder, tuning = training.encoder, study.config.finetuning
@@ -29,27 +30,47 @@ def procedure(study: StudyResults) -> list[str]:
     if records.vocab_file:
         vocabulary = "given as a file"
     return [
-        f"Records: a WordPiece vocabulary ({vocabulary}, "
-        f"{'lower-cased' if records.do_lower_case else 'cased'}), records of "
-        f"{records.max_seq_length} pieces; {numbers.percent(records.validation_fraction)} % of the "
-        "documents are held out.",
-        f"Encoder: hidden size {encoder.hidden_size}, {encoder.num_attention_heads} attention "
-        f"heads, intermediate size {encoder.intermediate_size}, LayerNorm "
-        f"{'before' if encoder.norm_first else 'behind'} each block, dropout "
-        f"{encoder.hidden_dropout_prob:g}. The encoders differ in their block pattern only.",
-        f"Pre-training: masked language modelling on {numbers.percent(training.masked_lm_prob)} % "
-        f"of the {'words' if training.do_whole_word_mask else 'word pieces'}, "
-        f"{numbers.count(training.num_train_steps)} steps of {training.train_batch_size} "
-        f"sequences, AdamW with peak learning rate {training.learning_rate:g} and weight decay "
-        f"{training.weight_decay_rate:g}, {numbers.count(training.num_warmup_steps)} steps of "
-        "warm-up, linear decay to 0. No next-sentence prediction.",
-        f"Fine-tuning: {tuning.num_train_epochs} epochs, batch {tuning.train_batch_size}, peak "
-        f"learning rate {tuning.learning_rate:g}, {tuning.pooling} pooling, {tuning.num_runs} runs "
-        "of different seeds; the same again from random weights. Scores are of the test split.",
-        f"CKA: linear, on {numbers.count(cka.num_examples)} examples of the {cka.split} split, "
-        f"{cka.tokens_per_example} tokens of each, padding left out, the same for all encoders.",
-        f"Probes: logistic regression on standardised activations of each tap, {probing.pooling} "
-        "pooling, beside an untrained encoder of the same pattern and the majority class.",
+        Finding(
+            "Records",
+            f"A WordPiece vocabulary ({vocabulary}, "
+            f"{'lower-cased' if records.do_lower_case else 'cased'}), records of "
+            f"{records.max_seq_length} pieces; {numbers.percent(records.validation_fraction)} % "
+            "of the documents are held out.",
+        ),
+        Finding(
+            "Encoder",
+            f"Hidden size {encoder.hidden_size}, {encoder.num_attention_heads} attention "
+            f"heads, intermediate size {encoder.intermediate_size}, LayerNorm "
+            f"{'before' if encoder.norm_first else 'behind'} each block, dropout "
+            f"{encoder.hidden_dropout_prob:g}. The encoders differ in their block pattern only.",
+        ),
+        Finding(
+            "Pre-training",
+            f"Masked language modelling on {numbers.percent(training.masked_lm_prob)} % "
+            f"of the {'words' if training.do_whole_word_mask else 'word pieces'}, "
+            f"{numbers.count(training.num_train_steps)} steps of {training.train_batch_size} "
+            f"sequences, AdamW with peak learning rate {training.learning_rate:g} and weight decay "
+            f"{training.weight_decay_rate:g}, {numbers.count(training.num_warmup_steps)} steps of "
+            "warm-up, linear decay to 0. No next-sentence prediction.",
+        ),
+        Finding(
+            "Fine-tuning",
+            f"{tuning.num_train_epochs} epochs, batch {tuning.train_batch_size}, peak "
+            f"learning rate {tuning.learning_rate:g}, {tuning.pooling} pooling, {tuning.num_runs} "
+            "runs of different seeds; the same again from random weights. Scores are of the test "
+            "split.",
+        ),
+        Finding(
+            "CKA",
+            f"Linear, on {numbers.count(cka.num_examples)} examples of the {cka.split} split, "
+            f"{cka.tokens_per_example} tokens of each, padding left out, the same for all "
+            "encoders.",
+        ),
+        Finding(
+            "Probes",
+            f"Logistic regression on standardised activations of each tap, {probing.pooling} "
+            "pooling, beside an untrained encoder of the same pattern and the majority class.",
+        ),
     ]
 
 
@@ -108,7 +129,7 @@ def environment(study: StudyResults) -> Table:
         **{str(name): str(version) for name, version in study.raw["versions"].items()},
     }
     rows = tuple((Value(name), Value(text)) for name, text in known.items())
-    return Table("Environment", ("", "value"), rows)
+    return Table("Environment", ("item", "value"), rows)
 
 
 def settings(study: StudyResults) -> list[Table]:
