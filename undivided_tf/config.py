@@ -159,7 +159,8 @@ def claim_workdir(workdir: str | os.PathLike, config: Config) -> pathlib.Path:
             there = files.read_json(path)
         except ValueError as error:
             raise InputError(f"{path} is not JSON: {error}; choose another --workdir") from error
-        changed = differences(there, config.to_dict())
+        # A directory may be moved, so where it lies is no difference.
+        changed = differences({**there, "workdir": ""}, {**config.to_dict(), "workdir": ""})
         if changed:
             raise InputError(
                 f"{path} holds another config:\n  " + "\n  ".join(changed) + "\n"

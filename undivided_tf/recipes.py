@@ -113,6 +113,7 @@ class FinetuningConfig(Config):
     max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
     num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...")
     seed: int = option(12345, "First seed: head, data order, dropout (and random weights).")
+    save_models: bool = option(True, "Keep the fine-tuned weights of every run.")
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
@@ -197,12 +198,13 @@ class StudyConfig(Config):
         require_positive(self, "num_pretraining_seeds")
         if not self.patterns or not self.tasks:
             raise InputError("a study needs at least one pattern and one task")
-        for pattern in self.patterns:
-            self.encoder(pattern)
-        if len({self.encoder(pattern).block_pattern for pattern in self.patterns}) < len(
-            self.patterns
-        ):
+        if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
+
+    @property
+    def canonical_patterns(self) -> tuple[str, ...]:
+        """The patterns in their canonical spelling; the first is the reference."""
+        return tuple(self.encoder(pattern).block_pattern for pattern in self.patterns)
 
     def encoder(self, pattern: str) -> EncoderConfig:
         """The encoder of a pattern; its vocabulary is filled in from the records."""

@@ -1,0 +1,34 @@
+"""What all tests share."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+
+from undivided_tf.config import EncoderConfig
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data():
+    """Folder of real data beside the checkout; the test is skipped where it is absent."""
+    if not SHARED.exists():
+        pytest.skip(f"needs the data folder {SHARED}")
+    return SHARED
+
+
+def tiny_config(**changes):
+    """An encoder that runs in milliseconds."""
+    values = {
+        "vocab_size": 50,
+        "hidden_size": 8,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "block_pattern": "(AI)*2",
+        "max_position_embeddings": 12,
+        **changes,
+    }
+    return EncoderConfig(**values)

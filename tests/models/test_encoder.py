@@ -1,0 +1,160 @@
+import json
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+from conftest import tiny_config
+
+from undivided_tf.models import presets
+from undivided_tf.models.encoder import Encoder
+
+
+def inputs(config, batch=3, length=9, seed=0):
+    """Random ids; every row but the first ends in padding."""
+    random = np.random.default_rng(seed)
+    mask = (np.arange(length)[None] < random.integers(2, length, (batch, 1))).astype("int32")
+    mask[0] = 1
+    return {
+        "token_ids": random.integers(0, config.vocab_size, (batch, length), dtype="int32"),
+        "segment_ids": random.integers(0, 2, (batch, length), dtype="int32"),
+        "padding_mask": mask,
+    }
+
+
+def test_taps_follow_the_pattern():
+    config = tiny_config(block_pattern="AAII")
+    outputs = Encoder(config, seed=1)(inputs(config), return_taps=True)
+    assert tuple(outputs["taps"]) == config.pattern.tap_names
+    assert all(tap.shape == (3, 9, 8) for tap in outputs["taps"].values())
+    np.testing.assert_array_equal(
+        outputs["taps"]["block_02/intermediate"], outputs["sequence_output"]
+    )
+    assert "taps" not in Encoder(config, seed=1)(inputs(config))
+
+
+def test_an_absent_block_has_no_weights():
+    names = {w.path.split("/")[1] for w in Encoder(tiny_config(block_pattern="AAI")).weights}
+    assert names == {
+        "embeddings", "block_00_attention", "block_01_attention", "block_01_intermediate", "pooler",
+    }  # fmt: skip
+
+
+def test_patterns_share_the_initial_values_of_shared_blocks():
+    full = Encoder(tiny_config(block_pattern="(AI)*2"), seed=3)
+    none = Encoder(tiny_config(block_pattern="A*2"), seed=3)
+    other = Encoder(tiny_config(block_pattern="A*2"), seed=4)
+    full_weights = {w.path: np.asarray(w) for w in full.weights}
+    for weight in none.weights:
+        np.testing.assert_array_equal(weight, full_weights[weight.path])
+    assert not np.array_equal(other.blocks[0].query.kernel, none.blocks[0].query.kernel)
+    assert not np.array_equal(none.blocks[0].query.kernel, none.blocks[0].key.kernel)
+    assert not np.array_equal(none.blocks[0].query.kernel, none.blocks[1].query.kernel)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_padding_does_not_change_what_real_tokens_give(norm_first):
+    config = tiny_config(block_pattern="AAI", norm_first=norm_first)
+    encoder = Encoder(config, seed=1)
+    short = inputs(config, batch=2, length=5)
+    short["padding_mask"] = np.ones_like(short["padding_mask"])
+    padded = {k: np.pad(v, ((0, 0), (0, 4)), constant_values=0) for k, v in short.items()}
+    padded["token_ids"][:, 5:] = 7
+    np.testing.assert_allclose(
+        encoder(padded)["sequence_output"][:, :5], encoder(short)["sequence_output"], atol=1e-6
+    )
+
+
+def test_equals_the_bert_of_keras_hub():
+    config = tiny_config(hidden_activation="gelu_tanh")
+    encoder = Encoder(config, seed=5)
+    other = keras_hub.models.BertBackbone(
+        vocabulary_size=50, num_layers=2, num_heads=2, hidden_dim=8, intermediate_dim=16,
+        max_sequence_length=12, dropout=0.0,
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    for weight in encoder.weights:
+        weight.assign(random.normal(size=weight.shape, scale=0.3))
+    _copy_into_keras_hub(encoder, other)
+    given = inputs(config)
+    ours, theirs = encoder(given), other(given)
+    real = given["padding_mask"].astype(bool)
+    np.testing.assert_allclose(
+        np.asarray(ours["sequence_output"])[real],
+        np.asarray(theirs["sequence_output"])[real],
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(ours["pooled_output"], theirs["pooled_output"], atol=1e-5)
+
+
+def _copy_into_keras_hub(encoder, other):
+    def copy(source, target):
+        for ours, theirs in zip(source.weights, target.weights, strict=True):
+            theirs.assign(np.reshape(ours, theirs.shape))
+
+    copy(encoder.embeddings.word_embeddings, other.get_layer("token_embedding"))
+    copy(encoder.embeddings.position_embeddings, other.get_layer("position_embedding"))
+    copy(encoder.embeddings.segment_embeddings, other.get_layer("segment_embedding"))
+    copy(encoder.embeddings.layer_norm, other.get_layer("embeddings_layer_norm"))
+    copy(encoder.pooler, other.get_layer("pooled_dense"))
+    for i in range(2):
+        layer = other.get_layer(f"transformer_layer_{i}")
+        attention, intermediate = encoder.blocks[2 * i : 2 * i + 2]
+        theirs = layer._self_attention_layer
+        copy(attention.query, theirs._query_dense)
+        copy(attention.key, theirs._key_dense)
+        copy(attention.value, theirs._value_dense)
+        copy(attention.output_dense, theirs._output_dense)
+        copy(attention.layer_norm, layer._self_attention_layer_norm)
+        copy(intermediate.intermediate_dense, layer._feedforward_intermediate_dense)
+        copy(intermediate.output_dense, layer._feedforward_output_dense)
+        copy(intermediate.layer_norm, layer._feedforward_layer_norm)
+
+
+def test_dropout_is_on_in_training_only():
+    config = tiny_config(hidden_dropout_prob=0.5)
+    encoder, given = Encoder(config, seed=1), inputs(config)
+    calm = encoder(given)["sequence_output"]
+    np.testing.assert_array_equal(calm, encoder(given, training=False)["sequence_output"])
+    assert not np.allclose(calm, encoder(given, training=True)["sequence_output"])
+
+
+def test_full_dropout_leaves_the_norm_of_the_norm():
+    """With everything dropped, a post-norm block is its LayerNorm on the residual."""
+    config = tiny_config(block_pattern="AI", hidden_dropout_prob=0.999999)
+    encoder, given = Encoder(config, seed=1), inputs(config)
+    attention, intermediate = encoder.blocks
+    hidden = np.random.default_rng(0).normal(size=(3, 9, 8)).astype("float32")
+    expected = intermediate.layer_norm(attention.layer_norm(hidden))
+    once = attention(hidden, given["padding_mask"], training=True)
+    np.testing.assert_allclose(intermediate(once, training=True), expected, atol=1e-6)
+
+
+def test_bfloat16_keeps_float32_weights_and_stays_close():
+    config = tiny_config()
+    given = inputs(config)
+    half = Encoder(config, seed=1, dtype="mixed_bfloat16")
+    assert {w.dtype for w in half.weights} == {"float32"}
+    full = Encoder(config, seed=1)(given)["sequence_output"]
+    mixed = half(given)["sequence_output"]
+    assert mixed.dtype == "bfloat16"
+    np.testing.assert_allclose(keras.ops.cast(mixed, "float32"), full, atol=0.1)
+
+
+def test_encoder_goes_to_json_and_back():
+    encoder = Encoder(tiny_config(block_pattern="AAI"), seed=2)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(encoder)))
+    twin = keras.saving.deserialize_keras_object(config)
+    assert twin.config == encoder.config
+    given = inputs(encoder.config)
+    np.testing.assert_array_equal(twin(given)["pooled_output"], encoder(given)["pooled_output"])
+
+
+def test_presets_have_the_sizes_of_their_names():
+    assert presets.preset("bert_base").block_pattern == "(AI)*12"
+    assert presets.preset("bert_large").hidden_size == 1024
+    for name in presets.NAMES:
+        config = presets.preset(name)
+        assert config.hidden_size == 64 * config.num_attention_heads
+    with pytest.raises(ValueError, match="unknown preset 'bert_huge'; known: bert_tiny"):
+        presets.preset("bert_huge")

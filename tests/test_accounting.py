@@ -1,0 +1,76 @@
+import pytest
+from conftest import tiny_config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from undivided_tf import accounting
+from undivided_tf.config import EncoderConfig
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.pretrainer import Pretrainer
+
+BASE = EncoderConfig()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "parameters"),
+    [("(AI)*12", 109_482_240), ("(AAI)*6", 81_138_432), ("A*12", 52_794_624)],
+)
+def test_parameters_of_bert_base(pattern, parameters):
+    assert accounting.count_parameters(BASE.replace(block_pattern=pattern)) == parameters
+
+
+def test_parameters_of_one_block_of_bert_base():
+    assert accounting.attention_block_parameters(BASE) == 2_363_904
+    assert accounting.intermediate_block_parameters(BASE) == 4_723_968
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.text("AI", min_size=1, max_size=6), st.booleans(), st.integers(1, 3))
+def test_parameters_equal_the_built_models(letters, norm_first, heads):
+    config = tiny_config(
+        block_pattern=letters,
+        norm_first=norm_first,
+        num_attention_heads=heads,
+        hidden_size=6 * heads,
+        intermediate_size=5,
+    )
+    encoder = Encoder(config)
+    assert accounting.count_parameters(config) == encoder.count_params()
+    head = accounting.masked_lm_head_parameters(config)
+    assert accounting.count_parameters(config) + head == Pretrainer(encoder).count_params()
+
+
+def test_flops_of_bert_base_per_token_and_block():
+    parts = accounting.forward_flops_breakdown(BASE, 128)
+    assert parts["attention"] / 12 / 128 == pytest.approx(5.11e6, rel=1e-3)
+    assert parts["intermediate"] / 12 / 128 == pytest.approx(9.44e6, rel=1e-3)
+    assert accounting.forward_flops_breakdown(BASE, 512)["attention"] / 12 / 512 == pytest.approx(
+        6.29e6, rel=1e-3
+    )
+    assert accounting.forward_flops(BASE, 128) == sum(parts.values())
+
+
+def test_flops_by_counting_every_matrix_product():
+    """A second derivation: the list of products as (rows, inner, columns, times)."""
+    config, n = tiny_config(block_pattern="AAI"), 7
+    hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+    width = hidden // heads
+    attention = [(n, hidden, hidden, 4), (n, width, n, heads), (n, n, width, heads)]
+    intermediate = [(n, hidden, inner, 1), (n, inner, hidden, 1)]
+    products = 2 * attention + intermediate + [(1, hidden, hidden, 1)]
+    assert accounting.forward_flops(config, n) == sum(2 * a * b * c * t for a, b, c, t in products)
+
+
+def test_training_is_three_forward_passes_without_the_pooler():
+    pooler = 2 * BASE.hidden_size**2
+    forward = accounting.forward_flops(BASE, 128) - pooler
+    forward += accounting.masked_lm_head_flops(BASE, 20)
+    assert accounting.training_flops(BASE, 128, 20, 256) == 3 * 256 * forward
+
+
+def test_memory_grows_with_the_batch_by_its_activations_only():
+    one = accounting.training_memory_bytes(BASE, 128, 20, 1)
+    two = accounting.training_memory_bytes(BASE, 128, 20, 2)
+    assert two["activations"] == 2 * one["activations"]
+    assert two["parameters"] == one["parameters"]
+    assert two["total"] == two["parameters"] + two["activations"]

@@ -1,0 +1,73 @@
+"""Imports run one way only, and what needs no TensorFlow does not import it."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1] / "undivided_tf"
+
+# From the bottom up; a module may import from its own room and from rooms below.
+LAYERS = [
+    ["errors", "files", "progress"],
+    ["pattern"],
+    ["config"],
+    ["accounting", "recipes", "tokenization"],
+    ["layers"],
+    ["models", "data", "metrics"],
+    ["training", "analysis"],
+    ["surgery", "convert", "export"],
+    ["study"],
+    ["bin"],
+]
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+# Checkpoints give the encoder and tokenizer that an analysis looks into.
+ALLOWED = {("analysis", "training")}
+
+
+def _imports(path):
+    """Rooms of this package that a file imports, late imports included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("undivided_tf"):
+            parts = node.module.split(".")[1:]
+            yield from [parts[0]] if parts else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("undivided_tf."):
+                    yield alias.name.split(".")[1]
+
+
+def _room(path):
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    room = _room(path)
+    if room == "__init__":
+        return
+    for other in _imports(path):
+        allowed = other == room or LEVEL[other] < LEVEL[room] or (room, other) in ALLOWED
+        assert allowed, f"{path.relative_to(ROOT)} imports {other}"
+
+
+def test_every_file_is_short():
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in ROOT.rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 330
+    }
+    assert not long
+
+
+def test_what_needs_no_tensorflow_does_not_import_it():
+    modules = [
+        "pattern", "config", "recipes", "accounting", "progress", "metrics.statistics",
+        "metrics.classification", "analysis.cka", "study.grid", "study.report",
+        "data.sample", "data.tasks",
+    ]  # fmt: skip
+    code = "import sys\n" + "".join(f"import undivided_tf.{module}\n" for module in modules)
+    code += "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,37 @@
+"""Makes pre-training records from text: vocabulary, packed rows, metadata."""
+
+from undivided_tf.bin import config_flags
+from undivided_tf.recipes import RecordsConfig
+
+config_flags.define(RecordsConfig())
+
+
+def main() -> None:
+    """Makes the records and prints what they hold."""
+    config = config_flags.parse(RecordsConfig())
+    # TensorFlow takes seconds to import; --help and wrong flags need not wait for it.
+    from undivided_tf.data.records import create_records
+
+    metadata = create_records(config)
+    print(f"{'':<12}{'documents':>12}{'word pieces':>14}{'rows':>12}{'files':>8}")
+    for split in ("train", "validation"):
+        facts = metadata[split]
+        print(
+            f"{split:<12}{facts['documents']:>12,}{facts['tokens']:>14,}{facts['rows']:>12,}"
+            f"{len(facts['files']):>8}"
+        )
+    print(
+        f"vocabulary {metadata['vocab_size']:,} ({metadata['vocabulary_hash'][:8]}), "
+        f"rows of {metadata['max_seq_length']}, unknown {metadata['unknown_share']:.4%}, "
+        f"unigram entropy {metadata['unigram_entropy']:.3f} nats a word piece"
+    )
+    print(f"written to {config.output_dir}")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
+
+
+if __name__ == "__main__":
+    run()

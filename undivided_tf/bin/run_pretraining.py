@@ -1,0 +1,42 @@
+"""Pre-trains an encoder of any block pattern on prepared records.
+
+    python -m undivided_tf.bin.run_pretraining --records_dir=records --workdir=runs/full \
+        --preset=bert_tiny --block_pattern='(AI)*2' --num_train_steps=1000 --num_warmup_steps=100
+
+The same command goes on where it stopped. Flags of sizes override those of --preset.
+"""
+
+from absl import flags
+
+from undivided_tf.bin import config_flags
+from undivided_tf.models import presets
+from undivided_tf.recipes import PretrainingConfig
+
+config_flags.define(PretrainingConfig())
+flags.DEFINE_enum("preset", "bert_base", presets.NAMES, "Sizes of the encoder.")
+
+
+def main() -> None:
+    """Flags -> config -> pretrain."""
+    base = PretrainingConfig(encoder=presets.preset(flags.FLAGS.preset))
+    config = config_flags.parse(base)
+    from undivided_tf.training.pretraining import pretrain
+
+    results = pretrain(config)
+    validation = results["validation"]
+    print(
+        f"{results['pattern']}: {results['parameters']:,} parameters, {results['steps']:,} steps\n"
+        f"held-out loss {validation['loss']:.3f} nats, accuracy {validation['accuracy']:.3f} on "
+        f"{validation['masked_tokens']:,} masked tokens "
+        f"(unigram entropy {results['unigram_entropy']:.3f})\n"
+        f"results: {config.workdir}/results.json"
+    )
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
+
+
+if __name__ == "__main__":
+    run()

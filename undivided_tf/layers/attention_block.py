@@ -1,0 +1,136 @@
+"""The attention block."""
+
+import math
+
+import keras
+from keras import ops
+
+from undivided_tf.layers.initializers import derive_seed, truncated_normal
+
+# Added to the scores of padding; float32 holds it, and exp of it is 0 beside any real score.
+_PADDING_BIAS = -1e9
+
+
+@keras.saving.register_keras_serializable(package="undivided_tf")
+class AttentionBlock(keras.layers.Layer):
+    """Self-attention, output projection, dropout, residual and LayerNorm.
+
+    Post-norm (BERT): `norm(x + dropout(attention(x)))`.
+    Pre-norm: `x + dropout(attention(norm(x)))`.
+
+    Args:
+        num_attention_heads: int. Heads; must divide the width of the input.
+        hidden_dropout_prob: float. Dropout on the projected context.
+        attention_probs_dropout_prob: float. Dropout on the attention probabilities.
+        layer_norm_eps: float. Added to the variance in LayerNorm.
+        initializer_range: float. Deviation of the truncated normal initialiser.
+        norm_first: bool. Pre-norm instead of post-norm.
+        seed: int or None. Decides initial values and dropout.
+
+    References:
+        Vaswani et al. 2017, arXiv 1706.03762, section 3.2; Devlin et al. 2018, arXiv 1810.04805.
+        Pre-norm: Xiong et al. 2020, arXiv 2002.04745.
+    """
+
+    def __init__(
+        self,
+        num_attention_heads,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        layer_norm_eps=1e-12,
+        initializer_range=0.02,
+        norm_first=False,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_attention_heads = num_attention_heads
+        self.hidden_dropout_prob = hidden_dropout_prob
+        self.attention_probs_dropout_prob = attention_probs_dropout_prob
+        self.layer_norm_eps = layer_norm_eps
+        self.initializer_range = initializer_range
+        self.norm_first = norm_first
+        self.seed = seed
+
+    def build(self, input_shape):
+        """Builds all sublayers; `input_shape` is (batch, length, hidden)."""
+        hidden_size = input_shape[-1]
+        if hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden size {hidden_size} is not divisible by {self.num_attention_heads} heads"
+            )
+
+        def dense(name):
+            layer = keras.layers.Dense(
+                hidden_size,
+                kernel_initializer=truncated_normal(self.initializer_range, self.seed, name),
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            layer.build(input_shape)
+            return layer
+
+        def dropout(rate, name):
+            return keras.layers.Dropout(
+                rate, seed=derive_seed(self.seed, name), dtype=self.dtype_policy, name=name
+            )
+
+        self.query, self.key, self.value = dense("query"), dense("key"), dense("value")
+        self.output_dense = dense("output")
+        self.probs_dropout = dropout(self.attention_probs_dropout_prob, "probs_dropout")
+        self.output_dropout = dropout(self.hidden_dropout_prob, "output_dropout")
+        self.layer_norm = keras.layers.LayerNormalization(
+            epsilon=self.layer_norm_eps, dtype=self.dtype_policy, name="layer_norm"
+        )
+        self.layer_norm.build(input_shape)
+        self.built = True
+
+    def call(self, hidden, padding_mask, training=None):
+        """Lets every token look at every real token.
+
+        Args:
+            hidden: float tensor (batch, length, hidden).
+            padding_mask: int or bool tensor (batch, length); 1 for real tokens.
+            training: bool. Whether dropout is on.
+
+        Returns:
+            Float tensor (batch, length, hidden).
+        """
+        inputs = self.layer_norm(hidden) if self.norm_first else hidden
+        query, key, value = map(
+            self._split_heads, (self.query(inputs), self.key(inputs), self.value(inputs))
+        )
+        query = query / math.sqrt(query.shape[-1])
+        scores = ops.einsum("bqhd,bkhd->bhqk", query, key)
+        # float32: in half precision the exponentials of a long row lose their small terms.
+        bias = (1.0 - ops.cast(padding_mask, "float32")) * _PADDING_BIAS
+        probabilities = ops.softmax(ops.cast(scores, "float32") + bias[:, None, None, :])
+        probabilities = ops.cast(probabilities, self.compute_dtype)
+        probabilities = self.probs_dropout(probabilities, training=training)
+        context = ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
+        context = ops.reshape(context, ops.shape(inputs))
+        update = self.output_dropout(self.output_dense(context), training=training)
+        return hidden + update if self.norm_first else self.layer_norm(hidden + update)
+
+    def _split_heads(self, projected):
+        """(batch, length, hidden) to (batch, length, heads, hidden / heads)."""
+        batch, length, hidden = ops.shape(projected)
+        heads = self.num_attention_heads
+        return ops.reshape(projected, (batch, length, heads, hidden // heads))
+
+    def compute_output_shape(self, hidden_shape, padding_mask_shape=None):
+        """The shape of the input."""
+        return hidden_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_attention_heads": self.num_attention_heads,
+            "hidden_dropout_prob": self.hidden_dropout_prob,
+            "attention_probs_dropout_prob": self.attention_probs_dropout_prob,
+            "layer_norm_eps": self.layer_norm_eps,
+            "initializer_range": self.initializer_range,
+            "norm_first": self.norm_first,
+            "seed": self.seed,
+        }

@@ -1,0 +1,89 @@
+"""Sentence and sentence-pair classification."""
+
+import keras
+from keras import ops
+
+from undivided_tf.layers.initializers import derive_seed, truncated_normal
+
+
+def pool(encoded, padding_mask, pooling):
+    """One vector for each sequence.
+
+    Args:
+        encoded: dict that an Encoder returns.
+        padding_mask: int tensor (batch, length).
+        pooling: `first` (the pooler's output on [CLS]), `mean` or `max` over real tokens.
+
+    Returns:
+        Float tensor (batch, hidden).
+    """
+    if pooling == "first":
+        return encoded["pooled_output"]
+    sequence = encoded["sequence_output"]
+    mask = ops.cast(padding_mask, sequence.dtype)[..., None]
+    if pooling == "max":
+        lowest = -1e4  # Below any activation, and finite in half precision too.
+        return ops.max(ops.where(mask > 0, sequence, lowest), axis=1)
+    if pooling == "mean":
+        # A row without a real token, which only padded batches have, gives zeros.
+        return ops.sum(sequence * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
+    raise ValueError(f"pooling must be first, mean or max, got {pooling!r}")
+
+
+class Classifier(keras.Model):
+    """An encoder, a pooled vector, dropout and a linear layer; for Keras `compile` and `fit`.
+
+    Args:
+        encoder: Encoder. Trained together with the head.
+        labels: sequence of str. Names of the classes, in the order of the logits.
+        pooling: str. `first`, `mean` or `max`.
+        classifier_dropout: float. Dropout on the pooled vector.
+        seed: int or None. Decides the head's initial values and dropout.
+
+    Example:
+        >>> classifier = Classifier(encoder, labels=["negative", "positive"])
+        >>> classifier.compile(
+        ...     "adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> classifier.fit(batches)
+    """
+
+    def __init__(
+        self,
+        encoder,
+        labels,
+        pooling="first",
+        classifier_dropout=0.1,
+        seed=None,
+        name="classifier",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.encoder = encoder
+        self.labels = tuple(labels)
+        self.pooling = pooling
+        # Without it in the graph the pooler has no gradient.
+        encoder.pooler.trainable = pooling == "first"
+        self.dropout = keras.layers.Dropout(
+            classifier_dropout, seed=derive_seed(seed, "dropout"), name="dropout"
+        )
+        self.head = keras.layers.Dense(
+            len(self.labels),
+            kernel_initializer=truncated_normal(encoder.config.initializer_range, seed, "head"),
+            dtype="float32",
+            name="classifier_head",
+        )
+        self.head.build((None, encoder.config.hidden_size))
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """Scores the classes.
+
+        Args:
+            inputs: dict of int tensors (batch, length), those of the encoder.
+            training: bool. Whether dropout is on.
+
+        Returns:
+            float32 logits (batch, labels).
+        """
+        pooled = pool(self.encoder(inputs, training=training), inputs["padding_mask"], self.pooling)
+        return self.head(self.dropout(pooled, training=training))

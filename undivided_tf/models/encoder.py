@@ -1,0 +1,139 @@
+"""BERT with any pattern of attention and intermediate blocks."""
+
+import keras
+
+from undivided_tf.config import EncoderConfig
+from undivided_tf.layers.attention_block import AttentionBlock
+from undivided_tf.layers.embeddings import Embeddings
+from undivided_tf.layers.initializers import derive_seed, truncated_normal
+from undivided_tf.layers.intermediate_block import IntermediateBlock
+
+
+@keras.saving.register_keras_serializable(package="undivided_tf")
+class Encoder(keras.Model):
+    """Embeddings, the blocks of a pattern, and a pooler on the first token.
+
+    With the pattern `(AI)*L` it is numerically BERT. All weights exist once it is constructed,
+    and a block that is absent from the pattern has none.
+
+    Args:
+        config: EncoderConfig, or the dict of one. The architecture.
+        seed: int or None. Decides initial values and dropout. Two encoders of one seed share
+            the initial values of all blocks of the same name.
+
+    Example:
+        >>> encoder = Encoder(EncoderConfig(vocab_size=100, hidden_size=8, num_attention_heads=2,
+        ...     intermediate_size=16, block_pattern="AAI"))
+        >>> ids = np.array([[2, 5, 6, 3]])
+        >>> outputs = encoder(
+        ...     {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1},
+        ...     return_taps=True)
+        >>> list(outputs["taps"])
+        ['embeddings', 'block_00/attention', 'block_01/attention', 'block_01/intermediate']
+    """
+
+    def __init__(self, config, seed=None, name="encoder", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.config = EncoderConfig.from_dict(config) if isinstance(config, dict) else config
+        self.seed = seed
+        config = self.config
+        policy = {"dtype": self.dtype_policy}
+        numerics = {
+            "layer_norm_eps": config.layer_norm_eps,
+            "initializer_range": config.initializer_range,
+            **policy,
+        }
+
+        # === Layers ===
+        self.embeddings = Embeddings(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            max_position_embeddings=config.max_position_embeddings,
+            type_vocab_size=config.type_vocab_size,
+            hidden_dropout_prob=config.hidden_dropout_prob,
+            seed=derive_seed(seed, "embeddings"),
+            name="embeddings",
+            **numerics,
+        )
+        self.blocks = [self._block(block, numerics) for block in config.pattern]
+        self.final_layer_norm = (
+            keras.layers.LayerNormalization(
+                epsilon=config.layer_norm_eps, name="final_layer_norm", **policy
+            )
+            if config.norm_first
+            else None
+        )
+        self.pooler = keras.layers.Dense(
+            config.hidden_size,
+            activation="tanh",
+            kernel_initializer=truncated_normal(config.initializer_range, seed, "pooler"),
+            name="pooler",
+            **policy,
+        )
+        self.build()
+
+    def _block(self, block, numerics):
+        """The layer of one block of the pattern."""
+        config = self.config
+        shared = {
+            "hidden_dropout_prob": config.hidden_dropout_prob,
+            "norm_first": config.norm_first,
+            "seed": derive_seed(self.seed, block.name),
+            # A slash would open another scope in the variables' paths.
+            "name": block.name.replace("/", "_"),
+            **numerics,
+        }
+        if block.kind == "attention":
+            return AttentionBlock(
+                num_attention_heads=config.num_attention_heads,
+                attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+                **shared,
+            )
+        return IntermediateBlock(
+            intermediate_size=config.intermediate_size,
+            hidden_activation=config.hidden_activation,
+            **shared,
+        )
+
+    def build(self, input_shape=None):
+        """Makes all weights; no shape is needed, the config has them all."""
+        hidden_shape = (None, None, self.config.hidden_size)
+        self.embeddings.build((None, None))
+        for block in self.blocks:
+            block.build(hidden_shape)
+        if self.final_layer_norm:
+            self.final_layer_norm.build(hidden_shape)
+        self.pooler.build((None, self.config.hidden_size))
+        self.built = True
+
+    def call(self, inputs, training=None, return_taps=False):
+        """Encodes token ids.
+
+        Args:
+            inputs: dict of int tensors (batch, length): `token_ids`, `segment_ids` and
+                `padding_mask` (1 for real tokens).
+            training: bool. Whether dropout is on.
+            return_taps: bool. Whether to return the activation after every block.
+
+        Returns:
+            Dict of float tensors: `sequence_output` (batch, length, hidden), `pooled_output`
+            (batch, hidden) and, when asked for, `taps`: a dict in depth order from the names
+            `config.pattern.tap_names` to tensors (batch, length, hidden). With pre-norm the
+            taps are the residual stream, before the final LayerNorm.
+        """
+        hidden = self.embeddings(inputs["token_ids"], inputs["segment_ids"], training=training)
+        taps = {"embeddings": hidden}
+        for block, layer in zip(self.config.pattern, self.blocks, strict=True):
+            if block.kind == "attention":
+                hidden = layer(hidden, inputs["padding_mask"], training=training)
+            else:
+                hidden = layer(hidden, training=training)
+            taps[block.name] = hidden
+        if self.final_layer_norm:
+            hidden = self.final_layer_norm(hidden)
+        outputs = {"sequence_output": hidden, "pooled_output": self.pooler(hidden[:, 0])}
+        return {**outputs, "taps": taps} if return_taps else outputs
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"config": self.config.to_dict(), "seed": self.seed, "name": self.name}

@@ -1,0 +1,94 @@
+"""Masked-language-model pre-training of an encoder."""
+
+import keras
+from keras import ops
+
+from undivided_tf.layers.initializers import derive_seed, truncated_normal
+from undivided_tf.layers.masked_lm_head import MaskedLMHead
+
+
+class Pretrainer(keras.Model):
+    """An encoder with the masked-language-model head and, optionally, next-sentence prediction.
+
+    Args:
+        encoder: Encoder. Trained together with the heads.
+        next_sentence: bool. Whether to add the next-sentence head on the pooled output.
+
+    References:
+        Devlin et al. 2018, arXiv 1810.04805, section 3.1.
+    """
+
+    def __init__(self, encoder, next_sentence=False, name="pretrainer", **kwargs):
+        super().__init__(name=name, **kwargs)
+        config, seed = encoder.config, encoder.seed
+        self.encoder = encoder
+        self.masked_lm_head = MaskedLMHead(
+            config.vocab_size,
+            hidden_activation=config.hidden_activation,
+            layer_norm_eps=config.layer_norm_eps,
+            initializer_range=config.initializer_range,
+            seed=derive_seed(seed, "masked_lm_head"),
+            dtype=encoder.dtype_policy,
+            name="masked_lm_head",
+        )
+        self.masked_lm_head.build((None, None, config.hidden_size))
+        self.next_sentence_head = None
+        if next_sentence:
+            self.next_sentence_head = keras.layers.Dense(
+                2,
+                kernel_initializer=truncated_normal(
+                    config.initializer_range, seed, "next_sentence_head"
+                ),
+                name="next_sentence_head",
+            )
+            self.next_sentence_head.build((None, config.hidden_size))
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """Scores the masked positions.
+
+        Args:
+            inputs: dict of int tensors: those of the encoder, (batch, length), and
+                `masked_positions` (batch, predictions).
+            training: bool. Whether dropout is on.
+
+        Returns:
+            Dict of float32 tensors: `masked_lm_logits` (batch, predictions, vocabulary) and, with
+            that head, `next_sentence_logits` (batch, 2).
+        """
+        encoded = self.encoder(inputs, training=training)
+        outputs = {
+            "masked_lm_logits": self.masked_lm_head(
+                encoded["sequence_output"],
+                inputs["masked_positions"],
+                self.encoder.embeddings.word_embeddings.embeddings,
+            )
+        }
+        if self.next_sentence_head:
+            logits = self.next_sentence_head(encoded["pooled_output"])
+            outputs["next_sentence_logits"] = ops.cast(logits, "float32")
+        return outputs
+
+
+def masked_lm_sums(logits, masked_ids, masked_weights):
+    """Sums over the masked tokens, to be divided by the weight of the global batch.
+
+    Args:
+        logits: float32 tensor (batch, predictions, vocabulary).
+        masked_ids: int tensor (batch, predictions), the true word pieces.
+        masked_weights: float32 tensor (batch, predictions), 0 for unused slots.
+
+    Returns:
+        Dict of float32 scalars: `loss` (sum of cross-entropies in nats), `correct`, `weight`.
+    """
+    losses = ops.logsumexp(logits, axis=-1) - ops.squeeze(
+        ops.take_along_axis(logits, masked_ids[..., None], axis=-1), -1
+    )
+    correct = ops.cast(
+        ops.equal(ops.argmax(logits, axis=-1), ops.cast(masked_ids, "int32")), "float32"
+    )
+    return {
+        "loss": ops.sum(losses * masked_weights),
+        "correct": ops.sum(correct * masked_weights),
+        "weight": ops.sum(masked_weights),
+    }

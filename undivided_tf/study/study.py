@@ -1,0 +1,86 @@
+"""A whole study: run the cells, gather results.json, write the report."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import time
+from typing import Any
+
+import psutil
+
+from undivided_tf import files
+from undivided_tf.config import claim_workdir
+from undivided_tf.data import sample
+from undivided_tf.recipes import StudyConfig
+from undivided_tf.study import grid, report
+
+_VERSIONED = (
+    "undivided_tf",
+    "tensorflow",
+    "keras",
+    "tensorflow-text",
+    "tokenizers",
+    "numpy",
+    "scikit-learn",
+)
+
+
+def run_study(config: StudyConfig, command: str) -> dict[str, Any]:
+    """Runs a study, or goes on where an interrupted call stopped, and reports.
+
+    Args:
+        config: the study; `config.workdir` receives config.json, the cells, results.json,
+            report.html, report.md and figures.
+        command: the command line, for the report.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        InputError: the workdir holds another study.
+    """
+    workdir = claim_workdir(config.workdir, config)
+    cells = grid.run(grid.expand(config), workdir)
+    records = next(cell for cell in cells if cell["kind"] == "records")
+    uses_sample = "sample" in config.records.input_files or set(config.tasks) & set(sample.TASKS)
+    results = {
+        "command": command,
+        "created": time.strftime("%Y-%m-%d"),
+        "seconds": sum(cell["seconds"] or 0 for cell in cells),
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+        "hardware": _hardware(),
+        "config": config.to_dict(),
+        "corpus": records["result"],
+        "sources": list(sample.SOURCES) if uses_sample else [],
+        "cells": cells,
+    }
+    files.write_json(workdir / "results.json", results)
+    report.write_report(results, workdir)
+    return results
+
+
+def _hardware() -> dict[str, Any]:
+    """Processor, cores, memory and accelerator of this machine."""
+    import tensorflow as tf  # Late: everything else here answers without it.
+
+    gpus = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    return {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "device": ", ".join(gpus) or "CPU",
+    }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

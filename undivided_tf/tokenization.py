@@ -1,0 +1,275 @@
+"""WordPiece in the graph, the training of its vocabulary, and the hash that names it."""
+
+import collections
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text as tft
+
+from undivided_tf import files
+from undivided_tf.errors import InputError
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CONTINUATION = "##"
+
+
+class Tokenizer:
+    """BERT's WordPiece tokenizer as TensorFlow operations, usable inside `tf.data` and exports.
+
+    It runs tensorflow-text's `FastBertTokenizer`. Known differences to the reference
+    implementation (`BertTokenizerFast` of Hugging Face, the `tokenizers` library), all rare in
+    English text; the tests measure the agreement on the sample corpus:
+
+    - U+2026 (horizontal ellipsis) and U+FFFD (the replacement character) may be split in
+      another way;
+    - a word counts as too long, and becomes [UNK], above 100 bytes instead of 100 characters;
+    - some letters without a canonical decomposition are lower-cased by another Unicode version.
+
+    Attributes:
+        vocabulary: tuple of word pieces; a piece's position is its id.
+        vocab_size: number of word pieces.
+        do_lower_case: whether text is lower-cased and stripped of accents first.
+        vocabulary_hash: SHA-256 of the pieces, each followed by a newline; equal to that of
+            the file that `save` writes. Casing is no part of it and is kept beside it.
+        pad_id, unk_id, cls_id, sep_id, mask_id: ids of the five special tokens.
+        is_special: bool `(vocab_size,)`, true for these five.
+        is_continuation: bool `(vocab_size,)`, true for pieces that continue a word (`##ing`).
+
+    Args:
+        vocabulary: path of a file with one word piece a line, or the word pieces.
+        do_lower_case: lower-case the text and strip accents (uncased models).
+
+    Raises:
+        InputError: the file is absent or not UTF-8; a special token is missing; a piece is
+            empty or appears twice. Names the file and the line.
+
+    References:
+        Wu et al. 2016, arXiv 1609.08144; Song et al. 2021, arXiv 2012.15524 (the algorithm).
+    """
+
+    def __init__(self, vocabulary: str | os.PathLike | Sequence[str], do_lower_case: bool = True):
+        if isinstance(vocabulary, str | os.PathLike):
+            pieces, where = _read_vocabulary(pathlib.Path(vocabulary)), str(vocabulary)
+        else:
+            pieces, where = tuple(vocabulary), "vocabulary"
+        ids = _check_vocabulary(pieces, where)
+        self.vocabulary = pieces
+        self.vocab_size = len(pieces)
+        self.do_lower_case = do_lower_case
+        self.vocabulary_hash = files.sha256(_vocabulary_text(pieces))
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
+            ids[token] for token in SPECIAL_TOKENS
+        )
+        self.is_special = np.isin(pieces, SPECIAL_TOKENS)
+        self.is_continuation = np.array([piece.startswith(CONTINUATION) for piece in pieces])
+        self._tokenizer = tft.FastBertTokenizer(
+            list(pieces), token_out_type=tf.int32, lower_case_nfd_strip_accents=do_lower_case
+        )
+
+    def tokenize(self, strings: Any) -> tf.RaggedTensor:
+        """Splits strings into word pieces, without special tokens.
+
+        Args:
+            strings: strings or bytes in UTF-8, `(batch,)`.
+
+        Returns:
+            int32 ids, ragged `(batch, (pieces))`.
+        """
+        return self._tokenizer.tokenize(tf.convert_to_tensor(strings, tf.string))
+
+    def encode(
+        self, first: Any, second: Any = None, *, max_seq_length: int
+    ) -> dict[str, tf.Tensor]:
+        """Encodes texts or pairs as `[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`.
+
+        What does not fit is cut from the end of the longer text, piece by piece.
+
+        Args:
+            first: strings `(batch,)`.
+            second: strings `(batch,)` or None.
+            max_seq_length: length of the result, special tokens included.
+
+        Returns:
+            int32 `token_ids`, `segment_ids` (1 in `second` and its [SEP]) and `padding_mask`
+            (1 on tokens, 0 on padding), each `(batch, max_seq_length)`.
+
+        Raises:
+            InputError: `max_seq_length` leaves no place for a word piece of each text.
+        """
+        texts = [
+            tf.convert_to_tensor(text, tf.string) for text in (first, second) if text is not None
+        ]
+        budget = max_seq_length - len(texts) - 1
+        if budget < len(texts):
+            raise InputError(
+                f"max_seq_length {max_seq_length} is too short for {len(texts)} text(s) "
+                f"with their special tokens: give at least {2 * len(texts) + 1}"
+            )
+        pieces = _trim([self.tokenize(text) for text in texts], budget)
+        ids, segments = tft.combine_segments(pieces, self.cls_id, self.sep_id)
+        shape = (texts[0].shape[0], max_seq_length)
+
+        def dense(ragged: tf.RaggedTensor, fill: int) -> tf.Tensor:
+            padded = ragged.to_tensor(fill, shape=(None, max_seq_length))
+            return tf.ensure_shape(tf.cast(padded, tf.int32), shape)
+
+        return {
+            "token_ids": dense(ids, self.pad_id),
+            "segment_ids": dense(segments, 0),
+            "padding_mask": dense(tf.ones_like(ids), 0),
+        }
+
+    def decode(self, ids: Any) -> list[str]:
+        """Joins word pieces into words; [PAD], [CLS] and [SEP] are left out.
+
+        Casing, accents and the spaces around punctuation are lost in tokenization.
+
+        Args:
+            ids: integers `(batch, pieces)`, an array, nested lists or a ragged tensor.
+
+        Returns:
+            One string a row.
+
+        Raises:
+            InputError: an id outside the vocabulary.
+        """
+        rows = ids.to_list() if isinstance(ids, tf.RaggedTensor) else ids
+        silent = {self.pad_id, self.cls_id, self.sep_id}
+        return [
+            " ".join(self._piece(int(i)) for i in row if int(i) not in silent).replace(
+                f" {CONTINUATION}", ""
+            )
+            for row in rows
+        ]
+
+    def _piece(self, index: int) -> str:
+        if not 0 <= index < self.vocab_size:
+            raise InputError(f"token id {index} is outside the vocabulary of {self.vocab_size}")
+        return self.vocabulary[index]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the vocabulary, one word piece a line, atomically."""
+        files.write_text(path, _vocabulary_text(self.vocabulary))
+
+
+def _trim(pieces: list[tf.RaggedTensor], budget: int) -> list[tf.RaggedTensor]:
+    """Cuts one or two texts to `budget` pieces a row, as if popped off the longer one by one.
+
+    In closed form, since tensorflow-text's ShrinkLongestTrimmer loops and cannot be traced in
+    `tf.data` (2.21: its loop variable changes shape).
+    """
+    lengths = [tf.cast(text.row_lengths(), tf.int32) for text in pieces]
+    others = lengths[1] if len(pieces) == 2 else tf.zeros_like(lengths[0])
+    half = (budget + 1) // 2  # BERT pops the second text when both are equally long.
+    kept = [tf.minimum(lengths[0], tf.maximum(budget - others, half))]
+    if len(pieces) == 2:
+        kept.append(tf.minimum(lengths[1], budget - kept[0]))
+    return [
+        tf.ragged.boolean_mask(text, tf.ragged.range(length) < limit[:, tf.newaxis])
+        for text, length, limit in zip(pieces, lengths, kept, strict=True)
+    ]
+
+
+def _vocabulary_text(pieces: Sequence[str]) -> str:
+    return "".join(f"{piece}\n" for piece in pieces)
+
+
+def _read_vocabulary(path: pathlib.Path) -> tuple[str, ...]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"there is no vocabulary at {path}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: not UTF-8: {error.reason}") from error
+    # Only "\n" ends a line: a piece may be one of the other characters `splitlines` cuts at.
+    return tuple(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
+
+
+def _check_vocabulary(pieces: tuple[str, ...], where: str) -> dict[str, int]:
+    ids: dict[str, int] = {}
+    for index, piece in enumerate(pieces):
+        if not piece.strip():
+            raise InputError(f"{where}:{index + 1}: blank word piece; remove the line")
+        if piece in ids:
+            raise InputError(
+                f"{where}:{index + 1}: word piece {piece!r} is already on line {ids[piece] + 1}"
+            )
+        ids[piece] = index
+    missing = [token for token in SPECIAL_TOKENS if token not in ids]
+    if missing:
+        raise InputError(f"{where}: the vocabulary lacks {', '.join(missing)}; add a line each")
+    return ids
+
+
+def train_vocabulary(
+    lines: Iterable[str], vocab_size: int, do_lower_case: bool = True, limit_alphabet: int = 1000
+) -> list[str]:
+    """Trains a WordPiece vocabulary; special tokens come first, then single characters.
+
+    Text is normalised as `Tokenizer` does. The same lines give the same vocabulary. Memory
+    grows with the number of distinct words, not with the text.
+
+    Args:
+        lines: text in any portions that do not cut words.
+        vocab_size: most word pieces, special tokens included; a small text may give fewer.
+        do_lower_case: lower-case the text and strip accents.
+        limit_alphabet: characters beyond so many most frequent ones get no piece, so that rare
+            scripts do not eat the vocabulary.
+
+    Raises:
+        InputError: the special tokens and single characters alone exceed `vocab_size`.
+    """
+    # Imported here, since trained vocabularies are used far more often than made.
+    from tokenizers import Tokenizer as Learner
+    from tokenizers import models, pre_tokenizers, trainers
+
+    counts = _count_words(lines, do_lower_case)
+    characters = collections.Counter()
+    for word, count in counts.items():
+        for character in word:
+            characters[character] += count
+    kept = sorted(characters, key=lambda character: (-characters[character], character))
+    alphabet = set(kept[:limit_alphabet])
+    words = sorted(word for word in counts if alphabet.issuperset(word))
+    inner = {CONTINUATION + character for word in words for character in word[1:]}
+    # Given as special tokens the single characters get fixed ids; the trainer, left alone,
+    # numbers them in the order of a hash table, and these ids decide ties between merges.
+    fixed = [*SPECIAL_TOKENS, *sorted(alphabet), *sorted(inner)]
+    if len(fixed) > vocab_size:
+        raise InputError(
+            f"vocab_size {vocab_size} is too small: special tokens and single characters "
+            f"alone take {len(fixed)}"
+        )
+    learner = Learner(models.WordPiece(unk_token="[UNK]"))
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=fixed,
+        continuing_subword_prefix=CONTINUATION,
+        show_progress=False,
+    )
+    learner.train_from_iterator((" ".join([word] * counts[word]) for word in words), trainer)
+    vocabulary = learner.get_vocab()
+    return sorted(vocabulary, key=vocabulary.get)
+
+
+def _count_words(lines: Iterable[str], do_lower_case: bool) -> collections.Counter[str]:
+    """Counts words after BERT's normalisation and splitting at punctuation."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    normalizer = normalizers.BertNormalizer(lowercase=do_lower_case, strip_accents=do_lower_case)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    # Between spaces first: each distinct string is then normalised once.
+    raw = collections.Counter()
+    for line in lines:
+        raw.update(line.split())
+    counts = collections.Counter()
+    for text, count in raw.items():
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
+            counts[word] += count
+    return counts
