@@ -8,6 +8,7 @@ from undivided_tf.pattern import BlockPattern
 from undivided_tf.recipes import FinetuningConfig, PretrainingConfig, StudyConfig
 
 ENTROPY = 6.555
+LABELS = ("pattern", "seed", "pretraining_seed", "task", "start", "first", "second")
 
 
 def results(
@@ -40,6 +41,7 @@ def results(
             {
                 "name": name,
                 "kind": result["kind"],
+                "label": {key: result[key] for key in LABELS if key in result},
                 "status": "finished",
                 "error": None,
                 "seconds": draw.uniform(5, 90),

@@ -360,3 +360,26 @@ def test_summary_fits_the_terminal(patterns):
 )
 def test_numbers_are_written(text, expected):
     assert text == expected
+
+
+def test_failed_seeds_are_counted_beside_the_finished_ones():
+    results = made_up_study.fail(
+        made_up_study.results(seeds=3),
+        "pretraining/A*6/2", "finetuning/A*6/2/wiki_pair/pretrained", "probing/A*6/2/wiki_pair",
+        "cka/{'pattern': '(AI)*6', 'seed': 1, 'trained': True}/{'pattern': 'A*6'",
+    )  # fmt: skip
+    study = StudyResults(results)
+    assert tables.cost(study).rows[2][1].note.endswith("n = 2, 1 failed")
+    assert tables.task(study, "wiki_pair").rows[2][1].note.endswith("seeds, 1 failed")
+    assert tables.task(study, "wiki_topic").rows[2][1].note.endswith("n = 3 pre-training seeds")
+    assert analysis_tables.probing(study, "wiki_pair").rows[2][-1].note == "1 failed"
+    assert [row[3].text for row in analysis_tables.cka(study).rows].count("failed") == 1
+    [finding] = [f for f in findings.findings(study, "A*6") if f.matter == "CKA"]
+    assert finding.text == "Not known against the reference: no finished cell (failed)."
+
+
+def test_records_that_failed_leave_no_corpus_to_tell_of(write):
+    results = made_up_study.fail(made_up_study.results(), "pre", "fine", "cka", "prob")
+    results["corpus"], results["sources"] = None, []
+    page, _ = write(results)
+    assert report.NO_CELL in page.text

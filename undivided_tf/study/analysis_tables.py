@@ -6,6 +6,7 @@ from typing import Any
 
 from undivided_tf.study import numbers
 from undivided_tf.study.results import (
+    FAILED,
     StudyResults,
     cka_relation,
     matched_attention,
@@ -21,24 +22,17 @@ def encoder_name(encoder: dict[str, Any]) -> str:
 
 
 def cka(study: StudyResults) -> Table:
-    """Every finished pair of encoders."""
+    """Every pair of encoders, finished or failed."""
     rows = []
-    for result in study.finished("cka"):
-        mean = mean_matched_attention([result])
-        known = [v for v in matched_attention(result) if v is not None]
-        nulls = sum(value is None for row in result["matrix"] for value in row)
-        entries = sum(len(row) for row in result["matrix"])
+    for cell in (cell for cell in study.cells if cell["kind"] == "cka"):
+        label = cell["label"]
+        pair = (
+            Value(encoder_name(label["first"]), code=True),
+            Value(encoder_name(label["second"]), code=True),
+            Value(cka_relation(label)),
+        )
         rows.append(
-            (
-                Value(encoder_name(result["first"]), code=True),
-                Value(encoder_name(result["second"]), code=True),
-                Value(cka_relation(result)),
-                _word(mean, numbers.loss),
-                _word(min(known, default=None), numbers.loss),
-                _word(max(known, default=None), numbers.loss),
-                _self_check(result),
-                Value(numbers.count(nulls), f"of {numbers.count(entries)}", nulls),
-            )
+            (*pair, *(_similarity(cell["result"]) if cell["result"] else [Value(FAILED)] * 5))
         )
     columns = (
         "first encoder",
@@ -61,6 +55,19 @@ def cka(study: StudyResults) -> Table:
             f"{numbers.count(result['tokens'])} tokens."
         )
     return Table("CKA between encoders", columns, tuple(rows), note)
+
+
+def _similarity(result: dict[str, Any]) -> tuple[Value, ...]:
+    known = [value for value in matched_attention(result) if value is not None]
+    entries = [value for row in result["matrix"] for value in row]
+    nulls = entries.count(None)
+    return (
+        _word(mean_matched_attention([result]), numbers.loss),
+        _word(min(known, default=None), numbers.loss),
+        _word(max(known, default=None), numbers.loss),
+        _self_check(result),
+        Value(numbers.count(nulls), f"of {numbers.count(len(entries))}", nulls),
+    )
 
 
 def _word(value: float | None, show: Callable[[float], str]) -> Value:
@@ -89,20 +96,26 @@ def cka_gaps(study: StudyResults) -> list[str]:
 
 def probing(study: StudyResults, name: str) -> Table:
     """The best tap of each pattern on a task, beside its untrained twin and the majority."""
-    absent, rows = study.absence("probing"), []
+    rows = []
     reference = study.best_probe(name, study.reference, "accuracy")
     for pattern in study.patterns:
         best = study.best_probe(name, pattern, "accuracy")
         untrained = study.best_probe(name, pattern, "untrained_accuracy")
         results = study.probing(name, pattern)
         if best is None or untrained is None:
-            rows.append((Value(pattern, code=True), *[Value(absent)] * 7))
+            rows.append(
+                (
+                    Value(pattern, code=True),
+                    *[Value(study.absence("probing", name, pattern=pattern))] * 7,
+                )
+            )
             continue
+        lost = study.failures("probing", name, pattern=pattern)
         majority = statistics.fmean(r["majority_accuracy"] for r in results)
         against = (
             Value("reference")
             if pattern == study.reference
-            else Value(study.absence("probing"))
+            else Value(study.absence("probing", name, pattern=study.reference))
             if reference is None
             else Value(numbers.points(best[1] - reference[1]), number=best[1] - reference[1])
         )
@@ -115,7 +128,7 @@ def probing(study: StudyResults, name: str) -> Table:
                 Value(numbers.percent(majority), number=majority),
                 Value(numbers.points(best[1] - untrained[1]), number=best[1] - untrained[1]),
                 against,
-                Value(numbers.count(len(results)), number=len(results)),
+                Value(numbers.count(len(results)), f"{lost} failed" if lost else "", len(results)),
             )
         )
     columns = (

@@ -59,7 +59,7 @@ def scope(study: StudyResults) -> list[str]:
 def findings(study: StudyResults, pattern: str) -> list[Finding]:
     """What the run shows of one pattern, against the reference when it is another."""
     if not study.pretraining(pattern):
-        state = study.absence("pretraining")
+        state = study.absence("pretraining", pattern=pattern)
         reason = "its pre-training failed" if state == FAILED else "it was not pre-trained"
         return [Finding("Pre-training", f"`{pattern}` has no results: {reason}.")]
     found = [_plateau(study, pattern)]
@@ -154,7 +154,8 @@ def _plateau(study: StudyResults, pattern: str) -> Finding:
 def _task(study: StudyResults, task: str, pattern: str) -> list[Finding]:
     score = study.score(task, pattern, PRETRAINED)
     if score.estimate is None:
-        return [Finding(task, f"No finished fine-tuning ({study.absence('finetuning')}).")]
+        absent = study.absence("finetuning", task, pattern=pattern, start=PRETRAINED)
+        return [Finding(task, f"No finished fine-tuning ({absent}).")]
     text = f"Test accuracy {numbers.percent(score.estimate.mean)} %"
     if pattern != study.reference:
         difference, unit = accuracy_difference(study, task, pattern)
@@ -193,7 +194,9 @@ def _cka(study: StudyResults, pattern: str) -> list[Finding]:
     mean = mean_matched_attention(pairs)
     if mean is None:
         reason = (
-            "no entry could be computed" if pairs else f"no finished cell ({study.absence('cka')})"
+            "no entry could be computed"
+            if pairs
+            else f"no finished cell ({_cka_absence(study, pattern)})"
         )
         return [Finding("CKA", f"Not known against the reference: {reason}.")]
     values = [value for pair in pairs for value in matched_attention(pair)]
@@ -221,11 +224,20 @@ def _cka(study: StudyResults, pattern: str) -> list[Finding]:
     return [Finding("CKA", text)]
 
 
+def _cka_absence(study: StudyResults, pattern: str) -> str:
+    first, second = (
+        {"pattern": p, "seed": study.config.seed, "trained": True}
+        for p in (study.reference, pattern)
+    )
+    return study.absence("cka", first=first, second=second)
+
+
 def _probe(study: StudyResults, task: str, pattern: str) -> list[Finding]:
     best = study.best_probe(task, pattern, "accuracy")
     untrained = study.best_probe(task, pattern, "untrained_accuracy")
     if best is None or untrained is None:
-        return [Finding(f"Probe {task}", f"No finished probing ({study.absence('probing')}).")]
+        absent = study.absence("probing", task, pattern=pattern)
+        return [Finding(f"Probe {task}", f"No finished probing ({absent}).")]
     text = (
         f"The best linear probe reads {numbers.percent(best[1])} % at `{best[0]}`; in the "
         f"untrained twin {numbers.percent(untrained[1])} % at `{untrained[0]}`."

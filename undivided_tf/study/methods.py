@@ -8,7 +8,7 @@ from typing import Any
 from undivided_tf.config import Config
 from undivided_tf.study import numbers
 from undivided_tf.study.findings import Finding
-from undivided_tf.study.results import StudyResults
+from undivided_tf.study.results import StudyResults, task_name
 from undivided_tf.study.tables import Table, Value
 
 SECTIONS = {
@@ -62,7 +62,8 @@ def procedure(study: StudyResults) -> list[Finding]:
         ),
         Finding(
             "CKA",
-            f"Linear, on {numbers.count(cka.num_examples)} examples of the {cka.split} split, "
+            f"Linear, on {numbers.count(cka.num_examples)} examples of the {cka.split} split of "
+            f"{task_name(cka.task)}, "
             f"{cka.tokens_per_example} tokens of each, padding left out, the same for all "
             "encoders.",
         ),
@@ -105,15 +106,17 @@ def limits(study: StudyResults) -> list[str]:
 def sources(study: StudyResults) -> Table:
     """Where the text comes from."""
     rows = (
-        (Value(s["name"]), Value(s["licence"]), Value(s["description"]))
+        (Value(s["name"], s.get("version", "")), Value(s["licence"]), Value(s["description"]))
         for s in study.raw["sources"]
     )
     return Table("Data sources", ("source", "licence", "what it is"), tuple(rows))
 
 
 def corpus(study: StudyResults) -> Table:
-    """The metadata of the records, as they were written beside them."""
-    rows = ((Value(key, code=True), _value(value)) for key, value in _flat(study.raw["corpus"]))
+    """The metadata of the records; no rows when the records failed."""
+    rows = (
+        (Value(key, code=True), _value(value)) for key, value in _flat(study.raw["corpus"] or {})
+    )
     return Table("Corpus and records", ("metadata", "value"), tuple(rows))
 
 
@@ -161,6 +164,9 @@ def _settings(
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            if len(value) <= LONGEST_LIST // 2:
+                value = {str(i): item for i, item in enumerate(value)}
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
         else:

@@ -5,7 +5,6 @@ import pathlib
 import statistics
 from typing import Any
 
-from undivided_tf.pattern import BlockPattern
 from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import numbers
 from undivided_tf.study.numbers import Estimate
@@ -54,7 +53,7 @@ class StudyResults:
     def __init__(self, results: dict[str, Any]):
         self.raw = results
         self.config = StudyConfig.from_dict(results["config"], "results.json: config")
-        self.patterns = [str(BlockPattern.parse(pattern)) for pattern in self.config.patterns]
+        self.patterns = list(self.config.canonical_patterns)
         self.tasks = [task_name(task) for task in self.config.tasks]
         self.reference, *self.reduced = self.patterns
         self.cells = results["cells"]
@@ -68,9 +67,28 @@ class StudyResults:
             if cell["kind"] == kind and cell["status"] == FINISHED
         ]
 
-    def absence(self, kind: str) -> str:
-        """Why a result of this kind is absent: `failed`, or `not run` when none failed."""
-        return FAILED if any(cell["kind"] == kind for cell in self.failed_cells) else NOT_RUN
+    def failures(self, kind: str, task: str = "", **label: Any) -> int:
+        """How many cells failed.
+
+        Args:
+            kind: of the cells.
+            task: their task, where they have one.
+            label: what else stands in their label, such as the pattern.
+        """
+        asked = {"kind": kind, "task": task, **label}
+        return sum(
+            {
+                **cell["label"],
+                "kind": cell["kind"],
+                "task": task_name(cell["label"].get("task", "")),
+            }.items()
+            >= asked.items()
+            for cell in self.failed_cells
+        )
+
+    def absence(self, kind: str, task: str = "", **label: Any) -> str:
+        """Why a result is absent: `failed`, or `not run` when no such cell failed."""
+        return FAILED if self.failures(kind, task, **label) else NOT_RUN
 
     def pretraining(self, pattern: str) -> list[dict[str, Any]]:
         """Finished pre-trainings of a pattern."""
@@ -159,9 +177,9 @@ class StudyResults:
         ]
 
 
-def cka_relation(result: dict[str, Any]) -> str:
-    """`itself`, `untrained`, `other seed` or `other pattern`: how the second encoder differs."""
-    first, second = result["first"], result["second"]
+def cka_relation(pair: dict[str, Any]) -> str:
+    """`itself`, `untrained`, `other seed` or `other pattern`: how `second` differs from `first`."""
+    first, second = pair["first"], pair["second"]
     if not (first["trained"] and second["trained"]):
         return "untrained"
     if first["pattern"] != second["pattern"]:

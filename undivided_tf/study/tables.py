@@ -9,6 +9,7 @@ from typing import Any
 from undivided_tf.study import numbers
 from undivided_tf.study.results import (
     FAILED,
+    NOT_RUN,
     PRETRAINED,
     SCRATCH,
     Score,
@@ -147,36 +148,42 @@ def _measured(study: StudyResults, pattern: str, measure: _Measure) -> Value:
         for p in (pattern, study.reference)
     )
     if not found:
-        return Value("not measured" if study.pretraining(pattern) else study.absence("pretraining"))
+        absent = study.absence("pretraining", pattern=pattern)
+        return Value("not measured" if study.pretraining(pattern) else absent)
     mean, notes = statistics.fmean(found), []
     if measure.compare and reference and pattern != study.reference:
         notes.append(measure.compare(mean, statistics.fmean(reference)))
     if min(found) < max(found):
         notes.append(f"{measure.show(min(found))} to {measure.show(max(found))}")
-    seeds = study.config.num_pretraining_seeds
-    if seeds > 1:
-        notes.append(f"n = {len(found)}" + (f" of {seeds}" if len(found) < seeds else ""))
+    if study.config.num_pretraining_seeds > 1:
+        notes.append(f"n = {len(found)}")
+    if failures := study.failures("pretraining", pattern=pattern):
+        notes.append(f"{failures} failed")
     return Value(measure.show(mean), ", ".join(notes), mean)
 
 
 def task(study: StudyResults, name: str) -> Table:
     """Scores of each pattern on a task: pre-trained, from random weights, majority."""
-    majority, absent = study.majority(name), study.absence("finetuning")
-    rows = []
+    majority, rows = study.majority(name), []
     for pattern in study.patterns:
-        pretrained, scratch = (study.score(name, pattern, start) for start in (PRETRAINED, SCRATCH))
+        starts = (PRETRAINED, SCRATCH)
+        pretrained, scratch = (study.score(name, pattern, start) for start in starts)
+        failures = [
+            study.failures("finetuning", name, pattern=pattern, start=start) for start in starts
+        ]
+        absent, scratch_absent = (FAILED if n else NOT_RUN for n in failures)
         rows.append(
             (
                 Value(pattern, code=True),
-                _score(pretrained, absent),
-                _score(scratch, absent),
-                Value(absent)
+                _score(pretrained, failures[0]),
+                _score(scratch, failures[1]),
+                Value(study.absence("finetuning", name))
                 if majority is None
                 else Value(numbers.percent(majority), number=majority),
                 difference_to_reference(study, name, pattern),
-                _score(study.score(name, pattern, PRETRAINED, "f1_macro"), absent),
+                _score(study.score(name, pattern, PRETRAINED, "f1_macro"), failures[0]),
                 Value(_runs(pretrained) or absent),
-                Value(_runs(scratch) or absent),
+                Value(_runs(scratch) or scratch_absent),
             )
         )
     columns = (
@@ -208,10 +215,13 @@ def _runs(score: Score) -> str:
     return "; ".join(" ".join(map(numbers.percent, runs)) for runs in score.runs)
 
 
-def _score(score: Score, absent: str) -> Value:
+def _score(score: Score, failures: int) -> Value:
     if score.estimate is None:
-        return Value(absent)
-    return _estimated(score.estimate, numbers.percent, score.unit)
+        return Value(FAILED if failures else NOT_RUN)
+    value = _estimated(score.estimate, numbers.percent, score.unit)
+    if failures:
+        value = dataclasses.replace(value, note=f"{value.note}, {failures} failed")
+    return value
 
 
 def _estimated(found: numbers.Estimate, show: Callable[[float], str], unit: str) -> Value:
@@ -227,7 +237,11 @@ def difference_to_reference(study: StudyResults, name: str, pattern: str) -> Val
         return Value("reference")
     found, unit = accuracy_difference(study, name, pattern)
     if found is None:
-        return Value(study.absence("finetuning"))
+        absences = (
+            study.absence("finetuning", name, pattern=p, start=PRETRAINED)
+            for p in (pattern, study.reference)
+        )
+        return Value(FAILED if FAILED in absences else "no common seed")
     return _estimated(found, numbers.points, unit)
 
 
@@ -282,7 +296,8 @@ def _overview_scores(study: StudyResults, pattern: str) -> Iterable[Value]:
     for name in study.tasks:
         found = study.score(name, pattern, PRETRAINED).estimate
         if found is None:
-            yield Value(study.absence("finetuning"))
+            absent = study.absence("finetuning", name, pattern=pattern, start=PRETRAINED)
+            yield Value(absent)
             continue
         against = difference_to_reference(study, name, pattern)
         note = "" if against.number is None else f"{against.text} points"
