@@ -1,0 +1,186 @@
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from undivided_tf.pattern import BlockPattern
+from undivided_tf.study import figures
+from undivided_tf.study.looks import LOOKS, looks
+
+PATTERNS = ("(AI)*3", "(AAI)*2", "A*4")
+
+
+def cka(first, second, value=0.5):
+    taps = [list(BlockPattern.parse(pattern).tap_names) for pattern in (first, second)]
+    return {
+        "first": {"pattern": first, "seed": 1, "trained": True},
+        "second": {"pattern": second, "seed": None, "trained": False},
+        "first_taps": taps[0],
+        "second_taps": taps[1],
+        "matrix": [[value] * len(taps[1])] * len(taps[0]),
+    }
+
+
+def probing(pattern, task="topic", accuracy=0.7):
+    taps = list(BlockPattern.parse(pattern).tap_names)
+    return {
+        "pattern": pattern,
+        "task": task,
+        "taps": taps,
+        "accuracy": list(np.linspace(0.5, accuracy, len(taps))),
+        "untrained_accuracy": [0.45] * len(taps),
+        "majority_accuracy": 0.25,
+    }
+
+
+def pretraining(pattern, seed=1, scale=1.0):
+    history = [{"step": step, "loss": 9.0 - step / 100, "accuracy": 0.1} for step in (0, 100, 300)]
+    return {
+        "pattern": pattern,
+        "seed": seed,
+        "training_history": history,
+        "validation_history": history,
+        "unigram_entropy": 6.5,
+        "parameters": 100 * scale,
+        "forward_flops": 100 * scale,
+        "step_milliseconds": 10 * scale,
+        "peak_memory_bytes": 1000 * scale,
+    }
+
+
+def finetuning(pattern, start, scores=(0.7, 0.72, 0.75), seed=1, majority=0.6):
+    return {
+        "pattern": pattern,
+        "pretraining_seed": seed,
+        "task": "topic",
+        "start": start,
+        "majority": {"validation": 0.5, "test": majority},
+        "runs": [{"seed": i, "test": {"accuracy": score}} for i, score in enumerate(scores)],
+    }
+
+
+ALL = {
+    figures.cka_heat_map: cka("(AI)*3", "A*4"),
+    figures.probe_curves: [probing(p, task) for p in PATTERNS for task in ("topic", "pair")],
+    figures.loss_curves: [pretraining(pattern) for pattern in PATTERNS],
+    figures.task_scores: [finetuning(p, s) for p in PATTERNS for s in ("pretrained", "scratch")],
+    figures.cost_bars: [pretraining(pattern) for pattern in PATTERNS],
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved, to be looked into."""
+    saved, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **k: (saved.append(self), save(self, *a, **k))
+    )
+    return saved
+
+
+@pytest.mark.parametrize("draw", ALL, ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+@pytest.mark.filterwarnings("error")
+def test_the_same_results_give_the_same_bytes(draw, suffix, tmp_path):
+    before = copy.deepcopy(ALL[draw])
+    for name in ("one", "two"):
+        draw(ALL[draw], tmp_path / f"{name}.{suffix}")
+    one, two = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert one.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+    assert ALL[draw] == before
+
+
+@pytest.mark.parametrize("draw", ALL, ids=lambda draw: draw.__name__)
+def test_no_text_is_cut_off_or_written_over_another(draw, tmp_path, drawn):
+    draw(ALL[draw], tmp_path / "figure.png")
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    page = figure.bbox
+    for axes in figure.axes:
+        labels = [label for label in axes.get_xticklabels() if label.get_text()]
+        boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+        for left, right in zip(boxes, boxes[1:], strict=False):
+            assert left.x1 <= right.x0
+        for text in (*labels, *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label):
+            box = text.get_window_extent()
+            assert not text.get_text() or (
+                box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1 and box.y0 >= page.y0 - 1
+            )
+
+
+def test_heat_map_marks_kinds_undefined_and_negative(tmp_path, drawn):
+    result = cka("(AI)*1", "A*2")
+    result["matrix"] = [[None, 0.2, 0.3], [0.4, -0.1, 1.0], [0.5, 0.6, 0.7]]
+    figures.cka_heat_map([result, cka("A*2", "A*2")], tmp_path / "cka.png")
+    (figure,) = drawn
+    first, second, _ = figure.axes
+    image = first.images[0]
+    assert image.get_clim() == second.images[0].get_clim() == (0, 1)
+    assert image.get_array().mask.tolist() == [[True, False, False], [False] * 3, [False] * 3]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["emb", "0A", "0I"]
+    colours = [label.get_color() for label in first.get_yticklabels()]
+    assert len(set(colours)) == 3
+    assert [label.get_color() for label in first.get_xticklabels()] == colours[:2] + colours[1:2]
+    assert [patch.get_hatch() for patch in first.patches] == ["////"]
+    assert [(t.get_position(), t.get_text()) for t in first.texts] == [((1, 1), "\u2212")]
+    assert first.get_ylabel() == "A I, seed 1" or first.get_ylabel() == "(AI)*1, seed 1"
+    assert first.get_xlabel() == "A*2, untrained"
+
+
+def test_probes_line_up_by_encoder_block(tmp_path, drawn):
+    figures.probe_curves([probing("AAI"), probing("A*2")], tmp_path / "probes.png")
+    lines = [line for line in drawn[0].axes[0].lines if len(line.get_xdata()) > 2]
+    depths = {tuple(line.get_xdata()) for line in lines}
+    assert depths == {(0, 1, 2, 2.5), (0, 1, 2)}
+
+
+def test_loss_figure_names_the_entropy_and_shows_what_is_around_it(tmp_path, drawn):
+    figures.loss_curves(ALL[figures.loss_curves], tmp_path / "loss.png")
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.texts] == ["unigram entropy 6.500"]
+    low, high = axes.get_ylim()
+    assert low < 6.0 and 6.5 < high < 8
+
+
+def test_interval_is_over_encoders_when_there_are_several(tmp_path, drawn):
+    runs = [
+        finetuning("A*4", "pretrained", (0.7, 0.9)),
+        finetuning("A*4", "pretrained", (0.6, 0.8), 2),
+    ]
+    figures.task_scores(runs, tmp_path / "scores.png")
+    interval = drawn[0].axes[0].lines[0].get_xdata()
+    # Two encoders with means 0.8 and 0.7: Student's t with one degree of freedom.
+    assert interval == pytest.approx([0.75 - 12.7062 * 0.05, 0.75 + 12.7062 * 0.05], abs=1e-4)
+
+
+def test_a_far_majority_is_told_in_words(tmp_path, drawn):
+    for majority, title in ((0.6, ""), (0.2, "\u2190 majority 0.200")):
+        figures.task_scores([finetuning("A*4", "scratch", majority=majority)], tmp_path / "s.png")
+        assert drawn[-1].axes[0].get_title("right") == title
+
+
+def test_costs_are_relative_to_the_first_pattern_and_averaged_over_seeds(tmp_path, drawn):
+    results = [pretraining("(AI)*3"), pretraining("A*4", 1, 0.4), pretraining("A*4", 2, 0.6)]
+    figures.cost_bars(results, tmp_path / "cost.png")
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["1.00", "0.50"] * 4
+
+
+def test_patterns_keep_their_colours():
+    assert looks(["A*6", "(AI)*6"]) == {"A*6": LOOKS[1], "(AI)*6": LOOKS[0]}
+    assert looks(["(AI)*2A*4", "(AAI)*3", "(AI)*6"])["(AAI)*3"] == LOOKS[2]
+    many = looks([f"A*{n}I" for n in range(1, 30)])
+    assert len(set(many.values())) == 29
+
+
+def test_needs_no_tensorflow_and_leaves_matplotlib_as_it_was():
+    code = (
+        "import sys, matplotlib; before = dict(matplotlib.rcParams)\n"
+        "from undivided_tf.study import figures\n"
+        "assert 'tensorflow' not in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
+        "assert before == dict(matplotlib.rcParams)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
