@@ -242,17 +242,17 @@ def test_entries_of_cka_without_value_are_counted_and_explained(write):
 def test_one_run_gives_no_interval():
     study = StudyResults(made_up_study.results(runs=1))
     [finding] = [f for f in findings.findings(study, "A*6") if f.matter == "wiki_topic"]
-    assert "n = 1 fine-tuning seed, no interval" in finding.text
+    assert "n = 1 fine-tuning run, no interval" in finding.text
     assert "neither a difference nor equality" in finding.text
 
 
 def test_interval_is_over_pretraining_seeds_when_there_are_several():
     study = StudyResults(made_up_study.results(seeds=2, runs=5))
     score = study.score("wiki_topic", "A*6", PRETRAINED)
-    assert (score.unit, score.estimate.n, len(score.runs)) == ("pre-training seed", 2, 2)
+    assert (score.unit, score.estimate.n, len(score.runs)) == ("encoder", 2, 2)
     means = [sum(runs) / 5 for runs in score.runs]
     assert score.estimate.mean == pytest.approx(sum(means) / 2)
-    assert study.score("wiki_topic", "A*6", "scratch").unit == "fine-tuning seed"
+    assert study.score("wiki_topic", "A*6", "scratch").unit == "fine-tuning run"
 
 
 def accuracies(results, pattern, values):
@@ -369,9 +369,9 @@ def test_failed_seeds_are_counted_beside_the_finished_ones():
         "cka/{'pattern': '(AI)*6', 'seed': 1, 'trained': True}/{'pattern': 'A*6'",
     )  # fmt: skip
     study = StudyResults(results)
-    assert tables.cost(study).rows[2][1].note.endswith("n = 2, 1 failed")
-    assert tables.task(study, "wiki_pair").rows[2][1].note.endswith("seeds, 1 failed")
-    assert tables.task(study, "wiki_topic").rows[2][1].note.endswith("n = 3 pre-training seeds")
+    assert tables.cost(study).rows[2][3].note.endswith("n = 2, 1 failed")
+    assert tables.task(study, "wiki_pair").rows[2][1].note.endswith("n = 2 encoders, 1 failed")
+    assert tables.task(study, "wiki_topic").rows[2][1].note.endswith("n = 3 encoders")
     assert analysis_tables.probing(study, "wiki_pair").rows[2][-1].note == "1 failed"
     assert [row[3].text for row in analysis_tables.cka(study).rows].count("failed") == 1
     [finding] = [f for f in findings.findings(study, "A*6") if f.matter == "CKA"]

@@ -118,7 +118,7 @@ def _loss(study: StudyResults, pattern: str) -> Finding:
     text = (
         f"Held-out MLM loss {own_mean} nats against {full_mean} {frame}: "
         f"{_compared(difference.mean, 'higher', 'lower', 'no difference', numbers.loss, 'nats')} "
-        f"({_uncertainty(difference, 'pre-training seed', lambda x: numbers.signed(x, 3))}). "
+        f"({_uncertainty(difference, 'encoder', lambda x: numbers.signed(x, 3))}). "
         f"{_reading(difference, 'higher', 'lower')}"
     )
     return Finding("MLM loss", text)

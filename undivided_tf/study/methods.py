@@ -162,6 +162,22 @@ def _settings(
             yield Value(prefix + field.name, code=True), shown, Value(field.metadata["help"])
 
 
+def cells(study: StudyResults) -> Table:
+    """Every cell of the grid, finished or failed."""
+    rows = (
+        (
+            Value(cell["name"], code=True),
+            Value(cell["kind"]),
+            Value(cell["status"]),
+            Value("–")
+            if cell["seconds"] is None
+            else Value(numbers.duration(cell["seconds"]), number=cell["seconds"]),
+        )
+        for cell in study.cells
+    )
+    return Table("All cells", ("cell", "kind", "status", "time"), tuple(rows))
+
+
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):

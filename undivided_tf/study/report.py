@@ -205,7 +205,7 @@ def _content(study: StudyResults) -> dict[str, Any]:
         "corpus": methods.corpus(study),
         "environment": methods.environment(study),
         "settings": methods.settings(study),
-        "cells": tables.cells(study),
+        "cells": methods.cells(study),
         "no_cell": NO_CELL,
     }  # fmt: skip
 

@@ -26,7 +26,7 @@ class Score:
         by_unit: the score of each independent repetition. With several pre-training seeds a
             repetition is an encoder and its score the mean of its fine-tuning runs, since
             runs of one encoder are not independent; otherwise it is a fine-tuning run.
-        unit: what a repetition is, in words, in the singular.
+        unit: what a repetition is: `encoder` or `fine-tuning run`.
         runs: every single run, one list a pre-training seed.
     """
 
@@ -124,7 +124,7 @@ class StudyResults:
             groups.setdefault(encoder if by_encoder else seed, []).append(value)
         return Score(
             {unit: statistics.fmean(values) for unit, values in groups.items()},
-            "pre-training seed" if by_encoder else "fine-tuning seed",
+            "encoder" if by_encoder else "fine-tuning run",
             [[run["test"][metric] for run in result["runs"]] for result in results],
         )
 

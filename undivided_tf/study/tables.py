@@ -117,8 +117,8 @@ LANGUAGE_MODEL = (
 def cost(study: StudyResults) -> Table:
     """Size and cost of each pattern."""
     note = (
-        f"Small print: ratio to the reference `{study.reference}`. Step time is the median of a "
-        "run; times and memory are of this machine and this load."
+        f"Small print: ratio to the reference `{study.reference}`; lowest and highest of n seeds. "
+        "Step time is the median of a run; times and memory are of this machine and this load."
     )
     return _pretraining_table(study, "Size and cost", COST, note)
 
@@ -126,8 +126,9 @@ def cost(study: StudyResults) -> Table:
 def language_model(study: StudyResults) -> Table:
     """Held-out loss, accuracy and perplexity of each pattern."""
     note = (
-        f"Small print: difference or ratio to the reference `{study.reference}`. A model that "
-        "ignores its input and predicts word frequencies has about the unigram entropy as its loss."
+        f"Small print: difference or ratio to the reference `{study.reference}`; lowest and "
+        "highest of n seeds. A model that ignores its input and predicts word frequencies has "
+        "about the unigram entropy as its loss."
     )
     return _pretraining_table(study, "Masked language modelling", LANGUAGE_MODEL, note)
 
@@ -154,9 +155,7 @@ def _measured(study: StudyResults, pattern: str, measure: _Measure) -> Value:
     if measure.compare and reference and pattern != study.reference:
         notes.append(measure.compare(mean, statistics.fmean(reference)))
     if min(found) < max(found):
-        notes.append(f"{measure.show(min(found))} to {measure.show(max(found))}")
-    if study.config.num_pretraining_seeds > 1:
-        notes.append(f"n = {len(found)}")
+        notes.append(f"{measure.show(min(found))} to {measure.show(max(found))}, n = {len(found)}")
     if failures := study.failures("pretraining", pattern=pattern):
         notes.append(f"{failures} failed")
     return Value(measure.show(mean), ", ".join(notes), mean)
@@ -196,7 +195,10 @@ def task(study: StudyResults, name: str) -> Table:
         "each run, pre-trained",
         "each run, random weights",
     )
-    note = "Test accuracy; small print: 95 % interval over seeds (Student's t) and their number n."
+    note = (
+        "Test accuracy; small print: 95 % interval (Student's t) and n, the number of fine-tuning "
+        "runs, or of encoders where several were pre-trained, each the mean of its runs."
+    )
     for result in study.finetuning(name)[:1]:
         test = result["rows"]["test"]
         score = study.score(name, result["pattern"], result["start"]).estimate
@@ -205,7 +207,7 @@ def task(study: StudyResults, name: str) -> Table:
             f"rows, {len(result['labels'])} labels. The drawing of the test rows alone makes an "
             f"accuracy of {numbers.percent(score.mean)} % uncertain by "
             f"± {numbers.decimals(100 * numbers.binomial_half_width(score.mean, test), 1)} points, "
-            "which the intervals over seeds leave out."
+            "which those intervals leave out."
         )
     return Table(f"Task {name}", columns, tuple(rows), note)
 
@@ -225,7 +227,7 @@ def _score(score: Score, failures: int) -> Value:
 
 
 def _estimated(found: numbers.Estimate, show: Callable[[float], str], unit: str) -> Value:
-    note = f"n = {found.n} {unit}{'s' if found.n > 1 else ''}"
+    note = f"n = {found.n} {unit.split()[-1]}{'s' if found.n > 1 else ''}"
     if found.interval:
         note = f"{numbers.between(found.interval, show)}, {note}"
     return Value(show(found.mean), note, found.mean)
@@ -253,22 +255,6 @@ def accuracy_difference(
     if first.unit != second.unit:  # One has several encoders, the other lost all but one.
         return None, first.unit
     return numbers.paired(first.by_unit, second.by_unit), first.unit
-
-
-def cells(study: StudyResults) -> Table:
-    """Every cell of the grid, finished or failed."""
-    rows = (
-        (
-            Value(cell["name"], code=True),
-            Value(cell["kind"]),
-            Value(cell["status"]),
-            Value("–")
-            if cell["seconds"] is None
-            else Value(numbers.duration(cell["seconds"]), number=cell["seconds"]),
-        )
-        for cell in study.cells
-    )
-    return Table("All cells", ("cell", "kind", "status", "time"), tuple(rows))
 
 
 def overview(study: StudyResults) -> Table:
