@@ -1,6 +1,7 @@
 """One flag for each field of a config: the field's help, default and type are the flag's."""
 
 import dataclasses
+import os
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -74,4 +75,7 @@ def run(main: Callable[[], None]) -> None:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
 
+    # TensorFlow's C++ log greets every CPU run with errors about absent GPUs; what goes wrong
+    # for real reaches us as an exception. A value that is set already is kept.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(guarded)

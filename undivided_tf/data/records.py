@@ -61,8 +61,11 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
         total = sum(source["bytes"] for source in sources)
         with progress.bar(total, "tokenise and pack", "bytes") as bar:
             for portion in _portions(corpora.read_documents(config.input_files)):
-                train.add([d for d in portion if d.position >= threshold])
-                validation.add([d for d in portion if d.position < threshold])
+                kept, held_out = [], []
+                for document in portion:
+                    (held_out if document.position < threshold else kept).append(document)
+                train.add(kept)
+                validation.add(held_out)
                 bar.update(sum(document.size for document in portion))
         splits = {"train": train.close(), "validation": validation.close()}
         for split, facts in splits.items():

@@ -176,6 +176,7 @@ class _Tuner:
                 self._batches("train", seed),
                 epochs=config.num_train_epochs,
                 callbacks=[_Progress(progress), keras.callbacks.TerminateOnNaN()],
+                shuffle=False,  # The dataset does it, by the seed of the run.
                 verbose=0,
             )
         losses = history.history["loss"]

@@ -5,7 +5,6 @@ strategy, so the loop is ours. The same call resumes: weights, optimizer, step, 
 and data position come from the newest checkpoint, and masks are a function of seed and step.
 """
 
-import math
 import pathlib
 import resource
 import statistics
@@ -19,12 +18,11 @@ from absl import logging
 
 from undivided_tf import accounting, files
 from undivided_tf.config import claim_workdir
-from undivided_tf.data import masking, records
+from undivided_tf.data import masking, records, streams
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer, masked_lm_sums
 from undivided_tf.progress import bar
 from undivided_tf.recipes import PretrainingConfig
-from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints, optimizers, strategies
 
 _LOG_POINTS = 100  # Points of the training curve, whatever the number of steps.
@@ -57,12 +55,6 @@ def pretrain(config: PretrainingConfig) -> dict[str, Any]:
     return results
 
 
-def predictions_per_sequence(config: PretrainingConfig, max_seq_length: int) -> int:
-    """Masked positions a sequence: all of the share, or the most that the config allows."""
-    share = math.ceil(config.masked_lm_prob * max_seq_length)
-    return min(share, config.max_predictions_per_seq or share)
-
-
 class Trainer:
     """Model, optimizer and compiled steps of one pre-training run.
 
@@ -73,18 +65,19 @@ class Trainer:
     def __init__(self, config: PretrainingConfig):
         strategies.make_repeatable(config.seed, config.deterministic)
         self.config = config
-        self.metadata = records.read_metadata(config.records_dir)
-        self.tokenizer = Tokenizer(
-            pathlib.Path(config.records_dir) / "vocab.txt", self.metadata["do_lower_case"]
-        )
+        self.tokenizer = records.read_tokenizer(config.records_dir)
         self.encoder_config = config.encoder.replace(
             vocab_size=self.tokenizer.vocab_size,
             vocabulary_hash=self.tokenizer.vocabulary_hash,
             do_lower_case=self.tokenizer.do_lower_case,
         )
-        records.check_metadata(config.records_dir, self.encoder_config)
+        self.metadata = records.check_records(config.records_dir, self.encoder_config)
         self.length = self.metadata["max_seq_length"]
-        self.predictions = predictions_per_sequence(config, self.length)
+        self.masking = {
+            "masked_lm_prob": config.masked_lm_prob,
+            "max_predictions": config.max_predictions_per_seq,
+            "whole_word": config.do_whole_word_mask,
+        }
         self.strategy = strategies.get(config.strategy)
         with self.strategy.scope():
             self.model = Pretrainer(Encoder(self.encoder_config, seed=config.seed))
@@ -182,7 +175,10 @@ class Trainer:
         batches = iter(self._batches(state["step"]))
         self.step_seconds: list[float] = []
         description = f"pre-training {self.encoder_config.block_pattern}"
-        with bar(last, description, "steps", initial=state["step"]) as progress:
+        with (
+            streams.reading_errors(config.records_dir),
+            bar(last, description, "steps", initial=state["step"]) as progress,
+        ):
             for step in range(state["step"] + 1, last + 1):
                 start = time.perf_counter()
                 sums = {k: float(v) for k, v in self._train_step(next(batches)).items()}
@@ -209,9 +205,7 @@ class Trainer:
             batch_size=self.config.train_batch_size,
             seed=self.config.seed,
             start_step=start_step,
-            masked_lm_prob=self.config.masked_lm_prob,
-            max_predictions=self.predictions,
-            whole_word=self.config.do_whole_word_mask,
+            **self.masking,
         )
         return self.strategy.experimental_distribute_dataset(dataset)
 
@@ -223,9 +217,7 @@ class Trainer:
             self.tokenizer,
             batch_size=self.config.train_batch_size,
             max_rows=self.config.max_eval_rows,
-            masked_lm_prob=self.config.masked_lm_prob,
-            max_predictions=self.predictions,
-            whole_word=self.config.do_whole_word_mask,
+            **self.masking,
         ):
             for name, value in self._eval_step(batch).items():
                 totals[name] += float(value)
@@ -280,6 +272,9 @@ class Trainer:
         """What results.json holds."""
         config, encoder = self.config, self.encoder_config
         sequences = state["step"] * config.train_batch_size
+        predictions = masking.prediction_slots(
+            self.length, config.masked_lm_prob, config.max_predictions_per_seq
+        )
         # The first step compiles. A run that had nothing left to do has no step to time.
         timed = self.step_seconds[1:] or self.step_seconds
         seconds = statistics.median(timed) if timed else None
@@ -291,7 +286,7 @@ class Trainer:
             "parameters": accounting.count_parameters(encoder),
             "forward_flops": accounting.forward_flops(encoder, self.length),
             "training_flops": accounting.training_flops(
-                encoder, self.length, self.predictions, sequences
+                encoder, self.length, predictions, sequences
             ),
             "steps": state["step"],
             "tokens": sequences * self.length,

