@@ -1,4 +1,5 @@
 import hashlib
+import pathlib
 import subprocess
 import sys
 
@@ -9,10 +10,14 @@ import tensorflow as tf
 import tokenizers
 from hypothesis import strategies
 
+from undivided_tf import tokenization
 from undivided_tf.data import sample
 from undivided_tf.errors import InputError
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer, train_vocabulary
 
+BERT_VOCABULARY = (
+    pathlib.Path(__file__).parents[1] / ".." / "shared" / "data" / "bert" / "vocab.txt"
+)
 PIECES = [*SPECIAL_TOKENS, "un", "##want", "##ed", "runn", "##ing", ",", "a", "b", "c", "wort"]
 
 
@@ -101,6 +106,7 @@ def test_attributes(tokenizer, tmp_path):
         (b"[PAD]\n[UNK]\n\n[CLS]\n[SEP]\n[MASK]\n", r"vocab\.txt:3: blank"),
         (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n\xff\n", r"vocab\.txt:5: not UTF-8"),
         (b"", r"vocab\.txt:1: blank"),
+        (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n\0\n", "tensorflow-text cannot use it"),
         (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", "no word piece beside the special tokens"),
     ],
 )
@@ -170,6 +176,24 @@ def test_vocabulary_size_and_order():
     assert {"low", "new"} <= set(vocabulary)
     with pytest.raises(InputError, match="vocab_size 10 is too small: .* take 19"):
         train_vocabulary(lines, 10)
+
+
+def test_frequent_words_may_be_cut_into_several_texts(monkeypatch):
+    lines = ["low lower lowest", "new newer newest"] * 5
+    whole = train_vocabulary(lines, 30)
+    monkeypatch.setattr(tokenization, "REPEATS", 2)
+    assert train_vocabulary(lines, 30) == whole
+
+
+def test_bert_vocabulary_gives_berts_ids():
+    if not BERT_VOCABULARY.exists():
+        pytest.skip("the shared data folder with BERT's vocabulary is absent")
+    tokenizer = Tokenizer(BERT_VOCABULARY)
+    special = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id)
+    assert special + (tokenizer.mask_id, tokenizer.vocab_size) == (0, 100, 101, 102, 103, 30522)
+    assert tokenizer.encode(["Hello, world!"], max_seq_length=7)["token_ids"].numpy().tolist() == [
+        [101, 7592, 1010, 2088, 999, 102, 0]
+    ]
 
 
 def test_rare_characters_beyond_the_limit_get_no_piece():

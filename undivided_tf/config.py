@@ -158,13 +158,13 @@ def claim_workdir(workdir: str | os.PathLike, config: Config) -> pathlib.Path:
         try:
             there = files.read_json(path)
         except ValueError as error:
-            raise InputError(f"{path} is not JSON: {error}; choose another --workdir") from error
+            raise InputError(f"{path} is not JSON: {error}; choose another directory") from error
         # A directory may be moved, so where it lies is no difference.
         changed = differences({**there, "workdir": ""}, {**config.to_dict(), "workdir": ""})
         if changed:
             raise InputError(
                 f"{path} holds another config:\n  " + "\n  ".join(changed) + "\n"
-                "choose another --workdir, or give the flags of that config to continue it"
+                "choose another directory, or give the flags of that config to continue it"
             )
     else:
         config.to_json(path)

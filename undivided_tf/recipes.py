@@ -35,8 +35,10 @@ class RecordsConfig(Config):
     vocab_size: int = option(8000, "Size of the vocabulary that is trained.")
     do_lower_case: bool = option(True, "Lower-case the text and strip accents.")
     max_seq_length: int = option(128, "Word pieces a record, [CLS] and [SEP] included.")
-    num_shards: int = option(8, "Training record files.")
-    validation_fraction: float = option(0.02, "Share of the documents held out from training.")
+    num_shards: int = option(8, "Training record files; reading holds one in memory.")
+    validation_fraction: float = option(
+        0.02, "Share of the documents held out from training; at least one document."
+    )
     random_seed: int = option(12345, "Decides which shard each record goes to.")
 
     def validate(self) -> None:

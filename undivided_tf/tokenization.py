@@ -3,7 +3,7 @@
 import collections
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from undivided_tf.errors import InputError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
+REPEATS = 100_000  # Of a word in one text given to the trainer of the vocabulary.
 
 
 class Tokenizer:
@@ -67,9 +68,12 @@ class Tokenizer:
         )
         self.is_special = np.isin(pieces, SPECIAL_TOKENS)
         self.is_continuation = np.array([piece.startswith(CONTINUATION) for piece in pieces])
-        self._tokenizer = tft.FastBertTokenizer(
-            list(pieces), token_out_type=tf.int32, lower_case_nfd_strip_accents=do_lower_case
-        )
+        try:
+            self._tokenizer = tft.FastBertTokenizer(
+                list(pieces), token_out_type=tf.int32, lower_case_nfd_strip_accents=do_lower_case
+            )
+        except RuntimeError as error:  # Such as for a piece that is a NUL character.
+            raise InputError(f"{where}: tensorflow-text cannot use it: {error}") from error
 
     def tokenize(self, strings: Any) -> tf.RaggedTensor:
         """Splits strings into word pieces, without special tokens.
@@ -256,9 +260,16 @@ def train_vocabulary(
         continuing_subword_prefix=CONTINUATION,
         show_progress=False,
     )
-    learner.train_from_iterator((" ".join([word] * counts[word]) for word in words), trainer)
+    learner.train_from_iterator(_repeat(counts, words), trainer)
     vocabulary = learner.get_vocab()
     return sorted(vocabulary, key=vocabulary.get)
+
+
+def _repeat(counts: collections.Counter[str], words: Iterable[str]) -> Iterator[str]:
+    """Each word as often as it was counted, in texts of bounded length: the trainer takes text."""
+    for word in words:
+        for start in range(0, counts[word], REPEATS):
+            yield " ".join([word] * min(REPEATS, counts[word] - start))
 
 
 def _count_words(lines: Iterable[str], do_lower_case: bool) -> collections.Counter[str]:

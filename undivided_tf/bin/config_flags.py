@@ -75,6 +75,9 @@ def run(main: Callable[[], None]) -> None:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
 
+    # absl shows in --help the flags of the module that runs; these were defined here.
+    for flag in FLAGS.flags_by_module_dict()[__name__]:
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     # TensorFlow's C++ log greets every CPU run with errors about absent GPUs; what goes wrong
     # for real reaches us as an exception. A value that is set already is kept.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

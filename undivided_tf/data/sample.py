@@ -90,39 +90,39 @@ PAIR_LABELS = ("other", "same")
 def wiki_pair(split: str) -> tuple[list[str], list[str], list[str]]:
     """Extracts, descriptions, and whether the description is that of the extract's article.
 
-    One row an article. A hash of the title decides for about half of them that the description
-    is another article's: of the same topic, so that the topic does not give it away, and of the
-    same split, so that no text crosses splits; never one with the same words. Articles without
-    a description are left out, and `Uncategorized` ones too: for them "of the same topic" would
-    mean any topic.
+    Two rows an article: with its own description, and with that of another article of the same
+    topic, so that the topic does not give it away, and of the same split, so that no text
+    crosses splits. Each description stands once in each class: neither text alone tells the
+    label. Articles without a description are left out, and `Uncategorized` ones too: for them
+    "of the same topic" would mean any topic.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[dict[str, str]]] = {}
     for title, article in _articles().items():
         if (
             split_of(title) == split
             and article["description"]
             and article["topic"] != UNCATEGORIZED
         ):
-            groups.setdefault(article["topic"], []).append(title)
+            groups.setdefault(article["topic"], []).append(article)
     first, second, labels = [], [], []
     for group in groups.values():
-        for title in group:
-            own = _articles()[title]["description"]
-            number = int(files.sha256("wiki_pair:", title), 16)
-            other = number % 2 == 0
-            first.append(_articles()[title]["extract"])
-            second.append(_other_description(group, number // 2, own) if other else own)
-            labels.append(PAIR_LABELS[0 if other else 1])
+        group.sort(key=lambda article: files.sha256("wiki_pair:", article["title"]))
+        own = [article["description"] for article in group]
+        for article, *descriptions in zip(group, _rotated(own), own, strict=True):
+            first += [article["extract"]] * 2
+            second += descriptions
+            labels += PAIR_LABELS
     return first, second, labels
 
 
-def _other_description(group: list[str], start: int, own: str) -> str:
-    """The first description at or behind place `start` of the group that differs from `own`."""
-    for step in range(len(group)):
-        description = _articles()[group[(start + step) % len(group)]]["description"]
-        if description.casefold() != own.casefold():
-            return description
-    raise AssertionError("all descriptions of a topic are the same")
+def _rotated(descriptions: list[str]) -> list[str]:
+    """The smallest rotation that gives no article the words of its own description."""
+    for step in range(1, len(descriptions)):
+        rotated = descriptions[step:] + descriptions[:step]
+        pairs = zip(descriptions, rotated, strict=True)
+        if all(own.casefold() != other.casefold() for own, other in pairs):
+            return rotated
+    raise AssertionError("a topic whose descriptions are too much alike")
 
 
 @functools.cache

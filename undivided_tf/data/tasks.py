@@ -162,7 +162,7 @@ def _folder_task(folder: pathlib.Path) -> Task:
         path = folder / getattr(config, _checked_split(split))
         return _rows(_read_table(path), columns, config.label, labels, labelled=split != "test")
 
-    return Task(folder.name, labels, bool(columns[1]), read)
+    return Task(folder.resolve().name, labels, bool(columns[1]), read)
 
 
 def _text_columns(table: "_Table") -> tuple[str, str]:

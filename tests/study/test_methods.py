@@ -1,0 +1,38 @@
+"""The methods are told from the config, each setting once with its meaning."""
+
+import made_up_study
+
+from undivided_tf.study import methods
+from undivided_tf.study.results import StudyResults
+
+
+def test_settings_are_those_of_the_config_with_their_help():
+    study = StudyResults(made_up_study.results())
+    by_stage = {table.title: table for table in methods.settings(study)}
+    assert list(by_stage) == ["Study", "Records", "Pre-training", "Fine-tuning", "CKA", "Probing"]
+    pretraining = {row[0].text: row for row in by_stage["Pre-training"].rows}
+    assert pretraining["num_train_steps"][1].text == "1800"
+    assert pretraining["num_train_steps"][2].text == "Optimizer steps."
+    assert pretraining["encoder.hidden_size"][1].number == 128
+    # Filled in by the study itself, so that the config's value would mislead.
+    absent = {"workdir", "seed", "records_dir", "encoder.vocab_size", "encoder.block_pattern"}
+    assert not absent & set(pretraining)
+
+
+def test_procedure_and_limits_follow_the_config():
+    study = StudyResults(made_up_study.results())
+    told = " ".join(stage.text for stage in methods.procedure(study))
+    assert "1,800 steps of 16 sequences" in told and "3 runs of different seeds" in told
+    assert "One pre-training seed" in " ".join(methods.limits(study))
+    several = StudyResults(made_up_study.results(seeds=3))
+    assert "3 pre-training seeds" in " ".join(methods.limits(several))
+
+
+def test_metadata_of_the_corpus_is_shown_whole():
+    results = made_up_study.results()
+    results["corpus"]["sources"] = {f"file_{i}": "0" * 64 for i in range(2)}
+    results["corpus"]["shards"] = list(range(40))
+    rows = {row[0].text: row[1] for row in methods.corpus(StudyResults(results)).rows}
+    assert rows["documents.train"].text == "9,000"
+    assert rows["sources.file_1"].text == "0" * 64
+    assert rows["shards"].text == "40 entries"

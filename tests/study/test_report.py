@@ -1,0 +1,385 @@
+"""The report holds the numbers of its results, is whole, well-formed and honest about failures."""
+
+import base64
+import html.parser
+import math
+import re
+import sys
+import types
+
+import made_up_study
+import pytest
+
+from undivided_tf import errors
+from undivided_tf.study import analysis_tables, findings, numbers, report, tables
+from undivided_tf.study.results import PRETRAINED, StudyResults
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
+)
+VOID = {"meta", "img", "br", "link"}
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Stands in for matplotlib: writes one pixel and notes what was drawn."""
+    drawn = []
+    module = types.ModuleType("undivided_tf.study.figures")
+    for name in {function for _, function, *_ in report.FIGURES}:
+
+        def draw(argument, path, name=name):
+            drawn.append((name, argument))
+            path.write_bytes(PIXEL)
+
+        setattr(module, name, draw)
+    monkeypatch.setitem(sys.modules, "undivided_tf.study.figures", module)
+    return drawn
+
+
+@pytest.fixture
+def write(figures, tmp_path):
+    """Writes the report of results and gives its page, parsed, and its Markdown."""
+
+    def written(results):
+        report.write_report(results, tmp_path)
+        page = Page((tmp_path / "report.html").read_text())
+        return page, (tmp_path / "report.md").read_text()
+
+    return written
+
+
+class Page(html.parser.HTMLParser):
+    """Reads a page, checks that every element is closed in order, keeps what tests ask for."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.source, self.open, self.elements, self.headings = source, [], [], []
+        self.values, self.text = [], ""
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if "data-value" in dict(attributes):
+            self.values.append(float(dict(attributes)["data-value"]))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] not in (["style"], ["script"]):
+            self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_numbers_of_the_page_are_those_of_the_results(write):
+    results = made_up_study.results()
+    page, markdown = write(results)
+    for cell in results["cells"]:
+        result = cell["result"]
+        if result["kind"] == "pretraining":
+            expected = [
+                result["parameters"], result["forward_flops"], result["step_milliseconds"],
+                result["tokens_per_second"], result["training_seconds"],
+                result["peak_memory_bytes"], result["validation"]["loss"],
+                result["validation"]["accuracy"], math.exp(result["validation"]["loss"]),
+            ]  # fmt: skip
+            shown = [f"{result['parameters']:,}", f"{result['validation']['loss']:.3f}"]
+        elif result["kind"] == "finetuning":
+            accuracies = [run["test"]["accuracy"] for run in result["runs"]]
+            expected = [sum(accuracies) / len(accuracies), result["majority"]["test"]]
+            shown = [" ".join(f"{100 * accuracy:.1f}" for accuracy in accuracies)]
+        elif result["kind"] == "probing":
+            expected = [max(result["accuracy"]), max(result["untrained_accuracy"])]
+            shown = [f"{100 * max(result['accuracy']):.1f}"]
+        else:
+            rows, columns = (
+                [i for i, tap in enumerate(result[key]) if tap.endswith("attention")]
+                for key in ("first_taps", "second_taps")
+            )
+            matched = [result["matrix"][i][j] for i, j in zip(rows, columns, strict=True)]
+            expected = [sum(matched) / len(matched), min(matched), max(matched)]
+            shown = [f"{min(matched):.3f}"]
+        for value in expected:
+            assert any(math.isclose(value, there, rel_tol=1e-12) for there in page.values)
+        for text in shown:
+            assert text in page.text and text in markdown
+
+
+def test_page_is_whole(write):
+    page, _ = write(made_up_study.results())
+    assert not page.all("link") and not page.all("script") and not page.all("iframe")
+    assert all(image["src"].startswith("data:image/png;base64,") for image in page.all("img"))
+    assert not re.search(r"url\(|@import", page.source)
+    for _, attributes in page.elements:
+        assert not any(key.startswith("on") or key == "style" for key in attributes)
+    assert "default-src 'none'" in page.all("meta")[3]["content"]
+
+
+def test_page_can_be_read_without_seeing_it(write):
+    page, _ = write(made_up_study.results())
+    assert page.all("html") == [{"lang": "en"}]
+    assert page.headings[0] == 1 and page.headings.count(1) == 1
+    for before, after in zip(page.headings, page.headings[1:], strict=False):
+        assert after <= before + 1
+    assert page.all("img") and all(len(image["alt"]) > 20 for image in page.all("img"))
+    assert all(drawing["role"] == "img" for drawing in page.all("svg"))
+    identifiers = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(identifiers) == len(set(identifiers))
+    for drawing in page.all("svg"):
+        assert set(drawing["aria-labelledby"].split()) <= set(identifiers)
+    for link in page.all("a"):
+        assert link["href"].startswith("https://") or link["href"][1:] in identifiers
+
+
+def test_every_figure_is_drawn_from_finished_cells_and_stands_in_both_reports(
+    write, figures, tmp_path
+):
+    results = made_up_study.results()
+    page, markdown = write(results)
+    assert [name for name, _ in figures] == [
+        "loss_curves", "cost_bars", "task_scores", "task_scores", "cka_heat_map", "cka_heat_map",
+        "cka_heat_map", "cka_heat_map", "probe_curves", "probe_curves",
+    ]  # fmt: skip
+    by_kind = {kind: [c["result"] for c in results["cells"] if c["kind"] == kind] for kind in (
+        "pretraining", "finetuning", "cka", "probing")}  # fmt: skip
+    assert figures[0][1] == by_kind["pretraining"]
+    assert figures[2][1] == [r for r in by_kind["finetuning"] if r["task"] == "wiki_topic"]
+    assert [argument for _, argument in figures[4:8]] == by_kind["cka"]
+    paths = re.findall(r"\]\((figures/[^)]+)\)", markdown)
+    assert len(set(paths)) == len(figures) == len(page.all("img"))
+    assert all((tmp_path / path).read_bytes() == PIXEL for path in paths)
+
+
+def test_failed_cells_stand_as_failed_with_their_reason(write):
+    results = made_up_study.fail(
+        made_up_study.results(), "finetuning/A*6/1/wiki_pair", error="OutOfMemory: 3 <GiB> wanted"
+    )
+    page, markdown = write(results)
+    assert "2 of 25 cells failed" in page.text
+    assert page.text.count("OutOfMemory: 3 <GiB> wanted") == 2
+    assert "finetuning/A*6/1/wiki_pair/scratch" in markdown
+    row = tables.task(StudyResults(results), "wiki_pair").rows[2]
+    assert [value.text for value in row[1:3]] == ["failed", "failed"]
+    other = tables.task(StudyResults(results), "wiki_topic").rows[2]
+    assert not any(value.failed for value in other)
+    assert ("strong", {"class": "failed"}) in page.elements
+
+
+def test_pattern_whose_pretraining_failed_keeps_its_place(write):
+    results = made_up_study.fail(made_up_study.results(), "pretraining/A*6", "finetuning/A*6")
+    page, _ = write(results)
+    study = StudyResults(results)
+    assert [row[0].text for row in tables.cost(study).rows] == ["(AI)*6", "(AAI)*3", "A*6"]
+    assert all(value.failed for value in tables.cost(study).rows[2][1:])
+    assert "A*6 has no results: its pre-training failed." in page.text
+
+
+def test_failed_reference_leaves_nothing_to_compare_with(write):
+    results = made_up_study.fail(
+        made_up_study.results(), "pretraining/(AI)*6", "finetuning/(AI)*6", "probing/(AI)*6", "cka/"
+    )
+    page, _ = write(results)
+    assert "(AI)*6 has no results to compare with." in page.text
+    assert "×" not in tables.cost(StudyResults(results)).rows[1][1].note
+
+
+@pytest.mark.parametrize("kind", ["pretraining", "finetuning", "cka", "probing"])
+def test_missing_kind_is_said_to_be_missing(write, kind):
+    results = made_up_study.without(made_up_study.results(), kind)
+    page, markdown = write(results)
+    assert report.NO_CELL in page.text and report.NO_CELL in markdown
+    assert not any(
+        value.failed for row in tables.overview(StudyResults(results)).rows for value in row
+    )
+
+
+def test_study_without_any_finished_cell(write):
+    results = made_up_study.fail(made_up_study.results(), "pre", "fine", "cka", "prob")
+    page, _ = write(results)
+    assert "25 of 25 cells failed" in page.text
+    assert page.values and not page.all("img")  # Settings have values; nothing was measured.
+
+
+def test_hostile_names_are_text(write):
+    task = "<script>alert(1)</script>|x"
+    results = made_up_study.results(tasks=("wiki_topic", task.replace("/", "")))
+    results["command"] = "run --task='</code><img src=x onerror=alert(1)>'"
+    page, markdown = write(results)
+    assert not page.all("script")
+    assert task.replace("/", "") in page.text
+    assert all("onerror" not in image for image in page.all("img"))
+    assert "\\<script\\>" in markdown
+    assert "<script>" not in re.sub(r"`[^`]*`", "", markdown)
+
+
+def test_markdown_tables_have_one_width(write):
+    _, markdown = write(made_up_study.results(tasks=("a|b",)))
+    for block in re.findall(r"(?:^\|.*\n)+", markdown, flags=re.M):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1, block
+
+
+def test_entries_of_cka_without_value_are_counted_and_explained(write):
+    results = made_up_study.results()
+    result = [c["result"] for c in results["cells"] if c["kind"] == "cka"][1]
+    row = result["first_taps"].index("block_00/attention")
+    result["matrix"][row] = [None] * len(result["second_taps"])
+    result["reasons"] = {f"block_00/attention x {t}": "no variance" for t in result["second_taps"]}
+    page, _ = write(results)
+    assert "no variance (10 entries)" in page.text
+    assert "(5 of 6 taps)" in page.text
+    assert analysis_tables.cka(StudyResults(results)).rows[1][-1].number == 10
+
+
+def test_one_run_gives_no_interval():
+    study = StudyResults(made_up_study.results(runs=1))
+    [finding] = [f for f in findings.findings(study, "A*6") if f.matter == "wiki_topic"]
+    assert "n = 1 fine-tuning run, no interval" in finding.text
+    assert "neither a difference nor equality" in finding.text
+
+
+def test_interval_is_over_pretraining_seeds_when_there_are_several():
+    study = StudyResults(made_up_study.results(seeds=2, runs=5))
+    score = study.score("wiki_topic", "A*6", PRETRAINED)
+    assert (score.unit, score.estimate.n, len(score.runs)) == ("encoder", 2, 2)
+    means = [sum(runs) / 5 for runs in score.runs]
+    assert score.estimate.mean == pytest.approx(sum(means) / 2)
+    assert study.score("wiki_topic", "A*6", "scratch").unit == "fine-tuning run"
+
+
+def accuracies(results, pattern, values):
+    """Sets the accuracies of the pre-trained runs of a pattern on wiki_topic."""
+    for cell in results["cells"]:
+        result = cell["result"]
+        if (
+            result["kind"] == "finetuning"
+            and (result["pattern"], result["task"], result["start"])
+            == (pattern, "wiki_topic", "pretrained")
+        ):  # fmt: skip
+            for run, value in zip(result["runs"], values, strict=True):
+                run["test"]["accuracy"] = value
+
+
+def test_difference_is_paired_by_seed_and_read_by_its_interval():
+    results = made_up_study.results()
+    accuracies(results, "(AI)*6", [0.70, 0.80, 0.90])
+    accuracies(results, "A*6", [0.65, 0.75, 0.84])
+    accuracies(results, "(AAI)*3", [0.60, 0.90, 0.87])
+    study = StudyResults(results)
+    difference, _ = tables.accuracy_difference(study, "wiki_topic", "A*6")
+    # By hand: differences -5, -5, -6; mean -5.333, deviation 0.577, t(0.975, 2) = 4.303.
+    assert difference.mean == pytest.approx(-0.05333, abs=1e-5)
+    assert difference.interval == pytest.approx((-0.06768, -0.03899), abs=1e-5)
+    below, unclear = (
+        next(f.text for f in findings.findings(study, p) if f.matter == "wiki_topic")
+        for p in ("A*6", "(AAI)*3")
+    )
+    assert "5.3 points below the reference (95 % interval −6.8 to −3.9, n = 3" in below
+    assert "leaves 0 out: at this size and on this data it is below" in below
+    assert "covers 0; with so few seeds that is no proof of equality" in unclear
+
+
+@pytest.mark.parametrize(
+    "loss, words",
+    [(6.0, "It left"), (6.3, "It has hardly left"), (6.6, "It is still on the unigram plateau")],
+)
+def test_plateau(loss, words):
+    study = StudyResults(made_up_study.results(losses=(loss,)))
+    for pattern in study.patterns:
+        [finding] = [f for f in findings.findings(study, pattern) if f.matter == "Plateau"]
+        assert finding.text.startswith(words)
+
+
+def test_scope_is_always_said(write):
+    page, markdown = write(made_up_study.results())
+    for text in (page.text, markdown):
+        assert "claims nothing for BERT-Base" in " ".join(text.split())
+        assert "None of the paper's own figures is used" in text
+        assert text.count("At this size, on this data, with this number of seeds:") == 3
+
+
+def test_patterns_and_tasks_are_found_under_any_spelling():
+    results = made_up_study.results()
+    results["config"]["patterns"] = ["AIAIAIAIAIAI", "AAI AAI AAI", "AAAAAA"]
+    results["config"]["tasks"] = ["somewhere/wiki_topic", "wiki_pair"]
+    assert not any(
+        value.text == "not run"
+        for row in tables.overview(StudyResults(results)).rows
+        for value in row
+    )
+
+
+def test_config_of_another_version_is_refused(tmp_path):
+    results = made_up_study.results()
+    results["config"]["colour"] = "red"
+    with pytest.raises(errors.InputError, match="results.json: config: unknown key 'colour'"):
+        report.write_report(results, tmp_path)
+
+
+@pytest.mark.parametrize("patterns", [3, 30])
+def test_summary_fits_the_terminal(patterns):
+    results = made_up_study.results(
+        patterns=tuple(f"(AI)*{i + 1}" for i in range(patterns)),
+        tasks=tuple(f"task_{i}" for i in range(9)),
+    )
+    lines = report.summary_lines(made_up_study.fail(results, "probing"))
+    assert len(lines) <= 25 and max(map(len, lines)) <= 100
+    assert lines[1].startswith("(AI)") or lines[1].startswith("AI")
+    assert any(f"{9 * patterns} failed" in line for line in lines)
+    assert any("more columns in the report" in line for line in lines)
+    assert ("more patterns in the report" in " ".join(lines)) == (patterns == 30)
+    assert "6.050" in lines[1] and f"{numbers.count(798_272)}" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (numbers.count(1234567.0), "1,234,567"),
+        (numbers.points(-0.0123), "−1.2"),
+        (numbers.points(0.0123), "+1.2"),
+        (numbers.points(-0.0001), "0.0"),
+        (numbers.points(0.0), "0.0"),
+        (numbers.large(999), "999"),
+        (numbers.large(12_345_678), "12.3 M"),
+        (numbers.large(1.5e12), "1.50 T"),
+        (numbers.memory(3 * 2**20), "3 MiB"),
+        (numbers.memory(24 * 2**30), "24.0 GiB"),
+        (numbers.duration(42), "42.0 s"),
+        (numbers.duration(119.7), "2 min 00 s"),
+        (numbers.duration(7500), "2 h 05 min"),
+        (numbers.ratio(3, 4), "0.75×"),
+    ],
+)
+def test_numbers_are_written(text, expected):
+    assert text == expected
+
+
+def test_failed_seeds_are_counted_beside_the_finished_ones():
+    results = made_up_study.fail(
+        made_up_study.results(seeds=3),
+        "pretraining/A*6/2", "finetuning/A*6/2/wiki_pair/pretrained", "probing/A*6/2/wiki_pair",
+        "cka/{'pattern': '(AI)*6', 'seed': 1, 'trained': True}/{'pattern': 'A*6'",
+    )  # fmt: skip
+    study = StudyResults(results)
+    assert tables.cost(study).rows[2][3].note.endswith("n = 2, 1 failed")
+    assert tables.task(study, "wiki_pair").rows[2][1].note.endswith("n = 2 encoders, 1 failed")
+    assert tables.task(study, "wiki_topic").rows[2][1].note.endswith("n = 3 encoders")
+    assert analysis_tables.probing(study, "wiki_pair").rows[2][-1].note == "1 failed"
+    assert [row[3].text for row in analysis_tables.cka(study).rows].count("failed") == 1
+    [finding] = [f for f in findings.findings(study, "A*6") if f.matter == "CKA"]
+    assert finding.text == "Not known against the reference: no finished cell (failed)."
+
+
+def test_records_that_failed_leave_no_corpus_to_tell_of(write):
+    results = made_up_study.fail(made_up_study.results(), "pre", "fine", "cka", "prob")
+    results["corpus"], results["sources"] = None, []
+    page, _ = write(results)
+    assert report.NO_CELL in page.text

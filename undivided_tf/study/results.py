@@ -1,0 +1,206 @@
+"""The results of a study, read by question: what has a pattern, a task, a pair of encoders?"""
+
+import dataclasses
+import pathlib
+import statistics
+from typing import Any
+
+from undivided_tf.recipes import StudyConfig
+from undivided_tf.study import numbers
+from undivided_tf.study.numbers import Estimate
+
+FINISHED, FAILED, NOT_RUN = "finished", "failed", "not run"
+PRETRAINED, SCRATCH = "pretrained", "scratch"
+
+
+def task_name(task: str) -> str:
+    """The last part of a task's path: a task may be a name or a folder."""
+    return pathlib.PurePath(task).name
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Scores of one pattern on one task.
+
+    Attributes:
+        by_unit: the score of each independent repetition. With several pre-training seeds a
+            repetition is an encoder and its score the mean of its fine-tuning runs, since
+            runs of one encoder are not independent; otherwise it is a fine-tuning run.
+        unit: what a repetition is: `encoder` or `fine-tuning run`.
+        runs: every single run, one list a pre-training seed.
+    """
+
+    by_unit: dict[int, float]
+    unit: str
+    runs: list[list[float]]
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """Mean and interval over the repetitions."""
+        return numbers.estimate(self.by_unit.values())
+
+
+class StudyResults:
+    """The study's results.json, by question.
+
+    Args:
+        results: what the study wrote; see `study/grid.py`.
+
+    Raises:
+        InputError: its config is none of this version.
+    """
+
+    def __init__(self, results: dict[str, Any]):
+        self.raw = results
+        self.config = StudyConfig.from_dict(results["config"], "results.json: config")
+        self.patterns = list(self.config.canonical_patterns)
+        self.tasks = [task_name(task) for task in self.config.tasks]
+        self.reference, *self.reduced = self.patterns
+        self.cells = results["cells"]
+        self.failed_cells = [cell for cell in self.cells if cell["status"] == FAILED]
+
+    def finished(self, kind: str) -> list[dict[str, Any]]:
+        """Results of the finished cells of one kind, in the order of the grid."""
+        return [
+            cell["result"]
+            for cell in self.cells
+            if cell["kind"] == kind and cell["status"] == FINISHED
+        ]
+
+    def failures(self, kind: str, task: str = "", **label: Any) -> int:
+        """How many cells failed.
+
+        Args:
+            kind: of the cells.
+            task: their task, where they have one.
+            label: what else stands in their label, such as the pattern.
+        """
+        asked = {"kind": kind, "task": task, **label}
+        return sum(
+            {
+                **cell["label"],
+                "kind": cell["kind"],
+                "task": task_name(cell["label"].get("task", "")),
+            }.items()
+            >= asked.items()
+            for cell in self.failed_cells
+        )
+
+    def absence(self, kind: str, task: str = "", **label: Any) -> str:
+        """Why a result is absent: `failed`, or `not run` when no such cell failed."""
+        return FAILED if self.failures(kind, task, **label) else NOT_RUN
+
+    def pretraining(self, pattern: str) -> list[dict[str, Any]]:
+        """Finished pre-trainings of a pattern."""
+        return [r for r in self.finished("pretraining") if r["pattern"] == pattern]
+
+    def loss_by_seed(self, pattern: str) -> dict[int, float]:
+        """Held-out MLM loss (nats) by pre-training seed."""
+        return {r["seed"]: r["validation"]["loss"] for r in self.pretraining(pattern)}
+
+    def finetuning(self, task: str, pattern: str = "", start: str = "") -> list[dict[str, Any]]:
+        """Finished fine-tunings on a task, of one pattern and start or of all."""
+        return [
+            r
+            for r in self.finished("finetuning")
+            if task_name(r["task"]) == task
+            and pattern in ("", r["pattern"])
+            and start in ("", r["start"])
+        ]
+
+    def score(self, task: str, pattern: str, start: str, metric: str = "accuracy") -> Score:
+        """Test scores of a pattern on a task."""
+        results = self.finetuning(task, pattern, start)
+        runs = [
+            (result["pretraining_seed"], run["seed"], run["test"][metric])
+            for result in results
+            for run in result["runs"]
+        ]
+        # Random weights depend on the run's seed only, whatever encoder the cell belongs to.
+        encoders = {encoder for encoder, _, _ in runs} if start == PRETRAINED else set()
+        by_encoder = len(encoders) > 1
+        groups: dict[int, list[float]] = {}
+        for encoder, seed, value in runs:
+            groups.setdefault(encoder if by_encoder else seed, []).append(value)
+        return Score(
+            {unit: statistics.fmean(values) for unit, values in groups.items()},
+            "encoder" if by_encoder else "fine-tuning run",
+            [[run["test"][metric] for run in result["runs"]] for result in results],
+        )
+
+    def majority(self, task: str) -> float | None:
+        """Test accuracy of the majority class; None when nothing was fine-tuned on the task."""
+        for result in self.finetuning(task):
+            return result["majority"]["test"]
+        return None
+
+    def probing(self, task: str, pattern: str = "") -> list[dict[str, Any]]:
+        """Finished probings on a task."""
+        return [
+            r
+            for r in self.finished("probing")
+            if task_name(r["task"]) == task and pattern in ("", r["pattern"])
+        ]
+
+    def best_probe(self, task: str, pattern: str, key: str) -> tuple[str, float] | None:
+        """The tap with the highest mean accuracy over the encoders, and that accuracy.
+
+        Args:
+            task: name of the task.
+            pattern: canonical pattern.
+            key: `"accuracy"` or `"untrained_accuracy"`.
+        """
+        by_tap: dict[str, list[float]] = {}
+        for result in self.probing(task, pattern):
+            for tap, value in zip(result["taps"], result[key], strict=True):
+                if value is not None:
+                    by_tap.setdefault(tap, []).append(value)
+        means = {tap: statistics.fmean(values) for tap, values in by_tap.items()}
+        return max(means.items(), key=lambda item: item[1]) if means else None
+
+    def cka(self, relation: str, pattern: str) -> list[dict[str, Any]]:
+        """Finished CKA matrices of a pattern in one relation (see `cka_relation`)."""
+        return [
+            r
+            for r in self.finished("cka")
+            if cka_relation(r) == relation
+            and pattern in (r["first"]["pattern"], r["second"]["pattern"])
+        ]
+
+    def cka_with_reference(self, pattern: str) -> list[dict[str, Any]]:
+        """Finished CKA matrices of a trained pattern against the trained reference."""
+        pair = {pattern, self.reference}
+        return [
+            r
+            for r in self.cka("other pattern", pattern)
+            if {r["first"]["pattern"], r["second"]["pattern"]} == pair
+        ]
+
+
+def cka_relation(pair: dict[str, Any]) -> str:
+    """`itself`, `untrained`, `other seed` or `other pattern`: how `second` differs from `first`."""
+    first, second = pair["first"], pair["second"]
+    if not (first["trained"] and second["trained"]):
+        return "untrained"
+    if first["pattern"] != second["pattern"]:
+        return "other pattern"
+    return "itself" if first["seed"] == second["seed"] else "other seed"
+
+
+def matched_attention(result: dict[str, Any]) -> list[float | None]:
+    """CKA of the i-th attention tap of the first encoder with the i-th of the second.
+
+    As many entries as the encoder with fewer attention blocks has; None where CKA could not
+    be computed.
+    """
+    rows, columns = (
+        [i for i, tap in enumerate(result[key]) if tap.endswith("/attention")]
+        for key in ("first_taps", "second_taps")
+    )
+    return [result["matrix"][i][j] for i, j in zip(rows, columns, strict=False)]
+
+
+def mean_matched_attention(results: list[dict[str, Any]]) -> float | None:
+    """Mean over the matrices and their matched attention taps; None when nothing is known."""
+    values = [v for result in results for v in matched_attention(result) if v is not None]
+    return statistics.fmean(values) if values else None
