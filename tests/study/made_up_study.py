@@ -67,7 +67,7 @@ def results(
         add(f"cka/{first}/{second}", cka(first, second, draw))
     return {
         "command": "python -m undivided_tf.bin.run_study --flagfile=flags/made_up.flags",
-        "created": "2026-11-23T12:00:00+00:00",
+        "created": "2026-11-23",
         "seconds": 533.4,
         "versions": {"undivided_tf": "0.1.0", "tensorflow": "2.21.0", "keras": "3.15.1"},
         "hardware": {

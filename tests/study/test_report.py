@@ -383,3 +383,11 @@ def test_records_that_failed_leave_no_corpus_to_tell_of(write):
     results["corpus"], results["sources"] = None, []
     page, _ = write(results)
     assert report.NO_CELL in page.text
+
+
+def test_summary_of_a_pattern_wider_than_the_terminal():
+    pattern = "".join("A" * i + "I" for i in range(1, 30))
+    lines = report.summary_lines(made_up_study.results(patterns=(pattern,)))
+    assert [line.split()[0] for line in lines[:1]] == ["pattern"]
+    assert len(lines[1]) == 100 and max(map(len, lines)) == 100
+    assert any("5 more columns in the report" in line for line in lines)

@@ -144,7 +144,7 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
     grid = [overview.columns, *([value.text for value in row] for row in overview.rows)]
     grid = [[_short(text) for text in row] for row in grid]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    while sum(widths) + 2 * len(widths) > COLUMNS:
+    while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > COLUMNS:
         widths.pop()
     lines = [
         "  ".join(f"{text:{'<>'[i > 0]}{widths[i]}}" for i, text in enumerate(row[: len(widths)]))
