@@ -67,13 +67,14 @@ class Task:
         name: for tables and file names.
         labels: label names; a label is its position here.
         is_pair: whether rows have a second text.
-        read: gives the rows of the split "train", "validation" or "test".
+        read: gives the rows of the split "train", "validation" or "test"; None when the task
+            has no test split.
     """
 
     name: str
     labels: tuple[str, ...]
     is_pair: bool
-    read: Callable[[str], Rows]
+    read: Callable[[str], Rows | None]
 
 
 def load_task(name: str) -> Task:
@@ -158,8 +159,10 @@ def _folder_task(folder: pathlib.Path) -> Task:
         raise InputError(f"{folder}: needs at least two labels, all different; got {labels}")
 
     @functools.cache
-    def read(split: str) -> Rows:
+    def read(split: str) -> Rows | None:
         path = folder / getattr(config, _checked_split(split))
+        if split == "test" and not path.exists():
+            return None
         return _rows(_read_table(path), columns, config.label, labels, labelled=split != "test")
 
     return Task(folder.resolve().name, labels, bool(columns[1]), read)

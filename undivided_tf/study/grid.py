@@ -90,14 +90,16 @@ def expand(config: StudyConfig) -> list[Cell]:
     for (pattern, seed), encoder in trained.items():
         for task in config.tasks:
             label = {"pattern": pattern, "pretraining_seed": seed, "task": task}
+            places = {"init_checkpoint": encoder}
             for start in ("pretrained", "scratch"):
+                if start == "scratch" and seed != config.seed:
+                    continue  # Random weights know nothing of pre-training: once is enough.
                 recipe = config.finetuning.replace(
                     task=task, seed=config.seed, from_scratch=start == "scratch"
                 )
-                places = {"init_checkpoint": encoder}
                 cells.append(Cell("finetuning", {**label, "start": start}, recipe, places))
             recipe = config.probing.replace(task=task, seed=config.seed)
-            cells.append(Cell("probing", label, recipe, {"init_checkpoint": encoder}))
+            cells.append(Cell("probing", label, recipe, places))
     cells += _comparisons(config, trained)
     return sorted(cells, key=lambda cell: cell.order)
 

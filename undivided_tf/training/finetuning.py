@@ -37,12 +37,12 @@ def finetune(config: FinetuningConfig) -> dict[str, Any]:
         InputError: a task or checkpoint that cannot be used, a workdir of another config.
         FloatingPointError: the loss of a run is not finite.
     """
+    results_path = pathlib.Path(config.workdir) / "results.json"
+    # Built before the workdir is claimed: a mistyped path leaves none.
+    tuner = None if results_path.exists() else _Tuner(config, load_task(config.task))
     workdir = claim_workdir(config.workdir, config)
-    results_path = workdir / "results.json"
-    if results_path.exists():
+    if tuner is None:
         return files.read_json(results_path)
-    task = load_task(config.task)
-    tuner = _Tuner(config, task)
     runs = []
     for seed in range(config.seed, config.seed + config.num_runs):
         run_path = workdir / f"run_{seed}.json"
@@ -52,9 +52,9 @@ def finetune(config: FinetuningConfig) -> dict[str, Any]:
     results = {
         "kind": "finetuning",
         "pattern": tuner.pattern,
-        "task": config.task,
+        "task": tuner.task.name,
         "start": "scratch" if config.from_scratch else "pretrained",
-        "labels": list(task.labels),
+        "labels": list(tuner.task.labels),
         "rows": {name: len(rows) for name, rows in tuner.splits.items()},
         "majority": {
             name: classification.majority_accuracy(
@@ -113,15 +113,12 @@ class _Tuner:
         self.workdir = pathlib.Path(config.workdir)
         strategies.make_repeatable(config.seed, deterministic=True)
         self.splits = {"train": task.read("train").take(config.max_train_rows, config.seed)}
+        self.scored = []
         for name in _SCORED_SPLITS:
             rows = task.read(name)
-            if rows is not None:
+            if rows is not None and rows.labels is not None:
                 self.splits[name] = rows
-        self.scored = [
-            name
-            for name in _SCORED_SPLITS
-            if name in self.splits and self.splits[name].labels is not None
-        ]
+                self.scored.append(name)
         self.steps_per_epoch = len(self.splits["train"]) // config.train_batch_size
         if not self.steps_per_epoch:
             raise InputError(

@@ -42,12 +42,12 @@ def pretrain(config: PretrainingConfig) -> dict[str, Any]:
         InputError: records that do not fit, a workdir of another config, no readable checkpoint.
         FloatingPointError: the loss is not finite; the newest checkpoint stays.
     """
-    workdir = claim_workdir(config.workdir, config)
-    results_path = workdir / "results.json"
-    if results_path.exists():
-        logging.info("%s is finished", workdir)
+    results_path = pathlib.Path(config.workdir) / "results.json"
+    # Built before the workdir is claimed: records that do not fit leave none.
+    trainer = None if results_path.exists() else Trainer(config)
+    claim_workdir(config.workdir, config)
+    if trainer is None:
         return files.read_json(results_path)
-    trainer = Trainer(config)
     state = trainer.restore()
     state = trainer.train(state)
     results = trainer.results(state)
@@ -95,7 +95,6 @@ class Trainer:
         dropout_states = [v for v in self.model.variables if id(v) not in weights]
         self.training_variables = [*self.optimizer.variables, *dropout_states]
         self.workdir = pathlib.Path(config.workdir)
-        self.summaries = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
         self._train_step = self._compile_train_step()
         self._eval_step = tf.function(self._eval_replica, jit_compile=config.jit_compile)
 
@@ -171,6 +170,7 @@ class Trainer:
         """Runs the remaining steps; returns the state after the last."""
         config = self.config
         last = config.num_train_steps
+        self.summaries = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
         log_every = max(1, last // _LOG_POINTS)
         batches = iter(self._batches(state["step"]))
         self.step_seconds: list[float] = []
