@@ -1,8 +1,23 @@
 """Progress of long work: count, rate and time left, on a terminal or in a log file."""
 
 import sys
+from typing import Any
 
 import tqdm
+
+_position = 0
+
+
+def share_terminal(position: int, lock: Any) -> None:
+    """Gives the bars of this process a line of their own below those of its parent.
+
+    Args:
+        position: lines below the parent's, from 1.
+        lock: a lock that all processes share which write to the terminal.
+    """
+    global _position
+    _position = position
+    tqdm.tqdm.set_lock(lock)
 
 
 def bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqdm.tqdm:
@@ -25,5 +40,7 @@ def bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqd
         mininterval=0.1 if terminal else 10.0,
         maxinterval=10.0,
         dynamic_ncols=terminal,
+        position=_position if terminal else None,
+        leave=not (terminal and _position),
         unit_scale=bool(total and total > 100_000),
     )

@@ -115,6 +115,9 @@ class FinetuningConfig(Config):
     max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
     num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...")
     seed: int = option(12345, "First seed: head, data order, dropout (and random weights).")
+    deterministic: bool = option(
+        False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
+    )
     save_models: bool = option(True, "Keep the fine-tuned weights of every run.")
 
     def validate(self) -> None:
@@ -177,6 +180,10 @@ class StudyConfig(Config):
     tasks: tuple[str, ...] = option(("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.")
     num_pretraining_seeds: int = option(1, "Pre-trained encoders a pattern.")
     seed: int = option(12345, "First seed.")
+    num_workers: int = option(
+        1, "Cells that run at the same time, each on its share of the cores; pre-training, which "
+        "is timed, always has all of them."
+    )  # fmt: skip
     records: RecordsConfig = section(RecordsConfig(), "records.", without=("output_dir",))
     pretraining: PretrainingConfig = section(
         PretrainingConfig(),
@@ -197,7 +204,7 @@ class StudyConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(self, "num_pretraining_seeds")
+        require_positive(self, "num_pretraining_seeds", "num_workers")
         if not self.patterns or not self.tasks:
             raise InputError("a study needs at least one pattern and one task")
         if len(set(self.canonical_patterns)) < len(self.patterns):

@@ -13,15 +13,13 @@ import pathlib
 import re
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from absl import logging
 
-from undivided_tf import files
+from undivided_tf import files, progress
 from undivided_tf.config import Config
-from undivided_tf.progress import bar
 from undivided_tf.recipes import StudyConfig
 
 
@@ -143,28 +141,72 @@ def _function(kind: str) -> Callable[[Any], dict[str, Any]]:
     return call
 
 
-def run(cells: list[Cell], workdir: str | os.PathLike) -> list[dict[str, Any]]:
+def run(
+    cells: list[Cell], workdir: str | os.PathLike, num_workers: int = 1
+) -> list[dict[str, Any]]:
     """Runs the cells that are not finished; one that fails does not stop the others.
 
     Args:
         cells: as `expand` gives, needs before those that need them.
         workdir: the study's directory.
+        num_workers: cells that run at the same time, each on its share of the cores. Isolated
+            cells run one by one on all cores, since they are timed.
 
     Returns:
-        One dict a cell: `name`, `kind`, `status` (`finished` or `failed`), `error`, `seconds`
-        and `result`.
+        One dict a cell: `name`, `kind`, `label`, `status` (`finished` or `failed`), `error`,
+        `seconds` and `result`.
     """
-    done: dict[str, dict[str, Any]] = {}
-    with bar(len(cells), "study", "cells") as progress:
+    root = pathlib.Path(workdir) / "cells"
+    outcomes: dict[str, dict[str, Any]] = {}
+    threads = max(1, (os.cpu_count() or 1) // num_workers)
+    with progress.bar(len(cells), "study", "cells") as done, _pool(num_workers, threads) as pool:
+        running: dict[concurrent.futures.Future, Cell] = {}
+
+        def collect(wait_for: list[Cell]) -> None:
+            """Waits until the outcomes of some cells are there."""
+            while any(cell.name not in outcomes for cell in wait_for):
+                completed, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
+                for future in completed:
+                    cell = running.pop(future)
+                    outcomes[cell.name] = _outcome_of(cell, future, root)
+                    done.update()
+
         for cell in cells:
-            progress.set_postfix_str(cell.name, refresh=True)
-            failed = [c.name for c in cell.places.values() if done[c.name]["status"] == "failed"]
-            if failed:
-                done[cell.name] = _outcome(cell, error=f"needs {', '.join(failed)}, which failed")
+            finished = _finished(cell, root)
+            if not finished.exists():
+                collect(list(cell.places.values()))
+            failed = [
+                need.name
+                for need in cell.places.values()
+                if need.name in outcomes and outcomes[need.name]["status"] == "failed"
+            ]
+            if finished.exists():
+                outcomes[cell.name] = files.read_json(finished)
+                done.update()
+            elif failed:
+                outcomes[cell.name] = _outcome(cell, error=f"needs {', '.join(failed)}")
+                done.update()
+            elif cell.isolated:
+                collect(list(running.values()))
+                with _pool(1, 0) as alone:
+                    future = alone.submit(_timed_call, cell.kind, _placed(cell, root))
+                    outcomes[cell.name] = _outcome_of(cell, future, root)
+                done.update()
             else:
-                done[cell.name] = _run_one(cell, pathlib.Path(workdir) / "cells")
-            progress.update()
-    return list(done.values())
+                running[pool.submit(_timed_call, cell.kind, _placed(cell, root))] = cell
+        collect(list(running.values()))
+    return [outcomes[cell.name] for cell in cells]
+
+
+def _finished(cell: Cell, root: pathlib.Path) -> pathlib.Path:
+    return root / cell.name / "finished.json"
+
+
+def _placed(cell: Cell, root: pathlib.Path) -> Config:
+    """The recipe with its own directory and those of the cells that it needs."""
+    home = "output_dir" if cell.kind == "records" else "workdir"
+    places = {field: str(root / need.name) for field, need in cell.places.items()}
+    return cell.recipe.replace(**{home: str(root / cell.name)}, **places)
 
 
 def _outcome(cell: Cell, result=None, seconds=None, error=None) -> dict[str, Any]:
@@ -179,38 +221,48 @@ def _outcome(cell: Cell, result=None, seconds=None, error=None) -> dict[str, Any
     }
 
 
-def _run_one(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
-    """Finds or makes the outcome of one cell."""
-    finished = root / cell.name / "finished.json"
-    if finished.exists():
-        return files.read_json(finished)
-    started = time.perf_counter()
-    home = "output_dir" if cell.kind == "records" else "workdir"
-    places = {field: str(root / need.name) for field, need in cell.places.items()}
-    config = cell.recipe.replace(**{home: str(root / cell.name)}, **places)
+def _outcome_of(
+    cell: Cell, future: concurrent.futures.Future, root: pathlib.Path
+) -> dict[str, Any]:
+    """Waits for a cell and writes its outcome down."""
     try:
-        call = _call_isolated if cell.isolated else _call
-        result = {**call(cell.kind, config), **cell.label}
+        result, seconds = future.result()
     except Exception as error:  # Whatever it is, the other cells still run; it is reported.
-        logging.error("cell %s failed\n%s", cell.name, traceback.format_exc())
+        logging.error("cell %s failed", cell.name, exc_info=error)
         return _outcome(cell, error=f"{type(error).__name__}: {error}")
-    outcome = _outcome(cell, result, seconds=time.perf_counter() - started)
-    files.write_json(finished, outcome)
+    outcome = _outcome(cell, {**result, **cell.label}, seconds)
+    files.write_json(_finished(cell, root), outcome)
     return outcome
 
 
-def _call(kind: str, config: Config) -> dict[str, Any]:
-    return _function(kind)(config)
+# === Processes ===
 
 
-def _call_isolated(kind: str, config: Config) -> dict[str, Any]:
+def _pool(num_workers: int, threads: int) -> concurrent.futures.ProcessPoolExecutor:
+    """Fresh processes, since TensorFlow does not survive a fork."""
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, context, _leave_with, (os.getpid(),)) as pool:
-        return pool.submit(_call, kind, config).result()
+    return concurrent.futures.ProcessPoolExecutor(
+        num_workers,
+        context,
+        initializer=_start_worker,
+        initargs=(os.getpid(), threads, context.Value("i", 0), context.RLock()),
+    )
 
 
-def _leave_with(parent: int) -> None:
-    """Makes this process end when its parent does: a killed study must leave no writer behind."""
+def _start_worker(parent: int, threads: int, started: Any, lock: Any) -> None:
+    """Ends this process with its parent: a killed study must leave no writer behind.
+
+    Args:
+        parent: process id of the study.
+        threads: for TensorFlow's operations; 0 leaves the choice to it.
+        started: shared count of the workers, which gives each its line on the terminal.
+        lock: shared by all who write there.
+    """
+    with started.get_lock():
+        started.value += 1
+        progress.share_terminal(started.value, lock)
+    if threads:
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
 
     def watch():
         while os.getppid() == parent:
@@ -218,3 +270,9 @@ def _leave_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _timed_call(kind: str, config: Config) -> tuple[dict[str, Any], float]:
+    started = time.perf_counter()
+    result = _function(kind)(config)
+    return result, time.perf_counter() - started

@@ -41,7 +41,7 @@ def run_study(config: StudyConfig, command: str) -> dict[str, Any]:
         InputError: the workdir holds another study.
     """
     workdir = claim_workdir(config.workdir, config)
-    cells = grid.run(grid.expand(config), workdir)
+    cells = grid.run(grid.expand(config), workdir, config.num_workers)
     records = next(cell for cell in cells if cell["kind"] == "records")
     uses_sample = "sample" in config.records.input_files or set(config.tasks) & set(sample.TASKS)
     results = {

@@ -111,7 +111,7 @@ class _Tuner:
         self.config = config
         self.task = task
         self.workdir = pathlib.Path(config.workdir)
-        strategies.make_repeatable(config.seed, deterministic=True)
+        strategies.make_repeatable(config.seed, config.deterministic)
         self.splits = {"train": task.read("train").take(config.max_train_rows, config.seed)}
         self.scored = []
         for name in _SCORED_SPLITS:
