@@ -64,7 +64,7 @@ def test_pairs_are_balanced_and_negatives_come_from_the_same_topic_and_split(spl
     owners = collections.defaultdict(set)
     for title, article in sample._articles().items():
         owners[article["description"]].add((sample.split_of(title), article["topic"]))
-    first, second, labels = sample.wiki_pair(split)
+    second, first, labels = sample.wiki_pair(split)
     assert len(first) == len(second) == len(labels) == 2 * len(set(first))
     assert labels == ["other", "same"] * (len(labels) // 2)
     # Neither text alone tells the label: each stands in both classes equally often.
@@ -76,7 +76,7 @@ def test_pairs_are_balanced_and_negatives_come_from_the_same_topic_and_split(spl
         same = own["description"].casefold() == description.casefold()
         assert same == (label == "same")
         assert description and own["topic"] != "Uncategorized"
-    assert sample.wiki_pair(split) == (first, second, labels)
+    assert sample.wiki_pair(split) == (second, first, labels)
 
 
 @pytest.fixture

@@ -56,12 +56,15 @@ def read_speeches() -> Iterator[Document]:
 def read_train_articles() -> Iterator[Document]:
     """Streams the articles for pre-training, one document each: those of the train split only.
 
+    A document is the short description and then the lead paragraph, as an encyclopedia has them.
+
     Articles of the validation and test splits are rows of `wiki_topic` and `wiki_pair`. An
     encoder that had read them in pre-training would be scored on text that it knows.
     """
     for title, article in _articles().items():
         if split_of(title) == "train":
-            item = documents.document(ARTICLES, article["extract"])
+            text = f"{article['description']}\n{article['extract']}"
+            item = documents.document(ARTICLES, text)
             if item:
                 yield item
 
@@ -88,7 +91,7 @@ PAIR_LABELS = ("other", "same")
 
 
 def wiki_pair(split: str) -> tuple[list[str], list[str], list[str]]:
-    """Extracts, descriptions, and whether the description is that of the extract's article.
+    """Descriptions, extracts, and whether the description is that of the extract's article.
 
     Two rows an article: with its own description, and with that of another article of the same
     topic, so that the topic does not give it away, and of the same split, so that no text
@@ -109,8 +112,8 @@ def wiki_pair(split: str) -> tuple[list[str], list[str], list[str]]:
         group.sort(key=lambda article: files.sha256("wiki_pair:", article["title"]))
         own = [article["description"] for article in group]
         for article, *descriptions in zip(group, _rotated(own), own, strict=True):
-            first += [article["extract"]] * 2
-            second += descriptions
+            first += descriptions
+            second += [article["extract"]] * 2
             labels += PAIR_LABELS
     return first, second, labels
 

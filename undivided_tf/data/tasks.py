@@ -109,8 +109,8 @@ def _wiki_topic() -> Task:
 
 def _wiki_pair() -> Task:
     def read(split: str) -> Rows:
-        extracts, descriptions, names = sample.wiki_pair(_checked_split(split))
-        return Rows(extracts, descriptions, _positions(names, labels))
+        descriptions, extracts, names = sample.wiki_pair(_checked_split(split))
+        return Rows(descriptions, extracts, _positions(names, labels))
 
     labels = sample.PAIR_LABELS
     return Task("wiki_pair", labels, True, read)
