@@ -34,7 +34,7 @@ def records_config(folder, corpus, **changes):
     ).replace(**changes)  # fmt: skip
 
 
-def write_task(folder, rows=48, test="labelled", seed=0):
+def write_task(folder, rows=96, test="labelled", seed=0):
     """A task folder: `cat` or `dog` in the text decides the label."""
     chooser = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def write_task(folder, rows=48, test="labelled", seed=0):
 def encoder_config(**changes):
     """An encoder whose vocabulary the records fill in; dropout is on."""
     return EncoderConfig(
-        hidden_size=8, num_attention_heads=2, intermediate_size=16, block_pattern="AAI",
+        hidden_size=8, num_attention_heads=2, intermediate_size=16, block_pattern="AI",
         max_position_embeddings=LENGTH,
     ).replace(**changes)  # fmt: skip
 
