@@ -97,14 +97,14 @@ def test_results_say_what_the_contract_names(ten_steps, toy):
 def test_loss_falls(toy, tmp_path):
     config = toys.pretraining_config(
         tmp_path / "run", toy, num_train_steps=150, num_warmup_steps=10, train_batch_size=8,
-        eval_every_steps=1, save_checkpoints_steps=150,
+        eval_every_steps=50, save_checkpoints_steps=150,
     )  # fmt: skip
     results = pretraining.pretrain(config)
     held_out = [point["loss"] for point in results["validation_history"]]
-    assert held_out[0] == pytest.approx(np.log(60), abs=0.15)  # As good as a guess.
-    assert held_out[-1] < held_out[0] - 0.7
+    guess = np.log(60)  # The loss of random weights.
+    assert guess > held_out[0] > held_out[-1] and held_out[-1] < guess - 0.7
     first, second, third = (point["loss"] for point in results["training_history"])
-    assert np.log(60) > first > second > third
+    assert guess > first > second > third
 
 
 def test_an_interrupted_run_equals_an_uninterrupted_one(ten_steps, tmp_path, monkeypatch):
