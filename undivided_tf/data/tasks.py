@@ -90,12 +90,12 @@ def load_task(name: str) -> Task:
     Raises:
         InputError: no such task, or its files are at fault; names file and line.
     """
-    if name in _SAMPLE_TASKS:
-        return _SAMPLE_TASKS[name]()
+    if name in SAMPLE_TASKS:
+        return SAMPLE_TASKS[name]()
     folder = pathlib.Path(name)
     if folder.is_dir():
         return _folder_task(folder)
-    raise InputError(f"task {name!r}: neither a folder nor one of {', '.join(_SAMPLE_TASKS)}")
+    raise InputError(f"task {name!r}: neither a folder nor one of {', '.join(SAMPLE_TASKS)}")
 
 
 def _wiki_topic() -> Task:
@@ -116,7 +116,7 @@ def _wiki_pair() -> Task:
     return Task("wiki_pair", labels, True, read)
 
 
-_SAMPLE_TASKS = {"wiki_topic": _wiki_topic, "wiki_pair": _wiki_pair}
+SAMPLE_TASKS = {"wiki_topic": _wiki_topic, "wiki_pair": _wiki_pair}
 
 
 def _positions(names: list[str], labels: tuple[str, ...]) -> np.ndarray:

@@ -6,6 +6,7 @@ cell is found again by the same command and never mistaken for another.
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from absl import logging
 
@@ -158,13 +159,13 @@ def run(
     """
     root = pathlib.Path(workdir) / "cells"
     outcomes: dict[str, dict[str, Any]] = {}
-    threads = max(1, (os.cpu_count() or 1) // num_workers)
-    with progress.bar(len(cells), "study", "cells") as done, _pool(num_workers, threads) as pool:
+    workers = _Workers(num_workers)
+    with progress.bar(len(cells), "study", "cells") as done, workers:
         running: dict[concurrent.futures.Future, Cell] = {}
 
-        def collect(wait_for: list[Cell]) -> None:
-            """Waits until the outcomes of some cells are there."""
-            while any(cell.name not in outcomes for cell in wait_for):
+        def collect(wait_for: list[Cell], most: int) -> None:
+            """Waits until the outcomes of some cells are there, and at most so many run."""
+            while len(running) > most or any(cell.name not in outcomes for cell in wait_for):
                 completed, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
                 for future in completed:
                     cell = running.pop(future)
@@ -174,7 +175,7 @@ def run(
         for cell in cells:
             finished = _finished(cell, root)
             if not finished.exists():
-                collect(list(cell.places.values()))
+                collect(list(cell.places.values()), most=num_workers - 1)
             failed = [
                 need.name
                 for need in cell.places.values()
@@ -187,14 +188,14 @@ def run(
                 outcomes[cell.name] = _outcome(cell, error=f"needs {', '.join(failed)}")
                 done.update()
             elif cell.isolated:
-                collect(list(running.values()))
-                with _pool(1, 0) as alone:
-                    future = alone.submit(_timed_call, cell.kind, _placed(cell, root))
+                collect([], most=0)
+                with workers.alone() as pool:
+                    future = pool.submit(_timed_call, cell.kind, _placed(cell, root))
                     outcomes[cell.name] = _outcome_of(cell, future, root)
                 done.update()
             else:
-                running[pool.submit(_timed_call, cell.kind, _placed(cell, root))] = cell
-        collect(list(running.values()))
+                running[workers.submit(_timed_call, cell.kind, _placed(cell, root))] = cell
+        collect([], most=0)
     return [outcomes[cell.name] for cell in cells]
 
 
@@ -227,6 +228,9 @@ def _outcome_of(
     """Waits for a cell and writes its outcome down."""
     try:
         result, seconds = future.result()
+    except concurrent.futures.process.BrokenProcessPool:
+        logging.error("cell %s failed: its process died", cell.name)
+        return _outcome(cell, error="its process died: killed, perhaps for want of memory")
     except Exception as error:  # Whatever it is, the other cells still run; it is reported.
         logging.error("cell %s failed", cell.name, exc_info=error)
         return _outcome(cell, error=f"{type(error).__name__}: {error}")
@@ -238,29 +242,64 @@ def _outcome_of(
 # === Processes ===
 
 
-def _pool(num_workers: int, threads: int) -> concurrent.futures.ProcessPoolExecutor:
-    """Fresh processes, since TensorFlow does not survive a fork."""
-    context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(
-        num_workers,
-        context,
-        initializer=_start_worker,
-        initargs=(os.getpid(), threads, context.Value("i", 0), context.RLock()),
-    )
+class _Workers:
+    """Fresh processes, since TensorFlow does not survive a fork; each in a pool of its own.
+
+    A process that dies breaks its pool, and in a common one that would fail the cells of the
+    others as well.
+
+    Args:
+        number: of the workers, which share the cores.
+    """
+
+    def __init__(self, number: int):
+        self.context = multiprocessing.get_context("spawn")
+        self.terminal = self.context.RLock()
+        self.threads = max(1, (os.cpu_count() or 1) // number)
+        self.pools: list[concurrent.futures.ProcessPoolExecutor | None] = [None] * number
+        self.last: list[concurrent.futures.Future | None] = [None] * number
+
+    def alone(self) -> concurrent.futures.ProcessPoolExecutor:
+        """A worker for one call, which has all cores."""
+        return self._pool(1, 0)
+
+    def submit(self, *call: Any) -> concurrent.futures.Future:
+        """Gives a call to a worker that has none; there must be one."""
+        place = next(i for i, last in enumerate(self.last) if last is None or last.done())
+        last = self.last[place]
+        died = last and isinstance(last.exception(), concurrent.futures.process.BrokenProcessPool)
+        if died or not self.pools[place]:
+            self.pools[place] = self._pool(place + 1, self.threads)
+        self.last[place] = self.pools[place].submit(*call)
+        return self.last[place]
+
+    def _pool(self, line: int, threads: int) -> concurrent.futures.ProcessPoolExecutor:
+        """A pool of one process, started with its first call."""
+        return concurrent.futures.ProcessPoolExecutor(
+            1,
+            self.context,
+            initializer=_start_worker,
+            initargs=(os.getpid(), threads, line, self.terminal),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for pool in filter(None, self.pools):
+            pool.shutdown()
 
 
-def _start_worker(parent: int, threads: int, started: Any, lock: Any) -> None:
+def _start_worker(parent: int, threads: int, line: int, terminal: Any) -> None:
     """Ends this process with its parent: a killed study must leave no writer behind.
 
     Args:
         parent: process id of the study.
         threads: for TensorFlow's operations; 0 leaves the choice to it.
-        started: shared count of the workers, which gives each its line on the terminal.
-        lock: shared by all who write there.
+        line: of the terminal for its progress, below the study's.
+        terminal: lock shared by all who write there.
     """
-    with started.get_lock():
-        started.value += 1
-        progress.share_terminal(started.value, lock)
+    progress.share_terminal(line, terminal)
     if threads:
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
 

@@ -11,7 +11,7 @@ import psutil
 
 from undivided_tf import files
 from undivided_tf.config import claim_workdir
-from undivided_tf.data import sample
+from undivided_tf.data import sample, tasks
 from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import grid, report
 
@@ -43,7 +43,7 @@ def run_study(config: StudyConfig, command: str) -> dict[str, Any]:
     workdir = claim_workdir(config.workdir, config)
     cells = grid.run(grid.expand(config), workdir, config.num_workers)
     records = next(cell for cell in cells if cell["kind"] == "records")
-    uses_sample = "sample" in config.records.input_files or set(config.tasks) & set(sample.TASKS)
+    named = {*config.records.input_files, *config.tasks, config.cka.task}
     results = {
         "command": command,
         "created": time.strftime("%Y-%m-%d"),
@@ -52,7 +52,7 @@ def run_study(config: StudyConfig, command: str) -> dict[str, Any]:
         "hardware": _hardware(),
         "config": config.to_dict(),
         "corpus": records["result"],
-        "sources": list(sample.SOURCES) if uses_sample else [],
+        "sources": list(sample.SOURCES) if named & {"sample", *tasks.SAMPLE_TASKS} else [],
         "cells": cells,
     }
     files.write_json(workdir / "results.json", results)

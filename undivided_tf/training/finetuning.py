@@ -75,7 +75,7 @@ def encode_batches(
 
     Args:
         rows: texts and, for training, labels.
-        tokenizer: turns text into ids, in the graph.
+        tokenizer: turns text into ids.
         max_seq_length: word pieces an example.
         batch_size: examples a batch.
         seed: shuffle with this seed and give (inputs, labels), the last partial batch left
@@ -85,23 +85,17 @@ def encode_batches(
     Returns:
         Dataset of the encoder's inputs (batch, length), with labels (batch,) when shuffled.
     """
-    columns = {"first": rows.first, **({"second": rows.second} if rows.second else {})}
-
-    def encode(columns, *labels):
-        encoded = tokenizer.encode(
-            columns["first"], columns.get("second"), max_seq_length=max_seq_length
-        )
-        return (encoded, *labels) if labels else encoded
-
+    # Once and eagerly: traced into the dataset the tokenizer would cost seconds a run.
+    encoded = tokenizer.encode(rows.first, rows.second, max_seq_length=max_seq_length)
     if seed is None:
         missing = -len(rows) % batch_size
-        columns = {name: [*column, *[column[-1]] * missing] for name, column in columns.items()}
-        dataset = tf.data.Dataset.from_tensor_slices((columns,))
+        order = np.minimum(np.arange(len(rows) + missing), len(rows) - 1)
+        encoded = {name: tf.gather(ids, order) for name, ids in encoded.items()}
+        dataset = tf.data.Dataset.from_tensor_slices(encoded)
     else:
-        dataset = tf.data.Dataset.from_tensor_slices((columns, rows.labels))
+        dataset = tf.data.Dataset.from_tensor_slices((encoded, rows.labels))
         dataset = dataset.shuffle(len(rows), seed=seed)
-    dataset = dataset.batch(batch_size, drop_remainder=True)
-    return dataset.map(encode, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 class _Tuner:

@@ -66,11 +66,13 @@ class Trainer:
         strategies.make_repeatable(config.seed, config.deterministic)
         self.config = config
         self.tokenizer = records.read_tokenizer(config.records_dir)
-        self.encoder_config = config.encoder.replace(
-            vocab_size=self.tokenizer.vocab_size,
-            vocabulary_hash=self.tokenizer.vocabulary_hash,
-            do_lower_case=self.tokenizer.do_lower_case,
-        )
+        self.encoder_config = config.encoder
+        if not config.encoder.vocabulary_hash:  # One that names its vocabulary must fit as it is.
+            self.encoder_config = config.encoder.replace(
+                vocab_size=self.tokenizer.vocab_size,
+                vocabulary_hash=self.tokenizer.vocabulary_hash,
+                do_lower_case=self.tokenizer.do_lower_case,
+            )
         self.metadata = records.check_records(config.records_dir, self.encoder_config)
         self.length = self.metadata["max_seq_length"]
         self.masking = {

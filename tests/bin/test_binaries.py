@@ -1,0 +1,206 @@
+"""What all binaries have in common, and the five-command way on toy data."""
+
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+
+import pytest
+import toys
+
+FLAGFILES = sorted((pathlib.Path(__file__).parents[2] / "flags").glob("*.flags"))
+BINARIES = {
+    "create_pretraining_data": ("--input_files", "--max_seq_length"),
+    "run_pretraining": ("--preset", "--block_pattern", "--num_train_steps"),
+    "run_finetuning": ("--init_checkpoint", "--num_runs"),
+    "run_cka": ("--first_checkpoint", "--num_examples"),
+    "run_probing": ("--init_checkpoint", "--inverse_l2"),
+    "run_study": ("--patterns", "--records.vocab_size", "--pretraining.hidden_size"),
+}
+
+
+def call(binary, *flags):
+    command = [sys.executable, "-m", f"undivided_tf.bin.{binary}", *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+def test_help_names_the_flags_and_does_not_wait_for_tensorflow(binary):
+    def cpu_seconds():
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = cpu_seconds()
+    done = call(binary, "--help")
+    assert cpu_seconds() - before < 0.5
+    assert done.returncode in (0, 1) and not done.stderr  # absl leaves with 1.
+    for flag in BINARIES[binary]:
+        assert f"  {flag}:" in done.stdout
+    assert done.stdout.splitlines()[0].strip()  # What the binary is for.
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{binary}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('undivided_tf.bin.{binary}', run_name='__main__')\n"
+        "finally:\n"
+        "    loaded = {'tensorflow', 'keras', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
+        "    print('LOADED', sorted(loaded))\n"
+    )
+    assert toys.run_python(code).stdout.endswith("LOADED []\n")
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--no_such_flag=3", "Unknown command line flag 'no_such_flag'"),
+        ("stray", "error: unexpected argument 'stray'"),
+    ],
+)
+def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
+    done = call(binary, argument)
+    assert done.returncode != 0 and done.stdout == ""
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("binary", "flags", "message"),
+    [
+        ("create_pretraining_data", ["--max_seq_length=3"], "max_seq_length must be at least 8"),
+        ("run_pretraining", ["--hidden_size=10"], "hidden_size 10 is not divisible by"),
+        ("run_pretraining", ["--block_pattern=AXI"], "'X'"),
+        ("run_finetuning", ["--num_runs=0"], "num_runs must be above 0, got 0"),
+        ("run_cka", ["--batch_size=0"], "batch_size must be above 0, got 0"),
+        ("run_probing", ["--inverse_l2=-1"], "inverse_l2 must be above 0, got -1.0"),
+        ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
+    ],
+)
+def test_bad_values_are_one_clear_message(binary, flags, message):
+    done = call(binary, *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_there_are_flagfiles():
+    assert FLAGFILES
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.name)
+def test_flagfiles_give_a_config(path):
+    """Each flag is known, fits its type, and reaches the config; all values go together."""
+    code = (
+        "import json, sys\n"
+        "from absl import flags\n"
+        "from undivided_tf.bin import config_flags, run_study\n"
+        "flags.FLAGS(['run_study', '--flagfile=' + sys.argv[1]])\n"
+        "print(json.dumps(config_flags.parse(run_study.StudyConfig()).to_dict()))\n"
+    )
+    done = toys.run_python(code, path)
+    assert done.returncode == 0, done.stderr
+    config = json.loads(done.stdout)
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    for line in lines:
+        if line and not line.startswith("#"):
+            name, _, text = line.removeprefix("--").partition("=")
+            value = config
+            told = name.removeprefix("no") if name.startswith("no") and not text else name
+            for key in told.split("."):
+                # Sizes of the encoder have no prefix of their own.
+                value = value[key] if key in value else value["encoder"][key]
+            if not text:
+                assert value is (told == name)
+            elif isinstance(value, list):
+                assert value == text.split(",")
+            else:
+                assert type(value)(text) == value
+
+
+# === The five-command way ===
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """Corpus and task."""
+    folder = tmp_path_factory.mktemp("five")
+    toys.write_corpus(folder / "text")
+    toys.write_task(folder / "animals")
+    return folder
+
+
+def succeed(binary, *flags):
+    done = call(binary, *flags)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def made(toy):
+    """Printed by the first two commands, upon which the others build."""
+    records = succeed(
+        "create_pretraining_data", f"--input_files={toy}/text/*.txt",
+        f"--output_dir={toy}/records", "--vocab_size=60", f"--max_seq_length={toys.LENGTH}",
+        "--num_shards=2", "--validation_fraction=0.2",
+    )  # fmt: skip
+    pretraining = succeed(
+        "run_pretraining", f"--records_dir={toy}/records", f"--workdir={toy}/run",
+        "--preset=bert_tiny", "--block_pattern=AAI", "--hidden_size=8", "--num_attention_heads=2",
+        "--intermediate_size=16", f"--max_position_embeddings={toys.LENGTH}",
+        "--num_train_steps=4", "--num_warmup_steps=1", "--train_batch_size=4", "--nojit_compile",
+    )  # fmt: skip
+    return records, pretraining
+
+
+def test_records_and_pretraining(made, toy):
+    records, pretraining = made
+    assert f"written to {toy}/records" in records
+    found = results(toy / "run")
+    assert (found["kind"], found["pattern"], found["steps"]) == ("pretraining", "A*2I", 4)
+    assert f"A*2I: {found['parameters']:,} parameters, 4 steps" in pretraining
+    assert f"held-out loss {found['validation']['loss']:.3f} nats" in pretraining
+    assert list((toy / "run" / "tensorboard").iterdir())
+
+
+def test_finetuning(made, toy):
+    printed = succeed(
+        "run_finetuning", f"--init_checkpoint={toy}/run", f"--task={toy}/animals",
+        f"--workdir={toy}/tuned", f"--max_seq_length={toys.LENGTH}", "--train_batch_size=8",
+        "--num_train_epochs=1", "--num_runs=2", "--nosave_models",
+    )  # fmt: skip
+    found = results(toy / "tuned")
+    mean = sum(run["test"]["accuracy"] for run in found["runs"]) / 2
+    assert "animals, A*2I, pretrained" in printed
+    assert f"test accuracy: mean {mean:.4f}, n 2, 95 % interval" in printed
+    majority = found["majority"]["test"]
+    assert f"test accuracy of the majority class: {majority:.4f}" in printed
+
+
+def test_cka(made, toy):
+    printed = succeed(
+        "run_cka", f"--first_checkpoint={toy}/run", f"--second_checkpoint={toy}/run",
+        f"--task={toy}/animals", f"--workdir={toy}/cka", "--num_examples=10", "--batch_size=5",
+        f"--max_seq_length={toys.LENGTH}", "--tokens_per_example=4",
+    )  # fmt: skip
+    matrix = results(toy / "cka")["matrix"]
+    assert [matrix[i][i] for i in range(4)] == pytest.approx([1] * 4, abs=1e-6)
+    assert "rows: A*2I, seed 12345, trained: True" in printed
+    assert (toy / "cka" / "cka.png").exists()
+
+
+def test_probing(made, toy):
+    printed = succeed(
+        "run_probing", f"--init_checkpoint={toy}/run", f"--task={toy}/animals",
+        f"--workdir={toy}/probes", f"--max_seq_length={toys.LENGTH}", "--batch_size=8",
+    )  # fmt: skip
+    found = results(toy / "probes")
+    assert found["rows"] == {"train": 96, "test": 11}
+    for tap, accuracy in zip(found["taps"], found["accuracy"], strict=True):
+        assert f"{tap:<24}{accuracy:>10.3f}" in printed
+    assert (toy / "probes" / "probes.png").exists()

@@ -1,0 +1,35 @@
+"""Work that stands for that of real cells: worker processes import it, and no TensorFlow.
+
+A cell does what its task says: `fail` (until a file `mended` lies in the study), `die`, `sleep`,
+anything else succeeds. Each call adds a line to the study's `journal`.
+"""
+
+import os
+import pathlib
+import time
+
+from undivided_tf.errors import InputError
+from undivided_tf.recipes import ProbingConfig
+from undivided_tf.study.grid import Cell
+
+
+def cell(name, does="succeed", needs=None, **options):
+    """A cell of this name."""
+    places = {"init_checkpoint": needs} if needs else {}
+    return Cell("probing", {"name": name}, ProbingConfig(task=does), places, **options)
+
+
+def timed_call(kind, config):
+    """Stands for `grid._timed_call`."""
+    home = pathlib.Path(config.workdir)
+    study = home.parents[1]
+    with open(study / "journal", "a") as journal:
+        journal.write(f"{home.name.split('_')[1]} {os.getpid()}\n")
+    if config.task == "fail" and not (study / "mended").exists():
+        raise InputError("no luck")
+    if config.task == "die":
+        os._exit(9)
+    if config.task == "sleep":
+        time.sleep(600)
+    need = pathlib.Path(config.init_checkpoint).name.split("_")[1:2]
+    return {"kind": kind, "did": config.task, "need": need}, 0.25

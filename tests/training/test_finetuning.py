@@ -1,0 +1,220 @@
+import json
+
+import numpy as np
+import pytest
+import toys
+
+from undivided_tf.data.tasks import Rows, load_task
+from undivided_tf.errors import InputError
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
+from undivided_tf.training import checkpoints, finetuning
+
+WORDS = sorted({*toys.FILLERS, "cat", "dog"})
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """What a pre-training run leaves behind, with random weights."""
+    tokenizer = Tokenizer((*SPECIAL_TOKENS, *WORDS))
+    config = toys.encoder_config(
+        vocab_size=tokenizer.vocab_size,
+        vocabulary_hash=tokenizer.vocabulary_hash,
+        hidden_dropout_prob=0.0,
+        initializer_range=0.3,  # Words differ from the start, so that little training is enough.
+    )
+    path = tmp_path_factory.mktemp("run") / "checkpoints" / "step_00000001"
+    path.mkdir(parents=True)
+    checkpoints.save_model(path, Encoder(config, seed=9).weights, config, tokenizer)
+    return path.parents[1]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return toys.write_task(tmp_path_factory.mktemp("task") / "animals")
+
+
+@pytest.fixture(scope="module")
+def tuned(checkpoint, task, tmp_path_factory):
+    """Two uninterrupted runs that saw enough to learn the task, and their config."""
+    workdir = tmp_path_factory.mktemp("tuned") / "work"
+    config = toys.finetuning_config(
+        workdir,
+        checkpoint,
+        task,
+        num_train_epochs=6,
+        learning_rate=0.01,
+        pooling="mean",
+        classifier_dropout=0.0,
+    )
+    return config, finetuning.finetune(config)
+
+
+def repeatable(results):
+    runs = [{k: v for k, v in run.items() if k != "seconds"} for run in results["runs"]]
+    return {**results, "runs": runs}
+
+
+def test_results_say_what_the_contract_names(tuned, task):
+    config, results = tuned
+    assert set(results) == {
+        "kind", "pattern", "task", "start", "labels", "rows", "majority", "runs"
+    }  # fmt: skip
+    told = [results[key] for key in ("kind", "pattern", "task", "start", "labels", "rows")]
+    rows = {"train": 96, "validation": 13, "test": 11}
+    assert told == ["finetuning", "AI", "animals", "pretrained", ["no", "yes"], rows]
+    # Ties in the training labels (48 of each) go to the first label.
+    assert results["majority"]["test"] == np.mean(load_task(task).read("test").labels == 0)
+    first, second = results["runs"]
+    assert (first["seed"], second["seed"]) == (config.seed, config.seed + 1)
+    for run in results["runs"]:
+        assert set(run) == {"seed", "seconds", "training_loss", "validation", "test"}
+        assert set(run["test"]) == {"accuracy", "f1_macro"}
+        assert len(run["training_loss"]) == 6
+        assert run["training_loss"][-1] < run["training_loss"][0]
+        assert run["test"]["accuracy"] > 0.8 > results["majority"]["test"]
+    assert first["training_loss"] != second["training_loss"]
+
+
+def test_a_finished_call_reads_its_results(tuned, monkeypatch):
+    config, results = tuned
+    monkeypatch.setattr(finetuning, "_Tuner", None)  # Not even built.
+    assert finetuning.finetune(config) == results
+
+
+def test_an_interrupted_call_repeats_no_finished_run(tuned, tmp_path, monkeypatch):
+    whole, results = tuned
+    config = whole.replace(workdir=str(tmp_path / "work"))
+    run = finetuning._Tuner.run
+
+    def only_the_first(self, seed):
+        if seed != config.seed:
+            raise KeyboardInterrupt
+        return run(self, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning._Tuner, "run", only_the_first)
+        with pytest.raises(KeyboardInterrupt):
+            finetuning.finetune(config)
+    first = tmp_path / "work" / f"run_{config.seed}.json"
+    before = first.stat().st_mtime_ns
+    assert not (tmp_path / "work" / "results.json").exists()
+    resumed = finetuning.finetune(config)
+    assert first.stat().st_mtime_ns == before
+    # The second run came first in this process: it starts from the same values all the same.
+    assert repeatable(resumed) == repeatable(results)
+
+
+def test_saved_models_give_the_scores_that_were_reported(tuned, task):
+    config, results = tuned
+    for run in results["runs"]:
+        path = f"{config.workdir}/model_{run['seed']}"
+        classifier, tokenizer = finetuning.load_classifier(path)
+        assert classifier.labels == ("no", "yes") and classifier.pooling == "mean"
+        rows = load_task(task).read("test")
+        logits = np.asarray(classifier(tokenizer.encode(rows.first, max_seq_length=16)))
+        assert np.mean(logits.argmax(-1) == rows.labels) == run["test"]["accuracy"]
+
+
+def test_unlabelled_splits_are_not_scored(checkpoint, tmp_path):
+    task = toys.write_task(tmp_path / "blind", test="unlabelled")
+    config = toys.finetuning_config(
+        tmp_path / "work", checkpoint, task, num_runs=1, num_train_epochs=1, save_models=False
+    )
+    results = finetuning.finetune(config)
+    assert set(results["majority"]) == {"validation"}
+    assert results["rows"] == {"train": 96, "validation": 13}
+    assert "test" not in results["runs"][0] and "validation" in results["runs"][0]
+    assert not list((tmp_path / "work").glob("model_*"))
+
+
+def test_from_scratch_starts_from_random_weights(checkpoint, task, tmp_path):
+    config = toys.finetuning_config(tmp_path / "work", checkpoint, task, from_scratch=True)
+    tuner = finetuning._Tuner(config, load_task(task))
+    stored, _ = checkpoints.load_encoder(checkpoint)
+    starts = [tuner._fresh(seed)[0].encoder for seed in (1, 1, 2)]
+    pretrained = finetuning._Tuner(config.replace(from_scratch=False), load_task(task))
+    for name in ("word_embeddings", "query/kernel"):
+        first, again, other, loaded, kept = (
+            next(np.asarray(w) for w in encoder.weights if name in w.path)
+            for encoder in [*starts, pretrained._fresh(1)[0].encoder, stored]
+        )
+        np.testing.assert_array_equal(first, again)
+        np.testing.assert_array_equal(loaded, kept)
+        assert np.abs(first - kept).max() > 1e-3 < np.abs(first - other).max()
+    results = finetuning.finetune(config.replace(num_runs=1, num_train_epochs=1))
+    assert results["start"] == "scratch"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_batch_size": 128}, "has 96 training rows, fewer than one batch of 128"),
+        ({"max_train_rows": 5}, "has 5 training rows, fewer than one batch of 8"),
+        ({"max_seq_length": 17}, "max_seq_length 17 is more than the encoder's .* 16"),
+        ({"init_checkpoint": "nowhere"}, "there is no checkpoint in nowhere"),
+        ({"task": "nothing"}, "task 'nothing': neither a folder nor one of"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_no_workdir_is_left(
+    checkpoint, task, tmp_path, changes, message
+):
+    config = toys.finetuning_config(tmp_path / "work", checkpoint, task).replace(**changes)
+    with pytest.raises(InputError, match=message):
+        finetuning.finetune(config)
+    assert not (tmp_path / "work").exists()
+
+
+def test_another_config_in_the_workdir_is_refused(tuned):
+    config, _ = tuned
+    with pytest.raises(InputError, match="num_runs: 2 there, 3 asked for"):
+        finetuning.finetune(config.replace(num_runs=3))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(checkpoint, task, tmp_path):
+    config = toys.finetuning_config(
+        tmp_path / "work", checkpoint, task, learning_rate=1e30, warmup_proportion=0.0
+    )
+    with pytest.raises(FloatingPointError, match="the loss is not finite; lower --learning_rate"):
+        finetuning.finetune(config)
+    assert not list((tmp_path / "work").glob("*_*"))  # Neither a run's scores nor its model.
+
+
+def test_predictions_do_not_depend_on_the_batch_size(tuned, task):
+    config, _ = tuned
+    classifier, tokenizer = finetuning.load_classifier(f"{config.workdir}/model_{config.seed}")
+    rows = load_task(task).read("test")
+    expected = np.asarray(classifier(tokenizer.encode(rows.first, max_seq_length=16)))
+    for batch_size in (1, 4, 11, 32):
+        batches = finetuning.encode_batches(
+            rows, tokenizer, max_seq_length=16, batch_size=batch_size, seed=None
+        )
+        logits = np.concatenate([np.asarray(classifier(batch)) for batch in batches])
+        assert len(logits) == -(-len(rows) // batch_size) * batch_size
+        np.testing.assert_allclose(logits[: len(rows)], expected, atol=1e-5)
+
+
+def test_batches_for_training_are_shuffled_by_their_seed_and_hold_every_row_once():
+    tokenizer = Tokenizer((*SPECIAL_TOKENS, *"abcdefghij"))
+    rows = Rows(list("abcdefghij"), list("jihgfedcba"), np.arange(10, dtype=np.int32))
+
+    def read(seed):
+        batches = finetuning.encode_batches(
+            rows, tokenizer, max_seq_length=5, batch_size=5, seed=seed
+        )
+        return [(b["token_ids"].numpy(), labels.numpy()) for b, labels in batches]
+
+    (ids, labels), other = map(np.concatenate, zip(*read(1), strict=True)), read(2)
+    assert sorted(labels) == list(range(10)) and list(labels) != list(range(10))
+    assert tokenizer.decode(ids) == [f"{rows.first[i]} {rows.second[i]}" for i in labels]
+    assert [*other[0][1], *other[1][1]] != list(labels)
+    assert [list(labels) for _, labels in read(2)] == [list(labels) for _, labels in other]
+
+
+def test_config_and_results_lie_in_the_workdir(tuned):
+    config, results = tuned
+    folder = finetuning.pathlib.Path(config.workdir)
+    assert json.loads((folder / "results.json").read_text()) == results
+    names = {f"run_{seed}.json" for seed in (12345, 12346)}
+    names |= {f"model_{seed}" for seed in (12345, 12346)}
+    assert {path.name for path in folder.iterdir()} == {"config.json", "results.json", *names}
