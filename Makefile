@@ -1,8 +1,8 @@
-# Four ways in. Each lays .venv with what it needs when that is missing.
+# The ways in. Each lays .venv with what it needs when that is missing.
 #   make study   the small study on the embedded sample: runs/study_quick/report.html
 #   make test    the default test suite
+#   make test-slow   those that take longer
 #   make lint    ruff, and the generated parts of README
-#   make bench   paired comparisons with other libraries
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,6 +24,7 @@ test-slow: $(VENV)/.test
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python results/update_readme.py --check
 
 # A stamp per extra: an extra is installed again when setup.cfg changes.
 $(VENV)/.%: setup.cfg | $(BIN)/python

@@ -135,6 +135,7 @@ def finetuning(pattern, seed, task, start, runs, draw):
         "pretraining_seed": seed,
         "task": task,
         "start": start,
+        "split": "test",
         "labels": ["yes", "no"],
         "rows": {"train": 4000, "validation": 500, "test": 1000},
         "majority": {"validation": 0.52, "test": 0.51},

@@ -57,6 +57,7 @@ def finetuning(pattern, start, scores=(0.7, 0.72, 0.75), seed=1, majority=0.6):
         "pretraining_seed": seed,
         "task": "topic",
         "start": start,
+        "split": "test",
         "majority": {"validation": 0.5, "test": majority},
         "runs": [{"seed": i, "test": {"accuracy": score}} for i, score in enumerate(scores)],
     }

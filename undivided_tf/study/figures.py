@@ -232,13 +232,13 @@ def task_scores(results: Sequence[Result], path: str | os.PathLike) -> None:
             for place, pattern in enumerate(patterns):
                 for start, shift in (("pretrained", -0.17), ("scratch", 0.17)):
                     of_pattern = [
-                        [run["test"]["accuracy"] for run in result["runs"]]
+                        [run[result["split"]]["accuracy"] for run in result["runs"]]
                         for result in here
                         if result["pattern"] == pattern and result["start"] == start
                     ]
                     hollow = start == "scratch"
                     _score_row(axes, place + shift, of_pattern, *styles[pattern], hollow)
-            _majority(axes, here[0]["majority"]["test"])
+            _majority(axes, here[0]["majority"][here[0]["split"]])
             axes.set_yticks(range(len(patterns)), patterns)
             axes.set_ylim(len(patterns) - 0.5, -0.5)
             axes.grid(False, axis="y")

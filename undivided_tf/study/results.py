@@ -109,10 +109,10 @@ class StudyResults:
         ]
 
     def score(self, task: str, pattern: str, start: str, metric: str = "accuracy") -> Score:
-        """Test scores of a pattern on a task."""
+        """Scores of a pattern on a task; of the validation split where test has no labels."""
         results = self.finetuning(task, pattern, start)
         runs = [
-            (result["pretraining_seed"], run["seed"], run["test"][metric])
+            (result["pretraining_seed"], run["seed"], run[result["split"]][metric])
             for result in results
             for run in result["runs"]
         ]
@@ -125,13 +125,13 @@ class StudyResults:
         return Score(
             {unit: statistics.fmean(values) for unit, values in groups.items()},
             "encoder" if by_encoder else "fine-tuning run",
-            [[run["test"][metric] for run in result["runs"]] for result in results],
+            [[run[result["split"]][metric] for run in result["runs"]] for result in results],
         )
 
     def majority(self, task: str) -> float | None:
-        """Test accuracy of the majority class; None when nothing was fine-tuned on the task."""
+        """Accuracy of the majority class; None when nothing was fine-tuned on the task."""
         for result in self.finetuning(task):
-            return result["majority"]["test"]
+            return result["majority"][result["split"]]
         return None
 
     def probing(self, task: str, pattern: str = "") -> list[dict[str, Any]]:

@@ -196,16 +196,17 @@ def task(study: StudyResults, name: str) -> Table:
         "each run, random weights",
     )
     note = (
-        "Test accuracy; small print: 95 % interval (Student's t) and n, the number of fine-tuning "
+        "Accuracy; small print: 95 % interval (Student's t) and n, the number of fine-tuning "
         "runs, or of encoders where several were pre-trained, each the mean of its runs."
     )
     for result in study.finetuning(name)[:1]:
-        test = result["rows"]["test"]
+        split = result["split"]
+        test = result["rows"][split]
         score = study.score(name, result["pattern"], result["start"]).estimate
         note += (
-            f" {numbers.count(result['rows']['train'])} training rows, {numbers.count(test)} test "
-            f"rows, {len(result['labels'])} labels. The drawing of the test rows alone makes an "
-            f"accuracy of {numbers.percent(score.mean)} % uncertain by "
+            f" {numbers.count(result['rows']['train'])} training rows, {numbers.count(test)} "
+            f"{split} rows, {len(result['labels'])} labels. The drawing of the {split} rows alone "
+            f"makes an accuracy of {numbers.percent(score.mean)} % uncertain by "
             f"± {numbers.decimals(100 * numbers.binomial_half_width(score.mean, test), 1)} points, "
             "which those intervals leave out."
         )

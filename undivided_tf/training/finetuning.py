@@ -54,6 +54,7 @@ def finetune(config: FinetuningConfig) -> dict[str, Any]:
         "pattern": tuner.pattern,
         "task": tuner.task.name,
         "start": "scratch" if config.from_scratch else "pretrained",
+        "split": tuner.scored[-1],  # Test where it is labelled, else validation.
         "labels": list(tuner.task.labels),
         "rows": {name: len(rows) for name, rows in tuner.splits.items()},
         "majority": {
