@@ -209,6 +209,8 @@ class Trainer:
             start_step=start_step,
             **self.masking,
         )
+        if self.strategy.num_replicas_in_sync == 1:
+            return dataset  # Distributing forgets the static shapes, and the step gets slower.
         return self.strategy.experimental_distribute_dataset(dataset)
 
     def evaluate(self) -> dict[str, float]:
