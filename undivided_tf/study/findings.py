@@ -221,6 +221,8 @@ def _cka(study: StudyResults, pattern: str) -> list[Finding]:
     text += f" For comparison: {'; '.join(known)}." if known else " No baseline is finished."
     if baselines[-1][1] is None:
         text += " How far two seeds of the reference lie apart is not known from this run."
+    if study.config.num_pretraining_seeds == 1:
+        text += " Both encoders began with equal values in the blocks they share, which raises it."
     return [Finding("CKA", text)]
 
 
