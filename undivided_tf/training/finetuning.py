@@ -96,7 +96,10 @@ def encode_batches(
     else:
         dataset = tf.data.Dataset.from_tensor_slices((encoded, rows.labels))
         dataset = dataset.shuffle(len(rows), seed=seed)
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    # Without autotuning, whose thread can hold up the end of a run for a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(4).with_options(options)
 
 
 class _Tuner:
