@@ -113,7 +113,7 @@ def test_without_test_labels_the_validation_split_is_scored(subject, kind, caplo
         if split != "test":
             return letters(split)
         if kind == "absent":
-            raise InputError("there is no test.tsv")
+            return None
         return Rows(letters(split).first)
 
     result = probing.probe(subject, Task("letters", ("no", "yes"), False, read), CONFIG)

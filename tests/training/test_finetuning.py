@@ -58,10 +58,11 @@ def repeatable(results):
 def test_results_say_what_the_contract_names(tuned, task):
     config, results = tuned
     assert set(results) == {
-        "kind", "pattern", "task", "start", "labels", "rows", "majority", "runs"
+        "kind", "pattern", "task", "start", "split", "labels", "rows", "majority", "runs"
     }  # fmt: skip
     told = [results[key] for key in ("kind", "pattern", "task", "start", "labels", "rows")]
     rows = {"train": 96, "validation": 13, "test": 11}
+    assert results["split"] == "test"
     assert told == ["finetuning", "AI", "animals", "pretrained", ["no", "yes"], rows]
     # Ties in the training labels (48 of each) go to the first label.
     assert results["majority"]["test"] == np.mean(load_task(task).read("test").labels == 0)
