@@ -182,11 +182,7 @@ def pretraining_batches(
         )
 
     batches = tf.data.Dataset.zip(steps, rows.batch(batch_size, drop_remainder=True))
-    # Fixed numbers, not AUTOTUNE: its thread can hold up the end of a run for a minute.
-    batches = batches.map(mask, num_parallel_calls=2).prefetch(8)
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return batches.with_options(options)
+    return streams.without_autotuning(batches.map(mask, num_parallel_calls=2).prefetch(8))
 
 
 def validation_batches(

@@ -14,6 +14,16 @@ from undivided_tf.data.records import read_metadata
 from undivided_tf.errors import InputError
 
 
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset with its numbers as they are.
+
+    The autotuner's thread can hold up the end of an iterator, and so of a run, for a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def training_rows(
     records_dir: str | os.PathLike, *, seed: int, start_row: int = 0
 ) -> tf.data.Dataset:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from undivided_tf import files
 from undivided_tf.config import claim_workdir
+from undivided_tf.data import streams
 from undivided_tf.data.tasks import Rows, Task, load_task
 from undivided_tf.errors import InputError
 from undivided_tf.metrics import classification
@@ -96,10 +97,8 @@ def encode_batches(
     else:
         dataset = tf.data.Dataset.from_tensor_slices((encoded, rows.labels))
         dataset = dataset.shuffle(len(rows), seed=seed)
-    # Without autotuning, whose thread can hold up the end of a run for a minute.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(4).with_options(options)
+    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(4)
+    return streams.without_autotuning(dataset)
 
 
 class _Tuner:
