@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import typing
+from collections.abc import Callable
 from typing import Any, Self
 
 from undivided_tf import files
@@ -169,6 +170,29 @@ def claim_workdir(workdir: str | os.PathLike, config: Config) -> pathlib.Path:
     else:
         config.to_json(path)
     return path.parent
+
+
+def results_once(
+    config: Config, prepare: Callable[[], Any], run: Callable[[Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """The content of `workdir/results.json`, made first when it is not there yet.
+
+    Args:
+        config: the run; its `workdir` receives config.json and results.json.
+        prepare: builds what can fail for a mistake of the user, such as a mistyped path. It is
+            called before the workdir is claimed, so that the mistake leaves none behind.
+        run: makes the results from what `prepare` returned.
+
+    Raises:
+        InputError: the workdir holds another config.
+    """
+    path = pathlib.Path(config.workdir) / "results.json"
+    finished = path.exists()
+    prepared = None if finished else prepare()
+    claim_workdir(config.workdir, config)
+    if not finished:
+        files.write_json(path, run(prepared))
+    return files.read_json(path)
 
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")

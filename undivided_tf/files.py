@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+from undivided_tf.errors import InputError
+
 
 def _flush(path: pathlib.Path) -> None:
     """Forces the bytes of a file, or the names in a directory, onto the disk."""
@@ -61,6 +63,25 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a UTF-8 text file atomically."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_text(path: str | os.PathLike, encoding: str = "utf-8") -> str:
+    """Reads a UTF-8 text file as it is: no line ending is translated.
+
+    Raises:
+        InputError: there is no such file, or a line is not UTF-8 (file and line are named).
+    """
+    path = pathlib.Path(path)
+    try:
+        return path.read_bytes().decode(encoding)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}:{line}: not UTF-8 ({error.reason}); convert the file, for example with "
+            "iconv -t UTF-8"
+        ) from error
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

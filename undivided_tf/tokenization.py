@@ -184,13 +184,7 @@ def _vocabulary_text(pieces: Sequence[str]) -> str:
 
 
 def _read_vocabulary(path: pathlib.Path) -> tuple[str, ...]:
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"there is no vocabulary at {path}") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8: {error.reason}") from error
+    text = files.read_text(path)
     # Only "\n" ends a line: a piece may be one of the other characters `splitlines` cuts at.
     return tuple(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
 

@@ -173,7 +173,7 @@ def test_a_killed_run_leaves_nothing_half_and_the_next_one_ends_well(toy, tmp_pa
         (b"one\n\ntwo\n", {"validation_fraction": 0.999999999}, "holds them all out"),
         (b"one\n\n\xc2\xad\n", {"vocab_size": 30}, "no word piece"),
         (b"one\n\ntwo\n", {"vocab_size": 6}, "vocab_size 6 is too small"),
-        (b"one\n\ntwo\n", {"vocab_file": "nowhere.txt"}, "there is no vocabulary at nowhere"),
+        (b"one\n\ntwo\n", {"vocab_file": "nowhere.txt"}, "nowhere.txt: cannot be read"),
     ],
 )
 def test_bad_corpora_are_refused_and_leave_nothing(tmp_path, content, changes, message):

@@ -5,7 +5,6 @@ References:
     Hewitt, Liang 2019, arXiv 1909.03368 (a score means little without its baselines).
 """
 
-import pathlib
 import warnings
 from typing import Any
 
@@ -17,10 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from undivided_tf import files, progress
+from undivided_tf import progress
 from undivided_tf.analysis import subjects, taps
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.config import claim_workdir
+from undivided_tf.config import results_once
 from undivided_tf.data.tasks import Rows, Task, load_task
 from undivided_tf.errors import InputError
 from undivided_tf.metrics import classification
@@ -43,14 +42,11 @@ def run_probing(config: ProbingConfig) -> dict[str, Any]:
         InputError: no checkpoint or task there, no labelled rows to score on, or a workdir of
             another config.
     """
-    results = pathlib.Path(config.workdir) / "results.json"
-    inputs = None
-    if not results.exists():  # Read before the workdir is claimed: a mistyped path leaves none.
-        inputs = subjects.load(config.init_checkpoint), load_task(config.task)
-    claim_workdir(config.workdir, config)
-    if inputs:
-        files.write_json(results, probe(*inputs, config))
-    return files.read_json(results)
+
+    def inputs() -> tuple[Subject, Task]:
+        return subjects.load(config.init_checkpoint), load_task(config.task)
+
+    return results_once(config, inputs, lambda read: probe(*read, config))
 
 
 def probe(subject: Subject, task: Task, config: ProbingConfig) -> dict[str, Any]:

@@ -1,16 +1,14 @@
 """How alike two encoders represent the same tokens: CKA of every pair of taps."""
 
 import math
-import pathlib
 from typing import Any
 
 from absl import logging
 
-from undivided_tf import files
 from undivided_tf.analysis import subjects, taps
 from undivided_tf.analysis.cka import MIN_EXAMPLES, MinibatchCka
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.config import claim_workdir
+from undivided_tf.config import results_once
 from undivided_tf.data.tasks import Rows, load_task
 from undivided_tf.recipes import CkaConfig
 
@@ -29,20 +27,17 @@ def run_cka(config: CkaConfig) -> dict[str, Any]:
         InputError: no checkpoint or task there, different vocabularies, too few tokens, or a
             workdir of another config.
     """
-    results = pathlib.Path(config.workdir) / "results.json"
-    inputs = None
-    if not results.exists():  # Read before the workdir is claimed: a mistyped path leaves none.
+
+    def inputs() -> tuple[Subject, Subject, Rows]:
         first = subjects.load(config.first_checkpoint)
         second = (
             subjects.load(config.second_checkpoint)
             if config.second_checkpoint
             else first.untrained_twin(config.seed)
         )
-        inputs = first, second, load_task(config.task).read(config.split)
-    claim_workdir(config.workdir, config)
-    if inputs:
-        files.write_json(results, compare(*inputs, config))
-    return files.read_json(results)
+        return first, second, load_task(config.task).read(config.split)
+
+    return results_once(config, inputs, lambda read: compare(*read, config))
 
 
 def compare(first: Subject, second: Subject, rows: Rows, config: CkaConfig) -> dict[str, Any]:

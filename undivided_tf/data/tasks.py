@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 
+from undivided_tf import files
 from undivided_tf.config import Config, option
 from undivided_tf.data import sample
 from undivided_tf.errors import InputError
@@ -213,13 +214,7 @@ class _Table:
 
 def _read_table(path: pathlib.Path) -> _Table:
     """Reads a TSV with a header; quotes are ordinary characters, as in GLUE."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"there is no {path}") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8: {error.reason}") from error
+    text = files.read_text(path, "utf-8-sig")
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     header, *rows = (line.split("\t") for line in lines)
     if not rows:

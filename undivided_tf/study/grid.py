@@ -8,20 +8,19 @@ cell is found again by the same command and never mistaken for another.
 import concurrent.futures
 import concurrent.futures.process
 import dataclasses
-import multiprocessing
 import os
 import pathlib
 import re
-import threading
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from absl import logging
 
 from undivided_tf import files, progress
 from undivided_tf.config import Config
 from undivided_tf.recipes import StudyConfig
+from undivided_tf.study.workers import Workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +158,7 @@ def run(
     """
     root = pathlib.Path(workdir) / "cells"
     outcomes: dict[str, dict[str, Any]] = {}
-    workers = _Workers(num_workers)
+    workers = Workers(num_workers)
     with progress.bar(len(cells), "study", "cells") as done, workers:
         running: dict[concurrent.futures.Future, Cell] = {}
 
@@ -237,78 +236,6 @@ def _outcome_of(
     outcome = _outcome(cell, {**result, **cell.label}, seconds)
     files.write_json(_finished(cell, root), outcome)
     return outcome
-
-
-# === Processes ===
-
-
-class _Workers:
-    """Fresh processes, since TensorFlow does not survive a fork; each in a pool of its own.
-
-    A process that dies breaks its pool, and in a common one that would fail the cells of the
-    others as well.
-
-    Args:
-        number: of the workers, which share the cores.
-    """
-
-    def __init__(self, number: int):
-        self.context = multiprocessing.get_context("spawn")
-        self.terminal = self.context.RLock()
-        self.threads = max(1, (os.cpu_count() or 1) // number)
-        self.pools: list[concurrent.futures.ProcessPoolExecutor | None] = [None] * number
-        self.last: list[concurrent.futures.Future | None] = [None] * number
-
-    def alone(self) -> concurrent.futures.ProcessPoolExecutor:
-        """A worker for one call, which has all cores."""
-        return self._pool(1, 0)
-
-    def submit(self, *call: Any) -> concurrent.futures.Future:
-        """Gives a call to a worker that has none; there must be one."""
-        place = next(i for i, last in enumerate(self.last) if last is None or last.done())
-        last = self.last[place]
-        died = last and isinstance(last.exception(), concurrent.futures.process.BrokenProcessPool)
-        if died or not self.pools[place]:
-            self.pools[place] = self._pool(place + 1, self.threads)
-        self.last[place] = self.pools[place].submit(*call)
-        return self.last[place]
-
-    def _pool(self, line: int, threads: int) -> concurrent.futures.ProcessPoolExecutor:
-        """A pool of one process, started with its first call."""
-        return concurrent.futures.ProcessPoolExecutor(
-            1,
-            self.context,
-            initializer=_start_worker,
-            initargs=(os.getpid(), threads, line, self.terminal),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for pool in filter(None, self.pools):
-            pool.shutdown()
-
-
-def _start_worker(parent: int, threads: int, line: int, terminal: Any) -> None:
-    """Ends this process with its parent: a killed study must leave no writer behind.
-
-    Args:
-        parent: process id of the study.
-        threads: for TensorFlow's operations; 0 leaves the choice to it.
-        line: of the terminal for its progress, below the study's.
-        terminal: lock shared by all who write there.
-    """
-    progress.share_terminal(line, terminal)
-    if threads:
-        os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _timed_call(kind: str, config: Config) -> tuple[dict[str, Any], float]:

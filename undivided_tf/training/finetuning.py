@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from undivided_tf import files
-from undivided_tf.config import claim_workdir
+from undivided_tf.config import results_once
 from undivided_tf.data import streams
 from undivided_tf.data.tasks import Rows, Task, load_task
 from undivided_tf.errors import InputError
@@ -38,19 +38,19 @@ def finetune(config: FinetuningConfig) -> dict[str, Any]:
         InputError: a task or checkpoint that cannot be used, a workdir of another config.
         FloatingPointError: the loss of a run is not finite.
     """
-    results_path = pathlib.Path(config.workdir) / "results.json"
-    # Built before the workdir is claimed: a mistyped path leaves none.
-    tuner = None if results_path.exists() else _Tuner(config, load_task(config.task))
-    workdir = claim_workdir(config.workdir, config)
-    if tuner is None:
-        return files.read_json(results_path)
+    return results_once(config, lambda: _Tuner(config, load_task(config.task)), _results)
+
+
+def _results(tuner: "_Tuner") -> dict[str, Any]:
+    """Runs the seeds that are missing; what results.json holds."""
+    config = tuner.config
     runs = []
     for seed in range(config.seed, config.seed + config.num_runs):
-        run_path = workdir / f"run_{seed}.json"
+        run_path = tuner.workdir / f"run_{seed}.json"
         if not run_path.exists():
             files.write_json(run_path, tuner.run(seed))
         runs.append(files.read_json(run_path))
-    results = {
+    return {
         "kind": "finetuning",
         "pattern": tuner.pattern,
         "task": tuner.task.name,
@@ -66,8 +66,6 @@ def finetune(config: FinetuningConfig) -> dict[str, Any]:
         },
         "runs": runs,
     }
-    files.write_json(results_path, results)
-    return results
 
 
 def encode_batches(

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from undivided_tf import accounting, files
-from undivided_tf.config import claim_workdir
+from undivided_tf import accounting
+from undivided_tf.config import results_once
 from undivided_tf.data import masking, records, streams
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer, masked_lm_sums
@@ -42,17 +42,11 @@ def pretrain(config: PretrainingConfig) -> dict[str, Any]:
         InputError: records that do not fit, a workdir of another config, no readable checkpoint.
         FloatingPointError: the loss is not finite; the newest checkpoint stays.
     """
-    results_path = pathlib.Path(config.workdir) / "results.json"
-    # Built before the workdir is claimed: records that do not fit leave none.
-    trainer = None if results_path.exists() else Trainer(config)
-    claim_workdir(config.workdir, config)
-    if trainer is None:
-        return files.read_json(results_path)
-    state = trainer.restore()
-    state = trainer.train(state)
-    results = trainer.results(state)
-    files.write_json(results_path, results)
-    return results
+
+    def run(trainer: Trainer) -> dict[str, Any]:
+        return trainer.results(trainer.train(trainer.restore()))
+
+    return results_once(config, lambda: Trainer(config), run)
 
 
 class Trainer:

@@ -1,0 +1,80 @@
+"""Processes that run the cells of a study."""
+
+import concurrent.futures
+import concurrent.futures.process
+import multiprocessing
+import os
+import threading
+import time
+from typing import Any, Self
+
+from undivided_tf import progress
+
+
+class Workers:
+    """Fresh processes, since TensorFlow does not survive a fork; each in a pool of its own.
+
+    A process that dies breaks its pool, and in a common one that would fail the cells of the
+    others as well.
+
+    Args:
+        number: of the workers, which share the cores.
+    """
+
+    def __init__(self, number: int):
+        self.context = multiprocessing.get_context("spawn")
+        self.terminal = self.context.RLock()
+        self.threads = max(1, (os.cpu_count() or 1) // number)
+        self.pools: list[concurrent.futures.ProcessPoolExecutor | None] = [None] * number
+        self.last: list[concurrent.futures.Future | None] = [None] * number
+
+    def alone(self) -> concurrent.futures.ProcessPoolExecutor:
+        """A worker for one call, which has all cores."""
+        return self._pool(1, 0)
+
+    def submit(self, *call: Any) -> concurrent.futures.Future:
+        """Gives a call to a worker that has none; there must be one."""
+        place = next(i for i, last in enumerate(self.last) if last is None or last.done())
+        last = self.last[place]
+        died = last and isinstance(last.exception(), concurrent.futures.process.BrokenProcessPool)
+        if died or not self.pools[place]:
+            self.pools[place] = self._pool(place + 1, self.threads)
+        self.last[place] = self.pools[place].submit(*call)
+        return self.last[place]
+
+    def _pool(self, line: int, threads: int) -> concurrent.futures.ProcessPoolExecutor:
+        """A pool of one process, started with its first call."""
+        return concurrent.futures.ProcessPoolExecutor(
+            1,
+            self.context,
+            initializer=_start_worker,
+            initargs=(os.getpid(), threads, line, self.terminal),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for pool in filter(None, self.pools):
+            pool.shutdown()
+
+
+def _start_worker(parent: int, threads: int, line: int, terminal: Any) -> None:
+    """Ends this process with its parent: a killed study must leave no writer behind.
+
+    Args:
+        parent: process id of the study.
+        threads: for TensorFlow's operations; 0 leaves the choice to it.
+        line: of the terminal for its progress, below the study's.
+        terminal: lock shared by all who write there.
+    """
+    progress.share_terminal(line, terminal)
+    if threads:
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
