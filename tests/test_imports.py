@@ -11,7 +11,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1] / "undivided_tf"
 
 # From the bottom up; a module may import from its own room and from rooms below.
 LAYERS = [
-    ["errors", "files", "progress"],
+    ["errors"],
+    ["files", "progress"],
     ["pattern"],
     ["config"],
     ["accounting", "recipes", "tokenization"],
