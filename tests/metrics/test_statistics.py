@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,3 +62,65 @@ def test_values_without_a_mean_are_refused(values):
 def test_unequal_pairs_are_refused():
     with pytest.raises(InputError, match="3 and 2"):
         statistics.paired_difference([1, 2, 3], [1, 2])
+
+
+def test_permutation_test_counts_the_changes_of_sign():
+    # All differences positive: only the sample itself and its mirror image are as extreme.
+    assert statistics.permutation_test([1.0, 2.0, 3.0, 4.0]) == pytest.approx(2 / 2**4)
+    assert statistics.permutation_test([1.0, -1.0]) == 1.0
+    assert statistics.permutation_test([7.0]) == 1.0
+
+
+def test_permutation_test_agrees_with_an_enumeration():
+    differences = np.array([0.3, -0.1, 0.4, 0.2, -0.05, 0.6])
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1).T
+    means = np.abs((signs * differences).mean(axis=1))
+    expected = np.mean(means >= abs(differences.mean()) - 1e-12)
+    assert statistics.permutation_test(differences) == pytest.approx(expected)
+
+
+def test_holm_on_the_textbook_case():
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_never_lowers_a_p_value_nor_reorders(p_values):
+    adjusted = statistics.holm(p_values)
+    assert all(after >= before for before, after in zip(p_values, adjusted, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
+
+
+def test_equivalence_agrees_with_the_interval_of_twice_the_level():
+    # TOST rejects at 5 % just when the 90 % interval lies inside the margin.
+    differences = np.random.default_rng(1).normal(0.2, 1.0, 12)
+    mean, error = differences.mean(), differences.std(ddof=1) / 12**0.5
+    edge = abs(mean) + scipy.stats.t.ppf(0.95, 11) * error
+    assert statistics.equivalence_test(differences, edge * 1.0001) < 0.05
+    assert statistics.equivalence_test(differences, edge * 0.9999) > 0.05
+    with pytest.raises(InputError, match="margin must be positive"):
+        statistics.equivalence_test(differences, 0.0)
+
+
+def test_above_test_without_spread_or_repetition():
+    assert statistics.above_test([0.5, 0.5], 0.4) == 0.0
+    assert statistics.above_test([0.5, 0.5], 0.5) == 1.0
+    assert statistics.above_test([0.5], 0.0) == 1.0
+
+
+def test_detectable_difference_has_the_power_it_claims():
+    effect = statistics.detectable_difference(2.0, 6)
+    samples = np.random.default_rng(2).normal(effect, 2.0, (4000, 6))
+    rejected = np.mean(scipy.stats.ttest_1samp(samples, 0.0, axis=1).pvalue < 0.05)
+    assert rejected == pytest.approx(0.8, abs=0.02)
+    assert statistics.detectable_difference(2.0, 1) is None
+
+
+def test_bootstrap_interval_brackets_the_mean_and_repeats():
+    values = [0.1, 0.4, 0.2, 0.5, 0.3]
+    low, high = statistics.bootstrap_interval(values)
+    assert min(values) <= low < 0.3 < high <= max(values)
+    assert statistics.bootstrap_interval(values) == (low, high)
+    assert statistics.bootstrap_interval([1.0]) is None

@@ -1,13 +1,16 @@
-"""Means with intervals; needs no TensorFlow."""
+"""Means with intervals and tests of paired differences; needs no TensorFlow."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.optimize
 import scipy.stats
 
 from undivided_tf.errors import InputError
 
 CONFIDENCE = 0.95
+POWER = 0.8
+_RESAMPLES = 9999
 
 
 def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
@@ -64,6 +67,131 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> dict[str, float
     if first.size != second.size:
         raise InputError(f"pairs need two equal lengths, got {first.size} and {second.size}")
     return summarize(first - second)
+
+
+def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float] | None:
+    """The 95 % percentile bootstrap interval of the mean; None for fewer than two values.
+
+    Args:
+        values: independent repetitions.
+        seed: of the resampling.
+
+    Raises:
+        InputError: as `summarize`.
+
+    References:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
+    """
+    sample = _finite(values, "values")
+    if sample.size < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    means = generator.choice(sample, (_RESAMPLES, sample.size)).mean(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
+    """Two-sided p-value of "the signs of the paired differences are arbitrary".
+
+    All 2^n changes of sign are tried where they are at most 9,999, else as many random ones.
+    With n pairs no p-value is below 2^(1 - n): five pairs cannot reach 0.05.
+
+    Args:
+        differences: one number a pair.
+        seed: of the random changes.
+
+    Raises:
+        InputError: as `summarize`.
+
+    References:
+        Fisher 1935, The Design of Experiments, section 21.
+    """
+    sample = _finite(differences, "differences")
+    if sample.size < 2:
+        return 1.0
+    found = scipy.stats.permutation_test(
+        (sample,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=_RESAMPLES,
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted so that the chance of any false rejection among them stays at the level.
+
+    References:
+        Holm 1979, Scandinavian Journal of Statistics 6(2).
+    """
+    p = _finite(p_values, "p_values")
+    order = np.argsort(p, kind="stable")
+    stepped = p[order] * (p.size - np.arange(p.size))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return adjusted.tolist()
+
+
+def above_test(values: Sequence[float], bound: float) -> float:
+    """One-sided p-value of Student's t against "the mean is at most `bound`".
+
+    1.0 for a single value, which shows nothing. Values without any spread leave no doubt: the
+    p-value is then 0 or 1.
+
+    Raises:
+        InputError: as `summarize`.
+    """
+    sample = _finite(values, "values")
+    if sample.size < 2:
+        return 1.0
+    if np.ptp(sample) == 0:
+        return float(sample[0] <= bound)
+    return float(scipy.stats.ttest_1samp(sample, bound, alternative="greater").pvalue)
+
+
+def equivalence_test(differences: Sequence[float], margin: float) -> float:
+    """P-value of two one-sided t-tests (TOST) against "the mean differs by `margin` or more".
+
+    Args:
+        differences: one number a pair.
+        margin: the largest difference that does not matter, named before the data were seen.
+
+    Raises:
+        InputError: the margin is not positive, or as `summarize`.
+
+    References:
+        Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15(6).
+    """
+    if margin <= 0:
+        raise InputError(f"margin must be positive, got {margin}")
+    sample = _finite(differences, "differences")
+    return max(above_test(sample, -margin), above_test(-sample, -margin))
+
+
+def detectable_difference(deviation: float, n: int) -> float | None:
+    """The smallest mean difference that n pairs show four times in five, at the 5 % level.
+
+    Args:
+        deviation: of the paired differences.
+        n: pairs; None is returned for fewer than two.
+
+    Returns:
+        The difference at which a two-sided t-test has power 0.8, in the unit of `deviation`.
+
+    References:
+        Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, ch. 2.
+    """
+    if n < 2:
+        return None
+    critical = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+
+    def excess(effect: float) -> float:
+        return scipy.stats.nct.sf(critical, n - 1, effect * n**0.5) - POWER
+
+    return deviation * scipy.optimize.brentq(excess, 0.0, 2 * critical + 10)
 
 
 def _finite(values: Sequence[float], name: str) -> np.ndarray:
