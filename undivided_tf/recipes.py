@@ -180,6 +180,9 @@ class StudyConfig(Config):
     tasks: tuple[str, ...] = option(("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.")
     num_pretraining_seeds: int = option(1, "Pre-trained encoders a pattern.")
     seed: int = option(12345, "First seed.")
+    accuracy_margin: float = option(
+        0.01, "The largest loss of accuracy that does not matter, named before the study runs."
+    )
     num_workers: int = option(
         1, "Cells that run at the same time, each on its share of the cores; pre-training, which "
         "is timed, always has all of them."
@@ -204,7 +207,7 @@ class StudyConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(self, "num_pretraining_seeds", "num_workers")
+        require_positive(self, "num_pretraining_seeds", "num_workers", "accuracy_margin")
         if not self.patterns or not self.tasks:
             raise InputError("a study needs at least one pattern and one task")
         if len(set(self.canonical_patterns)) < len(self.patterns):

@@ -17,7 +17,15 @@ import markupsafe
 
 from undivided_tf import files
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.study import analysis_tables, drawings, findings, methods, numbers, tables
+from undivided_tf.study import (
+    analysis_tables,
+    drawings,
+    findings,
+    methods,
+    numbers,
+    tables,
+    verdict_tables,
+)
 from undivided_tf.study.results import StudyResults, cka_relation
 from undivided_tf.study.tables import Table, Value
 
@@ -187,6 +195,8 @@ def _content(study: StudyResults) -> dict[str, Any]:
         "study": study,
         "scope": findings.scope(study),
         "overview": tables.overview(study),
+        "verdicts": verdict_tables.verdicts(study),
+        "evidence": verdict_tables.evidence(study),
         "findings": {pattern: findings.findings(study, pattern) for pattern in study.patterns},
         "drawings": [
             (pattern, markupsafe.Markup(drawings.block_pattern(pattern, f"pattern-{i}")),

@@ -128,6 +128,15 @@ class StudyResults:
             [[run[result["split"]][metric] for run in result["runs"]] for result in results],
         )
 
+    def score_by_encoder(self, task: str, pattern: str, start: str) -> dict[int, float]:
+        """Mean accuracy of the fine-tuning runs of each encoder, by its pre-training seed."""
+        return {
+            result["pretraining_seed"]: statistics.fmean(
+                run[result["split"]]["accuracy"] for run in result["runs"]
+            )
+            for result in self.finetuning(task, pattern, start)
+        }
+
     def majority(self, task: str) -> float | None:
         """Accuracy of the majority class; None when nothing was fine-tuned on the task."""
         for result in self.finetuning(task):
@@ -141,6 +150,19 @@ class StudyResults:
             for r in self.finished("probing")
             if task_name(r["task"]) == task and pattern in ("", r["pattern"])
         ]
+
+    def attention_probes(self, task: str, pattern: str) -> dict[int, float]:
+        """Mean probe accuracy over the attention taps of each encoder, by pre-training seed."""
+        found = {}
+        for result in self.probing(task, pattern):
+            values = [
+                value
+                for tap, value in zip(result["taps"], result["accuracy"], strict=True)
+                if tap.endswith("/attention") and value is not None
+            ]
+            if values:
+                found[result["pretraining_seed"]] = statistics.fmean(values)
+        return found
 
     def best_probe(self, task: str, pattern: str, key: str) -> tuple[str, float] | None:
         """The tap with the highest mean accuracy over the encoders, and that accuracy.

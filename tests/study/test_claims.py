@@ -1,0 +1,131 @@
+import math
+
+import made_up_study
+import pytest
+
+from undivided_tf.study import claims, verdict_tables
+from undivided_tf.study.results import StudyResults
+
+
+def judged(study, name, pattern="(AAI)*3"):
+    return claims.verdicts(StudyResults(study))[name][pattern]
+
+
+def shift(study, kind, pattern, change):
+    """Changes the results of a kind and pattern in place."""
+    for cell in study["cells"]:
+        if cell["kind"] == kind and cell["result"].get("pattern") == pattern:
+            change(cell["result"])
+
+
+def accuracies(value):
+    def change(result):
+        for i, run in enumerate(result["runs"]):
+            run["test"]["accuracy"] = value + 0.001 * (i + result["pretraining_seed"] % 2)
+
+    return change
+
+
+def test_one_encoder_a_pattern_is_underpowered():
+    study = made_up_study.results(seeds=1)
+    found = claims.verdicts(StudyResults(study))
+    measured = ("accuracy", "training time", "similarity", "probes")
+    assert {found[name]["A*6"].status for name in measured} == {claims.UNDERPOWERED}
+    assert judged(study, "size").status == claims.SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "status"),
+    [(0.80, claims.SUPPORTED), (0.90, claims.SUPPORTED), (0.75, claims.NOT_SUPPORTED)],
+)
+def test_accuracy_within_and_beyond_the_margin(accuracy, status):
+    study = made_up_study.results(seeds=4)
+    shift(study, "finetuning", "(AI)*6", accuracies(0.80))
+    shift(study, "finetuning", "(AAI)*3", accuracies(accuracy))
+    assert judged(study, "accuracy").status == status
+
+
+def test_one_lost_task_is_enough_against_the_claim():
+    study = made_up_study.results(seeds=4)
+    shift(study, "finetuning", "(AI)*6", accuracies(0.80))
+    shift(study, "finetuning", "(AAI)*3", lambda result: accuracies(
+        0.80 if result["task"] == "wiki_topic" else 0.70)(result))  # fmt: skip
+    verdict = judged(study, "accuracy")
+    assert verdict.status == claims.NOT_SUPPORTED
+    assert "wiki_pair" in verdict.reason and "wiki_topic" not in verdict.reason
+
+
+def test_noise_above_the_margin_is_underpowered():
+    differences = {"task": [0.05, -0.06, 0.04, -0.05]}
+    verdict = claims.not_worse(differences, 0.01, "1 point")
+    assert verdict.status == claims.UNDERPOWERED
+    assert verdict.evidence[0].detectable > 0.05
+
+
+def test_holm_makes_many_tasks_stricter_than_one():
+    barely = [0.0, 0.004, -0.012, 0.003]
+    alone = claims.not_worse({"a": barely}, 0.01, "1 point").evidence[0].p_within
+    among = claims.not_worse(dict.fromkeys("abc", barely), 0.01, "1 point").evidence[0].p_within
+    assert among == pytest.approx(min(1, 3 * alone))
+
+
+def test_a_pattern_with_more_parameters_is_no_saving():
+    study = made_up_study.results()
+    shift(study, "pretraining", "(AAI)*3", lambda r: r.update(parameters=10**9))
+    assert judged(study, "size").status == claims.NOT_SUPPORTED
+
+
+@pytest.mark.parametrize(("factor", "status"), [(0.7, "supported"), (1.4, "not supported")])
+def test_time_is_judged_on_the_logarithm_of_its_ratio(factor, status):
+    study = made_up_study.results(seeds=3)
+    for pattern, base in (("(AI)*6", 100.0), ("(AAI)*3", 100.0 * factor)):
+
+        def timed(result, base=base):
+            result["training_seconds"] = base * (1 + 0.01 * (result["seed"] % 2))
+
+        shift(study, "pretraining", pattern, timed)
+    verdict = judged(study, "training time")
+    assert verdict.status == status
+    assert verdict.evidence[0].mean == pytest.approx(math.log(factor), abs=0.02)
+
+
+def with_pairs(own, band):
+    """A study whose CKA cells are pairs of the values given."""
+    study = made_up_study.results(seeds=4)
+    study["cells"] = [c for c in study["cells"] if c["kind"] != "cka"]
+    for pattern, values in (("(AAI)*3", own), ("(AI)*6", band)):
+        for seed, value in enumerate(values, 2):
+            first, second = made_up_study.encoder("(AI)*6", 1), made_up_study.encoder(pattern, seed)
+            result = {"kind": "cka", "first": first, "second": second, "reasons": {},
+                      "first_taps": ["block_00/attention"], "second_taps": ["block_00/attention"],
+                      "matrix": [[value]], "estimator": "", "examples": 9, "tokens": 9}  # fmt: skip
+            label = {"first": first, "second": second}
+            study["cells"].append({"name": f"{pattern}{seed}", "kind": "cka", "label": label,
+                                   "status": "finished", "error": None, "seconds": 1.0,
+                                   "result": result})  # fmt: skip
+    return study
+
+
+def test_similarity_is_set_beside_the_band_of_reference_seeds():
+    band = [0.80, 0.82, 0.78]
+    inside, below = with_pairs([0.80, 0.79], band), with_pairs([0.5, 0.52], band)
+    assert judged(inside, "similarity").status == claims.SUPPORTED
+    assert judged(below, "similarity").status == claims.NOT_SUPPORTED
+    assert judged(with_pairs([0.8], band[:2]), "similarity").status == claims.UNDERPOWERED
+
+
+def test_a_failed_task_leaves_the_claim_open():
+    study = made_up_study.fail(made_up_study.results(seeds=3), "finetuning/(AAI)*3")
+    verdict = judged(study, "accuracy")
+    assert verdict.status == claims.UNDERPOWERED
+    assert "0 pairs" in verdict.reason
+
+
+def test_tables_show_every_claim_and_comparison():
+    study = StudyResults(made_up_study.results(seeds=3))
+    table = verdict_tables.verdicts(study)
+    assert [row[0].text for row in table.rows] == [c.statement for c in claims.CLAIMS]
+    assert all(len(row) == 3 for row in table.rows)
+    evidence = verdict_tables.evidence(study)
+    assert all(len(row) == len(evidence.columns) for row in evidence.rows)
+    assert sum(row[0].text == "accuracy" for row in evidence.rows) == 2 * len(study.tasks)

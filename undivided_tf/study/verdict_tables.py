@@ -1,0 +1,91 @@
+"""Tables of the verdicts on the claims, and of the comparisons behind them."""
+
+from collections.abc import Iterator
+
+from undivided_tf.study import claims, numbers
+from undivided_tf.study.claims import Evidence, Verdict
+from undivided_tf.study.results import StudyResults
+from undivided_tf.study.tables import Table, Value
+
+
+def verdicts(study: StudyResults) -> Table:
+    """One row a claim, one column a pattern."""
+    found = claims.verdicts(study)
+    rows = tuple(
+        (
+            Value(claim.statement, f"{claim.metric}; {claim.test}"),
+            *(_verdict(found[claim.name][pattern]) for pattern in study.reduced),
+        )
+        for claim in claims.CLAIMS
+    )
+    margin = numbers.percent(study.config.accuracy_margin)
+    note = (
+        f"Against the reference `{study.reference}`, at this size and on this data; the margin of "
+        f"accuracy is {margin} points, named in the config before the run. Underpowered: this run "
+        "shows neither the claim nor its contrary."
+    )
+    return Table("Verdicts on the claims", ("claim", *study.reduced), rows, note)
+
+
+def _verdict(verdict: Verdict) -> Value:
+    return Value(verdict.status, verdict.reason)
+
+
+def evidence(study: StudyResults) -> Table:
+    """Every comparison behind a verdict."""
+    found = claims.verdicts(study)
+    rows = tuple(
+        (
+            Value(claim.name),
+            Value(pattern, code=True),
+            Value(one.matter),
+            *_numbers(one, claim.name),
+        )
+        for claim in claims.CLAIMS
+        for pattern in study.reduced
+        for one in found[claim.name][pattern].evidence
+    )
+    columns = (
+        "claim",
+        "pattern",
+        "matter",
+        "mean difference",
+        "95 % bootstrap interval",
+        "pairs",
+        "p, loses the margin or more",
+        "p, loses the margin at most",
+        "p, signs permuted",
+        "p, TOST",
+        "detectable difference",
+    )
+    note = (
+        "Pattern minus reference, paired by pre-training seed: points of accuracy, parameters, "
+        "the logarithm of a ratio of times, or plain CKA. The first two p-values are "
+        "one-sided t-tests, adjusted by Holm over the tasks (for time: the ratio is 1 or more, "
+        "and 1 or less); TOST is the test of equivalence within the margin. The detectable "
+        "difference is what so many pairs of this spread would show four times in five."
+    )
+    return Table("Evidence", columns, rows, note)
+
+
+def _numbers(one: Evidence, claim: str) -> Iterator[Value]:
+    accuracy = claim in ("accuracy", "probes")
+
+    def shown(value: float) -> str:
+        if claim == "size":
+            return numbers.count(value)
+        return numbers.points(value) if accuracy else numbers.decimals(value, 3)
+
+    absent = Value("-")
+    yield absent if one.mean is None else Value(shown(one.mean), number=one.mean)
+    yield absent if one.interval is None else Value(numbers.between(one.interval, shown))
+    yield Value(str(one.n), number=one.n)
+    tested = one.interval is not None
+    for p in (one.p_within, one.p_beyond, one.p_permutation):
+        yield Value(numbers.decimals(p, 3), number=p) if tested else absent
+    if tested and accuracy:
+        yield Value(numbers.decimals(one.p_equivalent, 3), number=one.p_equivalent)
+        yield Value(numbers.points(one.detectable), number=one.detectable)
+    else:
+        yield absent
+        yield absent
