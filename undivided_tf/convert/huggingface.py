@@ -1,0 +1,251 @@
+"""Folders of Hugging Face's BERT: config.json, safetensors, vocabulary and casing."""
+
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from undivided_tf.config import EncoderConfig
+from undivided_tf.convert import names
+from undivided_tf.convert.source import Foreign, Source, match
+from undivided_tf.convert.tensor_files import SafetensorsReader, open_folder, read_object
+from undivided_tf.errors import InputError
+from undivided_tf.tokenization import Tokenizer
+
+CONFIG = "config.json"
+# Ours: "bert" with keys for what BERT has not, so that transformers refuses it by itself
+# instead of filling absent blocks with random weights.
+MODEL_TYPE, PATTERN_KEY = "undivided_bert", "block_pattern"
+_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
+                "relu": "relu"}  # fmt: skip
+# Fields whose names and meanings are the same here and there.
+_SAME = (
+    "vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings", "type_vocab_size", "hidden_dropout_prob",
+    "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range",
+)  # fmt: skip
+_SUFFIXES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight"}
+_DECODER = "cls.predictions.decoder"
+_ENCODER_PARTS = ("embeddings.", "encoder.", "pooler.", "final_layer_norm.")
+
+
+def recognise(folder: pathlib.Path) -> bool:
+    """Whether the folder has Hugging Face's config."""
+    return (folder / CONFIG).is_file() and "model_type" in read_object(folder / CONFIG)
+
+
+def open_source(folder: pathlib.Path) -> Source:
+    """Opens a folder of BertModel or of one of its siblings with heads.
+
+    Args:
+        folder: config.json, model.safetensors or shards with their index, and vocab.txt or
+            tokenizer.json.
+
+    Raises:
+        InputError: another architecture, a bad file, or parts that do not fit together.
+    """
+    there = read_object(folder / CONFIG)
+    tokenizer = read_tokenizer(folder)
+    config = encoder_config(there, folder / CONFIG, tokenizer)
+    reader = _Normalised(open_folder(folder), folder)
+    needed = list(names.encoder_tensors(config))
+    pooler = list(names.pooler_tensors(config))
+    needed = [tensor for tensor in needed if tensor not in pooler]
+    labels: tuple[str, ...] = ()
+    if any(name.startswith("cls.predictions.") for name in reader.shapes):
+        needed += names.masked_lm_tensors(config)
+    if "cls.seq_relationship.weight" in reader.shapes:
+        needed += names.next_sentence_tensors(config)
+    if _is_sequence_classifier(there, reader):
+        labels = _labels(there, reader.shapes["classifier.weight"], folder / CONFIG)
+        needed += names.classifier_tensors(config, len(labels))
+    tensors, coverage = match(folder, needed, _foreign, reader, pooler, _is_encoder)
+    _check_ties(reader, coverage, folder)
+    return Source("huggingface", config, tokenizer, tensors, coverage, labels)
+
+
+# === Config ===
+
+
+def encoder_config(
+    there: dict[str, Any], path: pathlib.Path, tokenizer: Tokenizer
+) -> EncoderConfig:
+    """The architecture that Hugging Face's config describes.
+
+    Raises:
+        InputError: another architecture, or a value that we have no counterpart for.
+    """
+
+    def refuse(key: str, known: str):
+        raise InputError(f"{path}: {key} is {there.get(key)!r}; known here: {known}")
+
+    if there.get("model_type") not in ("bert", MODEL_TYPE):
+        refuse("model_type", f"bert, {MODEL_TYPE}")
+    if there.get("position_embedding_type", "absolute") != "absolute":
+        refuse("position_embedding_type", "absolute")
+    for key in ("is_decoder", "add_cross_attention"):
+        if there.get(key):
+            refuse(key, "false: encoders only")
+    activation = there.get("hidden_act", "gelu")
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+        refuse("hidden_act", ", ".join(_ACTIVATIONS))
+    layers = there.get("num_hidden_layers", 12)
+    if type(layers) is not int or layers < 1:
+        refuse("num_hidden_layers", "a number from 1")
+    values = {key: there[key] for key in _SAME if key in there}
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            refuse(key, "finite numbers")
+    ours = there["model_type"] == MODEL_TYPE
+    try:
+        config = EncoderConfig.from_dict(
+            {
+                **values,
+                "block_pattern": there.get(PATTERN_KEY) if ours else f"(AI)*{layers}",
+                "norm_first": there.get("norm_first", False) if ours else False,
+                "hidden_activation": _ACTIVATIONS[activation],
+                "vocabulary_hash": tokenizer.vocabulary_hash,
+                "do_lower_case": tokenizer.do_lower_case,
+            }
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if config.vocab_size != tokenizer.vocab_size:
+        raise InputError(
+            f"{path}: vocab_size is {config.vocab_size}, but the vocabulary beside it has "
+            f"{tokenizer.vocab_size} word pieces: they belong to different models"
+        )
+    return config
+
+
+def _is_encoder(name: str) -> bool:
+    # Old versions keep the constant 0, 1, 2 ... beside the weights.
+    return name.startswith(_ENCODER_PARTS) and name != "embeddings.position_ids"
+
+
+def _is_sequence_classifier(there: dict[str, Any], reader: "_Normalised") -> bool:
+    """Token classifiers and multiple choice name their heads alike; the config tells."""
+    architectures = there.get("architectures") or ["BertForSequenceClassification"]
+    return (
+        "BertForSequenceClassification" in architectures
+        and len(reader.shapes.get("classifier.weight", ())) == 2
+    )
+
+
+def _labels(there: dict[str, Any], shape: tuple[int, ...], path: pathlib.Path) -> tuple[str, ...]:
+    told = there.get("id2label") or {str(i): f"LABEL_{i}" for i in range(shape[0])}
+    try:
+        labels = tuple(told[str(i)] for i in range(len(told)))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: id2label does not number its labels from 0") from error
+    if len(labels) != shape[0] or not all(isinstance(label, str) for label in labels):
+        raise InputError(f"{path}: id2label has {len(labels)} labels, the head {shape[0]}")
+    return labels
+
+
+# === Vocabulary ===
+
+
+def read_tokenizer(folder: pathlib.Path) -> Tokenizer:
+    """Vocabulary and casing of a folder.
+
+    The vocabulary is vocab.txt, else that of tokenizer.json; the casing stands in
+    tokenizer_config.json or tokenizer.json, else the vocabulary tells it (`tells_lower_case`).
+
+    Raises:
+        InputError: no vocabulary, or one that is no WordPiece vocabulary.
+    """
+    told = _optional(folder / "tokenizer_config.json")
+    whole = _optional(folder / "tokenizer.json")
+    if (folder / "vocab.txt").exists():
+        vocabulary: Any = folder / "vocab.txt"
+        pieces = Tokenizer(vocabulary).vocabulary
+    else:
+        vocabulary = pieces = _pieces(whole, folder)
+    normalizer = whole.get("normalizer")
+    normalizer = normalizer if isinstance(normalizer, dict) else {}
+    lower = told.get("do_lower_case", normalizer.get("lowercase"))
+    if lower is None:
+        lower = tells_lower_case(pieces)
+    if not isinstance(lower, bool):
+        raise InputError(f"{folder}: do_lower_case is {lower!r}, expected true or false")
+    strips = told.get("strip_accents", normalizer.get("strip_accents"))
+    if strips is not None and strips != lower:
+        logging.warning(
+            "%s: strip_accents %s with do_lower_case %s; our tokenizer does both or neither, so "
+            "accented words are cut differently",
+            folder, strips, lower,
+        )  # fmt: skip
+    return Tokenizer(vocabulary, lower)
+
+
+def tells_lower_case(pieces: tuple[str, ...]) -> bool:
+    """Whether no word piece has a capital letter; `[unused1]` and its like do not count."""
+    words = (piece for piece in pieces if not (piece.startswith("[") and piece.endswith("]")))
+    return all(piece == piece.lower() for piece in words)
+
+
+def _optional(path: pathlib.Path) -> dict[str, Any]:
+    return read_object(path) if path.exists() else {}
+
+
+def _pieces(whole: dict[str, Any], folder: pathlib.Path) -> tuple[str, ...]:
+    model = whole.get("model")
+    model = model if isinstance(model, dict) else {}
+    ids = model.get("vocab")
+    if model.get("type", "WordPiece") != "WordPiece" or not isinstance(ids, dict):
+        raise InputError(f"{folder} has neither vocab.txt nor a WordPiece tokenizer.json")
+    if {*ids.values()} != {*range(len(ids))}:
+        raise InputError(f"{folder}/tokenizer.json: the ids of the vocabulary leave gaps")
+    return tuple(sorted(ids, key=ids.get))
+
+
+# === Names ===
+
+
+def _foreign(tensor: names.Tensor) -> Foreign:
+    """PyTorch's `Linear` keeps (outputs, inputs)."""
+    name = f"{tensor.module}.{_SUFFIXES.get(tensor.part, 'bias')}"
+    if tensor.part == "kernel":
+        return Foreign(name, tensor.shape[::-1], transposed=True)
+    return Foreign(name, tensor.shape)
+
+
+class _Normalised:
+    """Tensors without the prefix `bert.`, LayerNorm's old `gamma` and `beta` by their new names."""
+
+    def __init__(self, reader: SafetensorsReader, folder: pathlib.Path):
+        self._reader, self._names = reader, {}
+        for name in reader.shapes:
+            ours = name.removeprefix("bert.")
+            for old, new in (("gamma", "weight"), ("beta", "bias")):
+                if ours.endswith(f"LayerNorm.{old}"):
+                    ours = ours.removesuffix(old) + new
+            if ours in self._names:
+                raise InputError(f"{folder}: {name} and {self._names[ours]} are the same weight")
+            self._names[ours] = name
+        if "cls.predictions.bias" not in self._names and f"{_DECODER}.bias" in self._names:
+            self._names["cls.predictions.bias"] = self._names.pop(f"{_DECODER}.bias")
+        self.shapes = {ours: reader.shapes[name] for ours, name in self._names.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        return self._reader.read(self._names[name])
+
+
+def _check_ties(reader: _Normalised, coverage: Any, folder: pathlib.Path) -> None:
+    """The output matrix of the masked-language-model head must be the word embeddings."""
+    twins = {
+        f"{_DECODER}.weight": "embeddings.word_embeddings.weight",
+        f"{_DECODER}.bias": "cls.predictions.bias",
+    }
+    for name, twin in twins.items():
+        if name in coverage.unused and twin in coverage.loaded:
+            if not np.array_equal(reader.read(name), reader.read(twin)):
+                raise InputError(
+                    f"{folder}: {name} differs from {twin}; our masked-language-model head has "
+                    "one matrix for both, so this model cannot be held"
+                )
+            coverage.unused.remove(name)
+            coverage.tied.append(name)

@@ -1,0 +1,91 @@
+"""What every tensor of an encoder and its heads is called here and in BERT's own modules."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from undivided_tf.config import EncoderConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One weight.
+
+    Attributes:
+        path: our name, that of the Keras variable, such as `encoder/pooler/kernel`.
+        shape: our shape; kernels are (inputs, outputs).
+        module: the module of Hugging Face's BertForPreTraining and its siblings, without the
+            prefix `bert.`, such as `pooler.dense`.
+        part: `kernel`, `bias`, `gamma`, `beta` or `embeddings`.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    module: str
+    part: str
+
+
+def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
+    """All weights of an encoder, in the order of its variables but for the blocks' inside.
+
+    Module names hold for post-norm and, with `final_layer_norm`, for pre-norm encoders.
+    """
+    hidden, inner = config.hidden_size, config.intermediate_size
+    tables = {"word": config.vocab_size, "position": config.max_position_embeddings}
+    for name, rows in {**tables, "segment": config.type_vocab_size}.items():
+        theirs = "token_type" if name == "segment" else name
+        yield Tensor(
+            f"encoder/embeddings/{name}_embeddings/embeddings",
+            (rows, hidden),
+            f"embeddings.{theirs}_embeddings",
+            "embeddings",
+        )
+    yield from _norm("encoder/embeddings/layer_norm", hidden, "embeddings.LayerNorm")
+    for block in config.pattern:
+        ours = f"encoder/{block.name.replace('/', '_')}"
+        layer = f"encoder.layer.{block.index}"
+        if block.kind == "attention":
+            for part in ("query", "key", "value"):
+                theirs = f"{layer}.attention.self.{part}"
+                yield from _dense(f"{ours}/{part}", hidden, hidden, theirs)
+            layer += ".attention"
+            yield from _dense(f"{ours}/output", hidden, hidden, f"{layer}.output.dense")
+        else:
+            yield from _dense(f"{ours}/intermediate", hidden, inner, f"{layer}.intermediate.dense")
+            yield from _dense(f"{ours}/output", inner, hidden, f"{layer}.output.dense")
+        yield from _norm(f"{ours}/layer_norm", hidden, f"{layer}.output.LayerNorm")
+    if config.norm_first:
+        yield from _norm("encoder/final_layer_norm", hidden, "final_layer_norm")
+    yield from pooler_tensors(config)
+
+
+def pooler_tensors(config: EncoderConfig) -> Iterator[Tensor]:
+    """The dense layer on the first token."""
+    yield from _dense("encoder/pooler", config.hidden_size, config.hidden_size, "pooler.dense")
+
+
+def masked_lm_tensors(config: EncoderConfig) -> Iterator[Tensor]:
+    """The masked-language-model head; its output matrix is that of the word embeddings."""
+    hidden, theirs = config.hidden_size, "cls.predictions.transform"
+    yield from _dense("masked_lm_head/transform", hidden, hidden, f"{theirs}.dense")
+    yield from _norm("masked_lm_head/layer_norm", hidden, f"{theirs}.LayerNorm")
+    yield Tensor("masked_lm_head/output_bias", (config.vocab_size,), "cls.predictions", "bias")
+
+
+def next_sentence_tensors(config: EncoderConfig) -> Iterator[Tensor]:
+    """The next-sentence head."""
+    yield from _dense("next_sentence_head", config.hidden_size, 2, "cls.seq_relationship")
+
+
+def classifier_tensors(config: EncoderConfig, labels: int) -> Iterator[Tensor]:
+    """The head of a sequence classifier."""
+    yield from _dense("classifier_head", config.hidden_size, labels, "classifier")
+
+
+def _dense(path: str, inputs: int, outputs: int, module: str) -> Iterator[Tensor]:
+    yield Tensor(f"{path}/kernel", (inputs, outputs), module, "kernel")
+    yield Tensor(f"{path}/bias", (outputs,), module, "bias")
+
+
+def _norm(path: str, size: int, module: str) -> Iterator[Tensor]:
+    yield Tensor(f"{path}/gamma", (size,), module, "gamma")
+    yield Tensor(f"{path}/beta", (size,), module, "beta")

@@ -1,0 +1,165 @@
+"""Safetensors files read and written tensor by tensor, and JSON that strangers wrote."""
+
+import json
+import math
+import pathlib
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from undivided_tf import files
+from undivided_tf.errors import InputError
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON object that may be malformed in any way.
+
+    Raises:
+        InputError: no such file, no JSON, NaN or Infinity in it, or no object at its top.
+    """
+
+    def refuse(constant: str):
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        value = json.loads(files.read_text(path), parse_constant=refuse)
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply to be a config") from error
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+class SafetensorsReader:
+    """The tensors of one or several safetensors files, read one at a time.
+
+    The library checks header and offsets and maps the files into memory, so that opening
+    costs no more than the headers.
+
+    Attributes:
+        shapes: dict from tensor names to shapes.
+
+    Args:
+        paths: the files; a name may stand in one of them only.
+
+    Raises:
+        InputError: an absent, truncated or corrupted file, or a name that stands twice.
+    """
+
+    def __init__(self, paths: Iterable[pathlib.Path]):
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._places: dict[str, tuple[pathlib.Path, Any]] = {}
+        for path in paths:
+            try:
+                file = safe_open(path, framework="numpy")
+                names = list(file.keys())
+                shapes = [tuple(file.get_slice(name).get_shape()) for name in names]
+            except (SafetensorError, OSError) as error:
+                raise InputError(
+                    f"{path} is no whole safetensors file ({error}): fetch it again"
+                ) from error
+            for name, shape in zip(names, shapes, strict=True):
+                if name in self._places:
+                    raise InputError(f"{name} stands in {path} and {self._places[name][0]}")
+                self.shapes[name], self._places[name] = shape, (path, file)
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor in float32.
+
+        Raises:
+            InputError: its numbers are no floats.
+        """
+        path, file = self._places[name]
+        part = file.get_slice(name)
+        kind = part.get_dtype()
+        if kind not in _FLOATS:
+            raise InputError(f"{path}: {name} holds {kind}; weights are {', '.join(_FLOATS)}")
+        if kind == "BF16":  # NumPy has no such type of its own, so the library gives none.
+            return _read_bfloat16(path, name, self.shapes[name])
+        return np.asarray(file.get_tensor(name), np.float32)
+
+
+def _read_bfloat16(path: pathlib.Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        start, end = json.loads(file.read(length))[name]["data_offsets"]
+        file.seek(8 + length + start)
+        raw = np.frombuffer(file.read(end - start), ml_dtypes.bfloat16)
+    return raw.reshape(shape).astype(np.float32)
+
+
+def open_folder(folder: pathlib.Path) -> SafetensorsReader:
+    """The tensors of a Hugging Face folder: one file, or the shards that an index names.
+
+    Raises:
+        InputError: no safetensors there, an index at odds with its shards, or a bad file.
+    """
+    if (folder / INDEX).exists():
+        return _open_shards(folder)
+    if (folder / SINGLE).exists():
+        return SafetensorsReader([folder / SINGLE])
+    pickled = sorted(path.name for path in folder.glob("*.bin"))
+    if pickled:
+        raise InputError(
+            f"{folder} has its weights in {pickled[0]}: a pickle, which can run any program when "
+            "it is read. Take the repository's model.safetensors, or write one where you trust "
+            "the file: model.save_pretrained(FOLDER, safe_serialization=True) in transformers"
+        )
+    raise InputError(f"{folder} has neither {SINGLE} nor {INDEX}")
+
+
+def _open_shards(folder: pathlib.Path) -> SafetensorsReader:
+    path = folder / INDEX
+    places = read_object(path).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise InputError(f"{path}: has no weight_map from tensor names to files")
+    for name in places.values():
+        if not isinstance(name, str) or pathlib.PurePath(name).name != name or "\\" in name:
+            raise InputError(f"{path}: {name!r} is no plain name of a file in {folder}")
+        if not (folder / name).is_file():
+            raise InputError(f"{path}: names the shard {name}, which is not in {folder}")
+    reader = SafetensorsReader(folder / name for name in sorted(set(places.values())))
+    lost = sorted(set(places) - set(reader.shapes))
+    if lost:
+        raise InputError(f"{path}: names {lost[0]}, which is not in {places[lost[0]]}")
+    return reader
+
+
+def write_tensors(
+    path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]
+) -> None:
+    """Writes a safetensors file in float32, holding one tensor at a time.
+
+    The library's own `save_file` wants all tensors at once, a second copy of the weights.
+
+    Args:
+        path: the file, usually in a directory that is being made.
+        tensors: name, shape and a function that gives the array, for each tensor.
+
+    References:
+        https://github.com/huggingface/safetensors, section "Format".
+    """
+    tensors, header, end = list(tensors), {"__metadata__": {"format": "pt"}}, 0
+    for name, shape, _ in tensors:
+        start, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, shape, read in tensors:
+            array = np.ascontiguousarray(read(), "<f4")
+            if array.shape != tuple(shape):
+                raise ValueError(f"{name} has the shape {array.shape}, announced {shape}")
+            file.write(array.data)
