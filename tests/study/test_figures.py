@@ -1,6 +1,7 @@
 import copy
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -151,6 +152,16 @@ def test_loss_figure_names_the_entropy_and_shows_what_is_around_it(tmp_path, dra
     assert [text.get_text() for text in axes.texts] == ["unigram entropy 6.500"]
     low, high = axes.get_ylim()
     assert low < 6.0 and 6.5 < high < 8
+
+
+def test_loss_figure_shows_the_entropy_when_all_held_out_losses_lie_below_it(tmp_path, drawn):
+    low = pretraining("A*2")
+    low["validation_history"] = [{"step": 300, "loss": 6.0, "accuracy": 0.1}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Matplotlib warns when a text has no room.
+        figures.loss_curves([low], tmp_path / "loss.png")
+    low_edge, high_edge = drawn[0].axes[0].get_ylim()
+    assert low_edge < 6.0 and 6.5 < high_edge
 
 
 def test_interval_is_over_encoders_when_there_are_several(tmp_path, drawn):

@@ -196,7 +196,7 @@ def loss_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
             )  # fmt: skip
         held_out = [point["loss"] for result in results for point in result["validation_history"]]
         entropy = max(result["unigram_entropy"] for result in results)
-        top = min(max(held_out), entropy + max(0.5, entropy - min(held_out)))
+        top = min(max(*held_out, entropy), entropy + max(0.5, entropy - min(held_out)))
         bottom = min(axes.dataLim.y0, entropy)
         axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.1 * (top - bottom))
         axes.set_xlabel("training step")
