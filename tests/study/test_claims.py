@@ -118,14 +118,15 @@ def test_a_failed_task_leaves_the_claim_open():
     study = made_up_study.fail(made_up_study.results(seeds=3), "finetuning/(AAI)*3")
     verdict = judged(study, "accuracy")
     assert verdict.status == claims.UNDERPOWERED
-    assert "0 pairs" in verdict.reason
+    assert "pairs of encoders: 0" in verdict.reason
 
 
 def test_tables_show_every_claim_and_comparison():
     study = StudyResults(made_up_study.results(seeds=3))
     table = verdict_tables.verdicts(study)
     assert [row[0].text for row in table.rows] == [c.statement for c in claims.CLAIMS]
-    assert all(len(row) == 3 for row in table.rows)
+    assert all(len(row) == len(table.columns) == 3 for row in table.rows)
+    assert [row[1].text for row in verdict_tables.rules().rows] == [c.name for c in claims.CLAIMS]
     evidence = verdict_tables.evidence(study)
     assert all(len(row) == len(evidence.columns) for row in evidence.rows)
     assert sum(row[0].text == "accuracy" for row in evidence.rows) == 2 * len(study.tasks)

@@ -106,7 +106,7 @@ def not_worse(differences: Mapping[str, list[float]], margin: float, unit: str) 
         )
         return Verdict(
             UNDERPOWERED,
-            f"{pairs} pairs of encoders; without at least {_MIN_PAIRS} there is no interval",
+            f"pairs of encoders: {pairs}, an interval takes {_MIN_PAIRS}",
             evidence,
         )
     within = statistics.holm([statistics.above_test(d, -margin) for d in differences.values()])
@@ -188,7 +188,7 @@ def _time(study: StudyResults, pattern: str) -> Verdict:
         mean = -numbers_of.fmean(saved) if saved else None
         return Verdict(
             UNDERPOWERED,
-            f"{len(saved)} pairs of runs were timed; one alone does not tell how times vary",
+            f"pairs of runs: {len(saved)}, an interval takes {_MIN_PAIRS}",
             (Evidence("log of the time ratio", mean, None, len(saved)),),
         )
     faster = statistics.above_test(saved, 0.0)
@@ -231,8 +231,8 @@ def _cka(study: StudyResults, pattern: str) -> Verdict:
     if len(band) < _MIN_BAND or not own:
         return Verdict(
             UNDERPOWERED,
-            f"{len(band)} pairs of reference seeds make no band (at least {_MIN_BAND}), and "
-            f"{len(own)} pairs of different seeds compare the pattern",
+            f"pairs of reference seeds: {len(band)}, a band takes {_MIN_BAND}, "
+            f"pairs with the pattern: {len(own)}",
             evidence,
         )
     reach = scipy.stats.t.ppf(1 - LEVEL, len(band) - 1) * numbers_of.stdev(band)
@@ -250,14 +250,14 @@ CLAIMS = (
         "accuracy",
         "Fine-tuning accuracy falls by little.",
         "accuracy of the fine-tuned encoder, mean of its runs, paired by pre-training seed",
-        "a loss of the margin is ruled out on every task (t, Holm)",
+        "a loss of the margin or more is ruled out on every task (one-sided t-tests, Holm)",
         _accuracy,
     ),
     Claim(
         "size",
         "There are fewer parameters.",
         "parameters of the pre-trained encoder",
-        "counted",
+        "there are fewer, by count",
         _parameters,
     ),
     Claim(
@@ -278,7 +278,7 @@ CLAIMS = (
         "probes",
         "Linear probes on attention taps lose little.",
         "mean probe accuracy over attention taps, paired by pre-training seed",
-        "a loss of the margin is ruled out on every task (t, Holm)",
+        "a loss of the margin or more is ruled out on every task (one-sided t-tests, Holm)",
         _probes,
     ),
 )

@@ -196,6 +196,7 @@ def _content(study: StudyResults) -> dict[str, Any]:
         "scope": findings.scope(study),
         "overview": tables.overview(study),
         "verdicts": verdict_tables.verdicts(study),
+        "rules": verdict_tables.rules(),
         "evidence": verdict_tables.evidence(study),
         "findings": {pattern: findings.findings(study, pattern) for pattern in study.patterns},
         "drawings": [

@@ -13,7 +13,7 @@ def verdicts(study: StudyResults) -> Table:
     found = claims.verdicts(study)
     rows = tuple(
         (
-            Value(claim.statement, f"{claim.metric}; {claim.test}"),
+            Value(claim.statement),
             *(_verdict(found[claim.name][pattern]) for pattern in study.reduced),
         )
         for claim in claims.CLAIMS
@@ -25,6 +25,16 @@ def verdicts(study: StudyResults) -> Table:
         "shows neither the claim nor its contrary."
     )
     return Table("Verdicts on the claims", ("claim", *study.reduced), rows, note)
+
+
+def rules() -> Table:
+    """What is measured for each claim, and what decides."""
+    rows = tuple(
+        (Value(claim.statement), Value(claim.name), Value(claim.metric), Value(claim.test))
+        for claim in claims.CLAIMS
+    )
+    columns = ("claim", "named below", "measured", "supported when")
+    return Table("How the claims are judged", columns, rows)
 
 
 def _verdict(verdict: Verdict) -> Value:
