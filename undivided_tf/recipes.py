@@ -19,6 +19,7 @@ from undivided_tf.errors import InputError
 STRATEGIES = ("one_device", "mirrored")
 POOLINGS = ("first", "mean", "max")
 SPLITS = ("train", "validation", "test")
+PAIR_PACKINGS = ("next_sentence", "sentence_order")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -165,8 +165,8 @@ def test_batches_depend_on_seed_and_step_alone(folder):
             for name in there:
                 np.testing.assert_array_equal(there[name], here[name])
     original = streams.training_rows(folder, seed=3).batch(16)
-    for step, ids in enumerate(original.take(3)):
-        batch = whole[step]
+    for step, row in enumerate(original.take(3)):
+        batch, ids = whole[step], row["token_ids"]
         masked = masking.mask_tokens(ids, seed=(3, step), tokenizer=tokenizer, masked_lm_prob=0.3)
         np.testing.assert_array_equal(batch["token_ids"], masked["token_ids"])
 

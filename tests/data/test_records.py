@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import documents, packing, records
+from undivided_tf.data import documents, records
 from undivided_tf.errors import InputError
 from undivided_tf.recipes import RecordsConfig
 from undivided_tf.tokenization import Tokenizer
@@ -251,9 +251,3 @@ def test_absent_foreign_and_future_metadata_are_refused(toy, tmp_path):
     (folder / "metadata.json").write_text("{")
     with pytest.raises(InputError, match="is not JSON"):
         records.read_metadata(folder)
-
-
-def test_parse_rows_inverts_the_hand_packed_example():
-    ids = np.arange(40, dtype="<i4").reshape(5, 8)
-    serialized = tf.constant([packing.example_prefix(8) + row.tobytes() for row in ids])
-    np.testing.assert_array_equal(packing.parse_rows(serialized, 8), ids)

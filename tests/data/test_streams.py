@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
-from undivided_tf.data import packing, records, streams
+from undivided_tf.data import examples, records, streams
 from undivided_tf.errors import InputError
 from undivided_tf.recipes import RecordsConfig
 
@@ -25,8 +25,8 @@ def folder(tmp_path_factory):
 
 def read(folder, count, **arguments):
     dataset = streams.training_rows(folder, **arguments)
-    assert dataset.element_spec == tf.TensorSpec((8,), tf.int32)
-    return np.array(list(dataset.take(count).as_numpy_iterator()))
+    assert dataset.element_spec == {"token_ids": tf.TensorSpec((8,), tf.int32)}
+    return np.array([row["token_ids"] for row in dataset.take(count).as_numpy_iterator()])
 
 
 def number_of_rows(folder):
@@ -69,9 +69,9 @@ def test_order_depends_on_the_seed_and_not_on_the_global_one(folder, three_epoch
 
 
 def test_validation_rows_are_fixed_and_a_few_are_the_first_of_many(folder):
-    every = streams.validation_rows(folder)
+    every = streams.validation_rows(folder)["token_ids"]
     assert len(every) == records.read_metadata(folder)["validation"]["rows"] > 5
-    np.testing.assert_array_equal(streams.validation_rows(folder, 5), every[:5])
+    np.testing.assert_array_equal(streams.validation_rows(folder, 5)["token_ids"], every[:5])
 
 
 def damage(folder, tmp_path, split, change):
@@ -91,12 +91,9 @@ def flip(content):
 
 def foreign_ids(content):
     """A file of the same length, with sound checksums, of ids outside the vocabulary."""
-    rows = len(content) // (16 + len(packing.example_prefix(8)) + 32)
-    path = foreign_ids.folder / "foreign.tfrecord"
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for _ in range(rows):
-            writer.write(packing.example_prefix(8) + np.full(8, 777, "<i4").tobytes())
-    return path.read_bytes()
+    layout = examples.Layout(8)
+    rows = len(content) // layout.dtype.itemsize
+    return layout.records(token_ids=np.full((rows, 8), 777)).tobytes()
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -105,7 +102,6 @@ def foreign_ids(content):
     [(flip, "damaged record"), (foreign_ids, "a token id is outside the vocabulary of 60")],
 )
 def test_damaged_records_are_named(folder, tmp_path, split, change, message):
-    foreign_ids.folder = tmp_path
     copy, name = damage(folder, tmp_path, split, change)
     with pytest.raises(InputError, match=f"{name}: {message}"):
         if split == "validation":

@@ -141,6 +141,14 @@ def _choose(
     return tf.gather(taken, tf.argsort(order, axis=1), batch_dims=1)
 
 
+def _with_pairs(masked: Batch, rows: Batch) -> Batch:
+    """What records of pairs say beside their ids: `segment_ids` and `next_sentence_label`."""
+    if "segment_ids" not in rows:
+        return masked
+    segments = rows["segment_ids"] * masked["padding_mask"]
+    return {**masked, "segment_ids": segments, "next_sentence_label": rows["next_sentence_label"]}
+
+
 def pretraining_batches(
     records_dir: str | os.PathLike,
     tokenizer: Tokenizer,
@@ -166,20 +174,22 @@ def pretraining_batches(
         masked_lm_prob, max_predictions, whole_word: see `mask_tokens`.
 
     Returns:
-        Dataset of the dicts of `mask_tokens`, static shapes.
+        Dataset of the dicts of `mask_tokens`, static shapes; for records of pairs with their
+        `segment_ids` and `next_sentence_label` int32 `(batch,)`.
     """
     rows = streams.training_rows(records_dir, seed=seed, start_row=start_step * batch_size)
     steps = tf.data.Dataset.range(start_step, tf.int64.max)
 
-    def mask(step, token_ids):
-        return mask_tokens(
-            token_ids,
+    def mask(step, rows):
+        masked = mask_tokens(
+            rows["token_ids"],
             seed=tf.stack([tf.constant(seed, tf.int64), step]),
             tokenizer=tokenizer,
             masked_lm_prob=masked_lm_prob,
             max_predictions=max_predictions,
             whole_word=whole_word,
         )
+        return _with_pairs(masked, rows)
 
     batches = tf.data.Dataset.zip(steps, rows.batch(batch_size, drop_remainder=True))
     return streams.without_autotuning(batches.map(mask, num_parallel_calls=2).prefetch(8))
@@ -207,7 +217,8 @@ def validation_batches(
         max_rows: at most so many rows; 0: all. They are held in memory.
         masked_lm_prob, max_predictions, whole_word: see `mask_tokens`.
     """
-    ids = streams.validation_rows(records_dir, max_rows)
+    found = streams.validation_rows(records_dir, max_rows)
+    ids = found["token_ids"]
     batch = mask_tokens(
         tf.constant(ids),
         seed=tf.constant([0, 0], tf.int64),
@@ -216,6 +227,7 @@ def validation_batches(
         max_predictions=max_predictions,
         whole_word=whole_word,
     )
+    batch = _with_pairs(batch, {name: tf.constant(value) for name, value in found.items()})
     rows = np.arange(-(-len(ids) // batch_size) * batch_size)
     real = rows < len(ids)
     filled = {name: value.numpy()[np.where(real, rows, 0)] for name, value in batch.items()}

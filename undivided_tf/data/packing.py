@@ -8,29 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from undivided_tf.data.documents import Document
+from undivided_tf.data.examples import ROW_DTYPE, TOKEN_IDS, feature_prefix
 from undivided_tf.tokenization import Tokenizer
-
-FEATURE = "token_ids"
-ROW_DTYPE = np.dtype("<i4")
-
-
-def example_prefix(max_seq_length: int) -> bytes:
-    """The bytes of a serialised `tf.train.Example` before the ids of its row.
-
-    The ids are one byte string of fixed width (little-endian int32), so every Example of a
-    file starts with the same bytes and none needs to be encoded on its own.
-    """
-    width = max_seq_length * ROW_DTYPE.itemsize
-    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(width)]))
-    example = tf.train.Example(features=tf.train.Features(feature={FEATURE: feature}))
-    return example.SerializeToString()[:-width]
-
-
-def parse_rows(examples: tf.Tensor, max_seq_length: int) -> tf.Tensor:
-    """Serialised examples `(rows,)` -> int32 ids `(rows, max_seq_length)`."""
-    spec = {FEATURE: tf.io.FixedLenFeature([], tf.string)}
-    ids = tf.io.decode_raw(tf.io.parse_example(examples, spec)[FEATURE], tf.int32)
-    return tf.ensure_shape(ids, (None, max_seq_length))
 
 
 class ShardWriter:
@@ -65,7 +44,7 @@ class ShardWriter:
             tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)]
         )
         self._length = max_seq_length
-        self._prefix = example_prefix(max_seq_length)
+        self._prefix = feature_prefix(TOKEN_IDS, max_seq_length)
         self._rng = np.random.default_rng(seed)
         self._paths = [folder / name for name in names]
         self._writers = [tf.io.TFRecordWriter(str(path)) for path in self._paths]

@@ -2,6 +2,21 @@
 
 A records directory holds `train-00000-of-00008.tfrecord` ..., one validation file, `vocab.txt`,
 `metadata.json` and the `config.json` that it was made with.
+
+A record is a `tf.train.Example` (see `data/examples.py`). Its features are byte strings of
+little-endian int32 values:
+
+- `token_ids`, `max_seq_length` values: `[CLS] pieces [SEP]`, padded with [PAD]. Records of single
+  texts have this feature only.
+- Records of pairs, `[CLS] A [SEP] B [SEP]`, have two more, of one value each:
+  `first_segment_length`, the number of tokens up to the first [SEP] with it (`segment_ids` are 0
+  there and 1 behind), and `next_sentence_label`: 0 when B follows A in the text; 1 when B is from
+  another document (`packing` `next_sentence`) or stands before A (`sentence_order`).
+
+`metadata.json` names the packing (`"packing": "full"` where it is absent). `streams` gives dicts
+of `token_ids` `(max_seq_length,)` and, for pairs, `segment_ids` `(max_seq_length,)` and
+`next_sentence_label` `()`. A reader that knows `token_ids` alone reads all records as single
+texts, so the format version is still 1.
 """
 
 import hashlib
@@ -17,7 +32,7 @@ from undivided_tf.config import EncoderConfig, claim_workdir
 from undivided_tf.data import corpora, packing
 from undivided_tf.data.documents import Document
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import RecordsConfig
+from undivided_tf.recipes import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.tokenization import Tokenizer, train_vocabulary
 
 FORMAT_VERSION = 1
@@ -213,6 +228,11 @@ def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
                     "make the records again"
                 )
     return metadata
+
+
+def has_pairs(metadata: dict[str, Any]) -> bool:
+    """Whether records of this metadata hold pairs of segments with a label."""
+    return metadata.get("packing", "full") in PAIR_PACKINGS
 
 
 def check_records(records_dir: str | os.PathLike, encoder: EncoderConfig) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.data import packing
-from undivided_tf.data.records import read_metadata
+from undivided_tf.data import examples
+from undivided_tf.data.records import has_pairs, read_metadata
 from undivided_tf.errors import InputError
 
 
@@ -35,7 +35,8 @@ def training_rows(
     shard is in memory at a time: larger corpora want more shards.
 
     Returns:
-        Dataset of int32 `(max_seq_length,)`, padded with the id of [PAD].
+        Dataset of dicts of int32 `token_ids` `(max_seq_length,)`, padded with the id of [PAD],
+        and for records of pairs `segment_ids` `(max_seq_length,)` and `next_sentence_label` `()`.
 
     Raises:
         InputError: as `read_metadata`. While reading, see `reading_errors`.
@@ -52,10 +53,10 @@ def training_rows(
 
     def shard_rows(visit):
         shard = order(visit // len(shards))[visit % len(shards)]
-        ids = _read_file(paths[shard], tf.constant(rows)[shard], metadata)
         # Bit-wise complement: another seed than the one that orders the shards of an epoch.
-        shuffled = tf.random.experimental.stateless_shuffle(
-            ids, tf.stack([tf.cast(~seed, tf.int64), visit])
+        shuffled = _shuffle(
+            _read_file(paths[shard], tf.constant(rows)[shard], metadata),
+            tf.stack([tf.cast(~seed, tf.int64), visit]),
         )
         return tf.data.Dataset.from_tensor_slices(shuffled)
 
@@ -70,7 +71,7 @@ def training_rows(
     return visits.flat_map(shard_rows).skip(skipped)
 
 
-def validation_rows(records_dir: str | os.PathLike, max_rows: int = 0) -> np.ndarray:
+def validation_rows(records_dir: str | os.PathLike, max_rows: int = 0) -> dict[str, np.ndarray]:
     """Held-out rows, always the same: chosen at random, since a file starts with few documents.
 
     Args:
@@ -78,25 +79,34 @@ def validation_rows(records_dir: str | os.PathLike, max_rows: int = 0) -> np.nda
         max_rows: at most so many; 0 gives all.
 
     Returns:
-        int32 `(rows, max_seq_length)`.
+        int32 `token_ids` `(rows, max_seq_length)`, and for records of pairs `segment_ids`
+        `(rows, max_seq_length)` and `next_sentence_label` `(rows,)`.
     """
     metadata = read_metadata(records_dir)
     (file,) = metadata["validation"]["files"]
     with reading_errors(records_dir):
-        ids = _read_file(str(pathlib.Path(records_dir) / file["name"]), file["rows"], metadata)
-    shuffled = tf.random.experimental.stateless_shuffle(ids, (0, 0)).numpy()
-    return shuffled[: max_rows or None]
+        rows = _read_file(str(pathlib.Path(records_dir) / file["name"]), file["rows"], metadata)
+    shuffled = _shuffle(rows, (0, 0))
+    return {name: value.numpy()[: max_rows or None] for name, value in shuffled.items()}
 
 
-def _read_file(path: Any, rows: Any, metadata: dict[str, Any]) -> tf.Tensor:
-    """All rows of a record file, int32 `(rows, max_seq_length)`; works in graphs as well."""
-    examples = tf.data.TFRecordDataset(path).batch(tf.cast(rows, tf.int64))
-    ids = packing.parse_rows(examples.get_single_element(), metadata["max_seq_length"])
+def _shuffle(rows: dict[str, tf.Tensor], seed: Any) -> dict[str, tf.Tensor]:
+    """The rows in an order that depends on the seed and their number alone."""
+    count = tf.shape(rows[examples.TOKEN_IDS])[0]
+    order = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
+    return {name: tf.gather(value, order) for name, value in rows.items()}
+
+
+def _read_file(path: Any, rows: Any, metadata: dict[str, Any]) -> dict[str, tf.Tensor]:
+    """All rows of a record file, see `examples.parse`; works in graphs as well."""
+    serialized = tf.data.TFRecordDataset(path).batch(tf.cast(rows, tf.int64)).get_single_element()
+    found = examples.parse(serialized, metadata["max_seq_length"], has_pairs(metadata))
+    ids = found[examples.TOKEN_IDS]
     inside = tf.reduce_all((ids >= 0) & (ids < metadata["vocab_size"]))
     with tf.control_dependencies(
         [tf.debugging.Assert(inside, ["token id outside vocabulary:", path])]
     ):
-        return tf.identity(ids)
+        return {**found, examples.TOKEN_IDS: tf.identity(ids)}
 
 
 @contextlib.contextmanager
