@@ -5,13 +5,22 @@ as is usual (Clark et al. 2020, arXiv 2003.10555, count it too; it is about one 
 H is the hidden size, I the intermediate size, n the sequence length, V the vocabulary.
 """
 
+from collections.abc import Callable, Iterable
+
 from undivided_tf.config import EncoderConfig
+from undivided_tf.errors import InputError
+from undivided_tf.pattern import ATTENTION
+
+INVESTMENTS = ("attention", "intermediate", "hidden")
 
 _FLOAT32_BYTES = 4
 
 
 def attention_block_parameters(config: EncoderConfig) -> int:
-    """Query, key, value, output projections with biases, and LayerNorm: 4 (H^2 + H) + 2 H."""
+    """Query, key, value, output projections with biases, and LayerNorm: 4 (H^2 + H) + 2 H.
+
+    A block without LayerNorm (`half_layer_norms`) has 2 H less; so has an intermediate block.
+    """
     hidden = config.hidden_size
     return 4 * (hidden * hidden + hidden) + 2 * hidden
 
@@ -31,10 +40,17 @@ def parameter_breakdown(config: EncoderConfig) -> dict[str, int]:
     """
     hidden = config.hidden_size
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    blocks = {"attention": 0, "intermediate": 0}
+    for block, has_norm in zip(config.pattern, config.layer_norms, strict=True):
+        whole = (
+            attention_block_parameters(config)
+            if block.kind == "attention"
+            else intermediate_block_parameters(config)
+        )
+        blocks[block.kind] += whole - (0 if has_norm else 2 * hidden)
     return {
         "embeddings": rows * hidden + 2 * hidden,
-        "attention": config.pattern.num_attention * attention_block_parameters(config),
-        "intermediate": config.pattern.num_intermediate * intermediate_block_parameters(config),
+        **blocks,
         "final_layer_norm": 2 * hidden if config.norm_first else 0,
         "pooler": hidden * hidden + hidden,
     }
@@ -95,6 +111,99 @@ def training_flops(
     blocks = forward_flops_breakdown(config, sequence_length)
     forward = blocks["attention"] + blocks["intermediate"]
     return 3 * sequences * (forward + masked_lm_head_flops(config, predictions))
+
+
+def matched_partner(
+    config: EncoderConfig, reference: EncoderConfig, investment: str, tolerance: float = 0.01
+) -> EncoderConfig:
+    """An encoder with the blocks that `config` kept and about the parameters of `reference`.
+
+    What the removed blocks freed goes into one of `INVESTMENTS`:
+
+    - `attention`: more attention blocks, spread evenly behind those that are there;
+    - `intermediate`: a larger `intermediate_size` of the intermediate blocks that are left;
+    - `hidden`: a larger `hidden_size` at the same number of heads, which become wider; the
+      intermediate size grows in proportion.
+
+    Intermediate sizes and head widths are multiples of 64 where that comes within the tolerance,
+    else of 32, 16 ... 1, since matrix units like round sizes.
+
+    Args:
+        config: the encoder that has fewer parameters.
+        reference: the encoder to match; vocabulary and positions should be the same.
+        investment: one of `INVESTMENTS`.
+        tolerance: largest difference in parameters, as a share of the reference's.
+
+    Raises:
+        InputError: nothing was freed, `config` has no intermediate block to widen, or no size
+            comes within the tolerance; names the nearest.
+    """
+    target = count_parameters(reference)
+    if investment not in INVESTMENTS:
+        raise InputError(f"investment must be one of {', '.join(INVESTMENTS)}, got {investment!r}")
+    if count_parameters(config) >= target:
+        raise InputError(
+            f"{config.block_pattern} has {count_parameters(config):,} parameters, the reference "
+            f"{reference.block_pattern} has {target:,}: there is nothing to invest"
+        )
+    if investment == "attention":
+        if not config.pattern.num_attention:
+            raise InputError(f"{config.block_pattern} has no attention block to add others behind")
+        tries = [_nearest(lambda n: _more_attention(config, n), target)]
+    elif investment == "intermediate":
+        if not config.pattern.num_intermediate:
+            raise InputError(f"{config.block_pattern} has no intermediate block that could widen")
+        tries = (
+            _nearest(lambda n, m=m: config.replace(intermediate_size=n * m), target, first=1)
+            for m in _ROUND
+        )
+    else:
+        tries = (
+            _nearest(lambda n, m=m: _wider(config, n * m * config.num_attention_heads), target, 1)
+            for m in _ROUND
+        )
+    return _first_within(tries, target, tolerance)
+
+
+_ROUND = (64, 32, 16, 8, 4, 2, 1)
+
+
+def _more_attention(config: EncoderConfig, extra: int) -> EncoderConfig:
+    """`extra` attention blocks behind those of the pattern, spread evenly."""
+    blocks, seen, letters = config.pattern.num_attention, 0, ""
+    for letter in config.pattern.letters:
+        letters += letter
+        if letter == ATTENTION:
+            letters += letter * ((seen + 1) * extra // blocks - seen * extra // blocks)
+            seen += 1
+    return config.replace(block_pattern=letters)
+
+
+def _wider(config: EncoderConfig, hidden_size: int) -> EncoderConfig:
+    """Another hidden size; the intermediate size keeps its proportion."""
+    inner = round(config.intermediate_size * hidden_size / config.hidden_size)
+    return config.replace(hidden_size=hidden_size, intermediate_size=inner)
+
+
+def _nearest(make: Callable[[int], EncoderConfig], target: int, first: int = 0) -> EncoderConfig:
+    """The one of `make(first)`, `make(first + 1)`, ... whose parameters are nearest to `target`."""
+    below, number = make(first), first + 1
+    while count_parameters(above := make(number)) < target:
+        below, number = above, number + 1
+    return min(below, above, key=lambda config: abs(count_parameters(config) - target))
+
+
+def _first_within(tries: Iterable[EncoderConfig], target: int, tolerance: float) -> EncoderConfig:
+    nearest = None
+    for config in tries:
+        nearest, error = config, abs(count_parameters(config) / target - 1)
+        if error <= tolerance:
+            return config
+    raise InputError(
+        f"no such encoder comes within {tolerance:.1%} of {target:,} parameters; the nearest, "
+        f"{nearest.block_pattern} with hidden_size {nearest.hidden_size} and intermediate_size "
+        f"{nearest.intermediate_size}, has {count_parameters(nearest):,}, {error:.1%} off"
+    )
 
 
 def training_memory_bytes(

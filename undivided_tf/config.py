@@ -196,6 +196,7 @@ def results_once(
 
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
+ATTENTION_NORMALIZATIONS = ("softmax", "relu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +220,14 @@ class EncoderConfig(Config):
     norm_first: bool = option(
         False, "LayerNorm before each block and after the last (pre-norm), instead of behind each."
     )
+    attention_normalization: str = option(
+        "softmax", "What makes weights of attention scores; relu: max(0, 1 + score) over the "
+        "number of real tokens, without exponentials.", ATTENTION_NORMALIZATIONS,
+    )  # fmt: skip
+    half_layer_norms: bool = option(
+        False, "Only every second block has a LayerNorm, the last included; that of the "
+        "embeddings stays."
+    )  # fmt: skip
     vocabulary_hash: str = option("", "SHA-256 of the vocabulary that the ids belong to.")
     do_lower_case: bool = option(True, "The vocabulary is uncased: lower case, no accents.")
 
@@ -240,3 +249,9 @@ class EncoderConfig(Config):
     def pattern(self) -> BlockPattern:
         """The parsed `block_pattern`."""
         return BlockPattern.parse(self.block_pattern)
+
+    @property
+    def layer_norms(self) -> tuple[bool, ...]:
+        """Whether each block of the pattern has a LayerNorm."""
+        blocks = len(self.pattern)
+        return tuple(not self.half_layer_norms or (blocks - i) % 2 == 1 for i in range(blocks))

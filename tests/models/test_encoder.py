@@ -158,3 +158,61 @@ def test_presets_have_the_sizes_of_their_names():
         assert config.hidden_size == 64 * config.num_attention_heads
     with pytest.raises(ValueError, match="unknown preset 'bert_huge'; known: bert_tiny"):
         presets.preset("bert_huge")
+
+
+def test_half_of_the_layer_norms():
+    config = tiny_config(block_pattern="AIAI", half_layer_norms=True)
+    encoder, given = Encoder(config, seed=1), inputs(config)
+    normed = {w.path.split("/")[1] for w in encoder.weights if "layer_norm" in w.path}
+    assert normed == {"embeddings", "block_00_intermediate", "block_01_intermediate"}
+    # What has no LayerNorm equals a block that has one, before it.
+    twin = Encoder(config.replace(half_layer_norms=False), seed=1)
+    hidden = np.random.default_rng(0).normal(size=(3, 9, 8)).astype("float32")
+    bare = encoder.blocks[0](hidden, given["padding_mask"])
+    whole = twin.blocks[0](hidden, given["padding_mask"])
+    np.testing.assert_allclose(twin.blocks[0].layer_norm(bare), whole, atol=1e-6)
+    assert not np.allclose(bare, whole, atol=0.1)
+    np.testing.assert_array_equal(encoder.blocks[1](hidden), twin.blocks[1](hidden))
+
+
+def test_attention_without_softmax_equals_numpy():
+    config = tiny_config(block_pattern="A", attention_normalization="relu")
+    block = Encoder(config, seed=1).blocks[0]
+    for weight in block.weights:
+        weight.assign(np.random.default_rng(len(weight.path)).normal(size=weight.shape))
+    hidden = np.random.default_rng(0).normal(size=(2, 5, 8)).astype("float32")
+    mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    query, key, value = (
+        np.reshape(np.asarray(dense(hidden)), (2, 5, 2, 4))
+        for dense in (block.query, block.key, block.value)
+    )
+    context = np.zeros((2, 5, 2, 4))
+    for b, h in np.ndindex(2, 2):
+        scores = query[b, :, h] @ key[b, :, h].T / np.sqrt(4)
+        weights = np.maximum(0, 1 + scores) * mask[b] / mask[b].sum()
+        context[b, :, h] = weights @ value[b, :, h]
+    assert (scores < -1).any()  # The cut is at work.
+    update = np.asarray(block.output_dense(context.reshape(2, 5, 8).astype("float32")))
+    expected = block.layer_norm(hidden + update)
+    np.testing.assert_allclose(block(hidden, mask), expected, atol=1e-4)
+
+
+def test_softmax_and_its_replacement_agree_on_small_scores():
+    config = tiny_config(block_pattern="A")
+    given = inputs(config)
+    first = Encoder(config, seed=1)(given)["sequence_output"]
+    other = Encoder(config.replace(attention_normalization="relu"), seed=1)(given)
+    np.testing.assert_allclose(other["sequence_output"], first, atol=1e-3)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_scaled_intermediate_block_is_its_surgery_at_zero_and_itself_at_one(norm_first):
+    config = tiny_config(block_pattern="AIAI", norm_first=norm_first)
+    encoder, given = Encoder(config, seed=1), inputs(config)
+    cut = Encoder(config.replace(block_pattern="AIA"), seed=1)  # The same seed: shared weights.
+    scales = np.array([[1, 1], [1, 0], [1, 0]], "float32")
+    mixed = np.asarray(encoder({**given, "intermediate_scales": scales})["sequence_output"])
+    whole, without = encoder(given)["sequence_output"], cut(given)["sequence_output"]
+    np.testing.assert_allclose(mixed[0], whole[0], atol=1e-6)
+    np.testing.assert_allclose(mixed[1:], without[1:], atol=1e-6)
+    assert not np.allclose(whole, without, atol=1e-3)

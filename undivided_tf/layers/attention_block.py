@@ -22,14 +22,22 @@ class AttentionBlock(keras.layers.Layer):
         num_attention_heads: int. Heads; must divide the width of the input.
         hidden_dropout_prob: float. Dropout on the projected context.
         attention_probs_dropout_prob: float. Dropout on the attention probabilities.
+        attention_normalization: str. `softmax`, or `relu`: the weight of score s is
+            max(0, 1 + s) / n with n real tokens. That is the first-order expansion of exp with its
+            sum left at n, which it is for small scores; rows need not add up to 1.
         layer_norm_eps: float. Added to the variance in LayerNorm.
         initializer_range: float. Deviation of the truncated normal initialiser.
         norm_first: bool. Pre-norm instead of post-norm.
+        use_layer_norm: bool. Without it `norm` is the identity and has no weights.
         seed: int or None. Decides initial values and dropout.
 
     References:
         Vaswani et al. 2017, arXiv 1706.03762, section 3.2; Devlin et al. 2018, arXiv 1810.04805.
-        Pre-norm: Xiong et al. 2020, arXiv 2002.04745.
+        Pre-norm: Xiong et al. 2020, arXiv 2002.04745. `relu` and blocks without LayerNorm are our
+        reading of TrimBERT (Sridhar, Sarah, Sundaresan 2022, arXiv 2202.12411), of which only the
+        abstract is known to us: "a computationally simpler alternative" to softmax, and half of
+        the LayerNorms removed. Attention by ReLU over the length: Wortsman et al. 2023,
+        arXiv 2309.08586.
     """
 
     def __init__(
@@ -37,9 +45,11 @@ class AttentionBlock(keras.layers.Layer):
         num_attention_heads,
         hidden_dropout_prob=0.1,
         attention_probs_dropout_prob=0.1,
+        attention_normalization="softmax",
         layer_norm_eps=1e-12,
         initializer_range=0.02,
         norm_first=False,
+        use_layer_norm=True,
         seed=None,
         **kwargs,
     ):
@@ -47,9 +57,11 @@ class AttentionBlock(keras.layers.Layer):
         self.num_attention_heads = num_attention_heads
         self.hidden_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
+        self.attention_normalization = attention_normalization
         self.layer_norm_eps = layer_norm_eps
         self.initializer_range = initializer_range
         self.norm_first = norm_first
+        self.use_layer_norm = use_layer_norm
         self.seed = seed
 
     def build(self, input_shape):
@@ -79,8 +91,11 @@ class AttentionBlock(keras.layers.Layer):
         self.output_dense = dense("output")
         self.probs_dropout = dropout(self.attention_probs_dropout_prob, "probs_dropout")
         self.output_dropout = dropout(self.hidden_dropout_prob, "output_dropout")
-        self.layer_norm = keras.layers.LayerNormalization(
-            epsilon=self.layer_norm_eps, dtype=self.dtype_policy, name="layer_norm"
+        norm = {"dtype": self.dtype_policy, "name": "layer_norm"}
+        self.layer_norm = (
+            keras.layers.LayerNormalization(epsilon=self.layer_norm_eps, **norm)
+            if self.use_layer_norm
+            else keras.layers.Identity(**norm)
         )
         self.layer_norm.build(input_shape)
         self.built = True
@@ -102,15 +117,22 @@ class AttentionBlock(keras.layers.Layer):
         )
         query = query / math.sqrt(query.shape[-1])
         scores = ops.einsum("bqhd,bkhd->bhqk", query, key)
-        # float32: in half precision the exponentials of a long row lose their small terms.
-        bias = (1.0 - ops.cast(padding_mask, "float32")) * _PADDING_BIAS
-        probabilities = ops.softmax(ops.cast(scores, "float32") + bias[:, None, None, :])
-        probabilities = ops.cast(probabilities, self.compute_dtype)
+        probabilities = ops.cast(self._normalize(scores, padding_mask), self.compute_dtype)
         probabilities = self.probs_dropout(probabilities, training=training)
         context = ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
         context = ops.reshape(context, ops.shape(inputs))
         update = self.output_dropout(self.output_dense(context), training=training)
         return hidden + update if self.norm_first else self.layer_norm(hidden + update)
+
+    def _normalize(self, scores, padding_mask):
+        """Weights of the keys, 0 for padding, from scores (batch, heads, queries, keys)."""
+        mask = ops.cast(padding_mask, "float32")[:, None, None, :]
+        # float32: in half precision the sum over a long row loses its small terms.
+        scores = ops.cast(scores, "float32")
+        if self.attention_normalization == "relu":
+            tokens = ops.maximum(ops.sum(mask, axis=-1, keepdims=True), 1.0)
+            return ops.relu(1.0 + scores) * (mask / tokens)
+        return ops.softmax(scores + (1.0 - mask) * _PADDING_BIAS)
 
     def _split_heads(self, projected):
         """(batch, length, hidden) to (batch, length, heads, hidden / heads)."""
@@ -129,8 +151,10 @@ class AttentionBlock(keras.layers.Layer):
             "num_attention_heads": self.num_attention_heads,
             "hidden_dropout_prob": self.hidden_dropout_prob,
             "attention_probs_dropout_prob": self.attention_probs_dropout_prob,
+            "attention_normalization": self.attention_normalization,
             "layer_norm_eps": self.layer_norm_eps,
             "initializer_range": self.initializer_range,
             "norm_first": self.norm_first,
+            "use_layer_norm": self.use_layer_norm,
             "seed": self.seed,
         }

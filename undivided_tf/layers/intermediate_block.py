@@ -25,6 +25,7 @@ class IntermediateBlock(keras.layers.Layer):
         layer_norm_eps: float. Added to the variance in LayerNorm.
         initializer_range: float. Deviation of the truncated normal initialiser.
         norm_first: bool. Pre-norm instead of post-norm.
+        use_layer_norm: bool. Without it `norm` is the identity and has no weights.
         seed: int or None. Decides initial values and dropout.
 
     References:
@@ -39,6 +40,7 @@ class IntermediateBlock(keras.layers.Layer):
         layer_norm_eps=1e-12,
         initializer_range=0.02,
         norm_first=False,
+        use_layer_norm=True,
         seed=None,
         **kwargs,
     ):
@@ -49,6 +51,7 @@ class IntermediateBlock(keras.layers.Layer):
         self.layer_norm_eps = layer_norm_eps
         self.initializer_range = initializer_range
         self.norm_first = norm_first
+        self.use_layer_norm = use_layer_norm
         self.seed = seed
 
     def build(self, input_shape):
@@ -76,8 +79,11 @@ class IntermediateBlock(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="output_dropout",
         )
-        self.layer_norm = keras.layers.LayerNormalization(
-            epsilon=self.layer_norm_eps, dtype=self.dtype_policy, name="layer_norm"
+        norm = {"dtype": self.dtype_policy, "name": "layer_norm"}
+        self.layer_norm = (
+            keras.layers.LayerNormalization(epsilon=self.layer_norm_eps, **norm)
+            if self.use_layer_norm
+            else keras.layers.Identity(**norm)
         )
         self.layer_norm.build(input_shape)
         self.built = True
@@ -111,5 +117,6 @@ class IntermediateBlock(keras.layers.Layer):
             "layer_norm_eps": self.layer_norm_eps,
             "initializer_range": self.initializer_range,
             "norm_first": self.norm_first,
+            "use_layer_norm": self.use_layer_norm,
             "seed": self.seed,
         }

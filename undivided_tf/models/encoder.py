@@ -1,12 +1,20 @@
 """BERT with any pattern of attention and intermediate blocks."""
 
 import keras
+from keras import ops
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.layers.attention_block import AttentionBlock
 from undivided_tf.layers.embeddings import Embeddings
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 from undivided_tf.layers.intermediate_block import IntermediateBlock
+
+
+def _scaled(hidden, output, scale):
+    """What a block makes of `hidden`, its change multiplied by `scale` (batch,) unless None."""
+    if scale is None:
+        return output
+    return hidden + ops.cast(scale, hidden.dtype)[:, None, None] * (output - hidden)
 
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
@@ -55,7 +63,10 @@ class Encoder(keras.Model):
             name="embeddings",
             **numerics,
         )
-        self.blocks = [self._block(block, numerics) for block in config.pattern]
+        self.blocks = [
+            self._block(block, {"use_layer_norm": use_layer_norm, **numerics})
+            for block, use_layer_norm in zip(config.pattern, config.layer_norms, strict=True)
+        ]
         self.final_layer_norm = (
             keras.layers.LayerNormalization(
                 epsilon=config.layer_norm_eps, name="final_layer_norm", **policy
@@ -87,6 +98,7 @@ class Encoder(keras.Model):
             return AttentionBlock(
                 num_attention_heads=config.num_attention_heads,
                 attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+                attention_normalization=config.attention_normalization,
                 **shared,
             )
         return IntermediateBlock(
@@ -111,7 +123,9 @@ class Encoder(keras.Model):
 
         Args:
             inputs: dict of int tensors (batch, length): `token_ids`, `segment_ids` and
-                `padding_mask` (1 for real tokens).
+                `padding_mask` (1 for real tokens). May hold `intermediate_scales`, float32
+                (batch, intermediate blocks): an intermediate block then adds scale times what it
+                changes, so that at 0 its input passes as if the block were cut out.
             training: bool. Whether dropout is on.
             return_taps: bool. Whether to return the activation after every block.
 
@@ -123,11 +137,14 @@ class Encoder(keras.Model):
         """
         hidden = self.embeddings(inputs["token_ids"], inputs["segment_ids"], training=training)
         taps = {"embeddings": hidden}
+        scales = iter(())
+        if "intermediate_scales" in inputs:
+            scales = iter(ops.unstack(inputs["intermediate_scales"], axis=1))
         for block, layer in zip(self.config.pattern, self.blocks, strict=True):
             if block.kind == "attention":
                 hidden = layer(hidden, inputs["padding_mask"], training=training)
             else:
-                hidden = layer(hidden, training=training)
+                hidden = _scaled(hidden, layer(hidden, training=training), next(scales, None))
             taps[block.name] = hidden
         if self.final_layer_norm:
             hidden = self.final_layer_norm(hidden)
