@@ -71,6 +71,7 @@ class Config:
         fields = typing.get_type_hints(cls)
         if not isinstance(values, dict):
             raise InputError(f"{where or cls.__name__}: expected a JSON object, got {values!r}")
+        values = cls.migrated(values)
         for key in values:
             if key not in fields:
                 near = difflib.get_close_matches(key, fields, 1)
@@ -82,6 +83,11 @@ class Config:
             if key in values and isinstance(kind, type) and issubclass(kind, Config)
         }
         return cls(**{**values, **nested})
+
+    @classmethod
+    def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`values` of an older release in today's names."""
+        return values
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes the config atomically."""

@@ -5,6 +5,7 @@ The names are google-research/bert's where it has them. Needs no TensorFlow, so 
 """
 
 import dataclasses
+from typing import Any
 
 from undivided_tf.config import (
     Config,
@@ -18,6 +19,9 @@ from undivided_tf.errors import InputError
 
 STRATEGIES = ("one_device", "mirrored")
 POOLINGS = ("first", "mean", "max")
+MASKING_UNITS = ("token", "whole_word", "span")
+OPTIMIZERS = ("adamw", "lamb")
+SCHEDULES = ("linear", "cosine", "one_cycle")
 SPLITS = ("train", "validation", "test")
 PAIR_PACKINGS = ("next_sentence", "sentence_order")
 
@@ -62,15 +66,33 @@ class PretrainingConfig(Config):
     train_batch_size: int = option(256, "Sequences a step, over all devices.")
     num_train_steps: int = option(100_000, "Optimizer steps.")
     learning_rate: float = option(1e-4, "Peak learning rate.")
-    num_warmup_steps: int = option(10_000, "Steps of linear warm-up; linear decay to 0 follows.")
-    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
+    num_warmup_steps: int = option(10_000, "Steps of warm-up; decay to 0 follows.")
+    learning_rate_schedule: str = option(
+        "linear", "Warm-up and decay: linear is lines, cosine a line and half a cosine, one_cycle "
+        "two half cosines from a 25th of the peak.", SCHEDULES,
+    )  # fmt: skip
+    optimizer: str = option("adamw", "Optimizer; lamb is for large batches.", OPTIMIZERS)
+    weight_decay_rate: float = option(0.01, "Weight decay; spares LayerNorm and biases.")
     adam_beta_1: float = option(0.9, "Decay of Adam's first moment.")
     adam_beta_2: float = option(0.999, "Decay of Adam's second moment.")
     adam_epsilon: float = option(1e-6, "Added to the root of Adam's second moment.")
     max_gradient_norm: float = option(1.0, "Gradients are clipped to this global norm.")
+    ema_momentum: float = option(
+        0.0, "Decay of a moving average of the weights, evaluated and saved beside them; 0: none."
+    )
     masked_lm_prob: float = option(0.15, "Share of word pieces to predict.")
+    initial_masked_lm_prob: float = option(
+        0.0, "That share in the first step; a line leads to masked_lm_prob in the last. 0: the "
+        "same throughout. Held-out records always have masked_lm_prob."
+    )  # fmt: skip
     max_predictions_per_seq: int = option(0, "Most predictions a sequence; 0: all of that share.")
-    do_whole_word_mask: bool = option(False, "Mask all pieces of a word together.")
+    masking_unit: str = option(
+        "token", "What is masked whole: single word pieces, words (do_whole_word_mask of "
+        "google-research/bert), or spans of words.", MASKING_UNITS,
+    )  # fmt: skip
+    intermediate_drop_rate: float = option(
+        0.0, "Probability that a sequence passes by an intermediate block in training."
+    )
     eval_every_steps: int = option(1000, "Steps between evaluations on held-out records.")
     max_eval_rows: int = option(2048, "Held-out records used for evaluation.")
     save_checkpoints_steps: int = option(1000, "Steps between checkpoints.")
@@ -87,12 +109,25 @@ class PretrainingConfig(Config):
             "max_gradient_norm", "masked_lm_prob", "eval_every_steps", "max_eval_rows",
             "save_checkpoints_steps", "keep_checkpoints",
         )  # fmt: skip
-        require_share(self, "masked_lm_prob", "adam_beta_1", "adam_beta_2", "weight_decay_rate")
+        require_share(
+            self, "masked_lm_prob", "initial_masked_lm_prob", "adam_beta_1", "adam_beta_2",
+            "weight_decay_rate", "ema_momentum", "intermediate_drop_rate",
+        )  # fmt: skip
         if not 0 <= self.num_warmup_steps <= self.num_train_steps:
             raise InputError(
                 f"num_warmup_steps {self.num_warmup_steps} must be from 0 to "
                 f"num_train_steps {self.num_train_steps}"
             )
+
+
+    @classmethod
+    def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`do_whole_word_mask` of older configs is `masking_unit` now."""
+        if "do_whole_word_mask" not in values:
+            return values
+        values = dict(values)
+        whole = values.pop("do_whole_word_mask")
+        return {"masking_unit": "whole_word" if whole else "token", **values}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
-from undivided_tf.data import masking, records, streams
+from undivided_tf.data import masking, masking_units, records, streams
 from undivided_tf.recipes import RecordsConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 
@@ -34,11 +34,11 @@ def mask(ids, seed=(1, 2), **arguments):
     seed=strategies.integers(-(2**40), 2**40),
     prob=strategies.sampled_from([0.05, 0.15, 0.5]),
     cap=strategies.sampled_from([0, 1, 4]),
-    whole_word=strategies.booleans(),
+    unit=strategies.sampled_from(["token", "whole_word", "span"]),
 )
-def test_properties_of_masked_batches(length, seed, prob, cap, whole_word):
+def test_properties_of_masked_batches(length, seed, prob, cap, unit):
     ids = toy_rows(20, length, seed=abs(seed) % 1000)
-    batch = mask(ids, (seed, 7), masked_lm_prob=prob, max_predictions=cap, whole_word=whole_word)
+    batch = mask(ids, (seed, 7), masked_lm_prob=prob, max_predictions=cap, masking_unit=unit)
     slots = masking.prediction_slots(length, prob, cap)
     assert batch["masked_positions"].shape == (20, slots)
     for i, row in enumerate(ids):
@@ -47,7 +47,8 @@ def test_properties_of_masked_batches(length, seed, prob, cap, whole_word):
         real = (row != TOKENIZER.pad_id).sum()
         candidates = (~TOKENIZER.is_special[row]).sum()
         wanted = min(max(1, round(real * prob)), slots)
-        assert used.sum() <= wanted if whole_word else used.sum() == min(wanted, candidates)
+        assert used.sum() <= wanted
+        assert unit != "token" or used.sum() == min(wanted, candidates)
         assert set(batch["masked_weights"][i]) <= {0.0, 1.0}
         assert (np.diff(positions[used]) > 0).all() and used[: used.sum()].all()
         assert not TOKENIZER.is_special[row[positions[used]]].any()
@@ -76,7 +77,7 @@ def reference_words(row):
 def test_whole_words_are_taken_greedily_as_bert_does(prob):
     ids = toy_rows(200, 24, seed=4)
     seed = tf.constant([3, 4], tf.int64)
-    batch = mask(ids, seed, masked_lm_prob=prob, whole_word=True)
+    batch = mask(ids, seed, masked_lm_prob=prob, masking_unit="whole_word")
     order_seed = tf.random.experimental.stateless_split(seed, 3)[0]
     score = tf.random.stateless_uniform(ids.shape, order_seed).numpy()
     sizes = set()
@@ -109,12 +110,12 @@ def test_masks_are_a_function_of_the_seed():
     assert not np.array_equal(first["masked_positions"], other["masked_positions"])
 
 
-@pytest.mark.parametrize("whole_word", [False, True])
-def test_shares_of_what_replaces_a_piece_and_of_where(whole_word):
+@pytest.mark.parametrize("unit", ["token", "whole_word"])
+def test_shares_of_what_replaces_a_piece_and_of_where(unit):
     rng = np.random.default_rng(0)
     ids = rng.choice(ORDINARY, (4000, 22)).astype(np.int32)
     ids[:, 0], ids[:, -1] = 2, 3
-    batch = mask(ids, masked_lm_prob=0.2, whole_word=whole_word)
+    batch = mask(ids, masked_lm_prob=0.2, masking_unit=unit)
     used = batch["masked_weights"] == 1
     after = np.take_along_axis(batch["token_ids"], batch["masked_positions"], 1)[used]
     before = batch["masked_ids"][used]
@@ -130,9 +131,75 @@ def test_shares_of_what_replaces_a_piece_and_of_where(whole_word):
     assert not counts[TOKENIZER.is_special].any()
     expected = len(drawn) / len(ORDINARY)
     assert ((counts[ORDINARY] - expected) ** 2 / expected).sum() < 60  # Chi-squared, 19 degrees.
-    if not whole_word:
+    if unit == "token":
         places = np.bincount(batch["masked_positions"][used], minlength=22)[1:-1]
         assert (abs(places - n / 20) < 5 * np.sqrt(n / 20)).all() and n == 4000 * 4
+
+
+def test_spans_have_the_lengths_of_spanbert():
+    starts = masking_units._span_starts(
+        tf.constant([400, 300]), tf.constant([1, 2], tf.int64)
+    ).numpy()
+    assert starts[:, 0].all()
+    sizes = np.concatenate([np.diff(np.flatnonzero(row[:-1])) for row in starts])
+    counts = np.bincount(sizes, minlength=11)[1:]
+    share = 0.2 * 0.8 ** np.arange(10)  # np.random.choice(range(1, 11), p=share / share.sum())
+    expected = share / share.sum() * len(sizes)
+    assert len(counts) == 10 and len(sizes) > 30_000
+    assert ((counts - expected) ** 2 / expected).sum() < 40  # Chi-squared, 9 degrees.
+    assert sizes.mean() == pytest.approx(3.8, abs=0.05)
+
+
+def test_a_span_is_of_whole_words_and_shares_its_fate():
+    ids = np.tile(np.concatenate([[2], ORDINARY, ORDINARY[:18], [3]]), (300, 1)).astype(np.int32)
+    batch = mask(ids, masked_lm_prob=0.3, masking_unit="span")
+    words = reference_words(ids[0])
+    runs, mixed = [], 0
+    for i, row in enumerate(ids):
+        chosen = np.zeros(len(row), bool)
+        chosen[batch["masked_positions"][i][batch["masked_weights"][i] == 1]] = True
+        assert all(chosen[word].all() or not chosen[word].any() for word in words)
+        edges = np.flatnonzero(np.diff(np.pad(chosen.astype(int), 1)))
+        for begin, end in edges.reshape(-1, 2):
+            runs.append(end - begin)
+            hidden = (batch["token_ids"][i, begin:end] == TOKENIZER.mask_id).sum()
+            mixed += 0 < hidden < end - begin
+    # By tokens a run of masked pieces is 1 / (1 - 0.3) long; mixed are spans that touch, or meet.
+    assert np.mean(runs) > 3 and mixed < 0.25 * len(runs)
+
+
+def test_masking_rate_moves_on_a_line(folder):
+    tokenizer = records.read_tokenizer(folder)
+    options = {"batch_size": 64, "seed": 3, "masked_lm_prob": 0.15, "num_train_steps": 5}
+    falling = masking.pretraining_batches(folder, tokenizer, initial_masked_lm_prob=0.75, **options)
+    constant = list(masking.pretraining_batches(folder, tokenizer, **options).take(5))
+    for step, batch in enumerate(falling.take(5)):
+        rate = 0.75 - 0.6 * step / 4
+        assert batch["masked_positions"].shape == (64, 6)
+        tokens = batch["padding_mask"].numpy().sum(1)
+        wanted = np.maximum(1, np.round(np.float32(tokens * np.float32(rate))))
+        got = batch["masked_weights"].numpy().sum(1)
+        assert (abs(got - np.minimum(wanted, tokens - 2)) <= 1).all()
+        np.testing.assert_array_equal(batch["padding_mask"], constant[step]["padding_mask"])
+    np.testing.assert_array_equal(batch["token_ids"], constant[4]["token_ids"])
+
+
+def test_dropped_blocks_are_a_function_of_seed_and_step(folder):
+    tokenizer = records.read_tokenizer(folder)
+    options = {"batch_size": 500, "seed": 3}
+    plain = masking.pretraining_batches(folder, tokenizer, **options)
+    options |= {"intermediate_blocks": 4, "intermediate_drop_rate": 0.25}
+    whole = list(masking.pretraining_batches(folder, tokenizer, **options).take(3))
+    tail = masking.pretraining_batches(folder, tokenizer, start_step=2, **options)
+    scales = [batch["intermediate_scales"].numpy() for batch in whole]
+    np.testing.assert_array_equal(next(iter(tail))["intermediate_scales"], scales[2])
+    assert not np.array_equal(scales[0], scales[1])
+    assert set(np.unique(scales)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert np.mean(scales) == pytest.approx(1, abs=0.05)  # 6,000 draws: four deviations are 0.03.
+    first = next(iter(plain))
+    assert "intermediate_scales" not in first
+    for name in first:  # Masks are what they are without drops.
+        np.testing.assert_array_equal(first[name], whole[0][name])
 
 
 def test_row_without_candidates_gets_no_predictions():

@@ -18,13 +18,13 @@ def closed_form(step, peak, warmup, steps):
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0, 5), (1, 5), (3, 10), (10, 10), (4, 5)])
 def test_learning_rate_at_every_step(warmup, steps):
-    schedule = optimizers.WarmupLinearDecay(0.3, warmup, steps)
+    schedule = optimizers.WarmupDecay(0.3, warmup, steps)
     got = [float(schedule(step)) for step in range(steps + 3)]
     expected = [closed_form(step, 0.3, warmup, steps) for step in range(steps + 3)]
     np.testing.assert_allclose(got, expected, rtol=1e-6)
     assert min(got[:steps]) > 0 and got[steps:] == [0.0] * 3
     assert max(got) == pytest.approx(0.3)  # No schedule misses the peak.
-    again = optimizers.WarmupLinearDecay.from_config(schedule.get_config())
+    again = optimizers.WarmupDecay.from_config(schedule.get_config())
     assert float(again(2)) == got[2]
 
 
@@ -88,3 +88,80 @@ def test_gradients_are_clipped_to_their_global_norm():
     # With such an epsilon Adam's step is the gradient / epsilon, so that its size shows.
     optimizer.apply([np.array([3.0, 0.0], "f"), np.array([0.0, 4.0], "f")], kernels)
     np.testing.assert_allclose(-1e3 * np.array(kernels), [[0.6, 0.0], [0.0, 0.8]], rtol=5e-3)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "one_cycle"])
+def test_schedules_by_their_formulas(schedule):
+    warmup, steps, peak = 4, 12, 0.3
+
+    def by_hand(step):
+        done, left = min((step + 1) / warmup, 1), min((steps - step) / (steps - warmup), 1)
+        if schedule == "one_cycle":
+            done = 0.04 + 0.96 * np.sin(np.pi * done / 2) ** 2
+        if schedule != "linear":
+            left = np.sin(np.pi * left / 2) ** 2
+        return peak * min(done, left)
+
+    rate = optimizers.WarmupDecay(peak, warmup, steps, schedule)
+    got = [float(rate(step)) for step in range(steps + 2)]
+    np.testing.assert_allclose(got[:steps], [by_hand(s) for s in range(steps)], rtol=1e-5)
+    assert got[steps:] == [0.0, 0.0] and max(got) == got[warmup - 1] == pytest.approx(peak)
+    assert optimizers.WarmupDecay.from_config(rate.get_config()).schedule == schedule
+
+
+def test_lamb_equals_algorithm_2_in_numpy():
+    random = np.random.default_rng(0)
+    values = [random.normal(size=(3, 2)), random.normal(size=2), np.zeros(2)]
+    names = ["kernel", "bias", "fresh"]
+    variables = [
+        keras.Variable(value.astype("f"), name=name)
+        for name, value in zip(names, values, strict=True)
+    ]
+    decay, beta_1, beta_2, epsilon = 0.2, 0.8, 0.95, 1e-3
+    optimizer = optimizers.lamb(
+        variables, learning_rate=0.1, num_warmup_steps=2, num_train_steps=6,
+        weight_decay_rate=decay, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
+    )  # fmt: skip
+    first, second = [0.0] * 3, [0.0] * 3
+    for step in range(5):
+        gradients = [random.normal(size=value.shape) for value in values]
+        optimizer.apply([g.astype("f") for g in gradients], variables)
+        rate = closed_form(step, 0.1, 2, 6)
+        for i, gradient in enumerate(gradients):
+            first[i] = beta_1 * first[i] + (1 - beta_1) * gradient
+            second[i] = beta_2 * second[i] + (1 - beta_2) * gradient**2
+            ratio = first[i] / (1 - beta_1 ** (step + 1))
+            ratio /= np.sqrt(second[i] / (1 - beta_2 ** (step + 1))) + epsilon
+            if names[i] == "bias":  # Neither decayed nor scaled to its own norm.
+                values[i] = values[i] - rate * ratio
+                continue
+            update = ratio + decay * values[i]
+            size = np.linalg.norm(values[i])
+            trust = size / np.linalg.norm(update) if size else 1.0
+            values[i] = values[i] - rate * trust * update
+        for value, variable in zip(values, variables, strict=True):
+            np.testing.assert_allclose(variable, value, rtol=2e-4, atol=2e-5)
+    twin = optimizers.Lamb.from_config(optimizer.get_config())
+    assert twin.weight_decay_rate == decay and twin.beta_2 == beta_2
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_average_of_the_weights_equals_numpy(name):
+    variables = [keras.Variable(np.ones((2, 2), "f"), name="kernel")]
+    optimizer = optimizers.OPTIMIZERS[name](
+        variables, learning_rate=0.1, num_warmup_steps=0, num_train_steps=9,
+        weight_decay_rate=0.1, ema_momentum=0.7,
+    )  # fmt: skip
+    expected = None
+    for step in range(4):
+        optimizer.apply([np.full((2, 2), step - 1.5, "f")], variables)
+        weight = np.array(variables[0])
+        expected = weight if expected is None else 0.7 * expected + 0.3 * weight
+        (average,) = optimizers.averages(optimizer)
+        np.testing.assert_allclose(average, expected, rtol=1e-6)
+    assert not np.allclose(average, weight, rtol=1e-3)
+    plain = optimizers.OPTIMIZERS[name](
+        variables, learning_rate=0.1, num_warmup_steps=0, num_train_steps=9, weight_decay_rate=0.1
+    )
+    assert optimizers.averages(plain) == []
+    assert len(plain.variables) == len(optimizer.variables) - 1

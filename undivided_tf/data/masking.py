@@ -5,7 +5,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.data import streams
+from undivided_tf.data import masking_units, streams
 from undivided_tf.tokenization import Tokenizer
 
 Batch = dict[str, tf.Tensor]
@@ -29,9 +29,9 @@ def mask_tokens(
     *,
     seed: tf.Tensor,
     tokenizer: Tokenizer,
-    masked_lm_prob: float = 0.15,
+    masked_lm_prob: float | tf.Tensor = 0.15,
     max_predictions: int = 0,
-    whole_word: bool = False,
+    masking_unit: str = "token",
 ) -> Batch:
     """Chooses word pieces to predict and hides them, as BERT does; a pure function of its input.
 
@@ -40,16 +40,21 @@ def mask_tokens(
     random piece, 10 % stay. Special tokens and padding are never chosen, nor are they the random
     piece; [UNK] counts as special, since nothing is learnt from guessing it.
 
-    With `whole_word` the pieces of a word are chosen together: words come in random order, and
-    one that exceeds what is left of the row's predictions is left out, so a row may get fewer.
+    With the unit `whole_word` the pieces of a word are chosen together: words come in random
+    order, and one that exceeds what is left of the row's predictions is left out, so a row may
+    get fewer. With `span` the row is cut into spans of 1 to 10 words (geometric, 3.8 on average;
+    shorter where a special token ends them), which come in random order; of the span that
+    exceeds what is left the first words are taken. The pieces of a span share their fate: all
+    become [MASK], all random pieces, or all stay.
 
     Args:
         token_ids: int32 `(batch, sequence)`, padded with [PAD]; `sequence` static.
         seed: two integers; the same seed gives the same masks.
         tokenizer: tells special tokens, word beginnings and the size of the vocabulary.
-        masked_lm_prob: share of tokens to predict.
+        masked_lm_prob: share of tokens to predict; a scalar tensor when it changes from batch to
+            batch, and then `max_predictions` is the width of the result.
         max_predictions: most predictions a row; 0: no cap but the share of a full row.
-        whole_word: choose whole words.
+        masking_unit: `token`, `whole_word` or `span`.
 
     Returns:
         `token_ids` (with masks), `segment_ids` (0), `padding_mask`, int32 `(batch, sequence)`;
@@ -58,19 +63,26 @@ def mask_tokens(
         `(batch, predictions)`. Unused slots have position and id 0.
 
     References:
-        Devlin et al. 2018, arXiv 1810.04805, section 3.1 and appendix A.1.
+        Devlin et al. 2018, arXiv 1810.04805, section 3.1 and appendix A.1. Spans: Joshi et al.
+        2019, arXiv 1907.10529, section 3.1.
     """
     length = token_ids.shape[1]
-    slots = prediction_slots(length, masked_lm_prob, max_predictions)
+    slots = max_predictions
+    if not tf.is_tensor(masked_lm_prob):
+        slots = prediction_slots(length, masked_lm_prob, max_predictions)
     order_seed, action_seed, piece_seed = tf.unstack(
         tf.random.experimental.stateless_split(tf.cast(seed, tf.int64), 3)
     )
     padding_mask = tf.cast(token_ids != tokenizer.pad_id, tf.int32)
     tokens = tf.cast(tf.reduce_sum(padding_mask, axis=1), tf.float32)
     budget = tf.cast(tf.maximum(1.0, tf.round(tokens * masked_lm_prob)), tf.int32)
-    chosen = _choose(token_ids, tf.minimum(budget, slots), order_seed, tokenizer, whole_word)
+    begins, span = masking_units.units(token_ids, order_seed, tokenizer, masking_unit)
+    allowed = ~tf.gather(tf.constant(tokenizer.is_special), token_ids)
+    chosen = masking_units.choose(allowed, begins, span, tf.minimum(budget, slots), order_seed)
 
     action = tf.random.stateless_uniform(tf.shape(token_ids), action_seed)
+    if masking_unit == "span":
+        action = tf.gather(action, span, batch_dims=1)
     ordinary = tf.constant(np.flatnonzero(~tokenizer.is_special), tf.int32)
     drawn = tf.random.stateless_uniform(
         tf.shape(token_ids), piece_seed, 0, len(ordinary), dtype=tf.int32
@@ -96,49 +108,41 @@ def mask_tokens(
     }
 
 
-def _choose(
-    token_ids: tf.Tensor,
-    budget: tf.Tensor,
-    seed: tf.Tensor,
-    tokenizer: Tokenizer,
-    whole_word: bool,
+def masked_lm_prob_at(
+    step: tf.Tensor, masked_lm_prob: float, initial_masked_lm_prob: float, num_train_steps: int
 ) -> tf.Tensor:
-    """Bool `(batch, sequence)`: words in random order, each taken if `budget` still holds it."""
-    length = token_ids.shape[1]
-    allowed = ~tf.gather(tf.constant(tokenizer.is_special), token_ids)
-    if whole_word:
-        # A row may begin in the middle of a word: what follows a special token begins a word.
-        after_allowed = tf.pad(allowed[:, :-1], [[0, 0], [1, 0]])
-        continues = tf.gather(tf.constant(tokenizer.is_continuation), token_ids)
-        begins = ~(continues & allowed & after_allowed)
-    else:
-        begins = tf.ones_like(allowed)
-    word = tf.cumsum(tf.cast(begins, tf.int32), axis=1) - 1
-    # Sorted by the random number of their word, the pieces of a word stand together.
-    score = tf.random.stateless_uniform(tf.shape(token_ids), seed)
-    score = tf.gather(score, word, batch_dims=1)
-    order = tf.argsort(score, axis=1, stable=True)
-    flat = tf.range(tf.shape(word)[0])[:, tf.newaxis] * length + word
-    size = tf.math.unsorted_segment_sum(tf.ones_like(word), flat, tf.size(word))
-    size = tf.reshape(size, tf.shape(word))
-    size = tf.gather(tf.gather(size, word, batch_dims=1), order, batch_dims=1)
-    waiting = tf.gather(allowed, order, batch_dims=1)
-    first = tf.gather(tf.cast(begins, tf.int32), order, batch_dims=1)
+    """The masking rate of step 0, 1, ...: a line from the initial to the last rate.
 
-    # Greedy in rounds over all rows at once: each round takes the words before the first that
-    # does not fit, then drops all that no longer can. Without whole words it is a single round.
-    def take(waiting, taken, left):
-        used = tf.cumsum(first * size * tf.cast(waiting, tf.int32), axis=1)
-        now = waiting & (used <= left[:, tf.newaxis])
-        left -= tf.reduce_sum(tf.cast(now, tf.int32), axis=1)
-        return waiting & ~now & (size <= left[:, tf.newaxis]), taken | now, left
-
-    _, taken, _ = tf.while_loop(
-        lambda waiting, taken, left: tf.reduce_any(waiting),
-        take,
-        (waiting, tf.zeros_like(waiting), budget),
+    References:
+        Yang et al. 2022, arXiv 2208.10806 (a masking rate that falls).
+    """
+    done = tf.cast(step, tf.float32) / max(num_train_steps - 1, 1)
+    return initial_masked_lm_prob + tf.minimum(done, 1.0) * (
+        masked_lm_prob - initial_masked_lm_prob
     )
-    return tf.gather(taken, tf.argsort(order, axis=1), batch_dims=1)
+
+
+def intermediate_scales(seed: tf.Tensor, rows: int, blocks: int, rate: float) -> tf.Tensor:
+    """Stochastic depth of intermediate blocks: 0 with probability `rate`, else 1 / (1 - rate).
+
+    The encoder adds the scale times what a block changes, norm included, to the block's input.
+    So the mean over drops is the whole block's output, whatever its input, with pre-norm and with
+    post-norm; and a dropped block leaves what surgery would leave.
+
+    Args:
+        seed: two integers, as for `mask_tokens`.
+        rows, blocks: each row of a batch draws for each intermediate block of the pattern.
+        rate: probability that a block is left out, below 1.
+
+    Returns:
+        float32 `(rows, blocks)`.
+
+    References:
+        Huang et al. 2016, arXiv 1603.09382, who drop for whole batches and scale at test time.
+    """
+    seed = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), 2)
+    kept = tf.random.stateless_uniform((rows, blocks), seed) >= rate
+    return tf.cast(kept, tf.float32) / (1.0 - rate)
 
 
 def _with_pairs(masked: Batch, rows: Batch) -> Batch:
@@ -156,9 +160,14 @@ def pretraining_batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
+    start_row: int | None = None,
     masked_lm_prob: float = 0.15,
+    initial_masked_lm_prob: float = 0.0,
+    num_train_steps: int = 0,
     max_predictions: int = 0,
-    whole_word: bool = False,
+    masking_unit: str = "token",
+    intermediate_blocks: int = 0,
+    intermediate_drop_rate: float = 0.0,
 ) -> tf.data.Dataset:
     """An endless stream of masked batches; batch `n` depends on `(seed, n)` alone.
 
@@ -171,25 +180,43 @@ def pretraining_batches(
         batch_size: rows a batch; also the last batch of an epoch is full.
         seed: decides order and masks.
         start_step: number of the first batch.
-        masked_lm_prob, max_predictions, whole_word: see `mask_tokens`.
+        start_row: place in the stream of rows; None: where batches of this size leave off.
+        masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
+        initial_masked_lm_prob: rate of the first step, from where a line leads to
+            `masked_lm_prob` in the last; 0: the same rate in all steps.
+        num_train_steps: all steps of the run; read when there is such a line.
+        intermediate_blocks, intermediate_drop_rate: see `intermediate_scales`; at rate 0 the
+            batches have none.
 
     Returns:
-        Dataset of the dicts of `mask_tokens`, static shapes; for records of pairs with their
-        `segment_ids` and `next_sentence_label` int32 `(batch,)`.
+        Dataset of the dicts of `mask_tokens`, static shapes, with `intermediate_scales` when
+        blocks are dropped; for records of pairs with their `segment_ids` and
+        `next_sentence_label` int32 `(batch,)`.
     """
-    rows = streams.training_rows(records_dir, seed=seed, start_row=start_step * batch_size)
+    start_row = start_step * batch_size if start_row is None else start_row
+    rows = streams.training_rows(records_dir, seed=seed, start_row=start_row)
     steps = tf.data.Dataset.range(start_step, tf.int64.max)
 
     def mask(step, rows):
-        masked = mask_tokens(
+        rate, slots = masked_lm_prob, max_predictions
+        if initial_masked_lm_prob:
+            highest = max(masked_lm_prob, initial_masked_lm_prob)
+            slots = prediction_slots(rows["token_ids"].shape[1], highest, max_predictions)
+            rate = masked_lm_prob_at(step, masked_lm_prob, initial_masked_lm_prob, num_train_steps)
+        step_seed = tf.stack([tf.constant(seed, tf.int64), step])
+        batch = mask_tokens(
             rows["token_ids"],
-            seed=tf.stack([tf.constant(seed, tf.int64), step]),
+            seed=step_seed,
             tokenizer=tokenizer,
-            masked_lm_prob=masked_lm_prob,
-            max_predictions=max_predictions,
-            whole_word=whole_word,
+            masked_lm_prob=rate,
+            max_predictions=slots,
+            masking_unit=masking_unit,
         )
-        return _with_pairs(masked, rows)
+        if intermediate_blocks and intermediate_drop_rate:
+            batch["intermediate_scales"] = intermediate_scales(
+                step_seed, batch_size, intermediate_blocks, intermediate_drop_rate
+            )
+        return _with_pairs(batch, rows)
 
     batches = tf.data.Dataset.zip(steps, rows.batch(batch_size, drop_remainder=True))
     return streams.without_autotuning(batches.map(mask, num_parallel_calls=2).prefetch(8))
@@ -203,7 +230,7 @@ def validation_batches(
     max_rows: int = 0,
     masked_lm_prob: float = 0.15,
     max_predictions: int = 0,
-    whole_word: bool = False,
+    masking_unit: str = "token",
 ) -> tf.data.Dataset:
     """Held-out batches whose rows and masks never change, whatever seed or batch size a run has.
 
@@ -215,7 +242,7 @@ def validation_batches(
         tokenizer: that of the records.
         batch_size: rows a batch.
         max_rows: at most so many rows; 0: all. They are held in memory.
-        masked_lm_prob, max_predictions, whole_word: see `mask_tokens`.
+        masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
     """
     found = streams.validation_rows(records_dir, max_rows)
     ids = found["token_ids"]
@@ -225,7 +252,7 @@ def validation_batches(
         tokenizer=tokenizer,
         masked_lm_prob=masked_lm_prob,
         max_predictions=max_predictions,
-        whole_word=whole_word,
+        masking_unit=masking_unit,
     )
     batch = _with_pairs(batch, {name: tf.constant(value) for name, value in found.items()})
     rows = np.arange(-(-len(ids) // batch_size) * batch_size)

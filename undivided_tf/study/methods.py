@@ -47,11 +47,12 @@ def procedure(study: StudyResults) -> list[Finding]:
         Finding(
             "Pre-training",
             f"Masked language modelling on {numbers.percent(training.masked_lm_prob)} % "
-            f"of the {'words' if training.do_whole_word_mask else 'word pieces'}, "
+            f"of the word pieces, by {training.masking_unit.replace('_', ' ')}, "
             f"{numbers.count(training.num_train_steps)} steps of {training.train_batch_size} "
-            f"sequences, AdamW with peak learning rate {training.learning_rate:g} and weight decay "
+            f"sequences, {training.optimizer} with peak learning rate {training.learning_rate:g} and weight decay "
             f"{training.weight_decay_rate:g}, {numbers.count(training.num_warmup_steps)} steps of "
-            "warm-up, linear decay to 0. No next-sentence prediction.",
+            f"warm-up, {training.learning_rate_schedule.replace('_', '-')} schedule to 0. No "
+            "next-sentence prediction.",
         ),
         Finding(
             "Fine-tuning",

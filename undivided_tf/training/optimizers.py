@@ -1,33 +1,65 @@
-"""AdamW as BERT uses it: warm-up, linear decay, and no weight decay on LayerNorm and biases."""
+"""AdamW and LAMB as BERT uses them: warm-up, decay, and LayerNorm and biases left alone."""
+
+import math
 
 import keras
 from keras import ops
 
 
+def _linear_rise(done):
+    return done
+
+
+def _linear_fall(left):
+    return left
+
+
+def _cosine(share):
+    """0 at 0, 1 at 1, level at both ends."""
+    return (1.0 - ops.cos(math.pi * share)) / 2.0
+
+
+# By name: how the rate rises with the share of warm-up done, and falls with the share of the
+# steps behind it that is left; and the lowest rate of the rise.
+_SCHEDULES = {
+    "linear": (_linear_rise, _linear_fall, 0.0),
+    "cosine": (_linear_rise, _cosine, 0.0),
+    "one_cycle": (_cosine, _cosine, 1 / 25),
+}
+
+
 @keras.saving.register_keras_serializable(package="undivided_tf")
-class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly from 0 to the peak, then falls linearly to 0 at the last step.
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises to the peak within the warm-up, then falls to 0 at the last step.
 
     Args:
         peak: float. Highest learning rate.
         num_warmup_steps: int. Steps of the rise.
         num_train_steps: int. All steps.
+        schedule: str. `linear`: both are lines. `cosine`: a line up, half a cosine down.
+            `one_cycle`: half a cosine from a 25th of the peak up, half a cosine down; momentum,
+            which the paper lets fall and rise, stays.
 
     References:
-        Devlin et al. 2018, arXiv 1810.04805, appendix A.2.
+        Linear: Devlin et al. 2018, arXiv 1810.04805, appendix A.2. Cosine: Loshchilov and Hutter
+        2016, arXiv 1608.03983, without restarts. One cycle: Smith and Topin 2017,
+        arXiv 1708.07120.
     """
 
-    def __init__(self, peak, num_warmup_steps, num_train_steps):
+    def __init__(self, peak, num_warmup_steps, num_train_steps, schedule="linear"):
         self.peak = peak
         self.num_warmup_steps = num_warmup_steps
         self.num_train_steps = num_train_steps
+        self.schedule = schedule
+        self._rise, self._fall, self._lowest = _SCHEDULES[schedule]
 
     def __call__(self, step):
         """The learning rate of a step; the first step is 0 and already has some."""
         step = ops.cast(step, "float32")
-        rise = (step + 1.0) / max(self.num_warmup_steps, 1)
-        fall = (self.num_train_steps - step) / max(self.num_train_steps - self.num_warmup_steps, 1)
-        return self.peak * ops.clip(ops.minimum(rise, fall), 0.0, 1.0)
+        done = (step + 1.0) / max(self.num_warmup_steps, 1)
+        left = (self.num_train_steps - step) / max(self.num_train_steps - self.num_warmup_steps, 1)
+        rise = self._lowest + (1.0 - self._lowest) * self._rise(ops.clip(done, 0.0, 1.0))
+        return self.peak * ops.minimum(rise, self._fall(ops.clip(left, 0.0, 1.0)))
 
     def get_config(self):
         """The constructor's arguments."""
@@ -35,21 +67,68 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
             "peak": self.peak,
             "num_warmup_steps": self.num_warmup_steps,
             "num_train_steps": self.num_train_steps,
+            "schedule": self.schedule,
         }
 
 
-def adamw(
-    variables,
-    *,
-    learning_rate,
-    num_warmup_steps,
-    num_train_steps,
-    weight_decay_rate,
-    beta_1=0.9,
-    beta_2=0.999,
-    epsilon=1e-6,
-    max_gradient_norm=None,
-):
+@keras.saving.register_keras_serializable(package="undivided_tf")
+class Lamb(keras.optimizers.Lamb):
+    """LAMB with the decay inside the trust ratio, and with weights that are spared both.
+
+    Keras takes the decay off the weight beside the ratio, and applies the ratio to biases too,
+    whose norm begins at 0: they would hardly move.
+
+    Args:
+        weight_decay_rate: float. Decay times weight is part of the update, before its norm is
+            taken.
+        **kwargs: those of Keras's Lamb, without `weight_decay`.
+
+    References:
+        You et al. 2019, arXiv 1904.00962, algorithm 2; the exclusions are those of
+        google-research/albert's lamb_optimizer.py.
+    """
+
+    def __init__(self, weight_decay_rate=0.01, name="lamb", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.weight_decay_rate = weight_decay_rate
+
+    def build(self, variables):
+        """Makes the moments."""
+        super().build(variables)
+        self._spared = [_is_spared(variable) for variable in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Moves one weight."""
+        index = self._get_variable_index(variable)
+        first, second = self._momentums[index], self._velocities[index]
+        gradient = ops.cast(gradient, variable.dtype)
+        rate = ops.cast(learning_rate, variable.dtype)
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        self.assign_add(first, (gradient - first) * (1.0 - self.beta_1))
+        self.assign_add(second, (ops.square(gradient) - second) * (1.0 - self.beta_2))
+        first_hat = first / (1.0 - ops.power(ops.cast(self.beta_1, variable.dtype), step))
+        second_hat = second / (1.0 - ops.power(ops.cast(self.beta_2, variable.dtype), step))
+        update = first_hat / (ops.sqrt(second_hat) + self.epsilon)
+        if not self._spared[index]:
+            update = update + self.weight_decay_rate * variable
+            weight_norm, update_norm = ops.norm(variable), ops.norm(update)
+            both = (weight_norm > 0) & (update_norm > 0)
+            update = update * ops.where(both, weight_norm / update_norm, 1.0)
+        self.assign_sub(variable, rate * update)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        config = super().get_config()
+        del config["weight_decay"]
+        return {**config, "weight_decay_rate": self.weight_decay_rate}
+
+
+def _is_spared(variable):
+    """Whether a Keras variable is of LayerNorm, or a bias."""
+    return "layer_norm" in variable.path or variable.name.endswith("bias")
+
+
+def adamw(variables, *, weight_decay_rate, **options):
     """AdamW with decoupled weight decay, built for its variables.
 
     Unlike google-research/bert's optimizer it corrects the bias of the moments, as Adam does;
@@ -57,30 +136,71 @@ def adamw(
 
     Args:
         variables: trainable Keras variables.
-        learning_rate: peak of `WarmupLinearDecay`.
-        num_warmup_steps: steps of the rise.
-        num_train_steps: all steps.
         weight_decay_rate: decay times learning rate is taken off each weight at each step;
             LayerNorm and biases are spared.
-        beta_1: decay of the first moment.
-        beta_2: decay of the second moment.
-        epsilon: added to the root of the second moment.
-        max_gradient_norm: clip gradients to this global norm; None when the caller has done so.
+        **options: see `lamb`.
 
     References:
         Loshchilov and Hutter 2019, arXiv 1711.05101.
     """
-    optimizer = keras.optimizers.AdamW(
-        learning_rate=WarmupLinearDecay(learning_rate, num_warmup_steps, num_train_steps),
-        weight_decay=weight_decay_rate,
-        beta_1=beta_1,
-        beta_2=beta_2,
-        epsilon=epsilon,
-        global_clipnorm=max_gradient_norm,
-    )
+    optimizer = keras.optimizers.AdamW(weight_decay=weight_decay_rate, **_arguments(**options))
     # By list: the patterns of `var_names` see "gamma" and "beta", never the layer's name.
-    optimizer.exclude_from_weight_decay(
-        var_list=[v for v in variables if "layer_norm" in v.path or v.name.endswith("bias")]
-    )
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if _is_spared(v)])
     optimizer.build(variables)
     return optimizer
+
+
+def lamb(variables, *, weight_decay_rate, **options):
+    """LAMB, for large batches, built for its variables.
+
+    Args:
+        variables: trainable Keras variables.
+        weight_decay_rate: see `Lamb`; LayerNorm and biases are spared decay and trust ratio.
+        **options: `learning_rate` (the peak), `num_warmup_steps`, `num_train_steps`, `schedule`:
+            see `WarmupDecay`. `beta_1` and `beta_2`: decays of the moments. `epsilon`: added to the
+            root of the second moment. `max_gradient_norm`: clip gradients to this global norm;
+            None when the caller has done so. `ema_momentum`: keep an exponential moving average
+            of the weights, after the first step equal to them; 0: none.
+    """
+    optimizer = Lamb(weight_decay_rate=weight_decay_rate, **_arguments(**options))
+    optimizer.build(variables)
+    return optimizer
+
+
+OPTIMIZERS = {"adamw": adamw, "lamb": lamb}
+
+
+def _arguments(
+    *,
+    learning_rate,
+    num_warmup_steps,
+    num_train_steps,
+    schedule="linear",
+    beta_1=0.9,
+    beta_2=0.999,
+    epsilon=1e-6,
+    max_gradient_norm=None,
+    ema_momentum=0.0,
+):
+    """Keras's names for the options of `lamb`."""
+    return {
+        "learning_rate": WarmupDecay(learning_rate, num_warmup_steps, num_train_steps, schedule),
+        "beta_1": beta_1,
+        "beta_2": beta_2,
+        "epsilon": epsilon,
+        "global_clipnorm": max_gradient_norm,
+        "use_ema": ema_momentum > 0,
+        "ema_momentum": ema_momentum,
+    }
+
+
+def averages(optimizer):
+    """The moving average of each variable that the optimizer was built for, in that order.
+
+    Args:
+        optimizer: of `adamw` or `lamb`.
+
+    Returns:
+        List of Keras variables, empty without `ema_momentum`.
+    """
+    return list(optimizer._model_variables_moving_average) if optimizer.use_ema else []
