@@ -85,3 +85,13 @@ def test_fingerprint_changes_with_every_value():
     base = tiny_config()
     assert base.fingerprint() == tiny_config().fingerprint()
     assert base.fingerprint() != tiny_config(norm_first=True).fingerprint()
+
+
+def test_configs_from_before_masking_units_are_read():
+    for before, unit in ((True, "whole_word"), (False, "token")):
+        values = {"pretraining": {"do_whole_word_mask": before, "num_train_steps": 20_000}}
+        config = recipes.StudyConfig.from_dict(values)
+        assert config.pretraining.masking_unit == unit
+        assert config.pretraining.num_train_steps == 20_000
+    with pytest.raises(InputError, match="unknown key 'do_whole_word_masks'"):
+        recipes.PretrainingConfig.from_dict({"do_whole_word_masks": True})

@@ -119,7 +119,6 @@ class PretrainingConfig(Config):
                 f"num_train_steps {self.num_train_steps}"
             )
 
-
     @classmethod
     def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
         """`do_whole_word_mask` of older configs is `masking_unit` now."""

@@ -155,7 +155,7 @@ def test_average_of_the_weights_equals_numpy(name):
     expected = None
     for step in range(4):
         optimizer.apply([np.full((2, 2), step - 1.5, "f")], variables)
-        weight = np.array(variables[0])
+        weight = np.array(variables[0].value)
         expected = weight if expected is None else 0.7 * expected + 0.3 * weight
         (average,) = optimizers.averages(optimizer)
         np.testing.assert_allclose(average, expected, rtol=1e-6)

@@ -14,12 +14,23 @@ from undivided_tf.recipes import PretrainingConfig
 
 config_flags.define(PretrainingConfig())
 flags.DEFINE_enum("preset", "bert_base", presets.NAMES, "Sizes of the encoder.")
+flags.DEFINE_boolean(
+    "do_whole_word_mask", False, "google-research/bert's name for --masking_unit=whole_word."
+)
+
+
+def parse() -> PretrainingConfig:
+    """The config that the flags give; those of sizes override the preset's."""
+    base = PretrainingConfig(
+        encoder=presets.preset(flags.FLAGS.preset),
+        masking_unit="whole_word" if flags.FLAGS.do_whole_word_mask else "token",
+    )
+    return config_flags.parse(base)
 
 
 def main() -> None:
     """Flags -> config -> pretrain."""
-    base = PretrainingConfig(encoder=presets.preset(flags.FLAGS.preset))
-    config = config_flags.parse(base)
+    config = parse()
     from undivided_tf.training.pretraining import pretrain
 
     results = pretrain(config)

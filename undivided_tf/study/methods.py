@@ -49,10 +49,11 @@ def procedure(study: StudyResults) -> list[Finding]:
             f"Masked language modelling on {numbers.percent(training.masked_lm_prob)} % "
             f"of the word pieces, by {training.masking_unit.replace('_', ' ')}, "
             f"{numbers.count(training.num_train_steps)} steps of {training.train_batch_size} "
-            f"sequences, {training.optimizer} with peak learning rate {training.learning_rate:g} and weight decay "
-            f"{training.weight_decay_rate:g}, {numbers.count(training.num_warmup_steps)} steps of "
-            f"warm-up, {training.learning_rate_schedule.replace('_', '-')} schedule to 0. No "
-            "next-sentence prediction.",
+            f"sequences, {training.optimizer} with peak learning rate "
+            f"{training.learning_rate:g} and weight decay {training.weight_decay_rate:g}, "
+            f"{numbers.count(training.num_warmup_steps)} steps of warm-up, "
+            f"{training.learning_rate_schedule.replace('_', '-')} schedule to 0. No next-sentence "
+            "prediction.",
         ),
         Finding(
             "Fine-tuning",

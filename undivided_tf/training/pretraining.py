@@ -72,20 +72,22 @@ class Trainer:
         self.masking = {
             "masked_lm_prob": config.masked_lm_prob,
             "max_predictions": config.max_predictions_per_seq,
-            "whole_word": config.do_whole_word_mask,
+            "masking_unit": config.masking_unit,
         }
         self.strategy = strategies.get(config.strategy)
         with self.strategy.scope():
             self.model = Pretrainer(Encoder(self.encoder_config, seed=config.seed))
-            self.optimizer = optimizers.adamw(
+            self.optimizer = optimizers.OPTIMIZERS[config.optimizer](
                 self.model.trainable_variables,
                 learning_rate=config.learning_rate,
                 num_warmup_steps=config.num_warmup_steps,
                 num_train_steps=config.num_train_steps,
+                schedule=config.learning_rate_schedule,
                 weight_decay_rate=config.weight_decay_rate,
                 beta_1=config.adam_beta_1,
                 beta_2=config.adam_beta_2,
                 epsilon=config.adam_epsilon,
+                ema_momentum=config.ema_momentum,
             )
         weights = {id(weight) for weight in self.model.weights}
         dropout_states = [v for v in self.model.variables if id(v) not in weights]
@@ -201,6 +203,10 @@ class Trainer:
             batch_size=self.config.train_batch_size,
             seed=self.config.seed,
             start_step=start_step,
+            initial_masked_lm_prob=self.config.initial_masked_lm_prob,
+            num_train_steps=self.config.num_train_steps,
+            intermediate_blocks=self.encoder_config.pattern.num_intermediate,
+            intermediate_drop_rate=self.config.intermediate_drop_rate,
             **self.masking,
         )
         if self.strategy.num_replicas_in_sync == 1:
