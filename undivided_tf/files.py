@@ -73,13 +73,19 @@ def read_text(path: str | os.PathLike, encoding: str = "utf-8") -> str:
     """
     path = pathlib.Path(path)
     try:
-        return path.read_bytes().decode(encoding)
+        return decode(path.read_bytes(), path, encoding)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def decode(content: bytes, where: Any, encoding: str = "utf-8") -> str:
+    """The text of some bytes; `where` names them in the InputError for a line that is not UTF-8."""
+    try:
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{path}:{line}: not UTF-8 ({error.reason}); convert the file, for example with "
+            f"{where}:{line}: not UTF-8 ({error.reason}); convert the file, for example with "
             "iconv -t UTF-8"
         ) from error
 

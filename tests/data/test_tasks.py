@@ -1,13 +1,10 @@
 import json
-import pathlib
 
 import numpy as np
 import pytest
 
 from undivided_tf.data import tasks
 from undivided_tf.errors import InputError
-
-GLUE = pathlib.Path(__file__).parents[2] / ".." / "shared" / "data" / "glue"
 
 
 def folder(tmp_path, **contents):
@@ -78,6 +75,29 @@ def test_bad_folders_are_refused(tmp_path, contents, message):
         task.read("train"), task.read("validation")
 
 
+def test_a_task_json_takes_an_official_name_its_meaning(tmp_path):
+    place = tmp_path / "SST-2"
+    place.mkdir()
+    for name in ("train.tsv", "dev.tsv"):
+        (place / name).write_text(SINGLE)
+    with pytest.raises(InputError, match="label 'pos' is none of 0, 1"):
+        tasks.load_task(str(place)).read("train")
+    (place / "task.json").write_text("{}")
+    assert tasks.load_task(str(place)).labels == ("neg", "pos")
+
+
+def test_grades_of_a_regression_are_classes_for_probes(tmp_path):
+    place = tmp_path / "STS-B"
+    place.mkdir()
+    for name in ("train.tsv", "dev.tsv"):
+        text = "sentence1\tsentence2\tscore\na\tb\t4.600\nc\td\t0.4\n"
+        (place / name).write_text(text)
+    graded = tasks.load_task(str(place)).graded()
+    assert graded.labels == tuple("012345") and not graded.glue
+    assert graded.read("train").labels.tolist() == [5, 0] and graded.read("test") is None
+    assert graded.graded() is graded
+
+
 def test_absent_files_and_names_are_refused(tmp_path):
     with pytest.raises(InputError, match="neither a folder nor one of wiki_topic, wiki_pair"):
         tasks.load_task("no_such_task")
@@ -117,16 +137,3 @@ def test_sample_tasks(name, labels, pair):
         assert set(rows.labels.tolist()) == set(range(labels))
     with pytest.raises(InputError, match="split must be"):
         task.read("dev")
-
-
-@pytest.mark.parametrize(
-    ("name", "sizes", "pair"),
-    [("SST-2", (67349, 872, 1821), False), ("WNLI", (635, 71, 146), True)],
-)
-def test_real_glue_folders(name, sizes, pair):
-    if not (GLUE / name).is_dir():
-        pytest.skip(f"the shared data folder with GLUE's {name} is absent")
-    task = tasks.load_task(str(GLUE / name))
-    assert task.labels == ("0", "1") and task.is_pair == pair
-    assert tuple(len(task.read(split)) for split in tasks.SPLITS) == sizes
-    assert task.read("test").labels is None

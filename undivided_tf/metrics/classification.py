@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.optimize
 import sklearn.metrics
 
 from undivided_tf.errors import InputError
@@ -52,6 +53,24 @@ def majority_accuracy(train_labels: Sequence[int], labels: Sequence[int]) -> flo
     """
     answer = np.bincount(_class_ids(train_labels, "train_labels")).argmax()
     return float(np.mean(_class_ids(labels, "labels") == answer))
+
+
+def best_permutation(
+    predictions: Sequence[int], labels: Sequence[int], num_labels: int
+) -> tuple[float, list[int]]:
+    """The accuracy that another order of the label names would give at best.
+
+    Args:
+        predictions: class ids `(examples,)`.
+        labels: class ids `(examples,)`.
+        num_labels: number of classes.
+
+    Returns:
+        The accuracy, and the class that each predicted class would then mean.
+    """
+    confusion = sklearn.metrics.confusion_matrix(predictions, labels, labels=range(num_labels))
+    _, meaning = scipy.optimize.linear_sum_assignment(confusion, maximize=True)
+    return float(confusion[range(num_labels), meaning].sum() / len(labels)), meaning.tolist()
 
 
 def _class_ids(values: Sequence[int] | None, name: str, num_labels: int | None = None):

@@ -1,0 +1,126 @@
+"""Batches of labelled rows, tokenized once; rows of like length together when asked for."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from undivided_tf.data import streams
+from undivided_tf.data.rows import Rows
+from undivided_tf.tokenization import Tokenizer
+
+POOL = 32  # Batches whose rows are sorted by length together: less padding, still random.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoded:
+    """The word pieces of some rows.
+
+    Attributes:
+        inputs: the encoder's inputs, int32 `(rows, max_seq_length)` each.
+        lengths: word pieces a row, special tokens included, `(rows,)`.
+        labels: those of the rows, or None.
+    """
+
+    inputs: Mapping[str, tf.Tensor]
+    lengths: np.ndarray
+    labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batches(
+        self, places: np.ndarray, pad_to_multiple_of: int, with_labels: bool
+    ) -> tf.data.Dataset:
+        """Batches of rows at some places.
+
+        Args:
+            places: `(batches, batch_size)`.
+            pad_to_multiple_of: cut a batch to its longest row, rounded up to a multiple of this;
+                0: keep `max_seq_length`, so that all shapes are equal.
+            with_labels: give (inputs, labels (batch,)) instead of inputs (batch, length).
+        """
+        most = self.inputs["token_ids"].shape[1]
+        lengths = tf.constant(self.lengths, tf.int32)
+        labels = tf.constant(self.labels) if with_labels else None
+
+        def batch(chosen):
+            inputs = {name: tf.gather(ids, chosen) for name, ids in self.inputs.items()}
+            if pad_to_multiple_of:
+                longest = tf.reduce_max(tf.gather(lengths, chosen))
+                step = pad_to_multiple_of
+                width = tf.minimum(most, (longest + step - 1) // step * step)
+                inputs = {name: ids[:, :width] for name, ids in inputs.items()}
+            return (inputs, tf.gather(labels, chosen)) if with_labels else inputs
+
+        dataset = tf.data.Dataset.from_tensor_slices(places.astype(np.int32)).map(batch)
+        return streams.without_autotuning(dataset.prefetch(4))
+
+
+def encode(rows: Rows, tokenizer: Tokenizer, max_seq_length: int) -> Encoded:
+    """Tokenizes rows, eagerly: traced into a dataset the tokenizer would cost seconds a run."""
+    inputs = tokenizer.encode(rows.first, rows.second, max_seq_length=max_seq_length)
+    return Encoded(inputs, inputs["padding_mask"].numpy().sum(1), rows.labels)
+
+
+def training_batches(
+    encoded: Encoded, *, batch_size: int, epochs: int, seed: int, pad_to_multiple_of: int = 0
+) -> tf.data.Dataset:
+    """Shuffled batches of all epochs, one after the other.
+
+    Each epoch has `len(encoded) // batch_size` batches in an order of its own; the rows that are
+    left over are others in each.
+
+    Args:
+        encoded: labelled rows.
+        batch_size: rows a batch.
+        epochs: passes over the rows.
+        seed: decides the orders.
+        pad_to_multiple_of: see `Encoded.batches`; when given, rows of like length, out of those
+            of 32 random batches, come together.
+
+    Returns:
+        Dataset of (the encoder's inputs (batch, length), labels (batch,)).
+    """
+    generator = np.random.default_rng(seed)
+    orders = [generator.permutation(len(encoded)) for _ in range(epochs)]
+    whole = len(encoded) // batch_size * batch_size
+    orders = [order[:whole] for order in orders]
+    if pad_to_multiple_of:
+        orders = [_like_lengths(order, encoded.lengths, batch_size, generator) for order in orders]
+    places = np.concatenate(orders).reshape(-1, batch_size)
+    return encoded.batches(places, pad_to_multiple_of, with_labels=True)
+
+
+def _like_lengths(
+    order: np.ndarray, lengths: np.ndarray, batch_size: int, generator: np.random.Generator
+) -> np.ndarray:
+    pools = [
+        pool[np.argsort(lengths[pool], kind="stable")]
+        for pool in np.split(order, range(POOL * batch_size, len(order), POOL * batch_size))
+    ]
+    return generator.permutation(np.concatenate(pools).reshape(-1, batch_size)).reshape(-1)
+
+
+def prediction_batches(
+    encoded: Encoded, *, batch_size: int, pad_to_multiple_of: int = 0
+) -> tuple[tf.data.Dataset, np.ndarray]:
+    """Batches for Keras `predict`, all of them full.
+
+    Args:
+        encoded: rows.
+        batch_size: rows a batch; the last is filled with the last row.
+        pad_to_multiple_of: see `Encoded.batches`; when given, rows are sorted by length.
+
+    Returns:
+        Dataset of the encoder's inputs (batch, length), and where to find each row's output:
+        `predict(dataset)[where]` has the rows in their order.
+    """
+    rows = np.arange(len(encoded))
+    order = np.argsort(encoded.lengths, kind="stable") if pad_to_multiple_of else rows
+    where = np.empty_like(rows)
+    where[order] = rows
+    filled = np.pad(order, (0, -len(order) % batch_size), mode="edge")
+    places = filled.reshape(-1, batch_size)
+    return encoded.batches(places, pad_to_multiple_of, with_labels=False), where

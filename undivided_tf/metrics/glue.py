@@ -1,0 +1,125 @@
+"""GLUE's metrics and its average; needs no TensorFlow.
+
+References:
+    Wang et al. 2018, arXiv 1804.07461, section 3 and table 1.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import scipy.stats
+import sklearn.metrics
+from absl import logging
+
+from undivided_tf.errors import InputError
+
+# The first is the one that tables show, as in Devlin et al. 2018, table 1.
+METRICS = {
+    "cola": ("matthews_correlation",),
+    "sst2": ("accuracy",),
+    "mrpc": ("f1", "accuracy"),
+    "stsb": ("spearman", "pearson"),
+    "qqp": ("f1", "accuracy"),
+    "mnli": ("accuracy",),
+    "qnli": ("accuracy",),
+    "rte": ("accuracy",),
+    "wnli": ("accuracy",),
+    "ax": ("matthews_correlation",),
+}
+AVERAGED = tuple(task for task in METRICS if task != "ax")
+PRIMARY = {task: metrics[0] for task, metrics in METRICS.items()}
+
+
+def _correlation(measure: Callable) -> Callable:
+    def correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
+        if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
+            logging.warning("a constant has no correlation with anything; it counts as 0")
+            return 0.0
+        return float(measure(labels, predictions)[0])
+
+    return correlation
+
+
+_FUNCTIONS = {
+    "accuracy": lambda labels, predictions: float(np.mean(labels == predictions)),
+    # Of class 1, the positive one; 0 when it is neither predicted nor there.
+    "f1": lambda labels, predictions: float(
+        sklearn.metrics.f1_score(labels, predictions, zero_division=0.0)
+    ),
+    "matthews_correlation": _correlation(
+        lambda labels, predictions: [sklearn.metrics.matthews_corrcoef(labels, predictions)]
+    ),
+    "pearson": _correlation(scipy.stats.pearsonr),
+    "spearman": _correlation(scipy.stats.spearmanr),
+}
+
+
+def score(task: str, predictions: Sequence[float], labels: Sequence[float]) -> dict[str, float]:
+    """The metrics of a task as the official scorer gives them.
+
+    A constant prediction has Matthews correlation, Pearson and Spearman 0, and F1 is 0 when the
+    positive class is neither predicted nor present.
+
+    Args:
+        task: `cola`, `sst2`, `mrpc`, `stsb`, `qqp`, `mnli`, `qnli`, `rte`, `wnli` or `ax`.
+        predictions: class ids `(examples,)`; for `stsb` numbers.
+        labels: class ids `(examples,)`; for `stsb` scores from 0 to 5.
+
+    Returns:
+        Those of `accuracy`, `f1`, `matthews_correlation`, `pearson`, `spearman` that the task has,
+        as fractions.
+
+    Raises:
+        InputError: an unknown task, a split without labels (None, or -1 among them), values that
+            are not finite, unequal lengths, or no examples.
+    """
+    if task not in METRICS:
+        raise InputError(f"GLUE has no task {task!r}, only {', '.join(METRICS)}")
+    if labels is None:
+        raise InputError(f"{task}: this split has no labels; score one that has")
+    true, predicted = (np.asarray(values, np.float64) for values in (labels, predictions))
+    if true.ndim != 1 or true.shape != predicted.shape or not true.size:
+        raise InputError(
+            f"{task}: predictions of shape {predicted.shape} for labels of shape {true.shape}; "
+            "give one number an example, at least one"
+        )
+    for name, values in (("labels", true), ("predictions", predicted)):
+        if not np.isfinite(values).all():
+            place = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise InputError(f"{task}: {name}[{place}] is {values[place]}")
+    if (true < 0).any():
+        place = int(np.flatnonzero(true < 0)[0])
+        raise InputError(
+            f"{task}: labels[{place}] is {true[place]:g}: the split is not labelled; score one "
+            "that is"
+        )
+    return {name: _FUNCTIONS[name](true, predicted) for name in METRICS[task]}
+
+
+def task_score(
+    task: str, scores: Mapping[str, float], mismatched: Mapping[str, float] | None = None
+) -> float:
+    """One number a task, times 100: the mean of its metrics.
+
+    Args:
+        task: as for `score`.
+        scores: what `score` gave.
+        mismatched: for `mnli`, what it gave on the mismatched split; the two are averaged.
+    """
+    parts = [scores, mismatched] if mismatched else [scores]
+    return 100 * statistics.fmean(part[name] for part in parts for name in METRICS[task])
+
+
+def average(task_scores: Mapping[str, float]) -> float | None:
+    """GLUE's average: the unweighted mean of the nine tasks; the diagnostic AX does not count.
+
+    Args:
+        task_scores: what `task_score` gave, by task.
+
+    Returns:
+        None unless all nine tasks are there.
+    """
+    if not all(task in task_scores for task in AVERAGED):
+        return None
+    return statistics.fmean(task_scores[task] for task in AVERAGED)
