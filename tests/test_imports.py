@@ -16,7 +16,7 @@ LAYERS = [
     ["pattern"],
     ["config"],
     ["accounting", "recipes", "tokenization"],
-    ["layers"],
+    ["layers", "benchmark_recipes"],
     ["models", "data", "metrics"],
     ["training", "analysis"],
     ["surgery", "convert", "export"],
@@ -66,7 +66,8 @@ def test_every_file_is_short():
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
         "pattern", "config", "recipes", "accounting", "progress", "metrics.statistics",
-        "metrics.classification", "analysis.cka", "study.grid", "study.report",
+        "metrics.classification", "metrics.glue", "training.scores", "data.submission",
+        "benchmark_recipes", "analysis.cka", "study.grid", "study.report",
         "data.sample", "data.tasks",
     ]  # fmt: skip
     code = "import sys\n" + "".join(f"import undivided_tf.{module}\n" for module in modules)

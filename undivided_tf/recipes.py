@@ -24,6 +24,10 @@ OPTIMIZERS = ("adamw", "lamb")
 SCHEDULES = ("linear", "cosine", "one_cycle")
 SPLITS = ("train", "validation", "test")
 PAIR_PACKINGS = ("next_sentence", "sentence_order")
+TASK_HELP = (
+    "Sample task, tfds:glue/NAME, a folder in GLUE's official layout such as glue_data/CoLA, or "
+    "any folder with train.tsv and dev.tsv."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,17 +138,37 @@ class FinetuningConfig(Config):
     """Fine-tuning on a labelled task; the defaults follow Devlin et al. 2018."""
 
     workdir: str = option("", "Directory for results.")
-    init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
+    init_checkpoint: str = option(
+        "", "Pre-training workdir, one of its checkpoints, or WORKDIR/model_SEED of a fine-tuning."
+    )
+    new_weights: tuple[str, ...] = option(
+        ("classifier_head",),
+        "Layers or weights that start anew; all others must be in init_checkpoint. Empty: the "
+        "head is loaded too, its labels mapped by name.",
+    )
     from_scratch: bool = option(
         False, "Baseline: same architecture and vocabulary as init_checkpoint, random weights."
     )
-    task: str = option("wiki_topic", "Sample task, or a folder with train.tsv and dev.tsv.")
+    task: str = option("wiki_topic", TASK_HELP)
     max_seq_length: int = option(128, "Word pieces an example; longer ones are cut.")
+    pad_to_multiple_of: int = option(
+        0, "Batch rows of like length and pad to a multiple of this; 0: pad to max_seq_length."
+    )
     train_batch_size: int = option(32, "Examples a step.")
     learning_rate: float = option(2e-5, "Peak learning rate.")
-    num_train_epochs: int = option(3, "Passes over the training split.")
+    num_train_epochs: int = option(
+        3, "Passes over the training split; 0: only score init_checkpoint, head included."
+    )
     warmup_proportion: float = option(0.1, "Share of the steps for linear warm-up.")
     weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
+    layerwise_lr_decay: float = option(
+        1.0, "Factor of the learning rate from each encoder layer to the one below it."
+    )
+    early_stopping_epochs: int = option(
+        0,
+        "Stop after so many epochs without a better validation score and keep the best weights; "
+        "0: never.",
+    )
     pooling: str = option("first", "Sentence vector: first ([CLS], pooler), mean, max.", POOLINGS)
     classifier_dropout: float = option(0.1, "Dropout before the classifier's last layer.")
     max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
@@ -154,14 +178,27 @@ class FinetuningConfig(Config):
         False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
     )
     save_models: bool = option(True, "Keep the fine-tuned weights of every run.")
+    write_predictions: bool = option(
+        False, "Write texts, labels, predictions and logits of all splits but train as JSONL."
+    )
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
         require_positive(
-            self, "max_seq_length", "train_batch_size", "learning_rate", "num_train_epochs",
-            "num_runs",
+            self, "max_seq_length", "train_batch_size", "learning_rate", "num_runs",
+            "layerwise_lr_decay",
         )  # fmt: skip
         require_share(self, "warmup_proportion", "weight_decay_rate", "classifier_dropout")
+        for name in ("num_train_epochs", "early_stopping_epochs", "pad_to_multiple_of"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be below 0, got {getattr(self, name)}")
+        if self.layerwise_lr_decay > 1:
+            raise InputError(f"layerwise_lr_decay must be up to 1, got {self.layerwise_lr_decay}")
+        if not self.num_train_epochs and (self.from_scratch or self.new_weights):
+            raise InputError(
+                "num_train_epochs 0 scores init_checkpoint as it is, so nothing in it may start "
+                "anew: give --new_weights= (empty) and a fine-tuned model"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +227,7 @@ class ProbingConfig(Config):
 
     workdir: str = option("", "Directory for results and figures.")
     init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
-    task: str = option("wiki_topic", "Sample task, or a folder with train.tsv and dev.tsv.")
+    task: str = option("wiki_topic", TASK_HELP)
     max_train_rows: int = option(2000, "Use at most so many training rows; 0: all.")
     max_test_rows: int = option(1000, "Use at most so many test rows; 0: all.")
     max_seq_length: int = option(128, "Word pieces an example.")

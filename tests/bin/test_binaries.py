@@ -14,6 +14,8 @@ BINARIES = {
     "create_pretraining_data": ("--input_files", "--max_seq_length"),
     "run_pretraining": ("--preset", "--block_pattern", "--num_train_steps"),
     "run_finetuning": ("--init_checkpoint", "--num_runs"),
+    "run_glue": ("--init_checkpoint", "--tasks", "--per_task", "--selection"),
+    "predict": ("--model", "--input"),
     "run_cka": ("--first_checkpoint", "--num_examples"),
     "run_probing": ("--init_checkpoint", "--inverse_l2"),
     "convert_checkpoint": ("--input", "--output_dir"),
@@ -73,6 +75,11 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_pretraining", ["--hidden_size=10"], "hidden_size 10 is not divisible by"),
         ("run_pretraining", ["--block_pattern=AXI"], "'X'"),
         ("run_finetuning", ["--num_runs=0"], "num_runs must be above 0, got 0"),
+        ("run_finetuning", ["--num_train_epochs=0"], "nothing in it may start anew"),
+        ("run_glue", ["--tasks=cola,sst3"], "tasks has sst3; known: cola"),
+        ("run_glue", ["--learning_rates=a"], "learning_rates must be a list of float"),
+        ("run_glue", ["--per_task=cola.batch=3"], "per_task 'cola.batch=3' is no TASK.FIELD"),
+        ("predict", ["--batch_size=0"], "batch_size must be above 0"),
         ("run_cka", ["--batch_size=0"], "batch_size must be above 0, got 0"),
         ("run_probing", ["--inverse_l2=-1"], "inverse_l2 must be above 0, got -1.0"),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
@@ -92,12 +99,15 @@ def test_there_are_flagfiles():
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.name)
 def test_flagfiles_give_a_config(path):
     """Each flag is known, fits its type, and reaches the config; all values go together."""
+    binary, config = (
+        ("run_glue", "Glue") if path.name.startswith("glue") else ("run_study", "Study")
+    )
     code = (
         "import json, sys\n"
         "from absl import flags\n"
-        "from undivided_tf.bin import config_flags, run_study\n"
-        "flags.FLAGS(['run_study', '--flagfile=' + sys.argv[1]])\n"
-        "print(json.dumps(config_flags.parse(run_study.StudyConfig()).to_dict()))\n"
+        f"from undivided_tf.bin import config_flags, {binary}\n"
+        "flags.FLAGS(['binary', '--flagfile=' + sys.argv[1]])\n"
+        f"print(json.dumps(config_flags.parse({binary}.{config}Config()).to_dict()))\n"
     )
     done = toys.run_python(code, path)
     assert done.returncode == 0, done.stderr
@@ -109,8 +119,9 @@ def test_flagfiles_give_a_config(path):
             value = config
             told = name.removeprefix("no") if name.startswith("no") and not text else name
             for key in told.split("."):
-                # Sizes of the encoder have no prefix of their own.
-                value = value[key] if key in value else value["encoder"][key]
+                # A section without a prefix, such as the encoder, is one level down.
+                places = (value, *(v for v in value.values() if isinstance(v, dict)))
+                value = next(place[key] for place in places if key in place)
             if not text:
                 assert value is (told == name)
             elif isinstance(value, list):

@@ -14,7 +14,7 @@ from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, finetuning, optimizers
+from undivided_tf.training import checkpoints, classifiers, optimizers
 
 TOKENIZER = Tokenizer((*SPECIAL_TOKENS, *"abcdefghij"))
 
@@ -174,13 +174,13 @@ def test_a_fine_tuned_model_comes_back_with_its_label_names(tmp_path, pooling):
     classifier = Classifier(model.encoder, ["cold", "warm", "hot"], pooling, seed=1)
     checkpoints.save_model(tmp_path, classifier.weights, model.encoder.config, TOKENIZER)
     about = {"task": "t", "labels": list(classifier.labels), "pooling": pooling}
-    files.write_json(tmp_path / finetuning.CLASSIFIER, about)
-    loaded, tokenizer = finetuning.load_classifier(tmp_path)
+    files.write_json(tmp_path / classifiers.CLASSIFIER, about)
+    loaded, tokenizer = classifiers.load_classifier(tmp_path)
     assert loaded.labels == ("cold", "warm", "hot")
     encoded = tokenizer.encode(["a b c", "j i h g"], max_seq_length=9)
     np.testing.assert_array_equal(classifier(encoded), loaded(encoded))
     with pytest.raises(InputError, match=r"no fine-tuned model in .*classifier\.json is missing"):
-        finetuning.load_classifier(tmp_path.parent)
+        classifiers.load_classifier(tmp_path.parent)
 
 
 def test_the_state_is_plain_json(tmp_path):

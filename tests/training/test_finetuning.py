@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import toys
 
-from undivided_tf.data.tasks import Rows, load_task
+from undivided_tf.data import batches
+from undivided_tf.data.tasks import load_task
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
@@ -58,7 +59,8 @@ def repeatable(results):
 def test_results_say_what_the_contract_names(tuned, task):
     config, results = tuned
     assert set(results) == {
-        "kind", "pattern", "task", "start", "split", "labels", "rows", "majority", "runs"
+        "kind", "pattern", "task", "start", "split", "primary", "labels", "rows", "majority",
+        "truncated", "loading", "runs",
     }  # fmt: skip
     told = [results[key] for key in ("kind", "pattern", "task", "start", "labels", "rows")]
     rows = {"train": 96, "validation": 13, "test": 11}
@@ -69,7 +71,9 @@ def test_results_say_what_the_contract_names(tuned, task):
     first, second = results["runs"]
     assert (first["seed"], second["seed"]) == (config.seed, config.seed + 1)
     for run in results["runs"]:
-        assert set(run) == {"seed", "seconds", "training_loss", "validation", "test"}
+        assert set(run) == {
+            "seed", "seconds", "training_loss", "validation_by_epoch", "validation", "test"
+        }  # fmt: skip
         assert set(run["test"]) == {"accuracy", "f1_macro"}
         assert len(run["training_loss"]) == 6
         assert run["training_loss"][-1] < run["training_loss"][0]
@@ -155,6 +159,8 @@ def test_from_scratch_starts_from_random_weights(checkpoint, task, tmp_path):
         ({"max_seq_length": 17}, "max_seq_length 17 is more than the encoder's .* 16"),
         ({"init_checkpoint": "nowhere"}, "there is no checkpoint in nowhere"),
         ({"task": "nothing"}, "task 'nothing': neither a folder nor one of"),
+        ({"new_weights": ()}, "missing: classifier_head/kernel(.|\\n)*anew: --new_weights"),
+        ({"new_weights": ("head",)}, "new_weights names 'head', but the model has no such"),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_no_workdir_is_left(
@@ -181,35 +187,94 @@ def test_a_loss_that_is_not_finite_ends_the_run(checkpoint, task, tmp_path):
     assert not list((tmp_path / "work").glob("*_*"))  # Neither a run's scores nor its model.
 
 
-def test_predictions_do_not_depend_on_the_batch_size(tuned, task):
+def test_predictions_depend_on_neither_batch_size_nor_padding(tuned, task):
     config, _ = tuned
     classifier, tokenizer = finetuning.load_classifier(f"{config.workdir}/model_{config.seed}")
     rows = load_task(task).read("test")
     expected = np.asarray(classifier(tokenizer.encode(rows.first, max_seq_length=16)))
-    for batch_size in (1, 4, 11, 32):
-        batches = finetuning.encode_batches(
-            rows, tokenizer, max_seq_length=16, batch_size=batch_size, seed=None
+    encoded = batches.encode(rows, tokenizer, 16)
+    for batch_size, multiple in ((1, 0), (4, 8), (11, 0), (32, 4)):
+        dataset, where = batches.prediction_batches(
+            encoded, batch_size=batch_size, pad_to_multiple_of=multiple
         )
-        logits = np.concatenate([np.asarray(classifier(batch)) for batch in batches])
-        assert len(logits) == -(-len(rows) // batch_size) * batch_size
-        np.testing.assert_allclose(logits[: len(rows)], expected, atol=1e-5)
+        logits = np.concatenate([np.asarray(classifier(batch)) for batch in dataset])[where]
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-def test_batches_for_training_are_shuffled_by_their_seed_and_hold_every_row_once():
-    tokenizer = Tokenizer((*SPECIAL_TOKENS, *"abcdefghij"))
-    rows = Rows(list("abcdefghij"), list("jihgfedcba"), np.arange(10, dtype=np.int32))
+def test_early_stopping_keeps_the_weights_of_the_best_epoch(checkpoint, task, tmp_path):
+    config = toys.finetuning_config(
+        tmp_path / "work", checkpoint, task, num_train_epochs=12, early_stopping_epochs=2,
+        pooling="mean", num_runs=1, pad_to_multiple_of=8,
+    )  # fmt: skip
+    run = finetuning.finetune(config)["runs"][0]
+    by_epoch = run["validation_by_epoch"]
+    assert len(by_epoch) == len(run["training_loss"]) < 12
+    assert len(by_epoch) == 1 + int(np.argmax(by_epoch)) + 2
+    assert run["validation"]["accuracy"] == max(by_epoch)
 
-    def read(seed):
-        batches = finetuning.encode_batches(
-            rows, tokenizer, max_seq_length=5, batch_size=5, seed=seed
+
+def test_predictions_are_written_with_text_label_and_logits(checkpoint, tmp_path):
+    task = toys.write_task(tmp_path / "blind", test="unlabelled")
+    config = toys.finetuning_config(
+        tmp_path / "work", checkpoint, task, num_runs=1, num_train_epochs=1, save_models=False,
+        write_predictions=True,
+    )  # fmt: skip
+    run = finetuning.finetune(config)["runs"][0]
+    assert "test" not in run
+    folder = tmp_path / "work" / "predictions_12345"
+    for split, keys in (("validation", {"label"}), ("test", set())):
+        rows = load_task(task).read(split)
+        lines = [json.loads(line) for line in (folder / f"{split}.jsonl").open()]
+        assert [line["text"] for line in lines] == rows.first
+        assert set(lines[0]) == {"text", "prediction", "logits"} | keys
+        for line in lines:
+            assert line["prediction"] == ("no", "yes")[int(np.argmax(line["logits"]))]
+    lines = [json.loads(line) for line in (folder / "validation.jsonl").open()]
+    right = [line["label"] == line["prediction"] for line in lines]
+    assert np.mean(right) == run["validation"]["accuracy"]
+
+
+def test_a_fine_tuned_model_is_a_start_and_its_labels_are_mapped_by_name(tuned, task, tmp_path):
+    config, results = tuned
+    model = f"{config.workdir}/model_{config.seed}"
+    for order in (["no", "yes"], ["yes", "no"]):
+        folder = tmp_path / "_".join(order)
+        toys.write_task(folder)
+        (folder / "task.json").write_text(json.dumps({"labels": order}))
+        scored = finetuning.finetune(
+            config.replace(
+                workdir=str(tmp_path / f"work_{order[0]}"),
+                task=str(folder),
+                num_runs=1,
+                init_checkpoint=model,
+                new_weights=(),
+                num_train_epochs=0,
+                save_models=False,
+            )  # fmt: skip
         )
-        return [(b["token_ids"].numpy(), labels.numpy()) for b, labels in batches]
+        assert scored["labels"] == order
+        for split in ("validation", "test"):
+            assert scored["runs"][0][split] == pytest.approx(results["runs"][0][split])
+    assert scored["loading"]["new"] == scored["loading"]["unused"] == []
 
-    (ids, labels), other = map(np.concatenate, zip(*read(1), strict=True)), read(2)
-    assert sorted(labels) == list(range(10)) and list(labels) != list(range(10))
-    assert tokenizer.decode(ids) == [f"{rows.first[i]} {rows.second[i]}" for i in labels]
-    assert [*other[0][1], *other[1][1]] != list(labels)
-    assert [list(labels) for _, labels in read(2)] == [list(labels) for _, labels in other]
+
+def test_another_task_s_head_must_be_named_as_new(tuned, tmp_path):
+    config, _ = tuned
+    model = f"{config.workdir}/model_{config.seed}"
+    folder = tmp_path / "other"
+    for name in ("train", "dev"):
+        folder.mkdir(exist_ok=True)
+        rows = "".join(f"the cat\tone\na dog\ttwo\na {name}\tthree\n" for _ in range(8))
+        (folder / f"{name}.tsv").write_text("sentence\tlabel\n" + rows)
+    changes = {"task": str(folder), "init_checkpoint": model, "num_runs": 1, "num_train_epochs": 1}
+    other = config.replace(workdir=str(tmp_path / "work"), save_models=False, **changes)
+    with pytest.raises(
+        InputError, match="labels no, yes .* the task one, three, two .*=classifier_"
+    ):
+        finetuning.finetune(other.replace(new_weights=()))
+    results = finetuning.finetune(other)
+    assert results["loading"]["new"] == ["classifier_head/kernel", "classifier_head/bias"]
+    assert sorted(results["loading"]["unused"]) == sorted(results["loading"]["new"])
 
 
 def test_config_and_results_lie_in_the_workdir(tuned):

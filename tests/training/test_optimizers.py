@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 from conftest import tiny_config
 
+from undivided_tf.config import EncoderConfig
+from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.training import optimizers
 
@@ -165,3 +167,35 @@ def test_average_of_the_weights_equals_numpy(name):
     )
     assert optimizers.averages(plain) == []
     assert len(plain.variables) == len(optimizer.variables) - 1
+
+
+def test_each_variable_steps_and_decays_at_its_own_rate():
+    """One step against the formula; the first step of Adam is the sign of the gradient."""
+    variables = [keras.Variable(np.full(3, 2.0, "float32"), name=name) for name in "ab"]
+    scales = {variables[0].path: 0.25}
+    optimizer = optimizers.adamw(
+        variables, learning_rate=0.1, num_warmup_steps=0, num_train_steps=10**9,
+        weight_decay_rate=0.5, epsilon=1e-12, scales=scales,
+    )  # fmt: skip
+    optimizer.apply([np.ones(3, "float32")] * 2, variables)
+    for variable, rate in zip(variables, (0.025, 0.1), strict=True):
+        np.testing.assert_allclose(variable, 2.0 - 2.0 * 0.5 * rate - rate, rtol=1e-5)
+
+
+def test_layerwise_scales_fall_from_the_head_to_the_embeddings():
+    config = EncoderConfig(
+        vocab_size=20, hidden_size=8, num_attention_heads=2, intermediate_size=16,
+        block_pattern="(AI)*2", max_position_embeddings=8,
+    )  # fmt: skip
+    classifier = Classifier(Encoder(config), ["no", "yes"])
+    scales = optimizers.layerwise_scales(classifier, 0.5)
+    found = {}
+    for variable in classifier.trainable_variables:
+        layer = variable.path.split("/")[1]
+        found.setdefault(layer, set()).add(scales.get(variable.path, 1.0))
+    assert found == {
+        "embeddings": {0.125},
+        "block_00_attention": {0.25}, "block_00_intermediate": {0.25},
+        "block_01_attention": {0.5}, "block_01_intermediate": {0.5},
+        "pooler": {1.0}, "kernel": {1.0}, "bias": {1.0},
+    }  # fmt: skip

@@ -52,8 +52,16 @@ def parse(config: Config, prefix: str = "", without: tuple[str, ...] = ()) -> An
             changes[field.name] = parse(value, prefix + field.metadata["prefix"], inner)
         elif FLAGS[prefix + field.name].present:
             given = FLAGS[prefix + field.name].value
-            changes[field.name] = tuple(given) if typing.get_origin(kind) is tuple else given
+            changes[field.name] = _items(field.name, given, kind) if type(given) is list else given
     return config.replace(**changes)
+
+
+def _items(name: str, given: list[str], kind: Any) -> tuple[Any, ...]:
+    (of, *_) = typing.get_args(kind)
+    try:
+        return tuple(of(item) for item in given)
+    except ValueError as error:
+        raise InputError(f"{name} must be a list of {of.__name__}, got {given!r}") from error
 
 
 def _fields(config: Config, without: tuple[str, ...]) -> Iterator[tuple[Any, Any, Any]]:

@@ -30,7 +30,7 @@ def main() -> None:
                 else f", 95 % interval {summary['low']:.4f} to {summary['high']:.4f}"
             )
             print(f"  {split} {metric}: mean {summary['mean']:.4f}, n {summary['n']}{interval}")
-        print(f"  {split} accuracy of the majority class: {majority:.4f}")
+        print(f"  {split} {results['primary']} of a constant answer: {majority:.4f}")
     print(f"results: {config.workdir}/results.json")
 
 

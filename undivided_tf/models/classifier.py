@@ -1,4 +1,4 @@
-"""Sentence and sentence-pair classification."""
+"""Classification of, and regression on, sentences and sentence pairs."""
 
 import keras
 from keras import ops
@@ -35,7 +35,8 @@ class Classifier(keras.Model):
 
     Args:
         encoder: Encoder. Trained together with the head.
-        labels: sequence of str. Names of the classes, in the order of the logits.
+        labels: sequence of str. Names of the classes, in the order of the logits; none for a
+            regression, which has one output.
         pooling: str. `first`, `mean` or `max`.
         classifier_dropout: float. Dropout on the pooled vector.
         seed: int or None. Decides the head's initial values and dropout.
@@ -67,7 +68,7 @@ class Classifier(keras.Model):
             classifier_dropout, seed=derive_seed(seed, "dropout"), name="dropout"
         )
         self.head = keras.layers.Dense(
-            len(self.labels),
+            len(self.labels) or 1,
             kernel_initializer=truncated_normal(encoder.config.initializer_range, seed, "head"),
             dtype="float32",
             name="classifier_head",
@@ -83,7 +84,7 @@ class Classifier(keras.Model):
             training: bool. Whether dropout is on.
 
         Returns:
-            float32 logits (batch, labels).
+            float32 logits (batch, labels), or (batch, 1) for a regression.
         """
         pooled = pool(self.encoder(inputs, training=training), inputs["padding_mask"], self.pooling)
         return self.head(self.dropout(pooled, training=training))

@@ -189,7 +189,10 @@ def resolve(path: str | pathlib.Path) -> pathlib.Path:
         return path
     candidates = _all(path)
     if not candidates:
-        raise InputError(f"there is no checkpoint in {path}: give the workdir of run_pretraining")
+        raise InputError(
+            f"there is no checkpoint in {path}: give the workdir of run_pretraining, or "
+            "WORKDIR/model_SEED of a fine-tuning"
+        )
     return candidates[-1]
 
 
@@ -224,15 +227,63 @@ def load_weights(variables: Iterable[Any], path: pathlib.Path, scope: str = "") 
     Raises:
         InputError: an unreadable file, or weights that do not fit.
     """
-    try:
-        arrays = load_file(path / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path / WEIGHTS} cannot be read: {error}") from error
+    arrays = read_weights(path)
     outside = [name for name in arrays if scope and not name.startswith(f"{scope}/")]
     for name in outside:
         del arrays[name]
     assign(named_weights(variables), arrays, path)
     logging.info("%s: %d weights loaded, left out: %s", path, len(arrays), outside or "none")
+
+
+def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """All arrays of a directory with `weights.safetensors`; InputError when it is unreadable."""
+    try:
+        return load_file(path / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path / WEIGHTS} cannot be read: {error}") from error
+
+
+def assign_start(
+    variables: Iterable[Any],
+    arrays: Mapping[str, np.ndarray],
+    path: pathlib.Path,
+    new_weights: tuple[str, ...],
+) -> dict[str, Any]:
+    """Assigns all but the named weights; what it loaded and what not is logged and returned.
+
+    Args:
+        variables: Keras variables; every one must be in the file with its shape, or be named.
+        arrays: what `read_weights` gave. Heads among them that no variable asks for are left
+            out; an array of the encoder that is not asked for is an error.
+        path: for messages.
+        new_weights: names of variables, or of layers, that keep their values.
+
+    Returns:
+        `loaded` (how many), the names that are `new`, and those of `arrays` that are `unused`.
+
+    Raises:
+        InputError: weights that do not fit, or a name that no variable has.
+    """
+    named = named_weights(variables)
+
+    def is_new(name: str) -> bool:
+        return any(name == new or name.startswith(f"{new}/") for new in new_weights)
+
+    fresh = [name for name in named if is_new(name)]
+    for new in new_weights:
+        if not any(name == new or name.startswith(f"{new}/") for name in named):
+            raise InputError(f"new_weights names {new!r}, but the model has no such weights")
+    wanted = {name: variable for name, variable in named.items() if name not in fresh}
+    unused = [n for n in arrays if n not in wanted and (is_new(n) or not n.startswith("encoder/"))]
+    try:
+        assign(wanted, {n: array for n, array in arrays.items() if n not in unused}, path)
+    except InputError as error:
+        raise InputError(f"{error}\nname weights that shall start anew: --new_weights") from error
+    logging.info(
+        "%s: %d weights loaded; new: %s; unused: %s",
+        path, len(wanted), ", ".join(fresh) or "none", ", ".join(unused) or "none",
+    )  # fmt: skip
+    return {"loaded": len(wanted), "new": fresh, "unused": unused}
 
 
 def untrained_encoder(path: str | pathlib.Path, seed: int | None) -> tuple[Encoder, Tokenizer]:

@@ -1,27 +1,29 @@
 """Fine-tuning on a labelled task with Keras `compile` and `fit`, several seeds in one call."""
 
+import functools
+import json
 import pathlib
 import time
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from undivided_tf import files
 from undivided_tf.config import results_once
-from undivided_tf.data import streams
+from undivided_tf.data import batches
 from undivided_tf.data.tasks import Rows, Task, load_task
 from undivided_tf.errors import InputError
-from undivided_tf.metrics import classification
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.progress import bar
 from undivided_tf.recipes import FinetuningConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints, optimizers, strategies
+from undivided_tf.training import checkpoints, optimizers, scores, strategies
+from undivided_tf.training.classifiers import load_classifier, load_start, save_classifier
 
-_SCORED_SPLITS = ("validation", "test")
-CLASSIFIER = "classifier.json"
+__all__ = ["finetune", "load_classifier"]
+
+VALIDATION = "validation"
 
 
 def finetune(config: FinetuningConfig) -> dict[str, Any]:
@@ -29,10 +31,12 @@ def finetune(config: FinetuningConfig) -> dict[str, Any]:
 
     Args:
         config: the runs; `config.workdir` receives config.json, a file and (with
-            `save_models`) a model for every run and, at the end, results.json.
+            `save_models`) a model for every run and, at the end, results.json. With
+            `write_predictions` also `predictions_SEED/SPLIT.jsonl`, of all splits but train.
 
     Returns:
-        The content of results.json: the scores of every run on the labelled splits.
+        The content of results.json: the scores of every run on the labelled splits, `primary`,
+        the name of the one that tables show, and `majority`, that score of a constant answer.
 
     Raises:
         InputError: a task or checkpoint that cannot be used, a workdir of another config.
@@ -55,48 +59,18 @@ def _results(tuner: "_Tuner") -> dict[str, Any]:
         "pattern": tuner.pattern,
         "task": tuner.task.name,
         "start": "scratch" if config.from_scratch else "pretrained",
-        "split": tuner.scored[-1],  # Test where it is labelled, else validation.
+        "split": "test" if "test" in tuner.scored else VALIDATION,
+        "primary": scores.primary(tuner.task),
         "labels": list(tuner.task.labels),
         "rows": {name: len(rows) for name, rows in tuner.splits.items()},
         "majority": {
-            name: classification.majority_accuracy(
-                tuner.splits["train"].labels, tuner.splits[name].labels
-            )
+            name: scores.constant(tuner.task, tuner.splits["train"], tuner.splits[name])
             for name in tuner.scored
         },
+        "truncated": tuner.truncated,
+        "loading": tuner.loading,
         "runs": runs,
     }
-
-
-def encode_batches(
-    rows: Rows, tokenizer: Tokenizer, *, max_seq_length: int, batch_size: int, seed: int | None
-) -> tf.data.Dataset:
-    """Batches for Keras `fit` and `predict`.
-
-    Args:
-        rows: texts and, for training, labels.
-        tokenizer: turns text into ids.
-        max_seq_length: word pieces an example.
-        batch_size: examples a batch.
-        seed: shuffle with this seed and give (inputs, labels), the last partial batch left
-            out; None: keep the order, give inputs only, and repeat the last row to fill the
-            last batch (shapes stay static; cut the predictions to `len(rows)`).
-
-    Returns:
-        Dataset of the encoder's inputs (batch, length), with labels (batch,) when shuffled.
-    """
-    # Once and eagerly: traced into the dataset the tokenizer would cost seconds a run.
-    encoded = tokenizer.encode(rows.first, rows.second, max_seq_length=max_seq_length)
-    if seed is None:
-        missing = -len(rows) % batch_size
-        order = np.minimum(np.arange(len(rows) + missing), len(rows) - 1)
-        encoded = {name: tf.gather(ids, order) for name, ids in encoded.items()}
-        dataset = tf.data.Dataset.from_tensor_slices(encoded)
-    else:
-        dataset = tf.data.Dataset.from_tensor_slices((encoded, rows.labels))
-        dataset = dataset.shuffle(len(rows), seed=seed)
-    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(4)
-    return streams.without_autotuning(dataset)
 
 
 class _Tuner:
@@ -108,19 +82,22 @@ class _Tuner:
         self.workdir = pathlib.Path(config.workdir)
         strategies.make_repeatable(config.seed, config.deterministic)
         self.splits = {"train": task.read("train").take(config.max_train_rows, config.seed)}
-        self.scored = []
-        for name in _SCORED_SPLITS:
-            rows = task.read(name)
-            if rows is not None and rows.labels is not None:
+        for name in task.splits:
+            rows = None if name == "train" else task.read(name)
+            if rows is not None and (rows.labels is not None or config.write_predictions):
                 self.splits[name] = rows
-                self.scored.append(name)
+        self.scored = [
+            name
+            for name, rows in self.splits.items()
+            if name != "train" and rows.labels is not None
+        ]
         self.steps_per_epoch = len(self.splits["train"]) // config.train_batch_size
         if not self.steps_per_epoch:
             raise InputError(
                 f"task {config.task} has {len(self.splits['train'])} training rows, fewer than "
                 f"one batch of {config.train_batch_size}: lower --train_batch_size"
             )
-        self.classifier, self.tokenizer = self._fresh(config.seed)
+        self.classifier, self.tokenizer, self.loading = self._fresh(config.seed)
         self.pattern = self.classifier.encoder.config.block_pattern
         longest = self.classifier.encoder.config.max_position_embeddings
         if config.max_seq_length > longest:
@@ -129,6 +106,7 @@ class _Tuner:
                 f"max_position_embeddings {longest}"
             )
         steps = self.steps_per_epoch * config.num_train_epochs
+        decay = config.layerwise_lr_decay
         self.optimizer = optimizers.adamw(
             self.classifier.trainable_variables,
             learning_rate=config.learning_rate,
@@ -136,26 +114,49 @@ class _Tuner:
             num_train_steps=steps,
             weight_decay_rate=config.weight_decay_rate,
             max_gradient_norm=1.0,
+            scales=optimizers.layerwise_scales(self.classifier, decay) if decay < 1 else None,
         )
         self.optimizer_start = [np.asarray(v) for v in self.optimizer.variables]
-        self.classifier.compile(
-            self.optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        loss = (
+            keras.losses.MeanSquaredError()
+            if task.is_regression
+            else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         )
+        self.classifier.compile(self.optimizer, loss)
 
-    def _fresh(self, seed: int) -> tuple[Classifier, Tokenizer]:
-        """A classifier with the initial values of a run."""
+    def _fresh(self, seed: int) -> tuple[Classifier, Tokenizer, dict[str, Any]]:
+        """A classifier with the initial values of a run, and what was loaded into it."""
         config = self.config
-        load = checkpoints.untrained_encoder if config.from_scratch else checkpoints.load_encoder
-        encoder, tokenizer = load(config.init_checkpoint, seed)
+        encoder, tokenizer = checkpoints.untrained_encoder(config.init_checkpoint, seed)
         classifier = Classifier(
             encoder, self.task.labels, config.pooling, config.classifier_dropout, seed
         )
-        return classifier, tokenizer
+        if self.task.is_regression:
+            # From 0 the first hundreds of small steps would only lift the mean.
+            classifier.head.bias.assign([self.splits["train"].labels.mean()])
+        loading = {}
+        if not config.from_scratch:
+            loading = load_start(classifier, config.init_checkpoint, config.new_weights)
+        return classifier, tokenizer, loading
+
+    @functools.cached_property
+    def encoded(self) -> dict[str, batches.Encoded]:
+        """Word pieces of all splits."""
+        length = self.config.max_seq_length
+        return {
+            name: batches.encode(rows, self.tokenizer, length) for name, rows in self.splits.items()
+        }
+
+    @property
+    def truncated(self) -> dict[str, int]:
+        """Rows of each split that fill `max_seq_length`: those that were cut, and exact fits."""
+        longest = self.config.max_seq_length
+        return {name: int((e.lengths == longest).sum()) for name, e in self.encoded.items()}
 
     def run(self, seed: int) -> dict[str, Any]:
         """Fine-tunes with one seed; returns its scores."""
         config = self.config
-        fresh, _ = self._fresh(seed)
+        fresh, _, _ = self._fresh(seed)
         for variable, start in zip(self.classifier.variables, fresh.variables, strict=True):
             variable.assign(start)
         for variable, start in zip(self.optimizer.variables, self.optimizer_start, strict=True):
@@ -163,11 +164,56 @@ class _Tuner:
         started = time.perf_counter()
         start = "random weights" if config.from_scratch else "pre-trained"
         description = f"{self.task.name} {self.pattern} {start}, seed {seed}"
+        losses, validation = self._train(seed, description) if config.num_train_epochs else ([], [])
+        seconds = time.perf_counter() - started
+        if config.save_models:
+            save_classifier(
+                self.workdir / f"model_{seed}", self.classifier, self.tokenizer,
+                task=self.task.name, max_seq_length=config.max_seq_length,
+            )  # fmt: skip
+        logits = {name: self._logits(name) for name in self.splits if name != "train"}
+        if config.write_predictions:
+            for name, values in logits.items():
+                _write_predictions(
+                    self.workdir / f"predictions_{seed}" / f"{name}.jsonl",
+                    self.task, self.splits[name], values,
+                )  # fmt: skip
+        found = {
+            name: scores.score(self.task, logits[name], self.splits[name].labels)
+            for name in self.scored
+        }
+        if VALIDATION in found:
+            scores.warn_of_another_order(
+                self.task, logits[VALIDATION], self.splits[VALIDATION].labels
+            )
+        return {
+            "seed": seed,
+            "seconds": seconds,
+            "training_loss": losses,
+            "validation_by_epoch": validation,
+            **found,
+        }
+
+    def _train(self, seed: int, description: str) -> tuple[list[float], list[float]]:
+        """Mean training loss of each epoch, and with early stopping its validation score."""
+        config = self.config
+        callbacks = [keras.callbacks.TerminateOnNaN()]
+        stopper = None
+        if config.early_stopping_epochs:
+            stopper = _EarlyStopping(self._validation_score, config.early_stopping_epochs)
+            callbacks.append(stopper)
         with bar(self.steps_per_epoch * config.num_train_epochs, description, "steps") as progress:
             history = self.classifier.fit(
-                self._batches("train", seed),
+                batches.training_batches(
+                    self.encoded["train"],
+                    batch_size=config.train_batch_size,
+                    epochs=config.num_train_epochs,
+                    seed=seed,
+                    pad_to_multiple_of=config.pad_to_multiple_of,
+                ),
                 epochs=config.num_train_epochs,
-                callbacks=[_Progress(progress), keras.callbacks.TerminateOnNaN()],
+                steps_per_epoch=self.steps_per_epoch,
+                callbacks=[_Progress(progress), *callbacks],
                 shuffle=False,  # The dataset does it, by the seed of the run.
                 verbose=0,
             )
@@ -176,60 +222,60 @@ class _Tuner:
             raise FloatingPointError(
                 f"{description}: the loss is not finite; lower --learning_rate"
             )
-        seconds = time.perf_counter() - started
-        if config.save_models:
-            self._save(seed)
-        scores = {name: self._score(name) for name in self.scored}
-        return {"seed": seed, "seconds": seconds, "training_loss": losses, **scores}
+        return losses, stopper.scores if stopper else []
 
-    def _batches(self, split: str, seed: int | None = None) -> tf.data.Dataset:
-        return encode_batches(
-            self.splits[split],
-            self.tokenizer,
-            max_seq_length=self.config.max_seq_length,
+    def _logits(self, split: str) -> np.ndarray:
+        dataset, where = batches.prediction_batches(
+            self.encoded[split],
             batch_size=self.config.train_batch_size,
-            seed=seed,
+            pad_to_multiple_of=self.config.pad_to_multiple_of,
         )
+        return self.classifier.predict(dataset, verbose=0)[where]
 
-    def _score(self, split: str) -> dict[str, float]:
-        rows = self.splits[split]
-        logits = self.classifier.predict(self._batches(split), verbose=0)[: len(rows)]
-        return classification.score(logits.argmax(-1), rows.labels, len(self.task.labels))
-
-    def _save(self, seed: int) -> None:
-        with files.atomic_path(self.workdir / f"model_{seed}") as partial:
-            partial.mkdir()
-            encoder_config = self.classifier.encoder.config
-            checkpoints.save_model(partial, self.classifier.weights, encoder_config, self.tokenizer)
-            about = {
-                "task": self.task.name,
-                "labels": list(self.task.labels),
-                "pooling": self.config.pooling,
-                "max_seq_length": self.config.max_seq_length,
-            }
-            files.write_json(partial / CLASSIFIER, about)
+    def _validation_score(self) -> float:
+        found = scores.score(self.task, self._logits(VALIDATION), self.splits[VALIDATION].labels)
+        return found[scores.primary(self.task)]
 
 
-def load_classifier(directory: str | pathlib.Path) -> tuple[Classifier, Tokenizer]:
-    """Loads a fine-tuned model with the names of its labels.
+def _write_predictions(path: pathlib.Path, task: Task, rows: Rows, logits: np.ndarray) -> None:
+    """One JSON object a row: texts, label where known, prediction, logits."""
+    predictions = scores.predictions(task, logits)
+    lines = []
+    for i, text in enumerate(rows.first):
+        row: dict[str, Any] = {"text": text}
+        if rows.second is not None:
+            row["second_text"] = rows.second[i]
+        if rows.labels is not None:
+            row["label"] = scores.shown(task, rows.labels[i])
+        row["prediction"] = scores.shown(task, predictions[i])
+        row["logits"] = [float(value) for value in logits[i]]
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    files.write_text(path, "".join(lines))
 
-    Args:
-        directory: `WORKDIR/model_SEED` of a fine-tuning run.
 
-    Returns:
-        The classifier (`classifier.labels` in the order of the logits) and its tokenizer.
+class _EarlyStopping(keras.callbacks.Callback):
+    """Ends a run after some epochs without a better validation score; keeps the best weights."""
 
-    Raises:
-        InputError: no fine-tuned model there, or files that do not fit together.
-    """
-    directory = pathlib.Path(directory)
-    if not (directory / CLASSIFIER).exists():
-        raise InputError(f"there is no fine-tuned model in {directory}: {CLASSIFIER} is missing")
-    about = files.read_json(directory / CLASSIFIER)
-    encoder, tokenizer = checkpoints.untrained_encoder(directory, seed=None)
-    classifier = Classifier(encoder, about["labels"], about["pooling"])
-    checkpoints.load_weights(classifier.weights, directory)
-    return classifier, tokenizer
+    def __init__(self, validation_score, epochs):
+        super().__init__()
+        self.validation_score = validation_score
+        self.epochs = epochs
+
+    def on_train_begin(self, logs=None):
+        self.scores = []
+        self.best = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.scores.append(self.validation_score())
+        if self.scores[-1] > max(self.scores[:-1], default=-np.inf):
+            self.best = [np.asarray(variable) for variable in self.model.weights]
+        elif len(self.scores) - 1 - int(np.argmax(self.scores)) >= self.epochs:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        if self.best is not None:
+            for variable, value in zip(self.model.weights, self.best, strict=True):
+                variable.assign(value)
 
 
 class _Progress(keras.callbacks.Callback):

@@ -1,5 +1,6 @@
 """AdamW and LAMB as BERT uses them: warm-up, decay, and LayerNorm and biases left alone."""
 
+import functools
 import math
 
 import keras
@@ -128,7 +129,71 @@ def _is_spared(variable):
     return "layer_norm" in variable.path or variable.name.endswith("bias")
 
 
-def adamw(variables, *, weight_decay_rate, **options):
+@keras.saving.register_keras_serializable(package="undivided_tf")
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW that multiplies the learning rate, and with it the weight decay, of each variable.
+
+    For one device: the weight decay is not merged over replicas.
+
+    Args:
+        scales: dict from paths of variables to factors; other variables have 1.
+    """
+
+    def __init__(self, scales=None, **kwargs):
+        super().__init__(**kwargs)
+        self.scales = dict(scales or {})
+
+    def build(self, variables):
+        """Finds the factor of each variable, which later comes without its path."""
+        self._factors = [self.scales.get(variable.path, 1.0) for variable in variables]
+        super().build(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """One variable's step at its own learning rate."""
+        factor = self._factors[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * factor)
+
+    def _apply_weight_decay(self, variables):
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                factor = self._factors[self._get_variable_index(variable)]
+                rate = ops.cast(self.weight_decay * factor * self.learning_rate, variable.dtype)
+                variable.assign(variable - variable * rate)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "scales": self.scales}
+
+
+def layerwise_scales(model, decay):
+    """Learning rates that fall from the top of an encoder to its embeddings.
+
+    The head and the pooler learn at the full rate, the blocks of the last encoder layer at
+    `decay` times it, those below at another `decay` each, the embeddings least.
+
+    Args:
+        model: Keras model with an `encoder`, whose variables' paths start with `encoder/`.
+        decay: float in (0, 1].
+
+    Returns:
+        Dict for `adamw(scales=...)`.
+
+    References:
+        Clark et al. 2020, arXiv 2003.10555, appendix B (ELECTRA).
+    """
+    pattern = model.encoder.config.pattern
+    depth = {block.name.replace("/", "_"): block.index + 1 for block in pattern}
+    top = max(depth.values(), default=0) + 1
+    scales = {}
+    for variable in model.trainable_variables:
+        scope, _, rest = variable.path.partition("/")
+        layer = rest.split("/")[0]
+        if scope == "encoder" and layer in (*depth, "embeddings"):
+            scales[variable.path] = decay ** (top - depth.get(layer, 0))
+    return scales
+
+
+def adamw(variables, *, weight_decay_rate, scales=None, **options):
     """AdamW with decoupled weight decay, built for its variables.
 
     Unlike google-research/bert's optimizer it corrects the bias of the moments, as Adam does;
@@ -138,12 +203,14 @@ def adamw(variables, *, weight_decay_rate, **options):
         variables: trainable Keras variables.
         weight_decay_rate: decay times learning rate is taken off each weight at each step;
             LayerNorm and biases are spared.
+        scales: factors of the learning rate by path of the variable, as `layerwise_scales` gives.
         **options: see `lamb`.
 
     References:
         Loshchilov and Hutter 2019, arXiv 1711.05101.
     """
-    optimizer = keras.optimizers.AdamW(weight_decay=weight_decay_rate, **_arguments(**options))
+    make = functools.partial(LayerwiseAdamW, scales) if scales else keras.optimizers.AdamW
+    optimizer = make(weight_decay=weight_decay_rate, **_arguments(**options))
     # By list: the patterns of `var_names` see "gamma" and "beta", never the layer's name.
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if _is_spared(v)])
     optimizer.build(variables)

@@ -1,0 +1,97 @@
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import toys
+
+from undivided_tf.errors import InputError
+from undivided_tf.models.classifier import Classifier
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
+from undivided_tf.training import prediction
+from undivided_tf.training.classifiers import save_classifier
+
+
+def model_in(folder, labels):
+    tokenizer = Tokenizer((*SPECIAL_TOKENS, *toys.FILLERS))
+    config = toys.encoder_config(
+        vocab_size=tokenizer.vocab_size,
+        vocabulary_hash=tokenizer.vocabulary_hash,
+        initializer_range=0.3,
+    )
+    classifier = Classifier(Encoder(config, seed=3), labels, "mean", seed=3)
+    save_classifier(folder, classifier, tokenizer, task="toy", max_seq_length=toys.LENGTH)
+    return classifier, tokenizer
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "pairs"
+    return str(folder), *model_in(folder, ("no", "yes", "maybe"))
+
+
+def test_predictions_of_pairs_have_label_names_and_probabilities(model):
+    folder, classifier, tokenizer = model
+    first, second = ["the cat", "a mat", "one tree"], ["the hill", "sat on", ""]
+    lines = [f"{a}\t{b}\r\n" for a, b in zip(first, second, strict=True)]
+    found = [json.loads(line) for line in prediction.predict_lines(folder, lines, 2)]
+    logits = np.asarray(classifier(tokenizer.encode(first, second, max_seq_length=toys.LENGTH)))
+    for row, text, other, values in zip(found, first, second, logits, strict=True):
+        assert (row["text"], row["second_text"]) == (text, other)
+        assert row["label"] == classifier.labels[int(values.argmax())]
+        assert list(row["probabilities"]) == ["no", "yes", "maybe"]
+        shares = np.exp(values) / np.exp(values).sum()
+        np.testing.assert_allclose(list(row["probabilities"].values()), shares, atol=1e-5)
+
+
+def test_predictions_come_as_soon_as_a_batch_is_read(model):
+    read = []
+
+    def lines():
+        for number in range(9):
+            read.append(number)
+            yield "the cat\n"
+
+    stream = prediction.predict_lines(model[0], lines(), 2)
+    next(stream)
+    assert read == [0, 1]
+
+
+def test_a_regression_gives_a_score(tmp_path):
+    model_in(tmp_path / "model", ())
+    (line,) = prediction.predict_lines(str(tmp_path / "model"), ["the cat"], 4)
+    row = json.loads(line)
+    assert set(row) == {"text", "score"} and isinstance(row["score"], float)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["a\tb\n", "a\n"], "in:2: 1 fields"),
+        (["a\n", "a\tb\n"], "in:2: 2 fields"),
+        (["a\tb\tc\n"], "in:1: 3 fields"),
+        (["a\n", "b\0\n"], "in:2: 1 fields and a NUL byte"),
+    ],
+)
+def test_bad_lines_are_named(model, lines, message):
+    with pytest.raises(InputError, match=message):
+        list(prediction.predict_lines(model[0], lines, 1, "in"))
+
+
+@pytest.mark.slow
+def test_the_binary_reads_standard_input_and_files(model, tmp_path):
+    command = [sys.executable, "-m", "undivided_tf.bin.predict", f"--model={model[0]}"]
+    source, target = tmp_path / "in.tsv", tmp_path / "out.jsonl"
+    source.write_text("the cat\tthe hill\na mat\tsat on\n")
+    done = subprocess.run(command, input=source.read_text(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads(line) for line in io.StringIO(done.stdout))
+    assert first["text"] == "the cat" and second["second_text"] == "sat on"
+    source.write_bytes(b"\xff\n")
+    command += [f"--input={source}", f"--output={target}"]
+    bad = subprocess.run(command, capture_output=True, text=True)
+    assert bad.returncode == 2 and "not UTF-8" in bad.stderr and "Traceback" not in bad.stderr
+    assert not target.exists()

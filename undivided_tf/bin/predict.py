@@ -1,0 +1,49 @@
+"""Predicts with a fine-tuned model: texts in, JSONL with label names and probabilities out.
+
+    echo 'a charming film' | python -m undivided_tf.bin.predict --model=runs/glue/sst2/model_12345
+
+Lines are predicted in batches as they come in. A line is one text, or two with a tab between.
+"""
+
+import contextlib
+import sys
+
+from undivided_tf.benchmark_recipes import PredictConfig
+from undivided_tf.bin import config_flags
+
+config_flags.define(PredictConfig())
+
+
+def main() -> None:
+    """Flags -> config -> predict_lines."""
+    config = config_flags.parse(PredictConfig())
+    from undivided_tf import files
+    from undivided_tf.errors import InputError
+    from undivided_tf.training.prediction import predict_lines
+
+    with contextlib.ExitStack() as stack:
+        source, target = sys.stdin, sys.stdout
+        try:
+            if config.input != "-":
+                source = stack.enter_context(open(config.input, encoding="utf-8", newline="\n"))
+            if config.output != "-":
+                partial = stack.enter_context(files.atomic_path(config.output))
+                target = stack.enter_context(open(partial, "w", encoding="utf-8"))
+            name = "standard input" if config.input == "-" else config.input
+            for line in predict_lines(config.model, source, config.batch_size, name):
+                print(line, file=target, flush=True)
+        except BrokenPipeError:
+            sys.stderr.close()  # The reader has seen enough; Python would complain at exit.
+        except OSError as error:
+            raise InputError(f"{config.input}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{config.input}: not UTF-8 ({error.reason})") from error
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,38 @@
+"""Fine-tunes on the tasks of GLUE and scores them as the official scorer does.
+
+    python -m undivided_tf.bin.run_glue --init_checkpoint=runs/full --data=glue_data \
+        --workdir=runs/full_glue --num_runs=5
+
+The same command goes on where it stopped and retries what failed.
+"""
+
+import shlex
+import sys
+
+from undivided_tf.benchmark_recipes import GlueConfig
+from undivided_tf.bin import config_flags
+
+config_flags.define(GlueConfig())
+
+
+def main() -> None:
+    """Flags -> config -> run_glue."""
+    config = config_flags.parse(GlueConfig())
+    command = shlex.join(["python", "-m", "undivided_tf.bin.run_glue", *sys.argv[1:]])
+    from undivided_tf.training import glue
+
+    results = glue.run_glue(config, command)
+    print(glue.table(results), end="")
+    print(f"results: {config.workdir}/results.json, {config.workdir}/results.md")
+    if config.finetuning.write_predictions:
+        print(f"submission: {config.workdir}/submission.zip")
+    glue.failures(results)
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,194 @@
+"""GLUE as a whole: every task for itself, seeds and settings, a table, the submission archive.
+
+WORKDIR/TASK/ is a fine-tuning run; with several settings WORKDIR/TASK/lr2e-05_epochs3/ are.
+"""
+
+import json
+import pathlib
+import statistics
+from typing import Any
+
+from absl import logging
+
+from undivided_tf import files
+from undivided_tf.benchmark_recipes import GlueConfig
+from undivided_tf.config import claim_workdir
+from undivided_tf.data import glue as data
+from undivided_tf.data import submission
+from undivided_tf.errors import InputError
+from undivided_tf.metrics import glue as metrics
+from undivided_tf.metrics.statistics import summarize
+from undivided_tf.recipes import FinetuningConfig
+from undivided_tf.training.finetuning import VALIDATION, finetune
+
+MISMATCHED = "validation_mismatched"
+_RULES = {"mean": statistics.fmean, "median": statistics.median, "maximum": max}
+
+
+def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
+    """Fine-tunes and scores on tasks of GLUE; a task that fails does not stop the others.
+
+    A finished task is read again, a failed one tried again.
+
+    Args:
+        config: the tasks; `config.workdir` receives results.json and results.md after every
+            task and, with `write_predictions`, submission.zip.
+        command: what was called, for the results.
+
+    Returns:
+        `tasks` (by name: `status`, and `error` or `score`, `summary`, `chosen`, `selection`,
+        `runs` ...), `average` (None unless all nine tasks are finished), `command`, `config`.
+
+    Raises:
+        InputError: the workdir holds another config.
+    """
+    workdir = claim_workdir(config.workdir, config)
+    results: dict[str, Any] = {
+        "kind": "glue", "command": command, "config": config.to_dict(), "tasks": {},
+    }  # fmt: skip
+    for task in config.tasks:
+        try:
+            results["tasks"][task] = _task_results(config, task, workdir)
+        except Exception as error:  # The others are still worth running.
+            logging.exception("%s failed", task)
+            results["tasks"][task] = {
+                "status": "failed",
+                "error": f"{type(error).__name__}: {error}",
+            }
+        done = {k: v for k, v in results["tasks"].items() if v["status"] == "finished"}
+        results["average"] = metrics.average({name: r["score"] for name, r in done.items()})
+        files.write_json(workdir / "results.json", results)
+        files.write_text(workdir / "results.md", table(results))
+    if config.finetuning.write_predictions:
+        contents: dict[str, str] = {}
+        for task, result in results["tasks"].items():
+            if result["status"] == "finished":
+                contents.update(_submission_files(task, workdir, result))
+        submission.write_submission(workdir / "submission.zip", contents)
+    return results
+
+
+def _candidates(config: GlueConfig, task: str, workdir: pathlib.Path) -> list[FinetuningConfig]:
+    """The settings of a task, each with a directory of its own."""
+    about = data.TASKS[task]
+    base = config.of_task(task)
+    tuned = [
+        base.replace(learning_rate=rate, num_train_epochs=epochs)
+        for rate in config.learning_rates or (base.learning_rate,)
+        for epochs in config.epochs or (base.num_train_epochs,)
+    ]
+    source = f"tfds:glue/{task}" if config.data == "tfds" else f"{config.data}/{about.folder}"
+    found = []
+    for candidate in tuned:
+        place = workdir / task
+        if len(tuned) > 1:
+            place /= f"lr{candidate.learning_rate:g}_epochs{candidate.num_train_epochs}"
+        found.append(candidate.replace(workdir=str(place), task=source))
+    return found
+
+
+def _task_results(config: GlueConfig, task: str, workdir: pathlib.Path) -> dict[str, Any]:
+    primary = metrics.PRIMARY[task]
+    rule = _RULES[config.selection]
+    tried = []
+    for candidate in _candidates(config, task, workdir):
+        result = finetune(candidate)
+        values = [run[VALIDATION][primary] for run in result["runs"]]
+        tried.append((rule(values), candidate, result))
+    best, chosen, result = max(tried, key=lambda item: item[0])
+    runs = result["runs"]
+    scored = [split for split in result["majority"] if split in runs[0]]
+    by_run = [metrics.task_score(task, run[VALIDATION], run.get(MISMATCHED)) for run in runs]
+    return {
+        "status": "finished",
+        "primary": primary,
+        "score": statistics.fmean(by_run),
+        "summary": {
+            split: {name: summarize([run[split][name] for run in runs]) for name in runs[0][split]}
+            for split in scored
+        },
+        "constant_answer": result["majority"],
+        "rows": result["rows"],
+        "truncated": result["truncated"],
+        "seconds": sum(run["seconds"] for run in runs),
+        "runs": runs,
+        "chosen": _setting(chosen),
+        "selection": {
+            "rule": f"highest {config.selection} of {primary} on {VALIDATION} over the seeds",
+            "tried": [{**_setting(c), config.selection: value} for value, c, _ in tried],
+            # What is chosen on the rows it is reported on looks better than it is.
+            "optimistic": len(tried) > 1,
+        },
+        "directory": str(pathlib.Path(chosen.workdir).relative_to(workdir)),
+    }
+
+
+def _setting(config: FinetuningConfig) -> dict[str, Any]:
+    return {
+        name: getattr(config, name)
+        for name in (
+            "learning_rate", "num_train_epochs", "train_batch_size", "max_seq_length",
+            "max_train_rows", "pooling",
+        )
+    }  # fmt: skip
+
+
+def _submission_files(task: str, workdir: pathlib.Path, result: dict[str, Any]) -> dict[str, str]:
+    """Files of the run that is best on validation."""
+    best = max(result["runs"], key=lambda run: run[VALIDATION][result["primary"]])
+    folder = workdir / result["directory"] / f"predictions_{best['seed']}"
+    contents = {}
+    for split, name in data.TASKS[task].submission_files.items():
+        path = folder / f"{split}.jsonl"
+        if path.exists():
+            rows = [
+                json.loads(line) for line in files.read_text(path).removesuffix("\n").split("\n")
+            ]
+            contents[name] = submission.submission_text(task, [row["prediction"] for row in rows])
+        else:
+            logging.warning("%s: no rows of %s, so no %s in the archive", task, split, name)
+    return contents
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as a Markdown table, one row a task and scored split."""
+    lines = [
+        "| task | split | metric | mean | 95 % interval | deviation | median | n | constant | "
+        "train rows | learning rate | epochs |",
+        "| --- | --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for task, result in results["tasks"].items():
+        folder = data.TASKS[task].folder
+        if result["status"] != "finished":
+            lines.append(f"| {folder} | failed: {' '.join(result['error'].split())} |" + " |" * 10)
+            continue
+        for split, found in result["summary"].items():
+            for metric in metrics.METRICS[task]:
+                s = found[metric]
+                interval = "" if s["low"] is None else f"{s['low']:.4f} to {s['high']:.4f}"
+                deviation = "" if s["deviation"] is None else f"{s['deviation']:.4f}"
+                is_primary = metric == result["primary"]
+                constant = f"{result['constant_answer'][split]:.4f}" if is_primary else ""
+                lines.append(
+                    f"| {folder} | {split} | {metric} | {s['mean']:.4f} | {interval} | "
+                    f"{deviation} | {s['median']:.4f} | {s['n']} | {constant} | "
+                    f"{result['rows']['train']} | {result['chosen']['learning_rate']:g} | "
+                    f"{result['chosen']['num_train_epochs']} |"
+                )
+    average = results["average"]
+    lines.append("")
+    lines.append(
+        "GLUE average: " + ("needs all nine tasks" if average is None else f"{average:.2f}")
+    )
+    return "\n".join(lines) + "\n"
+
+
+def failures(results: dict[str, Any]) -> None:
+    """Raises InputError when a task failed."""
+    failed = {t: r["error"] for t, r in results["tasks"].items() if r["status"] == "failed"}
+    if failed:
+        listed = "\n  ".join(f"{task}: {error}" for task, error in failed.items())
+        raise InputError(
+            f"{len(failed)} of {len(results['tasks'])} tasks failed; the same command tries them "
+            f"again\n  {listed}"
+        )

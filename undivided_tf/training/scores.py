@@ -1,0 +1,74 @@
+"""What a task's logits mean and how they score: GLUE's metrics, or accuracy and macro F1.
+
+Needs no TensorFlow.
+"""
+
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from undivided_tf.data.rows import Rows, Task
+from undivided_tf.metrics import classification, glue
+
+MUCH_BETTER = 0.1  # Accuracy by which another order of the labels must win to be named.
+
+
+def primary(task: Task) -> str:
+    """The metric that tables show."""
+    return glue.PRIMARY[task.glue] if task.glue else "accuracy"
+
+
+def predictions(task: Task, logits: np.ndarray) -> np.ndarray:
+    """Positions of labels, or the numbers of a regression, `(rows,)`, of logits `(rows, outputs)`.
+
+    Scores of STS-B are kept within 0 to 5, as they are defined.
+    """
+    if task.is_regression:
+        return np.clip(logits[:, 0], 0.0, 5.0)
+    return logits.argmax(-1)
+
+
+def shown(task: Task, value: Any) -> str | float:
+    """A label's name, or a score, as JSON has it."""
+    return float(value) if task.is_regression else task.labels[int(value)]
+
+
+def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Scores of logits `(rows, outputs)`: for classes accuracy and macro F1, and GLUE's own."""
+    return score_predictions(task, predictions(task, logits), labels)
+
+
+def score_predictions(task: Task, answers: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Scores of what `predictions` gave."""
+    found = {}
+    if not task.is_regression:
+        found = classification.score(answers, labels, len(task.labels))
+    return {**found, **(glue.score(task.glue, answers, labels) if task.glue else {})}
+
+
+def constant(task: Task, train: Rows, rows: Rows) -> float:
+    """The primary score of one answer for all: the most frequent class, or the mean, of train."""
+    if task.is_regression:
+        return 0.0  # A constant correlates with nothing.
+    answer = np.bincount(train.labels).argmax()
+    return score_predictions(task, np.full(len(rows), answer), rows.labels)[primary(task)]
+
+
+def warn_of_another_order(task: Task, logits: np.ndarray, labels: np.ndarray) -> None:
+    """Warns when another order of the label names would be much more accurate."""
+    if task.is_regression:
+        return
+    answers = predictions(task, logits)
+    accuracy = float(np.mean(answers == labels))
+    best, meaning = classification.best_permutation(answers, labels, len(task.labels))
+    if best > accuracy + MUCH_BETTER:
+        order = ", ".join(
+            f"{mine} for {task.labels[theirs]}"
+            for mine, theirs in zip(task.labels, meaning, strict=True)
+        )
+        logging.warning(
+            "%s: accuracy %.3f, but %.3f if the labels were meant in another order (%s): does the "
+            "data set name its labels as the model does?",
+            task.name, accuracy, best, order,
+        )  # fmt: skip
