@@ -268,13 +268,34 @@ def accuracies(results, pattern, values):
                 run["test"]["accuracy"] = value
 
 
+def test_tables_show_the_metric_that_a_task_is_scored_by():
+    results = made_up_study.results()
+    for cell in results["cells"]:
+        if cell["kind"] == "finetuning" and cell["result"]["task"] == "wiki_topic":
+            cell["result"]["primary"] = "matthews_correlation"
+            for run in cell["result"]["runs"]:
+                run["test"]["matthews_correlation"] = 0.4321
+    study = StudyResults(results)
+    assert study.score("wiki_topic", "A*6", "pretrained").estimate.mean == pytest.approx(0.4321)
+    assert set(study.score_by_encoder("wiki_topic", "A*6", "pretrained").values()) == {0.4321}
+    heading = "wiki_topic test Matthews correlation, %"
+    overview = tables.overview(study)
+    assert heading in overview.columns and "wiki_pair test accuracy, %" in overview.columns
+    assert overview.rows[0][overview.columns.index(heading)].text == "43.2"
+    note = tables.task(study, "wiki_topic").note
+    assert note.startswith("Matthews correlation; small print") and "uncertain by" not in note
+    assert "uncertain by" in tables.task(study, "wiki_pair").note
+    finding = next(f for f in findings.findings(study, "A*6") if f.matter == "wiki_topic")
+    assert finding.text.startswith("Test Matthews correlation 43.2 %")
+
+
 def test_difference_is_paired_by_seed_and_read_by_its_interval():
     results = made_up_study.results()
     accuracies(results, "(AI)*6", [0.70, 0.80, 0.90])
     accuracies(results, "A*6", [0.65, 0.75, 0.84])
     accuracies(results, "(AAI)*3", [0.60, 0.90, 0.87])
     study = StudyResults(results)
-    difference, _ = tables.accuracy_difference(study, "wiki_topic", "A*6")
+    difference, _ = tables.score_difference(study, "wiki_topic", "A*6")
     # By hand: differences -5, -5, -6; mean -5.333, deviation 0.577, t(0.975, 2) = 4.303.
     assert difference.mean == pytest.approx(-0.05333, abs=1e-5)
     assert difference.interval == pytest.approx((-0.06768, -0.03899), abs=1e-5)

@@ -58,7 +58,7 @@ def probe(subject: Subject, task: Task, config: ProbingConfig) -> dict[str, Any]
 
     Args:
         subject: the encoder.
-        task: whose rows are probed.
+        task: whose rows are probed; of a regression the rounded scores are classes.
         config: sample sizes, pooling, penalty and seed.
 
     Returns:
@@ -69,6 +69,7 @@ def probe(subject: Subject, task: Task, config: ProbingConfig) -> dict[str, Any]
     Raises:
         InputError: a split has no rows or no labels, or an activation is not finite.
     """
+    task = task.graded()
     train = task.read("train").take(config.max_train_rows, config.seed)
     split, test = _labelled_rows(task)
     test = test.take(config.max_test_rows, config.seed)

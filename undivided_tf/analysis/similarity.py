@@ -10,6 +10,7 @@ from undivided_tf.analysis.cka import MIN_EXAMPLES, MinibatchCka
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.config import results_once
 from undivided_tf.data.tasks import Rows, load_task
+from undivided_tf.errors import InputError
 from undivided_tf.recipes import CkaConfig
 
 
@@ -35,7 +36,10 @@ def run_cka(config: CkaConfig) -> dict[str, Any]:
             if config.second_checkpoint
             else first.untrained_twin(config.seed)
         )
-        return first, second, load_task(config.task).read(config.split)
+        rows = load_task(config.task).read(config.split)
+        if rows is None:
+            raise InputError(f"task {config.task} has no split {config.split}: give --split")
+        return first, second, rows
 
     return results_once(config, inputs, lambda read: compare(*read, config))
 

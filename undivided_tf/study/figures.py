@@ -15,6 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from undivided_tf.metrics.statistics import summarize
+from undivided_tf.study import numbers as writing
 from undivided_tf.study.looks import (
     BLACK,
     FONT,
@@ -25,6 +26,7 @@ from undivided_tf.study.looks import (
     looks,
     pattern_marks,
 )
+from undivided_tf.study.results import primary
 
 Result = dict[str, Any]
 
@@ -213,7 +215,7 @@ def loss_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
 
 
 def task_scores(results: Sequence[Result], path: str | os.PathLike) -> None:
-    """Draws test accuracy, one panel a task: every run a dot, pre-trained above from scratch.
+    """Draws the test score, one panel a task: every run a dot, pre-trained above from scratch.
 
     The bar is the mean with its 95 % interval, over encoders when a pattern has several
     pre-training seeds (runs of one encoder are not independent), else over runs.
@@ -232,7 +234,7 @@ def task_scores(results: Sequence[Result], path: str | os.PathLike) -> None:
             for place, pattern in enumerate(patterns):
                 for start, shift in (("pretrained", -0.17), ("scratch", 0.17)):
                     of_pattern = [
-                        [run[result["split"]]["accuracy"] for run in result["runs"]]
+                        [run[result["split"]][primary(result)] for run in result["runs"]]
                         for result in here
                         if result["pattern"] == pattern and result["start"] == start
                     ]
@@ -243,8 +245,9 @@ def task_scores(results: Sequence[Result], path: str | os.PathLike) -> None:
             axes.set_ylim(len(patterns) - 0.5, -0.5)
             axes.grid(False, axis="y")
             axes.xaxis.set_major_locator(MaxNLocator(6))
-            axes.set_title(task, loc="left")
-        rows[-1].set_xlabel("test accuracy")
+            metric = writing.metric(primary(here[0]))
+            axes.set_title(task if metric == "accuracy" else f"{task}: {metric}", loc="left")
+        rows[-1].set_xlabel("test accuracy" if metric == "accuracy" else "test score")
         marks = [
             Line2D([], [], color=GREY, ls="", marker="o", label="pre-trained"),
             Line2D([], [], color=GREY, ls="", marker="o", mfc="white", label="from scratch"),

@@ -14,7 +14,7 @@ from undivided_tf.study.results import (
     matched_attention,
     mean_matched_attention,
 )
-from undivided_tf.study.tables import accuracy_difference
+from undivided_tf.study.tables import score_difference
 
 # A model that has learnt to use its input lies well below the entropy, not at its edge.
 PLATEAU_MARGIN = 0.4
@@ -156,9 +156,10 @@ def _task(study: StudyResults, task: str, pattern: str) -> list[Finding]:
     if score.estimate is None:
         absent = study.absence("finetuning", task, pattern=pattern, start=PRETRAINED)
         return [Finding(task, f"No finished fine-tuning ({absent}).")]
-    text = f"Test accuracy {numbers.percent(score.estimate.mean)} %"
+    metric = numbers.metric(study.metric(task))
+    text = f"Test {metric} {numbers.percent(score.estimate.mean)} %"
     if pattern != study.reference:
-        difference, unit = accuracy_difference(study, task, pattern)
+        difference, unit = score_difference(study, task, pattern)
         if difference is None:
             text += "; no seed is finished for both it and the reference."
         else:

@@ -39,6 +39,18 @@ def paired(first: Mapping[Hashable, float], second: Mapping[Hashable, float]) ->
     return estimate(first[key] - second[key] for key in first if key in second)
 
 
+METRICS = {
+    "f1": "F1",
+    "matthews_correlation": "Matthews correlation",
+    "spearman": "Spearman correlation",
+}
+
+
+def metric(name: str) -> str:
+    """A metric's name in text; all are shown times 100."""
+    return METRICS.get(name, name)
+
+
 def binomial_half_width(share: float, rows: int) -> float:
     """Half the 95 % interval that an accuracy has from the sampling of `rows` alone (normal)."""
     return 1.96 * math.sqrt(share * (1 - share) / rows)

@@ -100,8 +100,8 @@ FIGURES = (
     (
         "task_scores",
         "task_scores",
-        "Test accuracy on {}: pre-trained, random weights, majority class",
-        "Test accuracies on {} by pattern, pre-trained and from random weights, with the majority "
+        "Test score on {}: pre-trained, random weights, majority class",
+        "Test scores on {} by pattern, pre-trained and from random weights, with the majority "
         "class. The values stand in the table of the task.",
         _per_task("finetuning"),
     ),
@@ -166,11 +166,12 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
 
 
 def _short(heading: str) -> str:
-    return heading.replace("held-out ", "").replace(" test accuracy, %", " %")
+    return re.sub(" test .*, %$", " %", heading.replace("held-out ", ""))
 
 
 def _closing(study: StudyResults, hidden_columns: int) -> list[str]:
-    lines = ["scores: test accuracy after fine-tuning; loss: held-out"]
+    metrics = dict.fromkeys(numbers.metric(study.metric(task)) for task in study.tasks)
+    lines = [f"scores: test {', '.join(metrics)} after fine-tuning; loss: held-out"]
     if entropies := [r["unigram_entropy"] for r in study.finished("pretraining")]:
         lines.append(
             f"unigram entropy: {numbers.loss(min(entropies))} nats, "

@@ -18,6 +18,11 @@ def task_name(task: str) -> str:
     return pathlib.PurePath(task).name
 
 
+def primary(result: dict[str, Any]) -> str:
+    """The metric of a fine-tuning result that tables show."""
+    return result.get("primary", "accuracy")
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
     """Scores of one pattern on one task.
@@ -108,9 +113,29 @@ class StudyResults:
             and start in ("", r["start"])
         ]
 
-    def score(self, task: str, pattern: str, start: str, metric: str = "accuracy") -> Score:
-        """Scores of a pattern on a task; of the validation split where test has no labels."""
-        results = self.finetuning(task, pattern, start)
+    def metric(self, task: str) -> str:
+        """The metric of a task that tables show, such as `accuracy`."""
+        return next((primary(result) for result in self.finetuning(task)), "accuracy")
+
+    def is_regression(self, task: str) -> bool:
+        """Whether a task asks for numbers; its results then name no labels."""
+        return any(not result["labels"] for result in self.finetuning(task))
+
+    def score(self, task: str, pattern: str, start: str, metric: str = "") -> Score:
+        """Scores of a pattern on a task; of the validation split where test has no labels.
+
+        Args:
+            task: name of the task.
+            pattern: canonical pattern.
+            start: `PRETRAINED` or `SCRATCH`.
+            metric: its name; empty: the one that tables show. Runs without it do not count.
+        """
+        metric = metric or self.metric(task)
+        results = [
+            result
+            for result in self.finetuning(task, pattern, start)
+            if metric in result["runs"][0][result["split"]]
+        ]
         runs = [
             (result["pretraining_seed"], run["seed"], run[result["split"]][metric])
             for result in results
@@ -129,16 +154,16 @@ class StudyResults:
         )
 
     def score_by_encoder(self, task: str, pattern: str, start: str) -> dict[int, float]:
-        """Mean accuracy of the fine-tuning runs of each encoder, by its pre-training seed."""
+        """Mean primary score of the fine-tuning runs of each encoder, by its pre-training seed."""
         return {
             result["pretraining_seed"]: statistics.fmean(
-                run[result["split"]]["accuracy"] for run in result["runs"]
+                run[result["split"]][primary(result)] for run in result["runs"]
             )
             for result in self.finetuning(task, pattern, start)
         }
 
     def majority(self, task: str) -> float | None:
-        """Accuracy of the majority class; None when nothing was fine-tuned on the task."""
+        """Score of the majority class; None when nothing was fine-tuned on the task."""
         for result in self.finetuning(task):
             return result["majority"][result["split"]]
         return None

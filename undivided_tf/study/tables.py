@@ -164,6 +164,7 @@ def _measured(study: StudyResults, pattern: str, measure: _Measure) -> Value:
 def task(study: StudyResults, name: str) -> Table:
     """Scores of each pattern on a task: pre-trained, from random weights, majority."""
     majority, rows = study.majority(name), []
+    metric = numbers.metric(study.metric(name))
     for pattern in study.patterns:
         starts = (PRETRAINED, SCRATCH)
         pretrained, scratch = (study.score(name, pattern, start) for start in starts)
@@ -180,7 +181,9 @@ def task(study: StudyResults, name: str) -> Table:
                 if majority is None
                 else Value(numbers.percent(majority), number=majority),
                 difference_to_reference(study, name, pattern),
-                _score(study.score(name, pattern, PRETRAINED, "f1_macro"), failures[0]),
+                Value("no classes")
+                if study.is_regression(name)
+                else _score(study.score(name, pattern, PRETRAINED, "f1_macro"), failures[0]),
                 Value(_runs(pretrained) or absent),
                 Value(_runs(scratch) or scratch_absent),
             )
@@ -196,7 +199,8 @@ def task(study: StudyResults, name: str) -> Table:
         "each run, random weights",
     )
     note = (
-        "Accuracy; small print: 95 % interval (Student's t) and n, the number of fine-tuning "
+        f"{metric[0].upper() + metric[1:]}; small print: 95 % interval (Student's t) and n, the "
+        "number of fine-tuning "
         "runs, or of encoders where several were pre-trained, each the mean of its runs."
     )
     for result in study.finetuning(name)[:1]:
@@ -205,7 +209,12 @@ def task(study: StudyResults, name: str) -> Table:
         score = study.score(name, result["pattern"], result["start"]).estimate
         note += (
             f" {numbers.count(result['rows']['train'])} training rows, {numbers.count(test)} "
-            f"{split} rows, {len(result['labels'])} labels. The drawing of the {split} rows alone "
+            f"{split} rows, {len(result['labels'])} labels."
+        )
+        if metric != "accuracy" or score is None:
+            continue
+        note += (
+            f" The drawing of the {split} rows alone "
             f"makes an accuracy of {numbers.percent(score.mean)} % uncertain by "
             f"± {numbers.decimals(100 * numbers.binomial_half_width(score.mean, test), 1)} points, "
             "which those intervals leave out."
@@ -235,10 +244,10 @@ def _estimated(found: numbers.Estimate, show: Callable[[float], str], unit: str)
 
 
 def difference_to_reference(study: StudyResults, name: str, pattern: str) -> Value:
-    """Difference of test accuracy to the reference, paired by seed."""
+    """Difference of the test score to the reference, paired by seed."""
     if pattern == study.reference:
         return Value("reference")
-    found, unit = accuracy_difference(study, name, pattern)
+    found, unit = score_difference(study, name, pattern)
     if found is None:
         absences = (
             study.absence("finetuning", name, pattern=p, start=PRETRAINED)
@@ -248,10 +257,10 @@ def difference_to_reference(study: StudyResults, name: str, pattern: str) -> Val
     return _estimated(found, numbers.points, unit)
 
 
-def accuracy_difference(
+def score_difference(
     study: StudyResults, name: str, pattern: str
 ) -> tuple[numbers.Estimate | None, str]:
-    """Test accuracy of a pattern minus the reference's, paired by seed, and what a pair is."""
+    """Test score of a pattern minus the reference's, paired by seed, and what a pair is."""
     first, second = (study.score(name, p, PRETRAINED) for p in (pattern, study.reference))
     if first.unit != second.unit:  # One has several encoders, the other lost all but one.
         return None, first.unit
@@ -272,7 +281,7 @@ def overview(study: StudyResults) -> Table:
     columns = (
         "pattern",
         *(measure.heading for measure in picked),
-        *(f"{name} test accuracy, %" for name in study.tasks),
+        *(f"{name} test {numbers.metric(study.metric(name))}, %" for name in study.tasks),
     )
     return Table(
         "At a glance", columns, rows, f"Small print: against the reference `{study.reference}`."
