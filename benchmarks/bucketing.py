@@ -55,7 +55,7 @@ def main(_):
         ).cache()  # fmt: skip
         positions = sum(int(np.prod(inputs["token_ids"].shape)) for inputs, _ in dataset)
         started = time.perf_counter()
-        classifier.fit(dataset, verbose=0)
+        classifier.fit(dataset, shuffle=False, verbose=0)
         return time.perf_counter() - started, positions
 
     multiples = {"max_seq_length": 0, "bucketing": FLAGS.pad_to_multiple_of}
