@@ -19,6 +19,7 @@ BINARIES = {
     "run_cka": ("--first_checkpoint", "--num_examples"),
     "run_probing": ("--init_checkpoint", "--inverse_l2"),
     "convert_checkpoint": ("--input", "--output_dir"),
+    "run_surgery": ("--block_pattern", "--drop_blocks"),
     "run_study": ("--patterns", "--records.vocab_size", "--pretraining.hidden_size"),
 }
 

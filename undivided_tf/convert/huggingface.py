@@ -7,17 +7,25 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from undivided_tf import files
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import names
 from undivided_tf.convert.source import Foreign, Source, match
-from undivided_tf.convert.tensor_files import SafetensorsReader, open_folder, read_object
+from undivided_tf.convert.tensor_files import (
+    SINGLE,
+    SafetensorsReader,
+    open_folder,
+    read_object,
+    write_tensors,
+)
 from undivided_tf.errors import InputError
 from undivided_tf.tokenization import Tokenizer
 
 CONFIG = "config.json"
 # Ours: "bert" with keys for what BERT has not, so that transformers refuses it by itself
 # instead of filling absent blocks with random weights.
-MODEL_TYPE, PATTERN_KEY = "undivided_bert", "block_pattern"
+MODEL_TYPE = "undivided_bert"
+_OURS = ("block_pattern", "norm_first", "half_layer_norms", "attention_normalization")
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
                 "relu": "relu"}  # fmt: skip
 # Fields whose names and meanings are the same here and there.
@@ -27,6 +35,11 @@ _SAME = (
     "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range",
 )  # fmt: skip
 _SUFFIXES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight"}
+_ARCHITECTURES = (
+    ("BertForSequenceClassification", {"classifier_head"}),
+    ("BertForPreTraining", {"masked_lm_head", "next_sentence_head"}),
+    ("BertForMaskedLM", {"masked_lm_head"}),
+)
 _DECODER = "cls.predictions.decoder"
 _ENCODER_PARTS = ("embeddings.", "encoder.", "pooler.", "final_layer_norm.")
 
@@ -98,13 +111,12 @@ def encoder_config(
     for key, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             refuse(key, "finite numbers")
-    ours = there["model_type"] == MODEL_TYPE
+    ours, bert = there["model_type"] == MODEL_TYPE, {"block_pattern": f"(AI)*{layers}"}
     try:
         config = EncoderConfig.from_dict(
             {
                 **values,
-                "block_pattern": there.get(PATTERN_KEY) if ours else f"(AI)*{layers}",
-                "norm_first": there.get("norm_first", False) if ours else False,
+                **({key: there[key] for key in _OURS if key in there} if ours else bert),
                 "hidden_activation": _ACTIVATIONS[activation],
                 "vocabulary_hash": tokenizer.vocabulary_hash,
                 "do_lower_case": tokenizer.do_lower_case,
@@ -200,6 +212,64 @@ def _pieces(whole: dict[str, Any], folder: pathlib.Path) -> tuple[str, ...]:
     if {*ids.values()} != {*range(len(ids))}:
         raise InputError(f"{folder}/tokenizer.json: the ids of the vocabulary leave gaps")
     return tuple(sorted(ids, key=ids.get))
+
+
+# === Out ===
+
+
+def write(directory: pathlib.Path, source: Source) -> None:
+    """Writes a folder that `transformers` loads when it knows the encoder's architecture.
+
+    BERT is post-norm with the pattern `(AI)*L`. Any other encoder gets the model type
+    `undivided_bert` and its own keys `_OURS`; `transformers` refuses it,
+    where for "bert" it would fill absent blocks with random weights. `open_source` reads both.
+    """
+    config = source.config
+    directory.mkdir()
+    layers = config.pattern.num_attention
+    plain = EncoderConfig(block_pattern=f"(AI)*{layers}" if layers else "I")
+    is_bert = all(getattr(config, key) == getattr(plain, key) for key in _OURS)
+    heads = {path.split("/")[0] for path in source.tensors} - {"encoder"}
+    architecture = next((name for name, needs in _ARCHITECTURES if needs <= heads), "BertModel")
+    activations = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
+    ours = {key: getattr(config, key) for key in _OURS}
+    labels = {str(i): label for i, label in enumerate(source.labels)}
+    files.write_json(
+        directory / CONFIG,
+        {
+            "model_type": "bert" if is_bert else MODEL_TYPE,
+            "architectures": [architecture],
+            "num_hidden_layers": max(layers, 1),
+            "hidden_act": activations[config.hidden_activation],
+            "position_embedding_type": "absolute",
+            "pad_token_id": source.tokenizer.pad_id,
+            **{key: getattr(config, key) for key in _SAME},
+            **({} if is_bert else ours),
+            **({"id2label": labels, "label2id": {v: int(k) for k, v in labels.items()}}
+               if labels else {}),
+        },
+    )  # fmt: skip
+    prefix = "bert." if heads else ""
+    tensors = [
+        *names.encoder_tensors(config),
+        *names.head_tensors(config, source.tensors, len(source.labels)),
+    ]
+
+    def stored(tensor: names.Tensor):
+        there, read = _foreign(tensor), source.tensors[tensor.path][1]
+        scope = "" if there.name.startswith(("cls.", "classifier.")) else prefix
+        return scope + there.name, there.shape, lambda: read().T if there.transposed else read()
+
+    write_tensors(directory / SINGLE, map(stored, tensors))
+    source.tokenizer.save(directory / "vocab.txt")
+    told = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": source.tokenizer.do_lower_case,
+        "model_max_length": config.max_position_embeddings,
+    }
+    special = ("pad", "unk", "cls", "sep", "mask")
+    tokens = {f"{name}_token": f"[{name.upper()}]" for name in special}
+    files.write_json(directory / "tokenizer_config.json", {**told, **tokens})
 
 
 # === Names ===

@@ -1,7 +1,7 @@
 """What every tensor of an encoder and its heads is called here and in BERT's own modules."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from undivided_tf.config import EncoderConfig
 
@@ -40,7 +40,7 @@ def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
             "embeddings",
         )
     yield from _norm("encoder/embeddings/layer_norm", hidden, "embeddings.LayerNorm")
-    for block in config.pattern:
+    for block, has_norm in zip(config.pattern, config.layer_norms, strict=True):
         ours = f"encoder/{block.name.replace('/', '_')}"
         layer = f"encoder.layer.{block.index}"
         if block.kind == "attention":
@@ -52,7 +52,8 @@ def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
         else:
             yield from _dense(f"{ours}/intermediate", hidden, inner, f"{layer}.intermediate.dense")
             yield from _dense(f"{ours}/output", inner, hidden, f"{layer}.output.dense")
-        yield from _norm(f"{ours}/layer_norm", hidden, f"{layer}.output.LayerNorm")
+        if has_norm:
+            yield from _norm(f"{ours}/layer_norm", hidden, f"{layer}.output.LayerNorm")
     if config.norm_first:
         yield from _norm("encoder/final_layer_norm", hidden, "final_layer_norm")
     yield from pooler_tensors(config)
@@ -79,6 +80,16 @@ def next_sentence_tensors(config: EncoderConfig) -> Iterator[Tensor]:
 def classifier_tensors(config: EncoderConfig, labels: int) -> Iterator[Tensor]:
     """The head of a sequence classifier."""
     yield from _dense("classifier_head", config.hidden_size, labels, "classifier")
+
+
+def head_tensors(config: EncoderConfig, paths: Container[str], labels: int) -> Iterator[Tensor]:
+    """The heads whose weights are among our `paths`."""
+    if "masked_lm_head/output_bias" in paths:
+        yield from masked_lm_tensors(config)
+    if "next_sentence_head/kernel" in paths:
+        yield from next_sentence_tensors(config)
+    if labels and "classifier_head/kernel" in paths:
+        yield from classifier_tensors(config, labels)
 
 
 def _dense(path: str, inputs: int, outputs: int, module: str) -> Iterator[Tensor]:

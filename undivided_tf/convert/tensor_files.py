@@ -15,7 +15,7 @@ from undivided_tf import files
 from undivided_tf.errors import InputError
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-_FLOATS = ("F64", "F32", "F16", "BF16")
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 class SafetensorsReader:
     """The tensors of one or several safetensors files, read one at a time.
 
-    The library checks header and offsets and maps the files into memory, so that opening
-    costs no more than the headers.
+    The library checks header and offsets. The numbers are read from the file and not through
+    the library's memory map, whose pages would stay in memory beside the weights made of them.
 
     Attributes:
         shapes: dict from tensor names to shapes.
@@ -59,20 +59,13 @@ class SafetensorsReader:
 
     def __init__(self, paths: Iterable[pathlib.Path]):
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self._places: dict[str, tuple[pathlib.Path, Any]] = {}
+        self._places: dict[str, tuple[pathlib.Path, str, int, int]] = {}
         for path in paths:
-            try:
-                file = safe_open(path, framework="numpy")
-                names = list(file.keys())
-                shapes = [tuple(file.get_slice(name).get_shape()) for name in names]
-            except (SafetensorError, OSError) as error:
-                raise InputError(
-                    f"{path} is no whole safetensors file ({error}): fetch it again"
-                ) from error
-            for name, shape in zip(names, shapes, strict=True):
+            for name, about in _checked_header(path).items():
                 if name in self._places:
                     raise InputError(f"{name} stands in {path} and {self._places[name][0]}")
-                self.shapes[name], self._places[name] = shape, (path, file)
+                self.shapes[name] = tuple(about["shape"])
+                self._places[name] = (path, about["dtype"], *about["data_offsets"])
 
     def read(self, name: str) -> np.ndarray:
         """One tensor in float32.
@@ -80,23 +73,31 @@ class SafetensorsReader:
         Raises:
             InputError: its numbers are no floats.
         """
-        path, file = self._places[name]
-        part = file.get_slice(name)
-        kind = part.get_dtype()
+        path, kind, start, end = self._places[name]
         if kind not in _FLOATS:
             raise InputError(f"{path}: {name} holds {kind}; weights are {', '.join(_FLOATS)}")
-        if kind == "BF16":  # NumPy has no such type of its own, so the library gives none.
-            return _read_bfloat16(path, name, self.shapes[name])
-        return np.asarray(file.get_tensor(name), np.float32)
+        with path.open("rb") as file:
+            file.seek(start)
+            array = np.frombuffer(file.read(end - start), _FLOATS[kind])
+        return array.reshape(self.shapes[name]).astype(np.float32, copy=False)
 
 
-def _read_bfloat16(path: pathlib.Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        start, end = json.loads(file.read(length))[name]["data_offsets"]
-        file.seek(8 + length + start)
-        raw = np.frombuffer(file.read(end - start), ml_dtypes.bfloat16)
-    return raw.reshape(shape).astype(np.float32)
+def _checked_header(path: pathlib.Path) -> dict[str, Any]:
+    """What the header says of each tensor, with offsets from the start of the file."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is no whole safetensors file ({error}): fetch it again"
+        ) from error
+    header.pop("__metadata__", None)
+    for about in header.values():
+        about["data_offsets"] = [8 + length + offset for offset in about["data_offsets"]]
+    return header
 
 
 def open_folder(folder: pathlib.Path) -> SafetensorsReader:

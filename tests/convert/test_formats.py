@@ -1,0 +1,198 @@
+"""Google's checkpoints and KerasHub's presets in; Hugging Face, KerasHub and our own out."""
+
+import json
+
+import keras_hub
+import numpy as np
+import pytest
+import released
+import tensorflow as tf
+from conftest import tiny_config
+from safetensors.numpy import load_file
+
+from undivided_tf import convert
+from undivided_tf.convert.converter import fingerprint
+from undivided_tf.errors import InputError
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.recipes import ConversionConfig
+from undivided_tf.tokenization import Tokenizer
+from undivided_tf.training import checkpoints
+
+GOOGLE = {"LayerNorm.weight": "LayerNorm/gamma", "LayerNorm.bias": "LayerNorm/beta"}
+
+
+def google_variables(tensors):
+    """The made-up BERT under Google's names, in Google's layout."""
+    variables = {}
+    for name, value in tensors.items():
+        for theirs, ours in GOOGLE.items():
+            name = name.replace(theirs, ours)
+        if name.endswith("_embeddings.weight"):
+            name = name.removesuffix(".weight")
+        elif name.startswith("cls.seq_relationship."):
+            name = name.replace("weight", "output_weights").replace(".bias", ".output_bias")
+        elif name == "cls.predictions.bias":
+            name = "cls.predictions.output_bias"
+        elif name.endswith(".weight"):
+            name, value = name.removesuffix("weight") + "kernel", value.T
+        name = name.replace("encoder.layer.", "encoder.layer_").replace(".", "/")
+        variables[name if name.startswith("cls/") else f"bert/{name}"] = value
+    return variables
+
+
+def write_google(folder, variables):
+    folder.mkdir()
+    keys = list(variables)
+    tf.raw_ops.SaveV2(
+        prefix=str(folder / "bert_model.ckpt"), tensor_names=keys,
+        shape_and_slices=[""] * len(keys), tensors=[variables[key] for key in keys],
+    )  # fmt: skip
+    leave_out = ("model_type", "architectures", "layer_norm_eps", "position_embedding_type")
+    config = {key: value for key, value in released.CONFIG.items() if key not in leave_out}
+    (folder / "bert_config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in released.PIECES))
+    return folder
+
+
+def run(source, target, output_format="undivided"):
+    config = ConversionConfig(
+        input=str(source), output_dir=str(target), output_format=output_format
+    )
+    return convert.convert(config)
+
+
+def same_files(first, second):
+    first, second = load_file(first), load_file(second)
+    assert first.keys() == second.keys()
+    return all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+def test_google_and_hugging_face_give_the_same_checkpoint(tmp_path):
+    tensors = released.weights(["cls"])
+    released.write(tmp_path / "hf", tensors)
+    left_over = {"global_step": np.int64(3), "bert/pooler/dense/kernel/adam_m": np.zeros((8, 8))}
+    write_google(tmp_path / "google", {**google_variables(tensors), **left_over})
+    first = run(tmp_path / "hf", tmp_path / "a")
+    second = run(tmp_path / "google", tmp_path / "b")
+    assert same_files(tmp_path / "a/weights.safetensors", tmp_path / "b/weights.safetensors")
+    assert (tmp_path / "a/encoder.json").read_text() == (tmp_path / "b/encoder.json").read_text()
+    assert first["fingerprint"] == second["fingerprint"]
+    assert second["coverage"]["unused"] == sorted(left_over)
+
+
+def test_google_checkpoints_at_fault_are_refused(tmp_path):
+    variables = google_variables(released.weights())
+    del variables["bert/encoder/layer_1/output/dense/bias"]
+    folder = write_google(tmp_path / "google", variables)
+    with pytest.raises(InputError, match="missing: bert/encoder/layer_1/output/dense/bias"):
+        convert.load(folder)
+    index = next(folder.glob("*.index"))
+    index.write_bytes(index.read_bytes()[:-20])
+    with pytest.raises(InputError, match="is no TensorFlow checkpoint"):
+        convert.load(folder)
+    index.unlink()
+    with pytest.raises(InputError, match="has 0 TensorFlow checkpoints"):
+        convert.load(folder)
+
+
+# === Hugging Face, there and back ===
+
+
+@pytest.mark.parametrize("heads", [(), ("cls",)])
+def test_hugging_face_there_and_back_is_the_identity(tmp_path, heads):
+    released.write(tmp_path / "hf", released.weights(heads))
+    run(tmp_path / "hf", tmp_path / "ours")
+    run(tmp_path / "ours", tmp_path / "again", "huggingface")
+    before = load_file(tmp_path / "hf/model.safetensors")
+    after = load_file(tmp_path / "again/model.safetensors")
+    if heads:
+        after = {name.removeprefix("bert."): value for name, value in after.items()}
+    assert before.keys() == after.keys()
+    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+    assert run(tmp_path / "again", tmp_path / "ours2")["coverage"]["unused"] == []
+    assert same_files(tmp_path / "ours/weights.safetensors", tmp_path / "ours2/weights.safetensors")
+    config = json.loads((tmp_path / "again/config.json").read_text())
+    assert config["architectures"] == ["BertForPreTraining" if heads else "BertModel"]
+
+
+def write_ours(folder, **changes):
+    """A checkpoint of ours with random weights and the masked-language-model head."""
+    tokenizer = Tokenizer(released.PIECES)
+    config = tiny_config(vocab_size=60, vocabulary_hash=tokenizer.vocabulary_hash, **changes)
+    model = Pretrainer(Encoder(config, seed=1))
+    folder.mkdir()
+    checkpoints.save_model(folder, model.weights, config, tokenizer)
+    return model.encoder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"block_pattern": "AAIA", "attention_normalization": "relu"}, {"half_layer_norms": True}],
+)
+def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
+    encoder = write_ours(tmp_path / "ours", **changes)
+    run(tmp_path / "ours", tmp_path / "hf", "huggingface")
+    there = json.loads((tmp_path / "hf/config.json").read_text())
+    assert there["model_type"] == "undivided_bert"
+    assert there["block_pattern"] == encoder.config.block_pattern
+    run(tmp_path / "hf", tmp_path / "again")
+    assert same_files(tmp_path / "ours/weights.safetensors", tmp_path / "again/weights.safetensors")
+    loaded, _ = convert.load(tmp_path / "again")
+    assert loaded.config == encoder.config and fingerprint(loaded) == fingerprint(encoder)
+    with pytest.raises(InputError, match="KerasHub's BERT has no"):
+        run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
+    assert not (tmp_path / "preset").exists()
+
+
+# === KerasHub ===
+
+
+def test_keras_hub_gives_the_same_outputs_and_comes_back(tmp_path):
+    encoder = write_ours(tmp_path / "ours", hidden_activation="gelu_tanh")
+    run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
+    backbone = keras_hub.models.BertBackbone.from_preset(str(tmp_path / "preset"))
+    tokenizer = keras_hub.models.BertTokenizer.from_preset(str(tmp_path / "preset"))
+    assert tokenizer.get_vocabulary() == released.PIECES and tokenizer.lowercase
+    ids = np.arange(20, dtype="int32").reshape(2, 10)
+    batch = {"token_ids": ids, "segment_ids": ids % 2, "padding_mask": np.int32(ids % 10 < 7)}
+    ours, theirs = encoder(batch), backbone(batch)
+    real = batch["padding_mask"] == 1
+    for name in ("sequence_output", "pooled_output"):
+        rows = real if name == "sequence_output" else slice(None)
+        first, second = np.asarray(ours[name])[rows], np.asarray(theirs[name])[rows]
+        np.testing.assert_allclose(first, second, atol=1e-5)
+    run(tmp_path / "preset", tmp_path / "again")
+    before = load_file(tmp_path / "ours/weights.safetensors")
+    after = load_file(tmp_path / "again/weights.safetensors")
+    assert all(before[name].tobytes() == value.tobytes() for name, value in after.items())
+    assert set(before) - set(after) == {n for n in before if n.startswith("masked_lm_head/")}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("hidden_dim", 10**6, "describes more weights"),
+        ("hidden_dim", 16, "does not fit config.json"),
+        ("num_layers", "two", "expected a number from 1|expected"),
+        ("vocabulary_size", 61, "vocabulary_size is 61"),
+    ],
+)
+def test_presets_at_fault_are_refused(tmp_path, key, value, message):
+    write_ours(tmp_path / "ours", hidden_activation="gelu_tanh")
+    run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
+    path = tmp_path / "preset/config.json"
+    whole = json.loads(path.read_text())
+    whole["config"][key] = value
+    path.write_text(json.dumps(whole))
+    with pytest.raises(InputError, match=message):
+        convert.load(tmp_path / "preset")
+
+
+def test_unknown_folders_and_packages_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint known here"):
+        convert.load(tmp_path)
+    with pytest.raises(InputError, match="there is no folder"):
+        convert.load(tmp_path / "absent")
+    with pytest.raises(InputError, match="no package no-such-thing is installed"):
+        convert.load("wheel:no-such-thing")

@@ -1,0 +1,95 @@
+"""TensorFlow checkpoints of google-research/bert: bert_config.json and bert_model.ckpt."""
+
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from undivided_tf.convert import huggingface, names
+from undivided_tf.convert.source import Foreign, Source, match
+from undivided_tf.convert.tensor_files import read_object
+from undivided_tf.errors import InputError
+from undivided_tf.tokenization import Tokenizer
+
+CONFIG = "bert_config.json"
+_OPTIMIZER = ("/adam_m", "/adam_v")
+
+
+def recognise(folder: pathlib.Path) -> bool:
+    """Whether the folder has Google's config."""
+    return (folder / CONFIG).is_file()
+
+
+def open_source(folder: pathlib.Path) -> Source:
+    """Opens a folder with bert_config.json, one TensorFlow checkpoint and vocab.txt.
+
+    The vocabulary tells the casing, which Google keeps in the name of the folder only. A
+    classifier's labels have no names there and get those that Hugging Face gives: LABEL_0 ...
+
+    Raises:
+        InputError: another architecture, a bad file, or parts that do not fit together.
+    """
+    path = folder / "vocab.txt"
+    lower = huggingface.tells_lower_case(Tokenizer(path).vocabulary)
+    tokenizer = Tokenizer(path, lower)
+    there = {"layer_norm_eps": 1e-12, **read_object(folder / CONFIG), "model_type": "bert"}
+    config = huggingface.encoder_config(there, folder / CONFIG, tokenizer)
+    reader = _Reader(folder)
+    pooler = list(names.pooler_tensors(config))
+    needed = [tensor for tensor in names.encoder_tensors(config) if tensor not in pooler]
+    labels: tuple[str, ...] = ()
+    if "cls/predictions/output_bias" in reader.shapes:
+        needed += names.masked_lm_tensors(config)
+    if "cls/seq_relationship/output_weights" in reader.shapes:
+        needed += names.next_sentence_tensors(config)
+    if len(reader.shapes.get("output_weights", ())) == 2:
+        labels = tuple(f"LABEL_{i}" for i in range(reader.shapes["output_weights"][0]))
+        needed += names.classifier_tensors(config, len(labels))
+    tensors, coverage = match(folder, needed, _foreign, reader, pooler, _is_encoder)
+    return Source("google", config, tokenizer, tensors, coverage, labels)
+
+
+def _is_encoder(name: str) -> bool:
+    return name.startswith("bert/") and not name.endswith(_OPTIMIZER)
+
+
+def _foreign(tensor: names.Tensor) -> Foreign:
+    """Kernels are (inputs, outputs) as ours, but those of the heads on the pooled output."""
+    module, part, shape = tensor.module, tensor.part, tensor.shape
+    if module in ("cls.seq_relationship", "classifier"):
+        scope = "" if module == "classifier" else "cls/seq_relationship/"
+        if part == "kernel":
+            return Foreign(f"{scope}output_weights", shape[::-1], transposed=True)
+        return Foreign(f"{scope}output_bias", shape)
+    if module == "cls.predictions":
+        return Foreign("cls/predictions/output_bias", shape)
+    scope = "" if module.startswith("cls.") else "bert/"
+    name = scope + module.replace("encoder.layer.", "encoder/layer_").replace(".", "/")
+    return Foreign(name if part == "embeddings" else f"{name}/{part}", shape)
+
+
+class _Reader:
+    """The variables of a TensorFlow checkpoint."""
+
+    def __init__(self, folder: pathlib.Path):
+        found = sorted(folder.glob("*.index"))
+        if len(found) != 1:
+            raise InputError(f"{folder} has {len(found)} TensorFlow checkpoints (*.index), not one")
+        self._path = found[0].with_suffix("")
+        try:
+            self._reader = tf.train.load_checkpoint(str(self._path))
+            self.shapes = {
+                name: tuple(shape)
+                for name, shape in self._reader.get_variable_to_shape_map().items()
+            }
+        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+            raise InputError(f"{self._path} is no TensorFlow checkpoint: {error}") from error
+
+    def read(self, name: str) -> np.ndarray:
+        try:
+            array = self._reader.get_tensor(name)
+        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+            raise InputError(f"{self._path}: {name} cannot be read: {error}") from error
+        if not np.issubdtype(array.dtype, np.floating):
+            raise InputError(f"{self._path}: {name} holds {array.dtype}, weights are floats")
+        return np.asarray(array, np.float32)

@@ -1,0 +1,186 @@
+"""Folders of KerasHub's BERT presets: config.json, model.weights.h5, tokenizer.json."""
+
+import pathlib
+import re
+from typing import Any
+
+import keras_hub
+import numpy as np
+from absl import logging
+
+from undivided_tf.accounting import count_parameters
+from undivided_tf.config import EncoderConfig
+from undivided_tf.convert import names
+from undivided_tf.convert.source import Foreign, Source, match
+from undivided_tf.convert.tensor_files import read_object
+from undivided_tf.errors import InputError
+from undivided_tf.pattern import BlockPattern
+from undivided_tf.tokenization import Tokenizer
+from undivided_tf.training import checkpoints
+
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.weights.h5", "tokenizer.json"
+VOCABULARY = "assets/tokenizer/vocabulary.txt"
+_CLASS = "BertBackbone"
+# What the backbone fixes: it has no arguments for these.
+_FIXED = {
+    "layer_norm_eps": 1e-12,
+    "norm_first": False,
+    "half_layer_norms": False,
+    "attention_normalization": "softmax",
+}
+_SIZES = {
+    "vocabulary_size": "vocab_size",
+    "num_heads": "num_attention_heads",
+    "hidden_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+    "max_sequence_length": "max_position_embeddings",
+    "num_segments": "type_vocab_size",
+}
+_MODULES = {
+    "embeddings.word_embeddings": "token_embedding",
+    "embeddings.position_embeddings": "position_embedding",
+    "embeddings.token_type_embeddings": "segment_embedding",
+    "embeddings.LayerNorm": "embeddings_layer_norm",
+    "attention.self.query": "self_attention_layer/query",
+    "attention.self.key": "self_attention_layer/key",
+    "attention.self.value": "self_attention_layer/value",
+    "attention.output.dense": "self_attention_layer/attention_output",
+    "attention.output.LayerNorm": "self_attention_layer_norm",
+    "intermediate.dense": "feedforward_intermediate_dense",
+    "output.dense": "feedforward_output_dense",
+    "output.LayerNorm": "feedforward_layer_norm",
+    "pooler.dense": "pooled_dense",
+}
+
+
+def recognise(folder: pathlib.Path) -> bool:
+    """Whether the folder has the config of a BertBackbone."""
+    path = folder / CONFIG
+    return path.is_file() and read_object(path).get("class_name") == _CLASS
+
+
+def open_source(folder: pathlib.Path) -> Source:
+    """Opens a folder that `save_to_preset` of a BertBackbone and a BertTokenizer wrote.
+
+    Raises:
+        InputError: a bad file, or parts that do not fit together.
+    """
+    there = _inner(folder / CONFIG)
+    lower = _inner(folder / TOKENIZER).get("lowercase")
+    if not isinstance(lower, bool):
+        raise InputError(f"{folder / TOKENIZER}: lowercase is {lower!r}, expected true or false")
+    tokenizer = Tokenizer(folder / VOCABULARY, lower)
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(f"{folder} has no {WEIGHTS}")
+    try:
+        config = EncoderConfig.from_dict(
+            {
+                **{ours: there[theirs] for theirs, ours in _SIZES.items()},
+                "block_pattern": f"(AI)*{there['num_layers']}",
+                "hidden_dropout_prob": there["dropout"],
+                "attention_probs_dropout_prob": there["dropout"],
+                "hidden_activation": "gelu_tanh",
+                "vocabulary_hash": tokenizer.vocabulary_hash,
+                "do_lower_case": lower,
+            }
+        )
+    except KeyError as error:
+        raise InputError(f"{folder / CONFIG}: the key {error} is missing") from error
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from error
+    if config.vocab_size != tokenizer.vocab_size:
+        raise InputError(
+            f"{folder / CONFIG}: vocabulary_size is {config.vocab_size}, but {VOCABULARY} has "
+            f"{tokenizer.vocab_size} word pieces"
+        )
+    # Checked before the sizes become memory; half precision takes two bytes a weight.
+    if 2 * count_parameters(config) > (folder / WEIGHTS).stat().st_size:
+        raise InputError(f"{folder / CONFIG} describes more weights than {WEIGHTS} can hold")
+    # Made from the sizes, never from the class that the file names: it might name any.
+    backbone = _backbone(config)
+    try:
+        backbone.load_weights(folder / WEIGHTS)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from error
+    tensors, coverage = match(
+        folder, names.encoder_tensors(config), _foreign(config), _Reader(backbone)
+    )
+    return Source("keras_hub", config, tokenizer, tensors, coverage)
+
+
+def write(directory: pathlib.Path, source: Source) -> None:
+    """Writes a preset that `keras_hub.models.BertBackbone.from_preset` loads.
+
+    KerasHub's BERT knows the tanh form of GELU only; with another activation a warning says
+    so, and the activations differ by about 1e-3.
+
+    Raises:
+        InputError: the encoder has no counterpart there.
+    """
+    config = source.config
+    layers = config.pattern.num_attention
+    if config.pattern != BlockPattern.parse(f"(AI)*{layers}"):
+        raise InputError(f"KerasHub's BERT has no counterpart of the pattern {config.pattern}")
+    for key, value in _FIXED.items():
+        if getattr(config, key) != value:
+            raise InputError(f"KerasHub's BERT has no {key} but {value}")
+    if config.hidden_activation == "relu":
+        raise InputError("KerasHub's BERT has no hidden_activation but gelu_tanh")
+    if config.hidden_activation == "gelu":
+        logging.warning("KerasHub's BERT has the tanh form of GELU only: outputs will differ")
+    heads = [path for path in source.tensors if not path.startswith("encoder/")]
+    if heads:
+        logging.warning("heads have no place in a backbone and are left out: %s", heads)
+    backbone = _backbone(config)
+    variables = checkpoints.named_weights(backbone.weights)
+    foreign = _foreign(config)
+    for tensor in names.encoder_tensors(config):
+        there = foreign(tensor)
+        variables[there.name].assign(source.tensors[tensor.path][1]().reshape(there.shape))
+    tokenizer = keras_hub.models.BertTokenizer(
+        vocabulary=list(source.tokenizer.vocabulary), lowercase=source.tokenizer.do_lower_case
+    )
+    backbone.save_to_preset(str(directory))
+    tokenizer.save_to_preset(str(directory))
+
+
+def _inner(path: pathlib.Path) -> dict[str, Any]:
+    inner = read_object(path).get("config")
+    if not isinstance(inner, dict):
+        raise InputError(f"{path}: has no config")
+    return inner
+
+
+def _backbone(config: EncoderConfig) -> Any:
+    sizes = {theirs: getattr(config, ours) for theirs, ours in _SIZES.items()}
+    return keras_hub.models.BertBackbone(
+        num_layers=config.pattern.num_attention, dropout=config.hidden_dropout_prob, **sizes
+    )
+
+
+def _foreign(config: EncoderConfig):
+    """Projections to and from heads keep an axis for the heads."""
+    split = (config.num_attention_heads, config.hidden_size // config.num_attention_heads)
+
+    def foreign(tensor: names.Tensor) -> Foreign:
+        layer, shape = re.match(r"encoder\.layer\.(\d+)\.(.*)", tensor.module), tensor.shape
+        scope = f"transformer_layer_{layer[1]}/" if layer else ""
+        module = layer[2] if layer else tensor.module
+        if module.startswith("attention.self."):
+            shape = (*shape[:-1], *split)
+        elif module == "attention.output.dense" and tensor.part == "kernel":
+            shape = (*split, shape[-1])
+        return Foreign(f"{scope}{_MODULES[module]}/{tensor.part}", shape)
+
+    return foreign
+
+
+class _Reader:
+    """The weights of a backbone by their paths."""
+
+    def __init__(self, backbone: Any):
+        self._variables = checkpoints.named_weights(backbone.weights)
+        self.shapes = {name: tuple(v.shape) for name, v in self._variables.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        return np.asarray(self._variables[name], np.float32)

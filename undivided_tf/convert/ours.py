@@ -1,0 +1,66 @@
+"""Checkpoints of our own as a source and a result of conversions."""
+
+import pathlib
+
+from undivided_tf import files
+from undivided_tf.config import EncoderConfig
+from undivided_tf.convert import names
+from undivided_tf.convert.source import Foreign, Source, match
+from undivided_tf.convert.tensor_files import SafetensorsReader, read_object, write_tensors
+from undivided_tf.errors import InputError
+from undivided_tf.tokenization import Tokenizer
+from undivided_tf.training import checkpoints, classifiers
+
+
+def recognise(folder: pathlib.Path) -> bool:
+    """Whether the folder is a checkpoint or a pre-training workdir of ours."""
+    return (folder / checkpoints.WEIGHTS).exists() or (folder / "checkpoints").is_dir()
+
+
+def open_source(folder: pathlib.Path) -> Source:
+    """Opens a checkpoint, or the newest one of a workdir.
+
+    Raises:
+        InputError: a bad file, or parts that do not fit together.
+    """
+    folder = checkpoints.resolve(folder)
+    config = EncoderConfig.from_json(folder / checkpoints.ENCODER)
+    tokenizer = Tokenizer(folder / checkpoints.VOCABULARY, config.do_lower_case)
+    if tokenizer.vocabulary_hash != config.vocabulary_hash:
+        raise InputError(f"{folder / checkpoints.VOCABULARY} is not the vocabulary of the weights")
+    labels: tuple[str, ...] = ()
+    if (folder / classifiers.CLASSIFIER).exists():
+        about = read_object(folder / classifiers.CLASSIFIER)
+        # No other format says how tokens are pooled: theirs is the pooler on the first token.
+        # Another head is left over, and the coverage says so.
+        labels = tuple(about["labels"]) if about["pooling"] == "first" else ()
+    reader = SafetensorsReader([folder / checkpoints.WEIGHTS])
+    heads = names.head_tensors(config, reader.shapes, len(labels))
+    needed = [*names.encoder_tensors(config), *heads]
+    tensors, coverage = match(
+        folder,
+        needed,
+        lambda tensor: Foreign(tensor.path, tensor.shape),
+        reader,
+        is_encoder=lambda name: name.startswith("encoder/"),
+    )
+    return Source("undivided", config, tokenizer, tensors, coverage, labels)
+
+
+def write(directory: pathlib.Path, source: Source) -> None:
+    """Writes what `checkpoints.load_encoder` and `classifiers.load_classifier` read."""
+    directory.mkdir()
+    write_tensors(
+        directory / checkpoints.WEIGHTS,
+        ((path, shape, read) for path, (shape, read) in source.tensors.items()),
+    )
+    source.config.to_json(directory / checkpoints.ENCODER)
+    source.tokenizer.save(directory / checkpoints.VOCABULARY)
+    if source.labels:
+        about = {
+            "task": "",
+            "labels": list(source.labels),
+            "pooling": "first",
+            "max_seq_length": source.config.max_position_embeddings,
+        }
+        files.write_json(directory / classifiers.CLASSIFIER, about)
