@@ -1,0 +1,246 @@
+"""Cuts blocks out of a trained encoder, adds and resizes some, and finds which to cut."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from undivided_tf.accounting import count_parameters
+from undivided_tf.config import EncoderConfig
+from undivided_tf.errors import InputError
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.pattern import ATTENTION, BlockPattern
+from undivided_tf.training.checkpoints import named_weights
+
+_NORM = ("gamma", "beta")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What went where; blocks are named by their taps.
+
+    Attributes:
+        kept: from blocks of the new encoder to those of the old whose weights they have.
+        new: blocks of the new encoder that begin as the identity.
+        dropped: blocks of the old encoder that are gone.
+        intermediate_size: old and new width of intermediate blocks.
+        parameters: of the old and of the new encoder.
+    """
+
+    kept: dict[str, str]
+    new: list[str]
+    dropped: list[str]
+    intermediate_size: tuple[int, int]
+    parameters: tuple[int, int]
+
+
+def operate(
+    encoder: Encoder,
+    pattern: str | BlockPattern,
+    origins: Sequence[str] | None = None,
+    intermediate_size: int = 0,
+) -> tuple[Encoder, Report]:
+    """A new encoder with the weights of every block that stays; the old one is not changed.
+
+    Left alone, the n-th attention block of the new pattern has the weights of the n-th of the
+    old one, and an intermediate block behind it those of the one behind that. So a shorter
+    pattern loses blocks from the top, and attention blocks beyond the old ones are new.
+
+    A new attention block changes nothing at first: its output projection is zero. With
+    post-norm its LayerNorm takes over scale and shift of the block before, which keeps the
+    identity, since normalising twice is normalising once.
+
+    A wider intermediate block computes what it did: neurons are copied in turn and the output
+    weights of a neuron are shared among its copies. A narrower one keeps the neurons with the
+    largest product of the norms of their input and output weights.
+
+    Args:
+        encoder: Encoder. The trained one.
+        pattern: blocks of the new encoder.
+        origins: for each block of the new pattern the old block (`block_03/attention`) whose
+            weights it gets, or "" for a new attention block; None: as said above.
+        intermediate_size: width of the new encoder's intermediate blocks; 0: as it is.
+
+    Returns:
+        The new encoder and the report.
+
+    Raises:
+        InputError: a block of the new pattern has no counterpart in the old one, or the
+            encoder has `half_layer_norms`.
+
+    References:
+        Chen, Goodfellow, Shlens 2015, arXiv 1511.05641 (widening that keeps the function);
+        Sajjad et al. 2020, arXiv 2004.03844 (dropping blocks from the top).
+    """
+    pattern = BlockPattern.parse(pattern) if isinstance(pattern, str) else pattern
+    old = encoder.config
+    if old.half_layer_norms:
+        raise InputError(
+            "with half_layer_norms the pattern decides which blocks have a LayerNorm: after a cut "
+            "others would need one that they never had"
+        )
+    width = intermediate_size or old.intermediate_size
+    config = old.replace(block_pattern=str(pattern), intermediate_size=width)
+    sources = _default_origins(old.pattern, pattern) if origins is None else list(origins)
+    _check_origins(old.pattern, pattern, sources)
+    result = Encoder(config, seed=encoder.seed)
+    weights = {name: np.asarray(v) for name, v in named_weights(encoder.weights).items()}
+    values = {name: array for name, array in weights.items() if not _is_block(name)}
+    before = "encoder/embeddings"
+    for block, source in zip(pattern, sources, strict=True):
+        scope = _scope(block.name)
+        if source:
+            inside = f"{_scope(source)}/"
+            part = {n.removeprefix(inside): a for n, a in weights.items() if n.startswith(inside)}
+            if block.kind == "intermediate" and width != old.intermediate_size:
+                part = _resize(part, width)
+            values.update({f"{scope}/{name}": array for name, array in part.items()})
+        else:
+            values.update(_identity(result, scope, before, values, config))
+        before = scope
+    for name, variable in named_weights(result.weights).items():
+        variable.assign(values[name])
+    names = [block.name for block in pattern]
+    return result, Report(
+        kept={name: source for name, source in zip(names, sources, strict=True) if source},
+        new=[name for name, source in zip(names, sources, strict=True) if not source],
+        dropped=[block.name for block in old.pattern if block.name not in sources],
+        intermediate_size=(old.intermediate_size, width),
+        parameters=(count_parameters(old), count_parameters(config)),
+    )
+
+
+def cut(encoder: Encoder, blocks: Sequence[str]) -> tuple[Encoder, Report]:
+    """`operate` without the named blocks, of either kind.
+
+    Args:
+        encoder: the trained one.
+        blocks: taps, such as `block_03/intermediate`.
+
+    Raises:
+        InputError: the encoder has no such block, or none would be left.
+    """
+    pattern = encoder.config.pattern
+    unknown = sorted(set(blocks) - {block.name for block in pattern})
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is no block of {pattern}: {', '.join(_names(pattern))}")
+    left = [
+        (letter, block.name)
+        for letter, block in zip(pattern.letters, pattern, strict=True)
+        if block.name not in blocks
+    ]
+    return operate(
+        encoder, BlockPattern("".join(letter for letter, _ in left)), [name for _, name in left]
+    )
+
+
+def cut_order(
+    encoder: Encoder, damage: Callable[[Encoder], float], greedy: bool = True
+) -> list[tuple[str, float]]:
+    """The order in which intermediate blocks are cut best, and the damage after each cut.
+
+    Args:
+        encoder: the trained one.
+        damage: what shall stay low, such as the held-out loss; called with cut encoders.
+        greedy: measure again what each further removal costs, n (n + 1) / 2 calls; else rank
+            all by their single removal, 2 n calls.
+
+    Returns:
+        Pairs of a block and the damage when it and all before it are cut. The damage of the
+        whole encoder stands first, with the block "".
+    """
+    left = [block.name for block in encoder.config.pattern if block.kind == "intermediate"]
+    curve = [("", damage(encoder))]
+    gone: list[str] = []
+    single = {name: damage(cut(encoder, [name])[0]) for name in left}
+    while left:
+        if greedy and gone:
+            single = {name: damage(cut(encoder, [*gone, name])[0]) for name in left}
+        best = min(left, key=single.get)
+        left.remove(best)
+        gone.append(best)
+        known = greedy or len(gone) == 1
+        curve.append((best, single[best] if known else damage(cut(encoder, gone)[0])))
+    return curve
+
+
+def _names(pattern: BlockPattern) -> list[str]:
+    return [block.name for block in pattern]
+
+
+def _scope(tap: str) -> str:
+    return f"encoder/{tap.replace('/', '_')}"
+
+
+def _is_block(path: str) -> bool:
+    return path.startswith("encoder/block_")
+
+
+def _default_origins(old: BlockPattern, new: BlockPattern) -> list[str]:
+    """The counterpart of each new block: same place counted in attention blocks, same kind."""
+    places = {place: block.name for place, block in _places(old)}
+    origins = []
+    for place, block in _places(new):
+        if place not in places and block.kind == "intermediate":
+            raise InputError(
+                f"{block.name} of {new} has no counterpart in {old}: an intermediate block can "
+                "only stay where there is one"
+            )
+        origins.append(places.get(place, ""))
+    return origins
+
+
+def _places(pattern: BlockPattern):
+    """Pairs of (attention blocks so far, blocks since the last one) and the block."""
+    attention = since = 0
+    for letter, block in zip(pattern.letters, pattern, strict=True):
+        attention, since = (attention + 1, 0) if letter == ATTENTION else (attention, since + 1)
+        yield (attention, since), block
+
+
+def _check_origins(old: BlockPattern, new: BlockPattern, origins: Sequence[str]) -> None:
+    kinds = {block.name: block.kind for block in old}
+    if len(origins) != len(new):
+        raise InputError(f"{len(origins)} origins for the {len(new)} blocks of {new}")
+    for block, origin in zip(new, origins, strict=True):
+        if origin and kinds.get(origin) != block.kind:
+            raise InputError(f"{block.name} cannot have the weights of {origin!r} of {old}")
+        if not origin and block.kind == "intermediate":
+            raise InputError(f"{block.name} has no origin; only attention blocks can be new")
+
+
+def _resize(part: dict[str, np.ndarray], width: int) -> dict[str, np.ndarray]:
+    """The weights of an intermediate block with another number of neurons."""
+    inputs, outputs = part["intermediate/kernel"], part["output/kernel"]
+    old = inputs.shape[1]
+    if width >= old:
+        chosen = np.arange(width) % old
+        outputs = outputs / np.bincount(chosen, minlength=old)[:, np.newaxis]
+    else:
+        weight = np.linalg.norm(inputs, axis=0) * np.linalg.norm(outputs, axis=1)
+        chosen = np.sort(np.argsort(-weight, kind="stable")[:width])
+    return {
+        **part,
+        "intermediate/kernel": inputs[:, chosen],
+        "intermediate/bias": part["intermediate/bias"][chosen],
+        "output/kernel": outputs[chosen],
+    }
+
+
+def _identity(
+    result: Encoder, scope: str, before: str, values: dict[str, np.ndarray], config: EncoderConfig
+) -> dict[str, np.ndarray]:
+    """A new attention block that passes its input on; moves the affine part of the norm before."""
+    own = {
+        name: np.asarray(variable)
+        for name, variable in named_weights(result.weights).items()
+        if name.startswith(f"{scope}/")
+    }
+    own[f"{scope}/output/kernel"] = np.zeros_like(own[f"{scope}/output/kernel"])
+    own[f"{scope}/output/bias"] = np.zeros_like(own[f"{scope}/output/bias"])
+    if not config.norm_first:
+        for part, neutral in zip(_NORM, (np.ones_like, np.zeros_like), strict=True):
+            there = f"{before}/layer_norm/{part}"
+            own[f"{scope}/layer_norm/{part}"] = values[there]
+            values[there] = neutral(values[there])
+    return own
