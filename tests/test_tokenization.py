@@ -199,3 +199,47 @@ def test_bert_vocabulary_gives_berts_ids():
 def test_rare_characters_beyond_the_limit_get_no_piece():
     vocabulary = train_vocabulary(["aaa bbb ab", "\u65e5"], 40, limit_alphabet=2)
     assert "a" in vocabulary and "b" in vocabulary and "\u65e5" not in vocabulary
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(
+    strategies.lists(
+        strategies.text(max_size=12) | strategies.text("aÉßﬁ…½한e\u0301\u0315\0😀İ\u1f82 ,Ǆ"),
+        max_size=4,
+    ),
+    strategies.booleans(),
+)
+def test_offsets_are_characters_of_the_text_as_it_was_given(texts, lower):
+    """Concatenated, the pieces without white space and controls give the whole text again."""
+    tokenizer = Tokenizer(PIECES, do_lower_case=lower)
+    ids, starts, ends = (ragged.to_list() for ragged in tokenizer.tokenize_with_offsets(texts))
+    assert ids == tokenizer.tokenize(texts).to_list()
+    for text, first, last in zip(texts, starts, ends, strict=True):
+        assert first == sorted(first) and last == sorted(last)
+        assert all(0 <= start < end <= len(text) for start, end in zip(first, last, strict=True))
+        covered = {i for pair in zip(first, last, strict=True) for i in range(*pair)}
+        for place in set(range(len(text))) - covered:
+            # Outside of all pieces there is nothing that a word consists of.
+            assert tokenizer.tokenize([text[place]]).to_list() == [[]], text[place]
+
+
+def test_offsets_of_characters_that_become_several_and_of_accents(tokenizer):
+    text = "UNwant\u00e9d\u0301, …b"
+    tokenizer = Tokenizer([*PIECES, "."])
+    ids, starts, ends = (ragged.to_list()[0] for ragged in tokenizer.tokenize_with_offsets([text]))
+    shown = [
+        (tokenizer.vocabulary[i], text[a:b]) for i, a, b in zip(ids, starts, ends, strict=True)
+    ]
+    assert shown == [
+        ("un", "UN"), ("##want", "want"), ("##ed", "\u00e9d\u0301"), (",", ","), (".", "…"),
+        (".", "…"), (".", "…"), ("b", "b"),
+    ]  # fmt: skip
+
+
+def test_offsets_can_be_had_inside_a_graph(tokenizer):
+    traced = tf.function(tokenizer.tokenize_with_offsets)
+    for inside, outside in zip(
+        traced(tf.constant(["é a", "", "wort"])),
+        tokenizer.tokenize_with_offsets(["é a", "", "wort"]), strict=True,
+    ):  # fmt: skip
+        assert inside.to_list() == outside.to_list()

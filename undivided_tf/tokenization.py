@@ -86,6 +86,44 @@ class Tokenizer:
         """
         return self._tokenizer.tokenize(tf.convert_to_tensor(strings, tf.string))
 
+    def tokenize_with_offsets(
+        self, strings: Any
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """Splits strings into word pieces and says where each stands in its string.
+
+        Offsets count characters (code points) of the string as given, before case folding and
+        normalisation, so that `text[start:end]` is the piece as it was written, accents that
+        follow it included. Starts never fall and no piece is empty: pieces out of one
+        character ("…" becomes three full stops) all stand at that character.
+
+        Args:
+            strings: as for `tokenize`.
+
+        Returns:
+            int32 ids as `tokenize` gives, starts and ends, each ragged `(batch, (pieces))`.
+        """
+        strings = tf.convert_to_tensor(strings, tf.string)
+        ids, starts, ends = self._tokenizer.tokenize_with_offsets(strings)
+        _, characters = tf.strings.unicode_decode_with_offsets(strings, "UTF-8")
+        # One row after the other, so that one binary search serves the whole batch.
+        base = tf.cumsum(tf.cast(tf.strings.length(strings), tf.int64), exclusive=True)
+        known = characters.flat_values + tf.gather(base, characters.value_rowids())
+
+        def character(offsets: tf.Tensor) -> tf.Tensor:
+            """The place in its row of the character that holds a byte of the batch."""
+            place = tf.searchsorted(known, offsets, side="right") - 1
+            return place - tf.cast(tf.gather(characters.row_starts(), rows), tf.int32)
+
+        rows = ids.value_rowids()
+        first = starts.flat_values + tf.gather(base, rows)
+        # A piece that ends inside of what a character became has the end where it starts.
+        last = tf.maximum(first, ends.flat_values + tf.gather(base, rows) - 1)
+        return (
+            ids,
+            ids.with_flat_values(character(first)),
+            ids.with_flat_values(character(last) + 1),
+        )
+
     def encode(
         self, first: Any, second: Any = None, *, max_seq_length: int
     ) -> dict[str, tf.Tensor]:

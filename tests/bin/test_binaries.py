@@ -16,6 +16,7 @@ BINARIES = {
     "run_finetuning": ("--init_checkpoint", "--num_runs"),
     "run_glue": ("--init_checkpoint", "--tasks", "--per_task", "--selection"),
     "predict": ("--model", "--input"),
+    "run_squad": ("--train_files", "--doc_stride", "--n_best_size"),
     "run_cka": ("--first_checkpoint", "--num_examples"),
     "run_probing": ("--init_checkpoint", "--inverse_l2"),
     "convert_checkpoint": ("--input", "--output_dir"),
@@ -81,6 +82,7 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_glue", ["--learning_rates=a"], "learning_rates must be a list of float"),
         ("run_glue", ["--per_task=cola.batch=3"], "per_task 'cola.batch=3' is no TASK.FIELD"),
         ("predict", ["--batch_size=0"], "batch_size must be above 0"),
+        ("run_squad", ["--doc_stride=400"], "doc_stride 400 would pass over text"),
         ("run_cka", ["--batch_size=0"], "batch_size must be above 0, got 0"),
         ("run_probing", ["--inverse_l2=-1"], "inverse_l2 must be above 0, got -1.0"),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
@@ -101,7 +103,11 @@ def test_there_are_flagfiles():
 def test_flagfiles_give_a_config(path):
     """Each flag is known, fits its type, and reaches the config; all values go together."""
     binary, config = (
-        ("run_glue", "Glue") if path.name.startswith("glue") else ("run_study", "Study")
+        ("run_glue", "Glue")
+        if path.name.startswith("glue")
+        else ("run_squad", "Squad")
+        if path.name.startswith("squad")
+        else ("run_study", "Study")
     )
     code = (
         "import json, sys\n"
@@ -193,6 +199,27 @@ def test_finetuning(made, toy):
     assert f"test accuracy: mean {mean:.4f}, n 2, 95 % interval" in printed
     majority = found["majority"]["test"]
     assert f"test accuracy of the majority class: {majority:.4f}" in printed
+
+
+def test_squad(made, toy):
+    words = "the cat sat on a mat one dog ran up the hill"
+    paragraphs = [
+        {"context": words, "qas": [{"id": animal, "question": f"a {animal}", "answers": [
+            {"text": animal, "answer_start": words.index(animal)}]}]}
+        for animal in ("cat", "dog")
+    ]  # fmt: skip
+    (toy / "squad.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    printed = succeed(
+        "run_squad", f"--init_checkpoint={toy}/run", f"--train_files={toy}/squad.json",
+        f"--predict_file={toy}/squad.json", f"--workdir={toy}/squad", "--max_query_length=2",
+        f"--max_seq_length={toys.LENGTH}", "--doc_stride=4", "--train_batch_size=2",
+        "--num_train_epochs=1",
+    )  # fmt: skip
+    (run,) = results(toy / "squad")["runs"]
+    assert f"seed 12345, predict: exact {run['predict']['exact']:.2f}, F1" in printed
+    assert set(json.loads((toy / "squad/run_12345/predictions.json").read_text())) == {"cat", "dog"}
+    printed = call("run_squad", f"--init_checkpoint={toy}/run", "--predict_file=nothing.json")
+    assert printed.returncode == 2 and "span_predictor.json is missing" in printed.stderr
 
 
 def test_cka(made, toy):

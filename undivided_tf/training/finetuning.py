@@ -19,6 +19,7 @@ from undivided_tf.progress import bar
 from undivided_tf.recipes import FinetuningConfig
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints, optimizers, scores, strategies
+from undivided_tf.training.callbacks import Progress
 from undivided_tf.training.classifiers import load_classifier, load_start, save_classifier
 
 __all__ = ["finetune", "load_classifier"]
@@ -213,7 +214,7 @@ class _Tuner:
                 ),
                 epochs=config.num_train_epochs,
                 steps_per_epoch=self.steps_per_epoch,
-                callbacks=[_Progress(progress), *callbacks],
+                callbacks=[Progress(progress), *callbacks],
                 shuffle=False,  # The dataset does it, by the seed of the run.
                 verbose=0,
             )
@@ -276,14 +277,3 @@ class _EarlyStopping(keras.callbacks.Callback):
         if self.best is not None:
             for variable, value in zip(self.model.weights, self.best, strict=True):
                 variable.assign(value)
-
-
-class _Progress(keras.callbacks.Callback):
-    """Moves a progress bar with every batch."""
-
-    def __init__(self, progress):
-        super().__init__()
-        self.progress = progress
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.progress.update()

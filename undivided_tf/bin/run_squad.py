@@ -1,0 +1,43 @@
+"""Fine-tunes a pre-trained encoder on SQuAD 1.1 or 2.0, predicts and scores.
+
+    python -m undivided_tf.bin.run_squad --init_checkpoint=runs/full --train_files=train-v1.1.json \
+        --predict_file=dev-v1.1.json --workdir=runs/full_squad
+
+Add --version_2_with_negative for SQuAD 2.0. The same command continues what was interrupted.
+"""
+
+from undivided_tf.bin import config_flags
+from undivided_tf.recipes import SquadConfig
+
+config_flags.define(SquadConfig())
+
+
+def main() -> None:
+    """Flags -> config -> finetune_spans."""
+    config = config_flags.parse(SquadConfig())
+    from undivided_tf.training.span_finetuning import finetune_spans
+
+    results = finetune_spans(config)
+    print(f"SQuAD, {results['pattern']}")
+    for name, counts in results["counts"].items():
+        print(f"  {name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
+    for run in results["runs"]:
+        for name in ("validation", "predict"):
+            if name in run:
+                scores = run[name]
+                print(
+                    f"  seed {run['seed']}, {name}: exact {scores['exact']:.2f}, "
+                    f"F1 {scores['f1']:.2f}, {scores['total']} questions"
+                )
+        if config.version_2_with_negative:
+            print(f"  no answer where null odds exceed {run['null_score_diff_threshold']:.3f}")
+    print(f"results: {config.workdir}/results.json, predictions: {config.workdir}/run_SEED")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
+
+
+if __name__ == "__main__":
+    run()

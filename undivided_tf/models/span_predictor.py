@@ -1,0 +1,56 @@
+"""Extractive question answering: the first and the last word piece of the answer."""
+
+import keras
+from keras import ops
+
+from undivided_tf.layers.initializers import truncated_normal
+
+
+class SpanPredictor(keras.Model):
+    """An encoder and a linear layer with a start and an end score for every word piece.
+
+    For Keras `compile` and `fit` with labels (batch, 2), the places of the first and the last
+    piece; 0 and 0, the place of [CLS], stand for no answer.
+
+    Args:
+        encoder: Encoder. Trained together with the head, but for its pooler.
+        seed: int or None. Decides the head's initial values.
+
+    Example:
+        >>> predictor = SpanPredictor(encoder)
+        >>> predictor.compile(
+        ...     "adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> predictor.fit(batches)
+
+    References:
+        Devlin et al. 2018, arXiv 1810.04805, section 4.2.
+    """
+
+    def __init__(self, encoder, seed=None, name="span_predictor", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.encoder = encoder
+        # Without it in the graph the pooler has no gradient.
+        encoder.pooler.trainable = False
+        self.head = keras.layers.Dense(
+            2,
+            kernel_initializer=truncated_normal(encoder.config.initializer_range, seed, "head"),
+            dtype="float32",
+            name="span_head",
+        )
+        self.head.build((None, None, encoder.config.hidden_size))
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """Scores every piece as first and as last of the answer.
+
+        Args:
+            inputs: dict of int tensors (batch, length), those of the encoder.
+            training: bool. Whether dropout is on.
+
+        Returns:
+            float32 logits (batch, 2, length), starts first; padding has -1e9.
+        """
+        encoded = self.encoder(inputs, training=training)
+        logits = ops.transpose(self.head(encoded["sequence_output"]), (0, 2, 1))
+        real = ops.cast(inputs["padding_mask"], "bool")[:, None, :]
+        return ops.where(real, logits, -1e9)
