@@ -203,61 +203,6 @@ class FinetuningConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class SquadConfig(Config):
-    """Question answering on SQuAD 1.1 or 2.0; the defaults follow google-research/bert."""
-
-    workdir: str = option("", "Directory for checkpoints, predictions and results.")
-    init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
-    train_files: tuple[str, ...] = option(
-        (), "SQuAD JSON to train on: .json, .json.gz, or tfds:NAME for its split train."
-    )
-    validation_file: str = option(
-        "", "SQuAD JSON on which the null threshold is tuned; empty: null_score_diff_threshold."
-    )
-    predict_file: str = option("", "SQuAD JSON to predict and score, or tfds:NAME (validation).")
-    version_2_with_negative: bool = option(False, "Questions may have no answer (SQuAD 2.0).")
-    max_seq_length: int = option(384, "Word pieces a window: question, context, special tokens.")
-    doc_stride: int = option(128, "Word pieces from the start of one window to the next.")
-    max_query_length: int = option(64, "Word pieces of a question; longer ones are cut.")
-    max_answer_length: int = option(30, "Word pieces of a predicted answer.")
-    n_best_size: int = option(20, "Answers a question in nbest.json.")
-    null_score_diff_threshold: float = option(
-        0.0, "No answer is predicted where null odds exceed it, unless validation_file tunes it."
-    )
-    train_batch_size: int = option(32, "Windows a step.")
-    predict_batch_size: int = option(32, "Windows a forward pass.")
-    learning_rate: float = option(5e-5, "Peak learning rate.")
-    num_train_epochs: int = option(3, "Passes over the training windows.")
-    warmup_proportion: float = option(0.1, "Share of the steps for linear warm-up.")
-    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
-    max_train_questions: int = option(0, "Train on so many questions at most; 0: all.")
-    save_checkpoints_steps: int = option(200, "Steps between checkpoints.")
-    num_runs: int = option(1, "Runs with seeds seed, seed + 1, ...")
-    seed: int = option(12345, "First seed: head, data order, dropout.")
-    deterministic: bool = option(
-        False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
-    )
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "max_seq_length", "doc_stride", "max_query_length", "max_answer_length",
-            "n_best_size", "train_batch_size", "predict_batch_size", "learning_rate",
-            "num_train_epochs", "save_checkpoints_steps", "num_runs",
-        )  # fmt: skip
-        require_share(self, "warmup_proportion", "weight_decay_rate")
-        room = self.max_seq_length - self.max_query_length - 3
-        if self.doc_stride > room:
-            raise InputError(
-                f"doc_stride {self.doc_stride} would pass over text: max_seq_length "
-                f"{self.max_seq_length} less max_query_length {self.max_query_length} and three "
-                f"special tokens leaves {room} word pieces of context in a window"
-            )
-        if self.validation_file and not self.version_2_with_negative:
-            raise InputError("validation_file tunes the null threshold of version_2_with_negative")
-
-
-@dataclasses.dataclass(frozen=True)
 class CkaConfig(Config):
     """CKA of every tap of one encoder against every tap of another, on the same examples."""
 

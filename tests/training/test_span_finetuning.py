@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import toys
 
+from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.recipes import SquadConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import checkpoints, span_finetuning
 

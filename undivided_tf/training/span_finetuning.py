@@ -10,6 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from undivided_tf import files
+from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.config import results_once
 from undivided_tf.data import squad, streams
 from undivided_tf.data.answers import Predictions, predict_answers
@@ -19,7 +20,6 @@ from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
 from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.progress import bar
-from undivided_tf.recipes import SquadConfig
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints, optimizers, strategies
 from undivided_tf.training.callbacks import Progress
