@@ -17,7 +17,8 @@ from undivided_tf.config import (
 )
 from undivided_tf.errors import InputError
 
-STRATEGIES = ("one_device", "mirrored")
+STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
+DTYPES = ("float32", "bfloat16", "float16")
 POOLINGS = ("first", "mean", "max")
 MASKING_UNITS = ("token", "whole_word", "span")
 OPTIMIZERS = ("adamw", "lamb")
@@ -69,6 +70,9 @@ class PretrainingConfig(Config):
         EncoderConfig(), without=("vocab_size", "vocabulary_hash", "do_lower_case")
     )
     train_batch_size: int = option(256, "Sequences a step, over all devices.")
+    gradient_accumulation_steps: int = option(
+        1, "Parts into which each device splits its share of the batch to save memory."
+    )
     num_train_steps: int = option(100_000, "Optimizer steps.")
     learning_rate: float = option(1e-4, "Peak learning rate.")
     num_warmup_steps: int = option(10_000, "Steps of warm-up; decay to 0 follows.")
@@ -101,9 +105,18 @@ class PretrainingConfig(Config):
     eval_every_steps: int = option(1000, "Steps between evaluations on held-out records.")
     max_eval_rows: int = option(2048, "Held-out records used for evaluation.")
     save_checkpoints_steps: int = option(1000, "Steps between checkpoints.")
-    keep_checkpoints: int = option(2, "Newest checkpoints to keep.")
+    keep_checkpoints: int = option(2, "Newest checkpoints to keep, beside the best.")
+    max_skipped_steps: int = option(
+        0, "Steps with NaN or Inf that are left out; one more ends the run."
+    )
     seed: int = option(12345, "Decides weights, data order, masks and dropout.")
     strategy: str = option("one_device", "tf.distribute strategy.", STRATEGIES)
+    tpu_name: str = option("", "Name or address of the TPU; empty: what the environment names.")
+    dtype: str = option(
+        "float32",
+        "What the layers compute in; weights, softmax, LayerNorm and losses stay float32.",
+        DTYPES,
+    )
     jit_compile: bool = option(True, "Compile the step with XLA.")
     deterministic: bool = option(True, "Use deterministic kernels only.")
 
@@ -112,8 +125,10 @@ class PretrainingConfig(Config):
         require_positive(
             self, "train_batch_size", "num_train_steps", "learning_rate", "adam_epsilon",
             "max_gradient_norm", "masked_lm_prob", "eval_every_steps", "max_eval_rows",
-            "save_checkpoints_steps", "keep_checkpoints",
+            "save_checkpoints_steps", "keep_checkpoints", "gradient_accumulation_steps",
         )  # fmt: skip
+        if self.max_skipped_steps < 0:
+            raise InputError(f"max_skipped_steps must be from 0, got {self.max_skipped_steps}")
         require_share(
             self, "masked_lm_prob", "initial_masked_lm_prob", "adam_beta_1", "adam_beta_2",
             "weight_decay_rate", "ema_momentum", "intermediate_drop_rate",

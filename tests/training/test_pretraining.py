@@ -9,13 +9,13 @@ from safetensors.numpy import load_file
 from undivided_tf import accounting
 from undivided_tf.data import masking, records
 from undivided_tf.errors import InputError
-from undivided_tf.training import pretraining
+from undivided_tf.training import curves, pretraining
 
 KEYS = {
     "kind", "pattern", "seed", "parameters", "forward_flops", "training_flops", "steps", "tokens",
     "step_milliseconds", "tokens_per_second", "training_seconds", "peak_memory_bytes",
     "training_history", "validation_history", "validation", "unigram_entropy",
-    "validation_unigram_cross_entropy",
+    "validation_unigram_cross_entropy", "best", "skipped_steps",
 }  # fmt: skip
 MEASURED = {"step_milliseconds", "tokens_per_second", "training_seconds", "peak_memory_bytes"}
 
@@ -34,7 +34,7 @@ def toy(tmp_path_factory):
 def few_points():
     """Training curves of ten steps with a point for every third."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "_LOG_POINTS", 3)
+        patch.setattr(curves, "_POINTS", 3)
         yield
 
 
@@ -56,14 +56,16 @@ def repeatable(results):
 
 def stop_at(monkeypatch, step):
     """A run ends with an exception in this step."""
-    check = pretraining.Trainer._check_finite
+    take = pretraining.Trainer.step
+    taken = []
 
-    def stop(self, number, sums):
-        if number == step:
+    def stop(self, batch, stop=False):
+        taken.append(batch)
+        if len(taken) == step:
             raise KeyboardInterrupt
-        check(self, number, sums)
+        return take(self, batch, stop)
 
-    monkeypatch.setattr(pretraining.Trainer, "_check_finite", stop)
+    monkeypatch.setattr(pretraining.Trainer, "step", stop)
 
 
 def test_results_say_what_the_contract_names(ten_steps, toy):
@@ -129,8 +131,8 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(ten_steps):
     trainer = pretraining.Trainer(config)
     trainer.restore()
     assert trainer.evaluate() == trainer.evaluate() == results["validation"]
-    batch = next(iter(trainer._batches(0)))
-    losses = [float(trainer._gradients(batch, 1.0)[0]["loss"]) for _ in range(2)]
+    batch = next(iter(trainer.batches(0)))
+    losses = [float(trainer.steps.losses(batch, training=True)["loss"]) for _ in range(2)]
     assert losses[0] != losses[1]
 
 
@@ -185,7 +187,8 @@ def test_compiled_steps_agree_with_plain_ones(toy, tmp_path):
     np.testing.assert_allclose(losses[True], losses[False], atol=1e-4)
 
 
-def test_two_replicas_equal_one_device(toy, tmp_path):
+def test_two_replicas_and_two_parts_equal_one_device(toy, tmp_path):
+    """Their rows hold unequal numbers of predictions, so a mean of means would be another."""
     code = (
         "import json, sys\n"
         "import tensorflow as tf\n"
@@ -196,10 +199,12 @@ def test_two_replicas_equal_one_device(toy, tmp_path):
         "from undivided_tf.training.pretraining import pretrain\n"
         "encoder = toys.encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)\n"
         "results = {}\n"
-        "for name, strategy, jit in [('one', 'one_device', False), ('two', 'mirrored', True)]:\n"
+        "for name, strategy, parts, jit in [('one', 'one_device', 1, False),\n"
+        "        ('two', 'mirrored', 1, True), ('parts', 'mirrored', 2, False)]:\n"
         "    results[name] = pretrain(toys.pretraining_config(\n"
         "        f'{sys.argv[1]}/{name}', sys.argv[2], encoder, strategy=strategy,\n"
-        "        num_train_steps=5, train_batch_size=6, max_gradient_norm=0.1, jit_compile=jit))\n"
+        "        gradient_accumulation_steps=parts, learning_rate=1e-3, num_train_steps=20,\n"
+        "        train_batch_size=8, max_gradient_norm=0.1, jit_compile=jit))\n"
         "print(json.dumps(results))\n"
     )
     done = toys.run_python(code, tmp_path, toy)
@@ -210,21 +215,34 @@ def test_two_replicas_equal_one_device(toy, tmp_path):
         + [result["validation"]["loss"]]
         for name, result in results.items()
     }
-    np.testing.assert_allclose(curves["two"], curves["one"], atol=1e-5)
-    first, second = (
-        load_file(tmp_path / name / "checkpoints" / "step_00000005" / "weights.safetensors")
-        for name in ("one", "two")
-    )
-    assert first.keys() == second.keys()
-    for key in first:
-        np.testing.assert_allclose(first[key], second[key], atol=1e-4)
+    one = load_file(tmp_path / "one" / "checkpoints" / "step_00000020" / "weights.safetensors")
+    for name in ("two", "parts"):
+        np.testing.assert_allclose(curves[name], curves["one"], atol=1e-5)
+        path = tmp_path / name / "checkpoints" / "step_00000020" / "weights.safetensors"
+        other = load_file(path)
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_allclose(one[key], other[key], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_keeps_weights_and_losses_in_float32(toy, tmp_path, dtype):
+    config = toys.pretraining_config(tmp_path / "run", toy, dtype=dtype, num_train_steps=6)
+    trainer = pretraining.Trainer(config)
+    assert {v.dtype for v in trainer.model.trainable_variables} == {"float32"}
+    batch = next(iter(trainer.batches(0)))
+    outputs = trainer.model.encoder(batch, return_taps=True)
+    assert {tap.dtype.name for tap in outputs["taps"].values()} == {dtype}
+    assert trainer.model(batch)["masked_lm_logits"].dtype.name == "float32"
+    results = trainer.results(trainer.train(trainer.restore()))
+    assert not results["skipped_steps"] and np.isfinite(results["validation"]["loss"])
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(toy, tmp_path):
     config = toys.pretraining_config(
         tmp_path / "run", toy, learning_rate=1e30, num_warmup_steps=8, save_checkpoints_steps=1
     )
-    with pytest.raises(FloatingPointError, match=r"step \d+: loss sum .*Lower --learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"step \d+: loss sum (.|\n)*Lower --learn"):
         pretraining.pretrain(config)
     kept = last_checkpoint(config)
     arrays = load_file(kept / "weights.safetensors")

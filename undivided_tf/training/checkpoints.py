@@ -81,11 +81,12 @@ def save(
     tokenizer: Tokenizer,
     keep: int,
 ) -> pathlib.Path:
-    """Writes the checkpoint of a step and removes all but the newest `keep`.
+    """Writes the checkpoint of a step; removes all but the newest `keep` and the best.
 
     Args:
         workdir: the run's directory.
-        state: JSON values for state.json; `step` counts the optimizer steps done.
+        state: JSON values for state.json; `step` counts the optimizer steps done, `best`,
+            where given, holds the `step` of the best checkpoint.
         model: Keras model with an `encoder`; its weights are saved.
         training_variables: further variables, in a fixed order: optimizer, dropout states.
         tokenizer: the encoder's.
@@ -97,15 +98,26 @@ def save(
     Raises:
         OSError: the disk is full or the directory not writable; older checkpoints stay.
     """
-    path = pathlib.Path(workdir) / "checkpoints" / f"step_{state['step']:08d}"
+    path = pathlib.Path(workdir) / "checkpoints" / _name(state["step"])
     with files.atomic_path(path) as partial:
         partial.mkdir()
         save_model(partial, model.weights, model.encoder.config, tokenizer)
         _save_arrays(_numbered(training_variables), partial / TRAINING)
         files.write_json(partial / STATE, state)
+    best = (state.get("best") or {}).get("step")
     for old in _all(workdir)[:-keep]:
-        files.remove(old)
+        if old.name != _name(best):
+            files.remove(old)
     return path
+
+
+def _name(step: int | None) -> str:
+    return "" if step is None else f"step_{step:08d}"
+
+
+def newest(workdir: str | pathlib.Path) -> pathlib.Path | None:
+    """The directory of a run's newest checkpoint, None when there is none."""
+    return max(_all(workdir), default=None)
 
 
 def _all(workdir: str | pathlib.Path) -> list[pathlib.Path]:

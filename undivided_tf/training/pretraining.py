@@ -19,13 +19,16 @@ from absl import logging
 from undivided_tf import accounting
 from undivided_tf.config import results_once
 from undivided_tf.data import masking, records, streams
+from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.models.pretrainer import Pretrainer, masked_lm_sums
+from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.progress import bar
 from undivided_tf.recipes import PretrainingConfig
-from undivided_tf.training import checkpoints, optimizers, strategies
+from undivided_tf.training import checkpoints, faults, optimizers, strategies
+from undivided_tf.training.curves import Curves
+from undivided_tf.training.steps import POLICIES, Steps
 
-_LOG_POINTS = 100  # Points of the training curve, whatever the number of steps.
+_STOPPED = 128 + 15  # What a shell reports of a process that SIGTERM ended.
 
 
 def pretrain(config: PretrainingConfig) -> dict[str, Any]:
@@ -33,19 +36,29 @@ def pretrain(config: PretrainingConfig) -> dict[str, Any]:
 
     Args:
         config: the run; `config.workdir` receives config.json, checkpoints, TensorBoard
-            events and, at the end, results.json.
+            events and, at the end, results.json. Of several workers the first one writes, and
+            all must see the directory.
 
     Returns:
         The content of results.json: sizes, costs, loss curves and the held-out loss.
 
     Raises:
-        InputError: records that do not fit, a workdir of another config, no readable checkpoint.
-        FloatingPointError: the loss is not finite; the newest checkpoint stays.
+        InputError: records that do not fit, a workdir of another config, no readable checkpoint,
+            no memory left, a device that is not there.
+        FloatingPointError: more than `max_skipped_steps` steps were not finite; says where it
+            began. The newest checkpoint stays.
+        SystemExit: SIGTERM came; the step was ended and saved.
     """
 
     def run(trainer: Trainer) -> dict[str, Any]:
         return trainer.results(trainer.train(trainer.restore()))
 
+    if config.strategy == "multi_worker":
+        # Collectives must be set up before anything else, and by every worker.
+        trainer = Trainer(config)
+        if not trainer.is_chief:
+            return run(trainer)
+        return results_once(config, lambda: trainer, run)
     return results_once(config, lambda: Trainer(config), run)
 
 
@@ -58,6 +71,8 @@ class Trainer:
 
     def __init__(self, config: PretrainingConfig):
         strategies.make_repeatable(config.seed, config.deterministic)
+        self.strategy = strategies.get(config.strategy, config.tpu_name)
+        self.is_chief = strategies.is_chief(self.strategy)
         self.config = config
         self.tokenizer = records.read_tokenizer(config.records_dir)
         self.encoder_config = config.encoder
@@ -74,9 +89,20 @@ class Trainer:
             "max_predictions": config.max_predictions_per_seq,
             "masking_unit": config.masking_unit,
         }
-        self.strategy = strategies.get(config.strategy)
+        self.predictions = masking.prediction_slots(
+            self.length, config.masked_lm_prob, config.max_predictions_per_seq
+        )
+        self.replicas = self.strategy.num_replicas_in_sync
+        parts = self.replicas * config.gradient_accumulation_steps
+        if config.train_batch_size % parts:
+            raise InputError(
+                f"train_batch_size {config.train_batch_size} does not split evenly over "
+                f"{self.replicas} device(s) x {config.gradient_accumulation_steps} "
+                f"gradient_accumulation_steps: take a multiple of {parts}"
+            )
         with self.strategy.scope():
-            self.model = Pretrainer(Encoder(self.encoder_config, seed=config.seed))
+            policy = POLICIES[config.dtype]
+            self.model = Pretrainer(Encoder(self.encoder_config, seed=config.seed, dtype=policy))
             self.optimizer = optimizers.OPTIMIZERS[config.optimizer](
                 self.model.trainable_variables,
                 learning_rate=config.learning_rate,
@@ -89,67 +115,24 @@ class Trainer:
                 epsilon=config.adam_epsilon,
                 ema_momentum=config.ema_momentum,
             )
+        self.steps = Steps(
+            self.strategy,
+            self.model,
+            self.optimizer,
+            # On a TPU all is compiled by XLA, and an inner compilation is an error.
+            jit_compile=config.jit_compile and config.strategy != "tpu",
+            max_gradient_norm=config.max_gradient_norm,
+            accumulation=config.gradient_accumulation_steps,
+            scale_loss=config.dtype == "float16",
+        )
         weights = {id(weight) for weight in self.model.weights}
         dropout_states = [v for v in self.model.variables if id(v) not in weights]
-        self.training_variables = [*self.optimizer.variables, *dropout_states]
+        self.training_variables = [
+            *self.optimizer.variables,
+            *dropout_states,
+            *self.steps.variables,
+        ]
         self.workdir = pathlib.Path(config.workdir)
-        self._train_step = self._compile_train_step()
-        self._eval_step = tf.function(self._eval_replica, jit_compile=config.jit_compile)
-
-    # === Steps ===
-
-    def _compile_train_step(self):
-        """One optimizer step on a distributed batch; returns the sums over all replicas."""
-        replicas = self.strategy.num_replicas_in_sync
-        # XLA cannot hold the exchange between replicas; then only the gradients are compiled.
-        whole_step = self.config.jit_compile and replicas == 1
-        gradients = tf.function(
-            self._gradients, jit_compile=self.config.jit_compile and not whole_step
-        )
-
-        def global_sum(values):
-            if replicas == 1:
-                return values
-            return tf.distribute.get_replica_context().all_reduce("sum", values)
-
-        def replica_step(batch):
-            sums, grads = gradients(batch, global_sum(tf.reduce_sum(batch["masked_weights"])))
-            # The norm is that of the global gradient, so the sum comes before clipping; each
-            # replica then hands its share to the optimizer, which adds the shares up again.
-            grads, norm = tf.clip_by_global_norm(global_sum(grads), self.config.max_gradient_norm)
-            shares = [grad / replicas for grad in grads]
-            self.optimizer.apply(shares, self.model.trainable_variables)
-            return {**sums, "gradient_norm": norm / replicas}
-
-        replica_step = tf.function(replica_step, jit_compile=whole_step)
-
-        @tf.function
-        def train_step(batch):
-            per_replica = self.strategy.run(replica_step, args=(batch,))
-            return {
-                name: self.strategy.reduce("sum", value, axis=None)
-                for name, value in per_replica.items()
-            }
-
-        return train_step
-
-    def _gradients(self, batch, global_weight):
-        """Sums of the replica and the gradients of its part of the global mean loss."""
-        variables = [variable.value for variable in self.model.trainable_variables]
-        with tf.GradientTape() as tape:
-            logits = self.model(batch, training=True)["masked_lm_logits"]
-            sums = masked_lm_sums(logits, batch["masked_ids"], batch["masked_weights"])
-            loss = sums["loss"] / global_weight
-        # The pooler takes no part in masked-language-model training: its gradient is zero.
-        zero = tf.UnconnectedGradients.ZERO
-        grads = tape.gradient(loss, variables, unconnected_gradients=zero)
-        return sums, [tf.convert_to_tensor(grad) for grad in grads]
-
-    def _eval_replica(self, batch):
-        logits = self.model(batch, training=False)["masked_lm_logits"]
-        return masked_lm_sums(logits, batch["masked_ids"], batch["masked_weights"])
-
-    # === The run ===
 
     def restore(self) -> dict[str, Any]:
         """State of the newest checkpoint, or that of a fresh run."""
@@ -162,40 +145,82 @@ class Trainer:
             "training_history": [],
             "validation_history": [],
             "interval": {"loss": 0.0, "weight": 0.0},
+            "best": None,
+            "skipped_steps": [],
         }
 
     def train(self, state: dict[str, Any]) -> dict[str, Any]:
         """Runs the remaining steps; returns the state after the last."""
         config = self.config
         last = config.num_train_steps
-        self.summaries = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
-        log_every = max(1, last // _LOG_POINTS)
-        batches = iter(self._batches(state["step"]))
+        if self.is_chief:
+            self.curves = Curves(self.workdir / "tensorboard", last, state["step"])
+        batches = iter(self.batches(state["step"]))
         self.step_seconds: list[float] = []
         description = f"pre-training {self.encoder_config.block_pattern}"
         with (
             streams.reading_errors(config.records_dir),
+            faults.out_of_memory_advice(
+                config, self.encoder_config, self.length, self.predictions, self.replicas
+            ),
+            faults.stop_on_sigterm() as stop,
             bar(last, description, "steps", initial=state["step"]) as progress,
         ):
             for step in range(state["step"] + 1, last + 1):
                 start = time.perf_counter()
-                sums = {k: float(v) for k, v in self._train_step(next(batches)).items()}
+                batch = next(batches)
+                sums = self.step(batch, stop.came)
                 seconds = time.perf_counter() - start
                 self.step_seconds.append(seconds)
                 state["training_seconds"] += seconds
-                self._check_finite(step, sums)
                 state["step"] = step
-                self._record(state, sums, close=step % log_every == 0 or step == last)
-                if step % config.eval_every_steps == 0 or step == last:
-                    state["validation_history"].append({"step": step, **self.evaluate()})
-                    self._summarize("validation", state["validation_history"][-1], step)
-                if step % config.save_checkpoints_steps == 0 or step == last:
-                    self._save(state)
-                progress.set_postfix_str(f"loss {sums['loss'] / sums['weight']:.3f}", refresh=False)
+                if np.isfinite(sums["loss"]) and np.isfinite(sums["gradient_norm"]):
+                    progress.set_postfix_str(
+                        f"loss {sums['loss'] / sums['weight']:.3f}", refresh=False
+                    )
+                else:
+                    self._skip(state, batch, sums)
+                    sums = {**sums, "loss": 0.0, "weight": 0.0}
+                if self.is_chief:
+                    self.curves.add(state, sums, float(self.optimizer.learning_rate))
+                self._keep(state, stopping=sums["stop"] > 0)
                 progress.update()
+                if sums["stop"] > 0 and step < last:
+                    logging.warning("SIGTERM: saved at step %d; the same command goes on", step)
+                    raise SystemExit(_STOPPED)
         return state
 
-    def _batches(self, start_step: int):
+    def step(self, batch: Any, stop: bool = False) -> dict[str, float]:
+        """One optimizer step; see `Steps._train`."""
+        sums = self.steps.train(batch, tf.constant(float(stop)))
+        return {name: float(value) for name, value in sums.items()}
+
+    def _keep(self, state: dict[str, Any], stopping: bool) -> None:
+        """Evaluates and saves when it is time; a best evaluation is always saved."""
+        config, step = self.config, state["step"]
+        last = step == config.num_train_steps
+        best = False
+        if step % config.eval_every_steps == 0 or last:
+            scores = {"step": step, **self.evaluate()}
+            state["validation_history"].append(scores)
+            best = state["best"] is None or scores["loss"] < state["best"]["loss"]
+            if best:
+                state["best"] = {"step": step, "loss": scores["loss"]}
+            if self.is_chief:
+                self.curves.write("validation", scores, step)
+        save = step % config.save_checkpoints_steps == 0 or last or best or stopping
+        if save and self.is_chief:
+            self.curves.flush()
+            checkpoints.save(
+                self.workdir,
+                state,
+                self.model,
+                self.training_variables,
+                self.tokenizer,
+                config.keep_checkpoints,
+            )
+
+    def batches(self, start_step: int) -> Any:
         """Endless global batches, from the one that step `start_step` + 1 sees."""
         dataset = masking.pretraining_batches(
             self.config.records_dir,
@@ -209,21 +234,20 @@ class Trainer:
             intermediate_drop_rate=self.config.intermediate_drop_rate,
             **self.masking,
         )
-        if self.strategy.num_replicas_in_sync == 1:
-            return dataset  # Distributing forgets the static shapes, and the step gets slower.
-        return self.strategy.experimental_distribute_dataset(dataset)
+        return strategies.distribute(self.strategy, dataset)
 
     def evaluate(self) -> dict[str, float]:
         """Loss (nats) and accuracy over the masked tokens of the held-out records."""
         totals = {"loss": 0.0, "correct": 0.0, "weight": 0.0}
-        for batch in masking.validation_batches(
+        batches = masking.validation_batches(
             self.config.records_dir,
             self.tokenizer,
-            batch_size=self.config.train_batch_size,
+            batch_size=self.config.train_batch_size // self.config.gradient_accumulation_steps,
             max_rows=self.config.max_eval_rows,
             **self.masking,
-        ):
-            for name, value in self._eval_step(batch).items():
+        )
+        for batch in strategies.distribute(self.strategy, batches):
+            for name, value in self.steps.evaluate(batch).items():
                 totals[name] += float(value)
         return {
             "loss": totals["loss"] / totals["weight"],
@@ -231,54 +255,30 @@ class Trainer:
             "masked_tokens": int(totals["weight"]),
         }
 
-    def _record(self, state: dict[str, Any], sums: dict[str, float], close: bool) -> None:
-        """Adds a step to the training curve's open interval; `close` makes a point of it."""
-        interval = state["interval"]
-        interval["loss"] += sums["loss"]
-        interval["weight"] += sums["weight"]
-        if close:
-            point = {"step": state["step"], "loss": interval["loss"] / interval["weight"]}
-            state["training_history"].append(point)
-            state["interval"] = {"loss": 0.0, "weight": 0.0}
-            learning_rate = float(self.optimizer.learning_rate)
-            self._summarize(
-                "training",
-                {**point, "gradient_norm": sums["gradient_norm"], "learning_rate": learning_rate},
-                state["step"],
-            )
-
-    def _summarize(self, prefix: str, values: dict[str, float], step: int) -> None:
-        with self.summaries.as_default(step):
-            for name, value in values.items():
-                if name not in ("step", "masked_tokens"):
-                    tf.summary.scalar(f"{prefix}/{name}", value)
-
-    def _check_finite(self, step: int, sums: dict[str, float]) -> None:
-        if not np.isfinite(sums["loss"]) or not np.isfinite(sums["gradient_norm"]):
+    def _skip(self, state: dict[str, Any], batch: Any, sums: dict[str, float]) -> None:
+        """Leaves a step that is not finite out, or ends the run with a report."""
+        step = state["step"]
+        if self.config.dtype == "float16" and float(self.steps.loss_scale) > 1:
+            # How the loss scale is found; the step has halved it.
+            logging.info("step %d: overflow, loss scale %g", step, float(self.steps.loss_scale))
+            return
+        rows = self.strategy.experimental_local_results(batch)[0]
+        report = f"step {step}: " + faults.not_finite_report(self.model, rows, sums)
+        state["skipped_steps"].append(step)
+        skipped, allowed = len(state["skipped_steps"]), self.config.max_skipped_steps
+        if skipped > allowed:
+            good = checkpoints.newest(self.workdir)
             raise FloatingPointError(
-                f"step {step}: loss sum {sums['loss']}, gradient norm {sums['gradient_norm']}; "
-                f"the checkpoints in {self.workdir} are from before. Lower --learning_rate, "
-                "raise --num_warmup_steps, or set --norm_first"
+                f"{report}\nlast good checkpoint: {good or 'none yet'}\n"
+                f"{skipped} step(s) were not finite, max_skipped_steps is {allowed}. Lower "
+                "--learning_rate, raise --num_warmup_steps, set --norm_first, or allow more"
             )
-
-    def _save(self, state: dict[str, Any]) -> None:
-        self.summaries.flush()
-        checkpoints.save(
-            self.workdir,
-            state,
-            self.model,
-            self.training_variables,
-            self.tokenizer,
-            self.config.keep_checkpoints,
-        )
+        logging.warning("%s\nleft out: %d of at most %d", report, skipped, allowed)
 
     def results(self, state: dict[str, Any]) -> dict[str, Any]:
         """What results.json holds."""
         config, encoder = self.config, self.encoder_config
         sequences = state["step"] * config.train_batch_size
-        predictions = masking.prediction_slots(
-            self.length, config.masked_lm_prob, config.max_predictions_per_seq
-        )
         # The first step compiles. A run that had nothing left to do has no step to time.
         timed = self.step_seconds[1:] or self.step_seconds
         seconds = statistics.median(timed) if timed else None
@@ -290,7 +290,7 @@ class Trainer:
             "parameters": accounting.count_parameters(encoder),
             "forward_flops": accounting.forward_flops(encoder, self.length),
             "training_flops": accounting.training_flops(
-                encoder, self.length, predictions, sequences
+                encoder, self.length, self.predictions, sequences
             ),
             "steps": state["step"],
             "tokens": sequences * self.length,
@@ -301,6 +301,8 @@ class Trainer:
             "training_history": state["training_history"],
             "validation_history": state["validation_history"],
             "validation": {k: v for k, v in validation.items() if k != "step"},
+            "best": state["best"],
+            "skipped_steps": state["skipped_steps"],
             "unigram_entropy": self.metadata["unigram_entropy"],
             "validation_unigram_cross_entropy": self.metadata["validation_unigram_cross_entropy"],
         }

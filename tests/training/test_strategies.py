@@ -1,0 +1,137 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toys
+from safetensors.numpy import load_file
+
+from undivided_tf.data import records
+from undivided_tf.errors import InputError
+from undivided_tf.training import pretraining, strategies
+
+WORKER = """
+import sys
+import toys
+from undivided_tf.training.pretraining import pretrain
+encoder = toys.encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+pretrain(toys.pretraining_config(sys.argv[1], sys.argv[2], encoder, strategy=sys.argv[3],
+    num_train_steps=int(sys.argv[4]), learning_rate=1e-3, save_checkpoints_steps=5))
+"""
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    corpus = toys.write_corpus(folder / "text")
+    records.create_records(toys.records_config(folder / "records", corpus))
+    return folder / "records"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("", "needs the environment variable TF_CONFIG"),
+        ("{", "needs the environment variable TF_CONFIG"),
+        (
+            '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+            "names 1 workers",
+        ),
+    ],
+)
+def test_a_bad_cluster_is_named(monkeypatch, given, message):
+    monkeypatch.setenv("TF_CONFIG", given)
+    with pytest.raises(InputError, match=message):
+        strategies.get("multi_worker")
+
+
+def test_an_absent_tpu_is_named():
+    with pytest.raises(InputError, match="no TPU answers to tpu_name 'nowhere'.*--tpu_name"):
+        strategies.get("tpu", "nowhere")
+
+
+def test_a_batch_that_does_not_split_is_refused(toy, tmp_path):
+    config = toys.pretraining_config(tmp_path / "run", toy, gradient_accumulation_steps=3)
+    with pytest.raises(InputError, match="train_batch_size 4 does not split .* multiple of 3"):
+        pretraining.Trainer(config)
+
+
+def test_each_dimension_of_the_step_is_known(toy, tmp_path):
+    """What a TPU asks for; the graph is traced, functions within functions included."""
+    config = toys.pretraining_config(tmp_path / "run", toy, gradient_accumulation_steps=2)
+    trainer = pretraining.Trainer(config)
+    batch = next(iter(trainer.batches(0)))
+    graph = trainer.steps.train.get_concrete_function(batch, tf.constant(0.0)).graph
+    functions = [graph, *(f.graph for f in graph._functions.values() if hasattr(f, "graph"))]
+    shapes = {
+        (op.name, output.name): output.shape
+        for function in functions
+        for op in function.get_operations()
+        for output in op.outputs
+        if output.dtype not in (tf.resource, tf.variant)
+    }
+    assert len(shapes) > 300
+    assert not {name: shape for name, shape in shapes.items() if not shape.is_fully_defined()}
+
+
+def two_free_addresses():
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("localhost", 0))
+        other.bind(("localhost", 0))
+        return [f"localhost:{s.getsockname()[1]}" for s in (one, other)]
+
+
+def start_workers(workdir, records_dir, steps):
+    addresses = two_free_addresses()
+    for index in (0, 1):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        path = os.pathsep.join(filter(None, sys.path))
+        environment = {**os.environ, "PYTHONPATH": path, "TF_CONFIG": json.dumps(task)}
+        arguments = map(str, (workdir, records_dir, "multi_worker", steps))
+        yield subprocess.Popen(
+            [sys.executable, "-c", WORKER, *arguments],
+            env=environment, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_workers_one_of_them_killed_equal_one_process(toy, tmp_path):
+    steps = 400
+    done = toys.run_python(WORKER, tmp_path / "one", toy, "one_device", steps)
+    assert done.returncode == 0, done.stderr
+    workdir = tmp_path / "two"
+    first = list(start_workers(workdir, toy, steps))
+    try:
+        until = time.monotonic() + 60
+        while not (workdir / "checkpoints" / "step_00000010").exists():
+            assert time.monotonic() < until and first[0].poll() is None, first[0].communicate()[1]
+            time.sleep(0.02)
+        first[1].send_signal(signal.SIGKILL)
+        # The survivor cannot go on alone; whoever starts the job again ends it.
+        time.sleep(1)
+        assert not (workdir / "results.json").exists()
+    finally:
+        for process in first:
+            process.kill()
+            process.communicate()
+    second = list(start_workers(workdir, toy, steps))
+    errors = [process.communicate(timeout=120)[1] for process in second]
+    assert [process.returncode for process in second] == [0, 0], errors
+    results = [json.loads((tmp_path / n / "results.json").read_text()) for n in ("one", "two")]
+    one, two = results
+    assert one["steps"] == two["steps"] == steps
+    for name in ("training_history", "validation_history"):
+        assert [p["step"] for p in one[name]] == [p["step"] for p in two[name]]
+        np.testing.assert_allclose(
+            [p["loss"] for p in two[name]], [p["loss"] for p in one[name]], atol=1e-4
+        )
+    path = f"checkpoints/step_{steps:08d}/weights.safetensors"
+    weights = [load_file(tmp_path / name / path) for name in ("one", "two")]
+    for key in weights[0]:
+        np.testing.assert_allclose(weights[1][key], weights[0][key], atol=1e-4)

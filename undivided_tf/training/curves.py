@@ -1,0 +1,73 @@
+"""The training curve in a run's state, and its copy for TensorBoard."""
+
+import pathlib
+import time
+from typing import Any
+
+import tensorflow as tf
+
+_POINTS = 100  # Of the training curve, whatever the number of steps.
+
+
+class Curves:
+    """Writes points of a run's curves into its state and to TensorBoard.
+
+    Args:
+        directory: for TensorBoard's event files.
+        num_train_steps: steps of the whole run.
+        start_step: steps that are done; what an interrupted run wrote beyond them is taken back.
+    """
+
+    def __init__(self, directory: pathlib.Path, num_train_steps: int, start_step: int):
+        directory.mkdir(parents=True, exist_ok=True)
+        if start_step:
+            _forget_after(directory, start_step)
+        self._writer = tf.summary.create_file_writer(str(directory))
+        self._last = num_train_steps
+        self._every = max(1, num_train_steps // _POINTS)
+
+    def add(self, state: dict[str, Any], sums: dict[str, float], learning_rate: float) -> None:
+        """Adds a step to the open interval of the training curve, and closes it when it is full.
+
+        Args:
+            state: of the run; `interval` and `training_history` change.
+            sums: what the step returned.
+            learning_rate: of the step.
+        """
+        step, interval = state["step"], state["interval"]
+        interval["loss"] += sums["loss"]
+        interval["weight"] += sums["weight"]
+        full = step % self._every == 0 or step == self._last
+        if full and interval["weight"]:  # It may have been skipped steps only.
+            point = {"step": step, "loss": interval["loss"] / interval["weight"]}
+            state["training_history"].append(point)
+            state["interval"] = {"loss": 0.0, "weight": 0.0}
+            norm = sums["gradient_norm"]
+            self.write(
+                "training", {**point, "gradient_norm": norm, "learning_rate": learning_rate}, step
+            )
+
+    def write(self, prefix: str, values: dict[str, float], step: int) -> None:
+        """Writes scalars to TensorBoard."""
+        with self._writer.as_default(step):
+            for name, value in values.items():
+                if name not in ("step", "masked_tokens"):
+                    tf.summary.scalar(f"{prefix}/{name}", value)
+
+    def flush(self) -> None:
+        """Brings what was written onto the disk."""
+        self._writer.flush()
+
+
+def _forget_after(directory: pathlib.Path, step: int) -> None:
+    """Tells TensorBoard to drop what earlier files hold beyond `step`."""
+    start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+    now = time.time()
+    path = directory / f"events.out.tfevents.{now:.6f}.resumed"
+    # Without the version in the first event TensorBoard does not drop anything.
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for event in (
+            tf.compat.v1.Event(wall_time=now, file_version="brain.Event:2"),
+            tf.compat.v1.Event(wall_time=now, step=step + 1, session_log=start),
+        ):
+            writer.write(event.SerializeToString())

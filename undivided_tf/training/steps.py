@@ -1,0 +1,173 @@
+"""Compiled steps of pre-training, the same for every strategy."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from undivided_tf.models.pretrainer import masked_lm_sums
+
+# Weights, softmax, LayerNorm and losses are float32 under each of them.
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+SUMS = ("loss", "correct", "weight")
+_FIRST_LOSS_SCALE, _STEPS_TO_DOUBLE_IT = 2.0**15, 2000
+
+
+class Steps:
+    """One optimizer step and one evaluation step on distributed batches.
+
+    A step whose loss or gradient is not finite changes neither weights nor optimizer. Under
+    float16 the loss is scaled up so that small gradients do not vanish: the scale is halved
+    when they overflow, and doubled after 2000 steps in which they did not.
+
+    Args:
+        strategy: tf.distribute strategy under whose scope model and optimizer were made.
+        model: Pretrainer.
+        optimizer: Keras optimizer, built for the model's trainable variables.
+        jit_compile: bool. Compile with XLA what it can hold.
+        max_gradient_norm: float. Clip the global gradient to this norm.
+        accumulation: int. Parts into which each replica splits its batch, one after another.
+        scale_loss: bool. Whether the model computes in float16.
+
+    References:
+        Loss scaling: Micikevicius et al. 2018, arXiv 1710.03740, section 3.2.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: Any,
+        optimizer: Any,
+        *,
+        jit_compile: bool,
+        max_gradient_norm: float,
+        accumulation: int = 1,
+        scale_loss: bool = False,
+    ):
+        self.strategy = strategy
+        self.model = model
+        self.optimizer = optimizer
+        self.max_gradient_norm = max_gradient_norm
+        self.accumulation = accumulation
+        self.scale_loss = scale_loss
+        with strategy.scope():
+            first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+            scale = _FIRST_LOSS_SCALE if scale_loss else 1.0
+            self.loss_scale = tf.Variable(scale, trainable=False, aggregation=first)
+            self.good_steps = tf.Variable(0, trainable=False, aggregation=first)
+        self.variables = [self.loss_scale, self.good_steps]  # Part of a run's state.
+        # XLA holds what one replica does by itself, not the exchange between replicas.
+        self._part = tf.function(self._part_gradients, jit_compile=jit_compile)
+        self._apply = self._update
+        if strategy.num_replicas_in_sync == 1:
+            self._apply = tf.function(self._update, jit_compile=jit_compile)
+        self._evaluate = tf.function(self._evaluate_replica, jit_compile=jit_compile)
+        self.train = tf.function(self._train)
+        self.evaluate = tf.function(self._evaluate_all)
+
+    # === What one replica does ===
+
+    def losses(self, batch: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
+        """Sums over the masked tokens of a batch, by the names `SUMS`."""
+        logits = self.model(batch, training=training)["masked_lm_logits"]
+        return masked_lm_sums(logits, batch["masked_ids"], batch["masked_weights"])
+
+    def _part_gradients(self, batch, global_weight):
+        """Sums of a part of the batch, and the gradients of its part of the global mean loss."""
+        variables = [variable.value for variable in self.model.trainable_variables]
+        with tf.GradientTape() as tape:
+            sums = self.losses(batch, training=True)
+            loss = sums["loss"] / global_weight * self.loss_scale
+        # The pooler takes no part in masked-language-model training: its gradient is zero.
+        zero = tf.UnconnectedGradients.ZERO
+        gradients = tape.gradient(loss, variables, unconnected_gradients=zero)
+        return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    def _accumulated_gradients(self, batch, global_weight):
+        """As `_part_gradients`, of all parts, with the activations of one at a time in memory."""
+        if self.accumulation == 1:
+            return self._part(batch, global_weight)
+        parts = {
+            name: tf.reshape(
+                value, [self.accumulation, value.shape[0] // self.accumulation, *value.shape[1:]]
+            )
+            for name, value in batch.items()
+        }
+
+        def add(index, *totals):
+            part = {name: value[index] for name, value in parts.items()}
+            new = self._part(part, global_weight)
+            return index + 1, *tf.nest.map_structure(tf.add, totals, new)
+
+        zeros = (
+            {name: tf.zeros([]) for name in SUMS},
+            [tf.zeros(variable.shape) for variable in self.model.trainable_variables],
+        )
+        # More parallel iterations would hold the activations of more than one part.
+        _, sums, gradients = tf.while_loop(
+            lambda index, *_: index < self.accumulation, add, (0, *zeros), parallel_iterations=1
+        )
+        return sums, gradients
+
+    def _gradients(self, batch, stop):
+        replicas = self.strategy.num_replicas_in_sync
+
+        def global_sum(values):
+            if replicas == 1:
+                return values
+            return tf.distribute.get_replica_context().all_reduce("sum", values)
+
+        weight = global_sum(tf.reduce_sum(batch["masked_weights"]))
+        sums, gradients = self._accumulated_gradients(batch, weight)
+        # The norm is that of the global gradient, so the sum comes before clipping; each
+        # replica then hands its share to the optimizer, which adds the shares up again.
+        gradients = [gradient / self.loss_scale for gradient in global_sum(gradients)]
+        gradients, norm = tf.clip_by_global_norm(gradients, self.max_gradient_norm)
+        # A tensor of its own in each replica: one that they share would not be summed.
+        sums = {**sums, "gradient_norm": norm / replicas, "stop": tf.identity(stop)}
+        return sums, [gradient / replicas for gradient in gradients]
+
+    def _update(self, gradients):
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+
+    def _evaluate_replica(self, batch):
+        return self.losses(batch, training=False)
+
+    # === What all replicas do together ===
+
+    def _train(self, batch, stop):
+        """One optimizer step.
+
+        Args:
+            batch: what `strategies.distribute` yields.
+            stop: float32 scalar, above 0 where this process was asked to stop.
+
+        Returns:
+            Dict of float32 scalars, the sums over all replicas: `SUMS`, `gradient_norm` (before
+            clipping; not finite where the step was left out) and `stop`.
+        """
+        sums, gradients = self.strategy.run(self._gradients, (batch, stop))
+        sums = self._reduce(sums)
+        finite = tf.math.is_finite(sums["gradient_norm"]) & tf.math.is_finite(sums["loss"])
+
+        def update():
+            self.strategy.run(self._apply, (gradients,))
+            return tf.constant(0)
+
+        tf.cond(finite, update, lambda: tf.constant(0))
+        if self.scale_loss:
+            good = tf.where(finite, self.good_steps + 1, 0)
+            double = good == _STEPS_TO_DOUBLE_IT
+            factor = tf.where(finite, tf.where(double, 2.0, 1.0), 0.5)
+            self.loss_scale.assign(tf.maximum(self.loss_scale * factor, 1.0))
+            self.good_steps.assign(tf.where(double, 0, good))
+        return sums
+
+    def _evaluate_all(self, batch):
+        """The sums `SUMS` of a held-out batch over all replicas."""
+        return self._reduce(self.strategy.run(self._evaluate, (batch,)))
+
+    def _reduce(self, per_replica):
+        return {
+            name: self.strategy.reduce("sum", value, axis=None)
+            for name, value in per_replica.items()
+        }
