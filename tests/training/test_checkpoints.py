@@ -58,7 +58,7 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
     assert checkpoints.restore_latest(tmp_path, *other) == {"step": 7, "note": 0.1 + 0.2}
     assert_equal(made, other)
     names = {"weights.safetensors", "training.safetensors", "state.json", "encoder.json"}
-    assert set(os.listdir(path)) == {*names, "vocab.txt"}
+    assert set(os.listdir(path)) == {*names, "vocab.txt", "checksums.json"}
 
 
 def test_the_newest_stay(tmp_path):
@@ -67,6 +67,31 @@ def test_the_newest_stay(tmp_path):
         save(tmp_path, step, made)
     assert sorted(os.listdir(tmp_path / "checkpoints")) == ["step_00000010", "step_00000100"]
     assert checkpoints.resolve(tmp_path).name == "step_00000100"
+
+
+def test_the_best_stays_beside_the_newest(tmp_path):
+    made = make(1)
+    for step, best in ((8, 8), (9, 9), (10, 9), (11, 9), (12, 9)):
+        state = {"step": step, "best": {"step": best, "loss": 1.0}}
+        checkpoints.save(tmp_path, state, *made, TOKENIZER, 2)
+    steps = [int(name[-8:]) for name in sorted(os.listdir(tmp_path / "checkpoints"))]
+    assert steps == [9, 11, 12]
+
+
+def test_a_flipped_bit_gives_way_to_the_checkpoint_before(tmp_path, caplog):
+    """The file is read without an error; only its checksum tells."""
+    made, other = make(1), make(2)
+    save(tmp_path, 5, made)
+    damaged = save(tmp_path, 10, make(3)) / "weights.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert load_file(damaged)
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        assert checkpoints.restore_latest(tmp_path, *other)["step"] == 5
+    assert_equal(made, other)
+    assert "weights.safetensors has changed" in caplog.text
+    assert "GOING BACK TO THE ONE BEFORE" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "training.safetensors", "state.json"])
@@ -93,6 +118,7 @@ def test_weights_that_do_not_fit_are_listed(tmp_path):
     arrays["stranger"] = arrays.pop(bias)
     arrays[kernel] = arrays[kernel][:3]
     save_file(arrays, weights)
+    checkpoints.seal(weights.parent)
     before = values(*made)
     with pytest.raises(InputError) as caught:
         checkpoints.restore_latest(tmp_path, *made)

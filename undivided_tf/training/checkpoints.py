@@ -6,8 +6,10 @@ WORKDIR/checkpoints/step_00002000/
     state.json             step and what else a resumed run needs
     encoder.json           EncoderConfig
     vocab.txt              the vocabulary that the ids belong to
+    checksums.json         SHA-256 of each of them
 """
 
+import hashlib
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -30,6 +32,9 @@ WEIGHTS, TRAINING, STATE, ENCODER, VOCABULARY = (
     "encoder.json",
     "vocab.txt",
 )
+
+
+CHECKSUMS = "checksums.json"
 
 
 def named_weights(variables: Iterable[Any]) -> dict[str, Any]:
@@ -104,11 +109,30 @@ def save(
         save_model(partial, model.weights, model.encoder.config, tokenizer)
         _save_arrays(_numbered(training_variables), partial / TRAINING)
         files.write_json(partial / STATE, state)
+        seal(partial)
     best = (state.get("best") or {}).get("step")
     for old in _all(workdir)[:-keep]:
         if old.name != _name(best):
             files.remove(old)
     return path
+
+
+def seal(directory: pathlib.Path) -> None:
+    """Writes the checksums of all files of a checkpoint."""
+    checksums = {path.name: _checksum(path) for path in sorted(directory.iterdir())}
+    files.write_json(directory / CHECKSUMS, checksums)
+
+
+def _checksum(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(directory: pathlib.Path) -> None:
+    """Raises ValueError or OSError when a file is not what was written."""
+    for name, checksum in files.read_json(directory / CHECKSUMS).items():
+        if _checksum(directory / name) != checksum:
+            raise ValueError(f"{name} has changed since it was written")
 
 
 def _name(step: int | None) -> str:
@@ -147,11 +171,15 @@ def restore_latest(
     training_variables = list(training_variables)
     for path in reversed(candidates):
         try:
+            _verify(path)
             weights = load_file(path / WEIGHTS)
             training = load_file(path / TRAINING)
             state = files.read_json(path / STATE)
         except (SafetensorError, OSError, ValueError) as error:
-            logging.warning("checkpoint %s cannot be read (%s); trying the one before", path, error)
+            logging.warning(
+                "checkpoint %s cannot be read (%s); GOING BACK TO THE ONE BEFORE: the steps "
+                "since then are trained again", path, error,
+            )  # fmt: skip
             continue
         assign(named_weights(model.weights), weights, path)
         assign(_numbered(training_variables), training, path)
