@@ -13,6 +13,7 @@ from undivided_tf.models import presets
 from undivided_tf.recipes import PretrainingConfig
 
 config_flags.define(PretrainingConfig())
+flags.DEFINE_boolean("dry_run", False, "Show size, memory, speed and end of the run, and leave.")
 flags.DEFINE_enum("preset", "bert_base", presets.NAMES, "Sizes of the encoder.")
 flags.DEFINE_boolean(
     "do_whole_word_mask", False, "google-research/bert's name for --masking_unit=whole_word."
@@ -29,8 +30,13 @@ def parse() -> PretrainingConfig:
 
 
 def main() -> None:
-    """Flags -> config -> pretrain."""
+    """Flags -> config -> pretrain, or only what it would cost."""
     config = parse()
+    if flags.FLAGS.dry_run:
+        from undivided_tf.training import dry_run
+
+        print(dry_run.describe(dry_run.dry_run(config)))
+        return
     from undivided_tf.training.pretraining import pretrain
 
     results = pretrain(config)

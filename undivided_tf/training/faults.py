@@ -81,7 +81,7 @@ def not_finite_report(model: Any, batch: dict[str, tf.Tensor], sums: dict[str, f
 
 @contextlib.contextmanager
 def out_of_memory_advice(
-    config: PretrainingConfig, encoder: Any, length: int, predictions: int, replicas: int
+    config: PretrainingConfig, encoder: Any, length: int, predictions: int, rows: int
 ) -> Iterator[None]:
     """Turns TensorFlow's ResourceExhaustedError into a message that helps.
 
@@ -90,7 +90,7 @@ def out_of_memory_advice(
         encoder: its EncoderConfig, with the vocabulary filled in.
         length: word pieces a row.
         predictions: masked positions a row.
-        replicas: over which the global batch is spread.
+        rows: whose activations a device holds at once.
 
     Raises:
         InputError: batch, length, pattern, estimated need, free memory and what to change.
@@ -98,14 +98,13 @@ def out_of_memory_advice(
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        rows = config.train_batch_size // replicas // config.gradient_accumulation_steps
         need = accounting.training_memory_bytes(encoder, length, predictions, rows)["total"]
         shape = re.search(r"shape\s*\[[\d,]+\]", str(error))
         raise InputError(
             f"out of memory ({shape.group() if shape else 'the allocation is not named'}): "
-            f"{rows} rows at a time (train_batch_size {config.train_batch_size} over {replicas} "
-            f"device(s), gradient_accumulation_steps {config.gradient_accumulation_steps}) x "
-            f"{length} word pieces, pattern {encoder.block_pattern}\n"
+            f"{rows} rows at a time on a device (train_batch_size {config.train_batch_size}, "
+            f"gradient_accumulation_steps {config.gradient_accumulation_steps}) x {length} word "
+            f"pieces, pattern {encoder.block_pattern}\n"
             f"estimated need {need / 2**30:.2f} GiB, free now {free_bytes() / 2**30:.2f} GiB; "
             "another program may hold the rest\nany of these helps:\n  "
             + "\n  ".join(_savings(config, encoder, length, predictions, rows))

@@ -160,9 +160,7 @@ class Trainer:
         description = f"pre-training {self.encoder_config.block_pattern}"
         with (
             streams.reading_errors(config.records_dir),
-            faults.out_of_memory_advice(
-                config, self.encoder_config, self.length, self.predictions, self.replicas
-            ),
+            self.memory_advice(),
             faults.stop_on_sigterm() as stop,
             bar(last, description, "steps", initial=state["step"]) as progress,
         ):
@@ -189,6 +187,18 @@ class Trainer:
                     logging.warning("SIGTERM: saved at step %d; the same command goes on", step)
                     raise SystemExit(_STOPPED)
         return state
+
+    @property
+    def rows_at_a_time(self) -> int:
+        """Rows whose activations a device holds at once."""
+        parts = self.replicas * self.config.gradient_accumulation_steps
+        return self.config.train_batch_size // parts
+
+    def memory_advice(self):
+        """Inside it, running out of memory ends in an InputError that says what helps."""
+        return faults.out_of_memory_advice(
+            self.config, self.encoder_config, self.length, self.predictions, self.rows_at_a_time
+        )
 
     def step(self, batch: Any, stop: bool = False) -> dict[str, float]:
         """One optimizer step; see `Steps._train`."""
@@ -297,7 +307,7 @@ class Trainer:
             "step_milliseconds": seconds and 1000 * seconds,
             "tokens_per_second": seconds and config.train_batch_size * self.length / seconds,
             "training_seconds": state["training_seconds"],
-            "peak_memory_bytes": _peak_memory_bytes(),
+            "peak_memory_bytes": peak_memory_bytes(),
             "training_history": state["training_history"],
             "validation_history": state["validation_history"],
             "validation": {k: v for k, v in validation.items() if k != "step"},
@@ -308,7 +318,7 @@ class Trainer:
         }
 
 
-def _peak_memory_bytes() -> int:
+def peak_memory_bytes() -> int:
     """Largest resident memory of this process, or of its GPU when it has one."""
     if tf.config.list_logical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"]
