@@ -74,6 +74,8 @@ def test_each_dimension_of_the_step_is_known(toy, tmp_path):
         for function in functions
         for op in function.get_operations()
         for output in op.outputs
+        # The condition of a loop has a placeholder for each value that it does not read.
+        if "redundant_placeholder" not in op.name
         if output.dtype not in (tf.resource, tf.variant)
     }
     assert len(shapes) > 300

@@ -60,7 +60,7 @@ class Steps:
         self._apply = self._update
         if strategy.num_replicas_in_sync == 1:
             self._apply = tf.function(self._update, jit_compile=jit_compile)
-        self._evaluate = tf.function(self._evaluate_replica, jit_compile=jit_compile)
+        self._held_out = tf.function(self._held_out_losses, jit_compile=jit_compile)
         self.train = tf.function(self._train)
         self.evaluate = tf.function(self._evaluate_all)
 
@@ -129,8 +129,12 @@ class Steps:
     def _update(self, gradients):
         self.optimizer.apply(gradients, self.model.trainable_variables)
 
-    def _evaluate_replica(self, batch):
+    def _held_out_losses(self, batch):
         return self.losses(batch, training=False)
+
+    def _evaluate_replica(self, batch):
+        # `strategy.run` would compile a tf.function, given as it is, for all replicas at once.
+        return self._held_out(batch)
 
     # === What all replicas do together ===
 
@@ -164,7 +168,7 @@ class Steps:
 
     def _evaluate_all(self, batch):
         """The sums `SUMS` of a held-out batch over all replicas."""
-        return self._reduce(self.strategy.run(self._evaluate, (batch,)))
+        return self._reduce(self.strategy.run(self._evaluate_replica, (batch,)))
 
     def _reduce(self, per_replica):
         return {
