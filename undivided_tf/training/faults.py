@@ -62,8 +62,8 @@ def not_finite_report(model: Any, batch: dict[str, tf.Tensor], sums: dict[str, f
     squares: dict[str, float] = {}
     for variable, gradient in zip(variables, gradients, strict=True):
         if gradient is not None:
-            part = "/".join(variable.path.split("/")[:-1][1:3])
-            block = next((p for p in part.split("/") if p.startswith("block_")), part.split("/")[0])
+            first, *rest = variable.path.split("/")
+            block = rest[0] if first == model.encoder.name else first
             norm = float(tf.linalg.global_norm([gradient]))
             squares[block] = squares.get(block, 0.0) + norm * norm
     weights = [v.path for v in variables if not np.isfinite(np.asarray(v, np.float32)).all()]
