@@ -57,7 +57,7 @@ def _numbered(variables: Iterable[Any]) -> dict[str, Any]:
 
 def _save_arrays(variables: Mapping[str, Any], path: pathlib.Path) -> None:
     try:
-        save_file({name: variable.numpy() for name, variable in variables.items()}, path)
+        save_file({name: np.asarray(variable) for name, variable in variables.items()}, path)
     except SafetensorError as error:  # What the library makes of a full disk.
         raise OSError(f"cannot write {path}: {error}") from error
 
