@@ -65,7 +65,7 @@ def test_a_step_that_is_not_finite_changes_nothing(toy, tmp_path, with_nan):
     with_nan(0)
     trainer = pretraining.Trainer(toys.pretraining_config(tmp_path / "run", toy))
     kept = [*trainer.model.weights, *trainer.optimizer.variables]
-    before = [np.array(variable) for variable in kept]
+    before = [np.asarray(variable).copy() for variable in kept]
     bad, good, *_ = (batch for batch, _ in zip(trainer.batches(0), range(2), strict=False))
     assert not np.isfinite(trainer.step(bad)["gradient_norm"])
     for one, other in zip(before, kept, strict=True):

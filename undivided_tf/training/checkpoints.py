@@ -118,8 +118,9 @@ def save(
 
 
 def seal(directory: pathlib.Path) -> None:
-    """Writes the checksums of all files of a checkpoint."""
-    checksums = {path.name: _checksum(path) for path in sorted(directory.iterdir())}
+    """Writes the checksums of all files of a checkpoint, anew where there are some."""
+    members = [path for path in sorted(directory.iterdir()) if path.name != CHECKSUMS]
+    checksums = {path.name: _checksum(path) for path in members}
     files.write_json(directory / CHECKSUMS, checksums)
 
 
