@@ -41,6 +41,13 @@ def test_parameters_equal_the_built_models(letters, norm_first, heads):
     assert accounting.count_parameters(config) == encoder.count_params()
     head = accounting.masked_lm_head_parameters(config)
     assert accounting.count_parameters(config) + head == Pretrainer(encoder).count_params()
+    pairs = Pretrainer(Encoder(config), next_sentence=True).count_params()
+    assert (
+        accounting.count_parameters(config)
+        + head
+        + (accounting.next_sentence_head_parameters(config))
+        == pairs
+    )
 
 
 def test_flops_of_bert_base_per_token_and_block():
@@ -69,6 +76,8 @@ def test_training_is_three_forward_passes_without_the_pooler():
     forward = accounting.forward_flops(BASE, 128) - pooler
     forward += accounting.masked_lm_head_flops(BASE, 20)
     assert accounting.training_flops(BASE, 128, 20, 256) == 3 * 256 * forward
+    pairs = accounting.training_flops(BASE, 128, 20, 256, next_sentence=True)
+    assert pairs == 3 * 256 * (forward + pooler + 2 * BASE.hidden_size * 2)
 
 
 def test_memory_grows_with_the_batch_by_its_activations_only():

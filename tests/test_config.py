@@ -95,3 +95,35 @@ def test_configs_from_before_masking_units_are_read():
         assert config.pretraining.num_train_steps == 20_000
     with pytest.raises(InputError, match="unknown key 'do_whole_word_masks'"):
         recipes.PretrainingConfig.from_dict({"do_whole_word_masks": True})
+
+
+def test_stages_of_a_curriculum():
+    config = recipes.PretrainingConfig(records_dir="short", num_train_steps=20_000)
+    (only,) = config.stages
+    assert only == recipes.Stage(0, 20_000, 256, "short", 0)
+    config = config.replace(curriculum=("100:512", "18000:64:a:b/long"))
+    assert config.stages == (
+        recipes.Stage(0, 100, 256, "short", 0),
+        recipes.Stage(100, 18_000, 512, "short", 100 * 256),
+        recipes.Stage(18_000, 20_000, 64, "a:b/long", 0),
+    )
+    again = config.replace(curriculum=("9:2:long", "10:3:short"))
+    assert [stage.first_row for stage in again.stages] == [0, 0, 9 * 256]
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "message"),
+    [
+        (("5",), "STEP:BATCH_SIZE:RECORDS_DIR, got '5'"),
+        (("",), "got ''"),
+        (("5:x",), "got '5:x'"),
+        (("5:0",), "got '5:0'"),
+        (("-5:8",), "got '-5:8'"),
+        (("0:8",), "must rise and lie between 0 and num_train_steps 20000, got 0:8"),
+        (("20000:8",), "got 20000:8"),
+        (("7:8", "7:16"), "got 7:8, 7:16"),
+    ],
+)
+def test_a_curriculum_that_cannot_be_is_refused(curriculum, message):
+    with pytest.raises(InputError, match=message):
+        recipes.PretrainingConfig(num_train_steps=20_000, curriculum=curriculum)

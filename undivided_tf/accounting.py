@@ -95,21 +95,40 @@ def masked_lm_head_flops(config: EncoderConfig, predictions: int) -> int:
     return predictions * (2 * config.hidden_size**2 + 2 * config.hidden_size * config.vocab_size)
 
 
+def next_sentence_head_parameters(config: EncoderConfig) -> int:
+    """What the head on the pooled output adds for pairs of segments: two classes."""
+    return 2 * config.hidden_size + 2
+
+
+def next_sentence_head_flops(config: EncoderConfig) -> int:
+    """Forward FLOPs of that head on one pair: 4 H."""
+    return 4 * config.hidden_size
+
+
 def training_flops(
-    config: EncoderConfig, sequence_length: int, predictions: int, sequences: int
+    config: EncoderConfig,
+    sequence_length: int,
+    predictions: int,
+    sequences: int,
+    next_sentence: bool = False,
 ) -> int:
     """Matrix-product FLOPs of pre-training: forward plus twice that for the backward pass.
 
-    The pooler takes no part in masked-language-model training and is left out.
+    The pooler takes no part in masked-language-model training and is left out, unless pairs of
+    segments are told apart as well. `intermediate_drop_rate` changes nothing: what a sequence
+    passes by is computed for it, and multiplied by 0.
 
     Args:
         config: the encoder.
         sequence_length: word pieces a sequence.
         predictions: masked positions a sequence.
         sequences: sequences seen in all, that is batch size times steps.
+        next_sentence: whether the pooled output is trained on pairs.
     """
     blocks = forward_flops_breakdown(config, sequence_length)
     forward = blocks["attention"] + blocks["intermediate"]
+    if next_sentence:
+        forward += blocks["pooler"] + next_sentence_head_flops(config)
     return 3 * sequences * (forward + masked_lm_head_flops(config, predictions))
 
 

@@ -61,6 +61,25 @@ class RecordsConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
+class Stage:
+    """Steps of a pre-training run that have one batch size and one set of records.
+
+    Attributes:
+        first_step: steps done before the stage.
+        last_step: steps done behind it.
+        batch_size: sequences a step.
+        records_dir: where they come from.
+        first_row: rows that earlier stages took from the same records.
+    """
+
+    first_step: int
+    last_step: int
+    batch_size: int
+    records_dir: str
+    first_row: int
+
+
+@dataclasses.dataclass(frozen=True)
 class PretrainingConfig(Config):
     """Masked-language-model pre-training; the defaults follow Devlin et al. 2018."""
 
@@ -74,6 +93,10 @@ class PretrainingConfig(Config):
         1, "Parts into which each device splits its share of the batch to save memory."
     )
     num_train_steps: int = option(100_000, "Optimizer steps.")
+    curriculum: tuple[str, ...] = option(
+        (), "Later stages as STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR: behind so many steps "
+        "the batch has that size and comes from those records, of longer rows perhaps."
+    )  # fmt: skip
     learning_rate: float = option(1e-4, "Peak learning rate.")
     num_warmup_steps: int = option(10_000, "Steps of warm-up; decay to 0 follows.")
     learning_rate_schedule: str = option(
@@ -138,6 +161,31 @@ class PretrainingConfig(Config):
                 f"num_warmup_steps {self.num_warmup_steps} must be from 0 to "
                 f"num_train_steps {self.num_train_steps}"
             )
+        self.stages  # noqa: B018 - Raises what is wrong with the curriculum.
+
+    @property
+    def stages(self) -> tuple["Stage", ...]:
+        """The stages of the curriculum, the first from step 0 on; one without a curriculum."""
+        form = "curriculum must list STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR"
+        starts = [(0, self.train_batch_size, self.records_dir)]
+        for text in self.curriculum:
+            step, _, rest = text.partition(":")
+            size, _, records_dir = rest.partition(":")
+            if not step.isdecimal() or not size.isdecimal() or not int(size):
+                raise InputError(f"{form}, got {text!r}")
+            starts.append((int(step), int(size), records_dir or starts[-1][2]))
+        ends = [*(start[0] for start in starts[1:]), self.num_train_steps]
+        stages, rows = [], {}
+        for (step, size, records_dir), end in zip(starts, ends, strict=True):
+            if end <= step:
+                raise InputError(
+                    f"the steps of the curriculum must rise and lie between 0 and num_train_steps "
+                    f"{self.num_train_steps}, got {', '.join(self.curriculum)}"
+                )
+            first_row = rows.get(records_dir, 0)
+            stages.append(Stage(step, end, size, records_dir, first_row))
+            rows[records_dir] = first_row + size * (end - step)
+        return tuple(stages)
 
     @classmethod
     def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,14 @@ from undivided_tf.recipes import StudyConfig
 config_flags.define(StudyConfig())
 
 
+def parse() -> StudyConfig:
+    """The config that the flags give."""
+    return config_flags.parse(StudyConfig())
+
+
 def main() -> None:
     """Flags -> config -> run_study."""
-    config = config_flags.parse(StudyConfig())
+    config = parse()
     command = shlex.join(["python", "-m", "undivided_tf.bin.run_study", *sys.argv[1:]])
     from undivided_tf.study.report import summary_lines
     from undivided_tf.study.study import run_study
