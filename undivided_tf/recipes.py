@@ -125,6 +125,10 @@ class PretrainingConfig(Config):
     intermediate_drop_rate: float = option(
         0.0, "Probability that a sequence passes by an intermediate block in training."
     )
+    next_sentence_weight: float = option(
+        1.0, "Weight of the loss on the label of pairs (next sentence or sentence order), where "
+        "the records hold pairs; 0: masked language modelling only."
+    )  # fmt: skip
     eval_every_steps: int = option(1000, "Steps between evaluations on held-out records.")
     max_eval_rows: int = option(2048, "Held-out records used for evaluation.")
     save_checkpoints_steps: int = option(1000, "Steps between checkpoints.")
@@ -161,6 +165,9 @@ class PretrainingConfig(Config):
                 f"num_warmup_steps {self.num_warmup_steps} must be from 0 to "
                 f"num_train_steps {self.num_train_steps}"
             )
+        if self.next_sentence_weight < 0:
+            weight = self.next_sentence_weight
+            raise InputError(f"next_sentence_weight must be from 0, got {weight}")
         self.stages  # noqa: B018 - Raises what is wrong with the curriculum.
 
     @property

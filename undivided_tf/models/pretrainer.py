@@ -92,3 +92,32 @@ def masked_lm_sums(logits, masked_ids, masked_weights):
         "correct": ops.sum(correct * masked_weights),
         "weight": ops.sum(masked_weights),
     }
+
+
+def next_sentence_sums(logits, labels, masked_weights):
+    """Sums over the pairs of segments of a batch.
+
+    Args:
+        logits: float32 tensor (batch, 2).
+        labels: int tensor (batch,).
+        masked_weights: float32 tensor (batch, predictions). A row without a masked token only
+            fills the batch up and does not count.
+
+    Returns:
+        Dict of float32 scalars: `next_sentence_loss` (sum of cross-entropies in nats),
+        `next_sentence_correct`, `sequences`.
+
+    References:
+        Next sentence: Devlin et al. 2018, arXiv 1810.04805, task 2. Sentence order: Lan et al.
+        2019, arXiv 1909.11942, section 3.1.
+    """
+    counts = ops.max(masked_weights, axis=1)
+    losses = ops.logsumexp(logits, axis=-1) - ops.squeeze(
+        ops.take_along_axis(logits, labels[:, None], axis=-1), -1
+    )
+    correct = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(labels, "int32")), "float32")
+    return {
+        "next_sentence_loss": ops.sum(losses * counts),
+        "next_sentence_correct": ops.sum(correct * counts),
+        "sequences": ops.sum(counts),
+    }

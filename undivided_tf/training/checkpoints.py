@@ -6,12 +6,14 @@ WORKDIR/checkpoints/step_00002000/
     state.json             step and what else a resumed run needs
     encoder.json           EncoderConfig
     vocab.txt              the vocabulary that the ids belong to
+    ema/                   weights, encoder and vocabulary once more: the moving average
     checksums.json         SHA-256 of each of them
 """
 
 import hashlib
 import pathlib
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,7 @@ def save(
     training_variables: Iterable[Any],
     tokenizer: Tokenizer,
     keep: int,
+    averages: Sequence[Any] = (),
 ) -> pathlib.Path:
     """Writes the checkpoint of a step; removes all but the newest `keep` and the best.
 
@@ -96,6 +99,8 @@ def save(
         training_variables: further variables, in a fixed order: optimizer, dropout states.
         tokenizer: the encoder's.
         keep: checkpoints to keep, from 1.
+        averages: moving averages of the model's trainable weights, in their order; they are
+            saved as a model of its own in the folder `ema`.
 
     Returns:
         The directory of the checkpoint.
@@ -109,6 +114,9 @@ def save(
         save_model(partial, model.weights, model.encoder.config, tokenizer)
         _save_arrays(_numbered(training_variables), partial / TRAINING)
         files.write_json(partial / STATE, state)
+        if averages:
+            names = named_weights(model.trainable_weights)
+            _save_averages(partial / "ema", dict(zip(names, averages, strict=True)), partial)
         seal(partial)
     best = (state.get("best") or {}).get("step")
     for old in _all(workdir)[:-keep]:
@@ -117,9 +125,20 @@ def save(
     return path
 
 
+def _save_averages(
+    directory: pathlib.Path, averages: Mapping[str, Any], model: pathlib.Path
+) -> None:
+    """A model of its own beside the one that was saved in `model`."""
+    directory.mkdir()
+    _save_arrays(averages, directory / WEIGHTS)
+    for name in (ENCODER, VOCABULARY):
+        shutil.copy(model / name, directory / name)
+    seal(directory)
+
+
 def seal(directory: pathlib.Path) -> None:
-    """Writes the checksums of all files of a checkpoint, anew where there are some."""
-    members = [path for path in sorted(directory.iterdir()) if path.name != CHECKSUMS]
+    """Writes the checksums of the files of a checkpoint, anew where there are some."""
+    members = [p for p in sorted(directory.iterdir()) if p.is_file() and p.name != CHECKSUMS]
     checksums = {path.name: _checksum(path) for path in members}
     files.write_json(directory / CHECKSUMS, checksums)
 

@@ -10,6 +10,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,14 @@ from absl import logging
 
 from undivided_tf import accounting
 from undivided_tf.config import results_once
-from undivided_tf.data import masking, records, streams
+from undivided_tf.data import records
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.progress import bar
 from undivided_tf.recipes import PretrainingConfig
-from undivided_tf.training import checkpoints, faults, optimizers, strategies
+from undivided_tf.training import checkpoints, evaluation, faults, optimizers, strategies
+from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
 from undivided_tf.training.steps import POLICIES, Steps
 
@@ -82,27 +84,24 @@ class Trainer:
                 vocabulary_hash=self.tokenizer.vocabulary_hash,
                 do_lower_case=self.tokenizer.do_lower_case,
             )
-        self.metadata = records.check_records(config.records_dir, self.encoder_config)
-        self.length = self.metadata["max_seq_length"]
-        self.masking = {
-            "masked_lm_prob": config.masked_lm_prob,
-            "max_predictions": config.max_predictions_per_seq,
-            "masking_unit": config.masking_unit,
-        }
-        self.predictions = masking.prediction_slots(
-            self.length, config.masked_lm_prob, config.max_predictions_per_seq
-        )
+        self.curriculum = Curriculum(config, self.encoder_config, self.tokenizer)
+        self.metadata, self.length = self.curriculum.metadata, self.curriculum.length
+        pairs_weight = self.curriculum.next_sentence_weight
+        self.predictions = self.curriculum.slots(self.length)
         self.replicas = self.strategy.num_replicas_in_sync
         parts = self.replicas * config.gradient_accumulation_steps
-        if config.train_batch_size % parts:
+        for size in (stage.batch_size for stage in config.stages if stage.batch_size % parts):
             raise InputError(
-                f"train_batch_size {config.train_batch_size} does not split evenly over "
+                f"a batch of {size} does not split evenly over "
                 f"{self.replicas} device(s) x {config.gradient_accumulation_steps} "
                 f"gradient_accumulation_steps: take a multiple of {parts}"
             )
         with self.strategy.scope():
             policy = POLICIES[config.dtype]
-            self.model = Pretrainer(Encoder(self.encoder_config, seed=config.seed, dtype=policy))
+            self.model = Pretrainer(
+                Encoder(self.encoder_config, seed=config.seed, dtype=policy),
+                next_sentence=pairs_weight > 0,
+            )
             self.optimizer = optimizers.OPTIMIZERS[config.optimizer](
                 self.model.trainable_variables,
                 learning_rate=config.learning_rate,
@@ -124,6 +123,7 @@ class Trainer:
             max_gradient_norm=config.max_gradient_norm,
             accumulation=config.gradient_accumulation_steps,
             scale_loss=config.dtype == "float16",
+            next_sentence_weight=pairs_weight,
         )
         weights = {id(weight) for weight in self.model.weights}
         dropout_states = [v for v in self.model.variables if id(v) not in weights]
@@ -159,7 +159,6 @@ class Trainer:
         self.step_seconds: list[float] = []
         description = f"pre-training {self.encoder_config.block_pattern}"
         with (
-            streams.reading_errors(config.records_dir),
             self.memory_advice(),
             faults.stop_on_sigterm() as stop,
             bar(last, description, "steps", initial=state["step"]) as progress,
@@ -228,42 +227,27 @@ class Trainer:
                 self.training_variables,
                 self.tokenizer,
                 config.keep_checkpoints,
+                optimizers.averages(self.optimizer),
             )
 
-    def batches(self, start_step: int) -> Any:
+    def batches(self, start_step: int) -> Iterator[Any]:
         """Endless global batches, from the one that step `start_step` + 1 sees."""
-        dataset = masking.pretraining_batches(
-            self.config.records_dir,
-            self.tokenizer,
-            batch_size=self.config.train_batch_size,
-            seed=self.config.seed,
-            start_step=start_step,
-            initial_masked_lm_prob=self.config.initial_masked_lm_prob,
-            num_train_steps=self.config.num_train_steps,
-            intermediate_blocks=self.encoder_config.pattern.num_intermediate,
-            intermediate_drop_rate=self.config.intermediate_drop_rate,
-            **self.masking,
-        )
-        return strategies.distribute(self.strategy, dataset)
+        return self.curriculum.batches(self.strategy, start_step)
 
     def evaluate(self) -> dict[str, float]:
-        """Loss (nats) and accuracy over the masked tokens of the held-out records."""
-        totals = {"loss": 0.0, "correct": 0.0, "weight": 0.0}
-        batches = masking.validation_batches(
-            self.config.records_dir,
-            self.tokenizer,
-            batch_size=self.config.train_batch_size // self.config.gradient_accumulation_steps,
-            max_rows=self.config.max_eval_rows,
-            **self.masking,
-        )
-        for batch in strategies.distribute(self.strategy, batches):
-            for name, value in self.steps.evaluate(batch).items():
-                totals[name] += float(value)
-        return {
-            "loss": totals["loss"] / totals["weight"],
-            "accuracy": totals["correct"] / totals["weight"],
-            "masked_tokens": int(totals["weight"]),
-        }
+        """Scores of the held-out records, see `evaluation.scores`.
+
+        With a moving average of the weights all of them once more for it, their names beginning
+        with `ema_`.
+        """
+        batches = self.curriculum.validation_batches
+        scores = evaluation.scores(self.steps, batches(self.strategy))
+        if self.config.ema_momentum:
+            with evaluation.averaged_weights(self.model, self.optimizer):
+                averaged = evaluation.scores(self.steps, batches(self.strategy))
+            del averaged["masked_tokens"]
+            scores |= {f"ema_{name}": value for name, value in averaged.items()}
+        return scores
 
     def _skip(self, state: dict[str, Any], batch: Any, sums: dict[str, float]) -> None:
         """Leaves a step that is not finite out, or ends the run with a report."""
@@ -288,9 +272,10 @@ class Trainer:
     def results(self, state: dict[str, Any]) -> dict[str, Any]:
         """What results.json holds."""
         config, encoder = self.config, self.encoder_config
-        sequences = state["step"] * config.train_batch_size
+        last = config.stages[-1]
         # The first step compiles. A run that had nothing left to do has no step to time.
-        timed = self.step_seconds[1:] or self.step_seconds
+        timed = self.step_seconds[-(last.last_step - last.first_step) :]
+        timed = timed[1:] or timed
         seconds = statistics.median(timed) if timed else None
         *_, validation = state["validation_history"]
         return {
@@ -299,13 +284,11 @@ class Trainer:
             "seed": config.seed,
             "parameters": accounting.count_parameters(encoder),
             "forward_flops": accounting.forward_flops(encoder, self.length),
-            "training_flops": accounting.training_flops(
-                encoder, self.length, self.predictions, sequences
-            ),
+            "training_flops": self.curriculum.training_flops,
             "steps": state["step"],
-            "tokens": sequences * self.length,
+            "tokens": self.curriculum.tokens,
             "step_milliseconds": seconds and 1000 * seconds,
-            "tokens_per_second": seconds and config.train_batch_size * self.length / seconds,
+            "tokens_per_second": seconds and last.batch_size * self.length / seconds,
             "training_seconds": state["training_seconds"],
             "peak_memory_bytes": peak_memory_bytes(),
             "training_history": state["training_history"],

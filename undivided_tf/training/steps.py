@@ -4,11 +4,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from undivided_tf.models.pretrainer import masked_lm_sums
+from undivided_tf.models.pretrainer import masked_lm_sums, next_sentence_sums
 
 # Weights, softmax, LayerNorm and losses are float32 under each of them.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-SUMS = ("loss", "correct", "weight")
+MASKED_LM_SUMS = ("loss", "correct", "weight")
+NEXT_SENTENCE_SUMS = ("next_sentence_loss", "next_sentence_correct", "sequences")
 _FIRST_LOSS_SCALE, _STEPS_TO_DOUBLE_IT = 2.0**15, 2000
 
 
@@ -27,6 +28,8 @@ class Steps:
         max_gradient_norm: float. Clip the global gradient to this norm.
         accumulation: int. Parts into which each replica splits its batch, one after another.
         scale_loss: bool. Whether the model computes in float16.
+        next_sentence_weight: float. Weight of the mean loss on pairs; 0 where the model has no
+            head for them.
 
     References:
         Loss scaling: Micikevicius et al. 2018, arXiv 1710.03740, section 3.2.
@@ -42,6 +45,7 @@ class Steps:
         max_gradient_norm: float,
         accumulation: int = 1,
         scale_loss: bool = False,
+        next_sentence_weight: float = 0.0,
     ):
         self.strategy = strategy
         self.model = model
@@ -49,6 +53,8 @@ class Steps:
         self.max_gradient_norm = max_gradient_norm
         self.accumulation = accumulation
         self.scale_loss = scale_loss
+        self.next_sentence_weight = next_sentence_weight
+        self.sums = (*MASKED_LM_SUMS, *(NEXT_SENTENCE_SUMS if next_sentence_weight else ()))
         with strategy.scope():
             first = tf.VariableAggregation.ONLY_FIRST_REPLICA
             scale = _FIRST_LOSS_SCALE if scale_loss else 1.0
@@ -67,25 +73,36 @@ class Steps:
     # === What one replica does ===
 
     def losses(self, batch: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
-        """Sums over the masked tokens of a batch, by the names `SUMS`."""
-        logits = self.model(batch, training=training)["masked_lm_logits"]
-        return masked_lm_sums(logits, batch["masked_ids"], batch["masked_weights"])
+        """Sums over the masked tokens of a batch, and over its pairs, by their names `sums`."""
+        outputs, weights = self.model(batch, training=training), batch["masked_weights"]
+        sums = masked_lm_sums(outputs["masked_lm_logits"], batch["masked_ids"], weights)
+        if self.next_sentence_weight:
+            logits = outputs["next_sentence_logits"]
+            sums |= next_sentence_sums(logits, batch["next_sentence_label"], weights)
+        return sums
 
-    def _part_gradients(self, batch, global_weight):
-        """Sums of a part of the batch, and the gradients of its part of the global mean loss."""
+    def _part_gradients(self, batch, sizes):
+        """Sums of a part of the batch, and the gradients of its part of the global mean loss.
+
+        `sizes` are the masked tokens and the sequences of the global batch.
+        """
         variables = [variable.value for variable in self.model.trainable_variables]
         with tf.GradientTape() as tape:
             sums = self.losses(batch, training=True)
-            loss = sums["loss"] / global_weight * self.loss_scale
+            loss = sums["loss"] / sizes[0]
+            if self.next_sentence_weight:
+                pairs = sums["next_sentence_loss"] / sizes[1]
+                loss += self.next_sentence_weight * pairs
+            loss *= self.loss_scale
         # The pooler takes no part in masked-language-model training: its gradient is zero.
         zero = tf.UnconnectedGradients.ZERO
         gradients = tape.gradient(loss, variables, unconnected_gradients=zero)
         return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
-    def _accumulated_gradients(self, batch, global_weight):
+    def _accumulated_gradients(self, batch, sizes):
         """As `_part_gradients`, of all parts, with the activations of one at a time in memory."""
         if self.accumulation == 1:
-            return self._part(batch, global_weight)
+            return self._part(batch, sizes)
         parts = {
             name: tf.reshape(
                 value, [self.accumulation, value.shape[0] // self.accumulation, *value.shape[1:]]
@@ -95,11 +112,11 @@ class Steps:
 
         def add(index, *totals):
             part = {name: value[index] for name, value in parts.items()}
-            new = self._part(part, global_weight)
+            new = self._part(part, sizes)
             return index + 1, *tf.nest.map_structure(tf.add, totals, new)
 
         zeros = (
-            {name: tf.zeros([]) for name in SUMS},
+            {name: tf.zeros([]) for name in self.sums},
             [tf.zeros(variable.shape) for variable in self.model.trainable_variables],
         )
         # More parallel iterations would hold the activations of more than one part.
@@ -116,8 +133,10 @@ class Steps:
                 return values
             return tf.distribute.get_replica_context().all_reduce("sum", values)
 
-        weight = global_sum(tf.reduce_sum(batch["masked_weights"]))
-        sums, gradients = self._accumulated_gradients(batch, weight)
+        weights = batch["masked_weights"]
+        sequences = tf.reduce_sum(tf.reduce_max(weights, axis=1))
+        sizes = tuple(global_sum([tf.reduce_sum(weights), sequences]))
+        sums, gradients = self._accumulated_gradients(batch, sizes)
         # The norm is that of the global gradient, so the sum comes before clipping; each
         # replica then hands its share to the optimizer, which adds the shares up again.
         gradients = [gradient / self.loss_scale for gradient in global_sum(gradients)]

@@ -1,0 +1,113 @@
+"""The stages of a pre-training run: what each step sees, and what all steps cost."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from undivided_tf import accounting
+from undivided_tf.config import EncoderConfig
+from undivided_tf.data import masking, records, streams
+from undivided_tf.errors import InputError
+from undivided_tf.recipes import PretrainingConfig
+from undivided_tf.tokenization import Tokenizer
+from undivided_tf.training import strategies
+
+
+class Curriculum:
+    """Batches of all stages, and the held-out ones.
+
+    Args:
+        config: the run.
+        encoder: with the vocabulary of the records.
+        tokenizer: that of the records.
+
+    Attributes:
+        metadata, length: of the records of the last stage. Its held-out records serve throughout,
+            so that the curve is of one measure.
+        next_sentence_weight: weight of the loss on pairs, 0 where the records hold none.
+
+    Raises:
+        InputError: records that do not fit the encoder, or that are not packed alike.
+    """
+
+    def __init__(self, config: PretrainingConfig, encoder: EncoderConfig, tokenizer: Tokenizer):
+        self.config, self.encoder, self.tokenizer = config, encoder, tokenizer
+        checked = {
+            stage.records_dir: records.check_records(stage.records_dir, encoder)
+            for stage in config.stages
+        }
+        packings = {where: found.get("packing", "full") for where, found in checked.items()}
+        if len(set(packings.values())) > 1:
+            told = ", ".join(f"{where} {packing}" for where, packing in packings.items())
+            raise InputError(f"the records of a curriculum must be packed alike, got {told}")
+        self.lengths = [checked[s.records_dir]["max_seq_length"] for s in config.stages]
+        self.metadata, self.length = checked[config.stages[-1].records_dir], self.lengths[-1]
+        pairs = records.has_pairs(self.metadata)
+        self.next_sentence_weight = config.next_sentence_weight if pairs else 0.0
+        self._masking = {
+            "masked_lm_prob": config.masked_lm_prob,
+            "max_predictions": config.max_predictions_per_seq,
+            "masking_unit": config.masking_unit,
+        }
+
+    def slots(self, length: int) -> int:
+        """Width of `masked_positions` in training on rows of that length."""
+        highest = max(self.config.masked_lm_prob, self.config.initial_masked_lm_prob)
+        return masking.prediction_slots(length, highest, self.config.max_predictions_per_seq)
+
+    def batches(self, strategy: tf.distribute.Strategy, start_step: int) -> Iterator[Any]:
+        """Endless global batches, from the one that step `start_step` + 1 sees."""
+        config = self.config
+        for stage in config.stages:
+            first = max(start_step, stage.first_step)
+            final = stage == config.stages[-1]
+            if first >= stage.last_step and not final:
+                continue
+            dataset = masking.pretraining_batches(
+                stage.records_dir,
+                self.tokenizer,
+                batch_size=stage.batch_size,
+                seed=config.seed,
+                start_step=first,
+                start_row=stage.first_row + (first - stage.first_step) * stage.batch_size,
+                initial_masked_lm_prob=config.initial_masked_lm_prob,
+                num_train_steps=config.num_train_steps,
+                intermediate_blocks=self.encoder.pattern.num_intermediate,
+                intermediate_drop_rate=config.intermediate_drop_rate,
+                **self._masking,
+            )
+            steps = None if final else stage.last_step - first
+            with streams.reading_errors(stage.records_dir):
+                yield from itertools.islice(strategies.distribute(strategy, dataset), steps)
+
+    def validation_batches(self, strategy: tf.distribute.Strategy) -> Any:
+        """Held-out batches, always the same."""
+        stage = self.config.stages[-1]
+        batches = masking.validation_batches(
+            stage.records_dir,
+            self.tokenizer,
+            batch_size=stage.batch_size // self.config.gradient_accumulation_steps,
+            max_rows=self.config.max_eval_rows,
+            **self._masking,
+        )
+        return strategies.distribute(strategy, batches)
+
+    def _sequences(self) -> list[int]:
+        return [(s.last_step - s.first_step) * s.batch_size for s in self.config.stages]
+
+    @property
+    def tokens(self) -> int:
+        """Word pieces of all steps, padding included."""
+        return sum(n * rows for n, rows in zip(self.lengths, self._sequences(), strict=True))
+
+    @property
+    def training_flops(self) -> int:
+        """FLOPs of all steps; see `accounting.training_flops`."""
+        return sum(
+            accounting.training_flops(
+                self.encoder, n, self.slots(n), rows, self.next_sentence_weight > 0
+            )
+            for n, rows in zip(self.lengths, self._sequences(), strict=True)
+        )

@@ -1,0 +1,45 @@
+"""Held-out scores of a pre-training run, of its weights and of their moving average."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from undivided_tf.training import optimizers
+from undivided_tf.training.steps import Steps
+
+
+def scores(steps: Steps, batches: Any) -> dict[str, float]:
+    """Loss (nats) and accuracy over masked tokens, and over the labels of pairs if there are any.
+
+    Args:
+        steps: compiled steps of the model.
+        batches: what `Curriculum.validation_batches` gives.
+    """
+    totals = dict.fromkeys(steps.sums, 0.0)
+    for batch in batches:
+        for name, value in steps.evaluate(batch).items():
+            totals[name] += float(value)
+    found = {
+        "loss": totals["loss"] / totals["weight"],
+        "accuracy": totals["correct"] / totals["weight"],
+        "masked_tokens": int(totals["weight"]),
+    }
+    if steps.next_sentence_weight:
+        pairs = totals["sequences"]
+        found["next_sentence_loss"] = totals["next_sentence_loss"] / pairs
+        found["next_sentence_accuracy"] = totals["next_sentence_correct"] / pairs
+    return found
+
+
+@contextlib.contextmanager
+def averaged_weights(model: Any, optimizer: Any) -> Iterator[None]:
+    """The model has the moving average of its weights inside, its own again behind."""
+    variables = model.trainable_variables
+    own = [variable.numpy() for variable in variables]
+    for variable, average in zip(variables, optimizers.averages(optimizer), strict=True):
+        variable.assign(average.numpy())
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, own, strict=True):
+            variable.assign(value)
