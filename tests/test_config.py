@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from conftest import tiny_config
 
-from undivided_tf import recipes
+from undivided_tf import pretraining_recipes, recipes
 from undivided_tf.config import Config, EncoderConfig, claim_workdir
 from undivided_tf.errors import InputError
 
@@ -100,12 +100,12 @@ def test_configs_from_before_masking_units_are_read():
 def test_stages_of_a_curriculum():
     config = recipes.PretrainingConfig(records_dir="short", num_train_steps=20_000)
     (only,) = config.stages
-    assert only == recipes.Stage(0, 20_000, 256, "short", 0)
+    assert only == pretraining_recipes.Stage(0, 20_000, 256, "short", 0)
     config = config.replace(curriculum=("100:512", "18000:64:a:b/long"))
     assert config.stages == (
-        recipes.Stage(0, 100, 256, "short", 0),
-        recipes.Stage(100, 18_000, 512, "short", 100 * 256),
-        recipes.Stage(18_000, 20_000, 64, "a:b/long", 0),
+        pretraining_recipes.Stage(0, 100, 256, "short", 0),
+        pretraining_recipes.Stage(100, 18_000, 512, "short", 100 * 256),
+        pretraining_recipes.Stage(18_000, 20_000, 64, "a:b/long", 0),
     )
     again = config.replace(curriculum=("9:2:long", "10:3:short"))
     assert [stage.first_row for stage in again.stages] == [0, 0, 9 * 256]

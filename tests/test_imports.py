@@ -15,8 +15,9 @@ LAYERS = [
     ["files", "progress"],
     ["pattern"],
     ["config"],
-    ["accounting", "recipes", "tokenization"],
-    ["layers", "benchmark_recipes"],
+    ["accounting", "pretraining_recipes", "tokenization"],
+    ["layers", "recipes"],
+    ["benchmark_recipes"],
     ["models", "data", "metrics"],
     ["training", "analysis"],
     ["surgery", "convert", "export"],
@@ -65,7 +66,8 @@ def test_every_file_is_short():
 
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
-        "pattern", "config", "recipes", "accounting", "progress", "metrics.statistics",
+        "pattern", "config", "recipes", "pretraining_recipes", "accounting", "progress",
+        "metrics.statistics",
         "metrics.classification", "metrics.glue", "training.scores", "data.submission",
         "benchmark_recipes", "analysis.cka", "study.grid", "study.report",
         "data.sample", "data.tasks",

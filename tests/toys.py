@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.recipes import FinetuningConfig, PretrainingConfig, RecordsConfig
+from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
+from undivided_tf.recipes import FinetuningConfig
 
 SENTENCES = ("the cat sat on a mat", "one dog ran up the hill", "a bird sang in that tree")
 FILLERS = "the a one mat hill tree sat ran sang".split()

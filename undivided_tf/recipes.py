@@ -5,7 +5,6 @@ The names are google-research/bert's where it has them. Needs no TensorFlow, so 
 """
 
 import dataclasses
-from typing import Any
 
 from undivided_tf.config import (
     Config,
@@ -16,192 +15,15 @@ from undivided_tf.config import (
     section,
 )
 from undivided_tf.errors import InputError
+from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
 
-STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
-DTYPES = ("float32", "bfloat16", "float16")
 POOLINGS = ("first", "mean", "max")
-MASKING_UNITS = ("token", "whole_word", "span")
-OPTIMIZERS = ("adamw", "lamb")
-SCHEDULES = ("linear", "cosine", "one_cycle")
 OUTPUT_FORMATS = ("undivided", "huggingface", "keras_hub")
 SPLITS = ("train", "validation", "test")
-PAIR_PACKINGS = ("next_sentence", "sentence_order")
 TASK_HELP = (
     "Sample task, tfds:glue/NAME, a folder in GLUE's official layout such as glue_data/CoLA, or "
     "any folder with train.tsv and dev.tsv."
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordsConfig(Config):
-    """How text becomes packed token records."""
-
-    input_files: tuple[str, ...] = option(
-        ("sample",),
-        "Corpus: text files or globs (one paragraph a line, a blank line ends a document), "
-        "tfds:NAME, or `sample`, the embedded corpus.",
-    )
-    output_dir: str = option("", "Directory for the records, vocab.txt and metadata.json.")
-    vocab_file: str = option("", "Vocabulary, one word piece a line; empty: train one.")
-    vocab_size: int = option(8000, "Size of the vocabulary that is trained.")
-    do_lower_case: bool = option(True, "Lower-case the text and strip accents.")
-    max_seq_length: int = option(128, "Word pieces a record, [CLS] and [SEP] included.")
-    num_shards: int = option(8, "Training record files; reading holds one in memory.")
-    validation_fraction: float = option(
-        0.02, "Share of the documents held out from training; at least one document."
-    )
-    random_seed: int = option(12345, "Decides which shard each record goes to.")
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(self, "vocab_size", "num_shards")
-        require_share(self, "validation_fraction")
-        if self.max_seq_length < 8:
-            raise InputError(f"max_seq_length must be at least 8, got {self.max_seq_length}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """Steps of a pre-training run that have one batch size and one set of records.
-
-    Attributes:
-        first_step: steps done before the stage.
-        last_step: steps done behind it.
-        batch_size: sequences a step.
-        records_dir: where they come from.
-        first_row: rows that earlier stages took from the same records.
-    """
-
-    first_step: int
-    last_step: int
-    batch_size: int
-    records_dir: str
-    first_row: int
-
-
-@dataclasses.dataclass(frozen=True)
-class PretrainingConfig(Config):
-    """Masked-language-model pre-training; the defaults follow Devlin et al. 2018."""
-
-    workdir: str = option("", "Directory for checkpoints, logs and results.")
-    records_dir: str = option("", "What create_pretraining_data wrote.")
-    encoder: EncoderConfig = section(
-        EncoderConfig(), without=("vocab_size", "vocabulary_hash", "do_lower_case")
-    )
-    train_batch_size: int = option(256, "Sequences a step, over all devices.")
-    gradient_accumulation_steps: int = option(
-        1, "Parts into which each device splits its share of the batch to save memory."
-    )
-    num_train_steps: int = option(100_000, "Optimizer steps.")
-    curriculum: tuple[str, ...] = option(
-        (), "Later stages as STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR: behind so many steps "
-        "the batch has that size and comes from those records, of longer rows perhaps."
-    )  # fmt: skip
-    learning_rate: float = option(1e-4, "Peak learning rate.")
-    num_warmup_steps: int = option(10_000, "Steps of warm-up; decay to 0 follows.")
-    learning_rate_schedule: str = option(
-        "linear", "Warm-up and decay: linear is lines, cosine a line and half a cosine, one_cycle "
-        "two half cosines from a 25th of the peak.", SCHEDULES,
-    )  # fmt: skip
-    optimizer: str = option("adamw", "Optimizer; lamb is for large batches.", OPTIMIZERS)
-    weight_decay_rate: float = option(0.01, "Weight decay; spares LayerNorm and biases.")
-    adam_beta_1: float = option(0.9, "Decay of Adam's first moment.")
-    adam_beta_2: float = option(0.999, "Decay of Adam's second moment.")
-    adam_epsilon: float = option(1e-6, "Added to the root of Adam's second moment.")
-    max_gradient_norm: float = option(1.0, "Gradients are clipped to this global norm.")
-    ema_momentum: float = option(
-        0.0, "Decay of a moving average of the weights, evaluated and saved beside them; 0: none."
-    )
-    masked_lm_prob: float = option(0.15, "Share of word pieces to predict.")
-    initial_masked_lm_prob: float = option(
-        0.0, "That share in the first step; a line leads to masked_lm_prob in the last. 0: the "
-        "same throughout. Held-out records always have masked_lm_prob."
-    )  # fmt: skip
-    max_predictions_per_seq: int = option(0, "Most predictions a sequence; 0: all of that share.")
-    masking_unit: str = option(
-        "token", "What is masked whole: single word pieces, words (do_whole_word_mask of "
-        "google-research/bert), or spans of words.", MASKING_UNITS,
-    )  # fmt: skip
-    intermediate_drop_rate: float = option(
-        0.0, "Probability that a sequence passes by an intermediate block in training."
-    )
-    next_sentence_weight: float = option(
-        1.0, "Weight of the loss on the label of pairs (next sentence or sentence order), where "
-        "the records hold pairs; 0: masked language modelling only."
-    )  # fmt: skip
-    eval_every_steps: int = option(1000, "Steps between evaluations on held-out records.")
-    max_eval_rows: int = option(2048, "Held-out records used for evaluation.")
-    save_checkpoints_steps: int = option(1000, "Steps between checkpoints.")
-    keep_checkpoints: int = option(2, "Newest checkpoints to keep, beside the best.")
-    max_skipped_steps: int = option(
-        0, "Steps with NaN or Inf that are left out; one more ends the run."
-    )
-    seed: int = option(12345, "Decides weights, data order, masks and dropout.")
-    strategy: str = option("one_device", "tf.distribute strategy.", STRATEGIES)
-    tpu_name: str = option("", "Name or address of the TPU; empty: what the environment names.")
-    dtype: str = option(
-        "float32",
-        "What the layers compute in; weights, softmax, LayerNorm and losses stay float32.",
-        DTYPES,
-    )
-    jit_compile: bool = option(True, "Compile the step with XLA.")
-    deterministic: bool = option(True, "Use deterministic kernels only.")
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "train_batch_size", "num_train_steps", "learning_rate", "adam_epsilon",
-            "max_gradient_norm", "masked_lm_prob", "eval_every_steps", "max_eval_rows",
-            "save_checkpoints_steps", "keep_checkpoints", "gradient_accumulation_steps",
-        )  # fmt: skip
-        if self.max_skipped_steps < 0:
-            raise InputError(f"max_skipped_steps must be from 0, got {self.max_skipped_steps}")
-        require_share(
-            self, "masked_lm_prob", "initial_masked_lm_prob", "adam_beta_1", "adam_beta_2",
-            "weight_decay_rate", "ema_momentum", "intermediate_drop_rate",
-        )  # fmt: skip
-        if not 0 <= self.num_warmup_steps <= self.num_train_steps:
-            raise InputError(
-                f"num_warmup_steps {self.num_warmup_steps} must be from 0 to "
-                f"num_train_steps {self.num_train_steps}"
-            )
-        if self.next_sentence_weight < 0:
-            weight = self.next_sentence_weight
-            raise InputError(f"next_sentence_weight must be from 0, got {weight}")
-        self.stages  # noqa: B018 - Raises what is wrong with the curriculum.
-
-    @property
-    def stages(self) -> tuple["Stage", ...]:
-        """The stages of the curriculum, the first from step 0 on; one without a curriculum."""
-        form = "curriculum must list STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR"
-        starts = [(0, self.train_batch_size, self.records_dir)]
-        for text in self.curriculum:
-            step, _, rest = text.partition(":")
-            size, _, records_dir = rest.partition(":")
-            if not step.isdecimal() or not size.isdecimal() or not int(size):
-                raise InputError(f"{form}, got {text!r}")
-            starts.append((int(step), int(size), records_dir or starts[-1][2]))
-        ends = [*(start[0] for start in starts[1:]), self.num_train_steps]
-        stages, rows = [], {}
-        for (step, size, records_dir), end in zip(starts, ends, strict=True):
-            if end <= step:
-                raise InputError(
-                    f"the steps of the curriculum must rise and lie between 0 and num_train_steps "
-                    f"{self.num_train_steps}, got {', '.join(self.curriculum)}"
-                )
-            first_row = rows.get(records_dir, 0)
-            stages.append(Stage(step, end, size, records_dir, first_row))
-            rows[records_dir] = first_row + size * (end - step)
-        return tuple(stages)
-
-    @classmethod
-    def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`do_whole_word_mask` of older configs is `masking_unit` now."""
-        if "do_whole_word_mask" not in values:
-            return values
-        values = dict(values)
-        whole = values.pop("do_whole_word_mask")
-        return {"masking_unit": "whole_word" if whole else "token", **values}
 
 
 @dataclasses.dataclass(frozen=True)

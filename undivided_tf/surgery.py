@@ -10,7 +10,7 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.pattern import ATTENTION, BlockPattern
-from undivided_tf.training.checkpoints import named_weights
+from undivided_tf.training.weights import named_weights
 
 _NORM = ("gamma", "beta")
 

@@ -10,7 +10,8 @@ import pytest
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
-from undivided_tf.recipes import PretrainingConfig, StudyConfig
+from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.recipes import StudyConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("flags/**/*.flags"))

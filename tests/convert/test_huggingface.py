@@ -21,10 +21,11 @@ from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.recipes import ConversionConfig
 from undivided_tf.training import checkpoints, finetuning
+from undivided_tf.training.weights import load_weights, named_weights
 
 
 def arrays(model):
-    return {name: np.asarray(v) for name, v in checkpoints.named_weights(model.weights).items()}
+    return {name: np.asarray(v) for name, v in named_weights(model.weights).items()}
 
 
 def assert_same(first, second):
@@ -51,7 +52,7 @@ def test_names_and_shapes_are_those_of_the_variables():
         expected = {
             name: tuple(v.shape)
             for model in (pretrainer, classifier)
-            for name, v in checkpoints.named_weights(model.weights).items()
+            for name, v in named_weights(model.weights).items()
         }
         tensors = [
             *names.encoder_tensors(config), *names.masked_lm_tensors(config),
@@ -153,7 +154,7 @@ def test_pretraining_heads_come_along(tmp_path, plain):
     encoder, _ = checkpoints.load_encoder(output)
     assert_same(arrays(encoder), plain)
     model = Pretrainer(encoder, next_sentence=True)
-    checkpoints.load_weights(model.weights, output)
+    load_weights(model.weights, output)
     head = model.masked_lm_head
     name = "cls.predictions.transform"
     np.testing.assert_array_equal(head.transform.kernel, tensors[f"{name}.dense.weight"].T)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data import documents, records
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import RecordsConfig
+from undivided_tf.pretraining_recipes import RecordsConfig
 from undivided_tf.tokenization import Tokenizer
 
 CORPUS = pathlib.Path(__file__).parent.parent / "data_files" / "corpus.txt"
@@ -151,7 +151,7 @@ def test_a_killed_run_leaves_nothing_half_and_the_next_one_ends_well(toy, tmp_pa
     code = (
         "import os, signal\n"
         "from undivided_tf.data import packing, records\n"
-        "from undivided_tf.recipes import RecordsConfig\n"
+        "from undivided_tf.pretraining_recipes import RecordsConfig\n"
         "close = packing.ShardWriter.close\n"
         "def killed(self):\n    close(self), os.kill(os.getpid(), signal.SIGKILL)\n"
         "packing.ShardWriter.close = killed\n"

@@ -6,7 +6,7 @@ from hypothesis import strategies
 
 from undivided_tf.data import examples, records, streams
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import RecordsConfig
+from undivided_tf.pretraining_recipes import RecordsConfig
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import random
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.recipes import FinetuningConfig, PretrainingConfig, StudyConfig
+from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.recipes import FinetuningConfig, StudyConfig
 
 ENTROPY = 6.555
 LABELS = ("pattern", "seed", "pretraining_seed", "task", "start", "first", "second")

@@ -1,7 +1,7 @@
 """Makes pre-training records from text: vocabulary, packed rows, metadata."""
 
 from undivided_tf.bin import config_flags
-from undivided_tf.recipes import RecordsConfig
+from undivided_tf.pretraining_recipes import RecordsConfig
 
 config_flags.define(RecordsConfig())
 

@@ -22,7 +22,7 @@ def main() -> None:
 
     from undivided_tf import surgery
     from undivided_tf.convert import converter
-    from undivided_tf.training.checkpoints import named_weights
+    from undivided_tf.training.weights import named_weights
 
     output = converter.free_directory(config.output_dir)
     source = converter.open_source(converter.locate(config.input))

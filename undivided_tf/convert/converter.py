@@ -16,7 +16,7 @@ from undivided_tf.layers.initializers import truncated_normal
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
+from undivided_tf.training.weights import WEIGHTS, named_weights
 
 REPORT = "conversion.json"
 _WHEEL = "wheel:"
@@ -165,7 +165,7 @@ def open_source(folder: pathlib.Path) -> Source:
     raise InputError(
         f"{folder} is no checkpoint known here: Hugging Face folders have a config.json with "
         f"model_type, Google's {google.CONFIG}, KerasHub presets a config.json with BertBackbone, "
-        f"ours {checkpoints.WEIGHTS}"
+        f"ours {WEIGHTS}"
     )
 
 
@@ -191,7 +191,7 @@ def fingerprint(encoder: Encoder) -> list[float]:
 def build_encoder(source: Source) -> Encoder:
     """The encoder of a source, with its weights, read one at a time."""
     encoder = Encoder(source.config)
-    for path, variable in checkpoints.named_weights(encoder.weights).items():
+    for path, variable in named_weights(encoder.weights).items():
         variable.assign(source.tensors[path][1]())
     return encoder
 

@@ -16,7 +16,7 @@ from undivided_tf.convert.tensor_files import read_object
 from undivided_tf.errors import InputError
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
+from undivided_tf.training.weights import named_weights
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.weights.h5", "tokenizer.json"
 VOCABULARY = "assets/tokenizer/vocabulary.txt"
@@ -132,7 +132,7 @@ def write(directory: pathlib.Path, source: Source) -> None:
     if heads:
         logging.warning("heads have no place in a backbone and are left out: %s", heads)
     backbone = _backbone(config)
-    variables = checkpoints.named_weights(backbone.weights)
+    variables = named_weights(backbone.weights)
     foreign = _foreign(config)
     for tensor in names.encoder_tensors(config):
         there = foreign(tensor)
@@ -179,7 +179,7 @@ class _Reader:
     """The weights of a backbone by their paths."""
 
     def __init__(self, backbone: Any):
-        self._variables = checkpoints.named_weights(backbone.weights)
+        self._variables = named_weights(backbone.weights)
         self.shapes = {name: tuple(v.shape) for name, v in self._variables.items()}
 
     def read(self, name: str) -> np.ndarray:

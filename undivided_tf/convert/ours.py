@@ -10,11 +10,12 @@ from undivided_tf.convert.tensor_files import SafetensorsReader, read_object, wr
 from undivided_tf.errors import InputError
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints, classifiers
+from undivided_tf.training.weights import WEIGHTS
 
 
 def recognise(folder: pathlib.Path) -> bool:
     """Whether the folder is a checkpoint or a pre-training workdir of ours."""
-    return (folder / checkpoints.WEIGHTS).exists() or (folder / "checkpoints").is_dir()
+    return (folder / WEIGHTS).exists() or (folder / "checkpoints").is_dir()
 
 
 def open_source(folder: pathlib.Path) -> Source:
@@ -34,7 +35,7 @@ def open_source(folder: pathlib.Path) -> Source:
         # No other format says how tokens are pooled: theirs is the pooler on the first token.
         # Another head is left over, and the coverage says so.
         labels = tuple(about["labels"]) if about["pooling"] == "first" else ()
-    reader = SafetensorsReader([folder / checkpoints.WEIGHTS])
+    reader = SafetensorsReader([folder / WEIGHTS])
     heads = names.head_tensors(config, reader.shapes, len(labels))
     needed = [*names.encoder_tensors(config), *heads]
     tensors, coverage = match(
@@ -51,7 +52,7 @@ def write(directory: pathlib.Path, source: Source) -> None:
     """Writes what `checkpoints.load_encoder` and `classifiers.load_classifier` read."""
     directory.mkdir()
     write_tensors(
-        directory / checkpoints.WEIGHTS,
+        directory / WEIGHTS,
         ((path, shape, read) for path, (shape, read) in source.tensors.items()),
     )
     source.config.to_json(directory / checkpoints.ENCODER)

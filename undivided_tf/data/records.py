@@ -32,7 +32,7 @@ from undivided_tf.config import EncoderConfig, claim_workdir
 from undivided_tf.data import corpora, packing
 from undivided_tf.data.documents import Document
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import PAIR_PACKINGS, RecordsConfig
+from undivided_tf.pretraining_recipes import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.tokenization import Tokenizer, train_vocabulary
 
 FORMAT_VERSION = 1

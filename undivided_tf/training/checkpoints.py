@@ -16,52 +16,29 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from absl import logging
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from undivided_tf import files
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer
+from undivided_tf.training.weights import WEIGHTS, assign, load_weights, named_weights, save_arrays
 
-WEIGHTS, TRAINING, STATE, ENCODER, VOCABULARY = (
-    "weights.safetensors",
+TRAINING, STATE, ENCODER, VOCABULARY = (
     "training.safetensors",
     "state.json",
     "encoder.json",
     "vocab.txt",
 )
-
-
 CHECKSUMS = "checksums.json"
-
-
-def named_weights(variables: Iterable[Any]) -> dict[str, Any]:
-    """Variables by their paths, such as `encoder/block_00_attention/query/kernel`.
-
-    Raises:
-        ValueError: two variables share a path.
-    """
-    variables = list(variables)
-    named = {variable.path: variable for variable in variables}
-    if len(named) < len(variables):
-        raise ValueError("two variables share a path: give their layers different names")
-    return named
 
 
 def _numbered(variables: Iterable[Any]) -> dict[str, Any]:
     """Variables by their place in a fixed order, for those whose paths are not stable."""
     return {f"{i:05d}": variable for i, variable in enumerate(variables)}
-
-
-def _save_arrays(variables: Mapping[str, Any], path: pathlib.Path) -> None:
-    try:
-        save_file({name: np.asarray(variable) for name, variable in variables.items()}, path)
-    except SafetensorError as error:  # What the library makes of a full disk.
-        raise OSError(f"cannot write {path}: {error}") from error
 
 
 def save_model(
@@ -75,7 +52,7 @@ def save_model(
         config: the encoder's.
         tokenizer: the encoder's.
     """
-    _save_arrays(named_weights(variables), directory / WEIGHTS)
+    save_arrays(named_weights(variables), directory / WEIGHTS)
     config.to_json(directory / ENCODER)
     tokenizer.save(directory / VOCABULARY)
 
@@ -112,7 +89,7 @@ def save(
     with files.atomic_path(path) as partial:
         partial.mkdir()
         save_model(partial, model.weights, model.encoder.config, tokenizer)
-        _save_arrays(_numbered(training_variables), partial / TRAINING)
+        save_arrays(_numbered(training_variables), partial / TRAINING)
         files.write_json(partial / STATE, state)
         if averages:
             names = named_weights(model.trainable_weights)
@@ -130,7 +107,7 @@ def _save_averages(
 ) -> None:
     """A model of its own beside the one that was saved in `model`."""
     directory.mkdir()
-    _save_arrays(averages, directory / WEIGHTS)
+    save_arrays(averages, directory / WEIGHTS)
     for name in (ENCODER, VOCABULARY):
         shutil.copy(model / name, directory / name)
     seal(directory)
@@ -212,30 +189,6 @@ def restore_latest(
     return None
 
 
-def assign(
-    variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: pathlib.Path
-) -> None:
-    """Assigns arrays to variables of the same names; every one must fit.
-
-    Raises:
-        InputError: a missing, superfluous or misshapen array; lists them.
-    """
-    problems = [f"missing: {name}" for name in variables if name not in arrays]
-    problems += [f"unused: {name}" for name in arrays if name not in variables]
-    problems += [
-        f"shape of {name}: {arrays[name].shape} there, {tuple(variable.shape)} in the model"
-        for name, variable in variables.items()
-        if name in arrays and arrays[name].shape != tuple(variable.shape)
-    ]
-    if problems:
-        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise InputError(
-            f"the weights in {where} do not fit the model:\n  " + "\n  ".join(problems[:10]) + more
-        )
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
-
-
 def resolve(path: str | pathlib.Path) -> pathlib.Path:
     """The directory with the weights: `path` itself, or the newest checkpoint of the run there.
 
@@ -274,76 +227,6 @@ def load_encoder(path: str | pathlib.Path, seed: int | None = None) -> tuple[Enc
     encoder, tokenizer = untrained_encoder(path, seed)
     load_weights(encoder.weights, path, scope=encoder.name)
     return encoder, tokenizer
-
-
-def load_weights(variables: Iterable[Any], path: pathlib.Path, scope: str = "") -> None:
-    """Assigns the weights of a checkpoint; what is left out is logged.
-
-    Args:
-        variables: Keras variables; every one must be in the file and have its shape.
-        path: a directory with `weights.safetensors`.
-        scope: only weights whose name starts with `scope/`; empty: all must be used.
-
-    Raises:
-        InputError: an unreadable file, or weights that do not fit.
-    """
-    arrays = read_weights(path)
-    outside = [name for name in arrays if scope and not name.startswith(f"{scope}/")]
-    for name in outside:
-        del arrays[name]
-    assign(named_weights(variables), arrays, path)
-    logging.info("%s: %d weights loaded, left out: %s", path, len(arrays), outside or "none")
-
-
-def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """All arrays of a directory with `weights.safetensors`; InputError when it is unreadable."""
-    try:
-        return load_file(path / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path / WEIGHTS} cannot be read: {error}") from error
-
-
-def assign_start(
-    variables: Iterable[Any],
-    arrays: Mapping[str, np.ndarray],
-    path: pathlib.Path,
-    new_weights: tuple[str, ...],
-) -> dict[str, Any]:
-    """Assigns all but the named weights; what it loaded and what not is logged and returned.
-
-    Args:
-        variables: Keras variables; every one must be in the file with its shape, or be named.
-        arrays: what `read_weights` gave. Heads among them that no variable asks for are left
-            out; an array of the encoder that is not asked for is an error.
-        path: for messages.
-        new_weights: names of variables, or of layers, that keep their values.
-
-    Returns:
-        `loaded` (how many), the names that are `new`, and those of `arrays` that are `unused`.
-
-    Raises:
-        InputError: weights that do not fit, or a name that no variable has.
-    """
-    named = named_weights(variables)
-
-    def is_new(name: str) -> bool:
-        return any(name == new or name.startswith(f"{new}/") for new in new_weights)
-
-    fresh = [name for name in named if is_new(name)]
-    for new in new_weights:
-        if not any(name == new or name.startswith(f"{new}/") for name in named):
-            raise InputError(f"new_weights names {new!r}, but the model has no such weights")
-    wanted = {name: variable for name, variable in named.items() if name not in fresh}
-    unused = [n for n in arrays if n not in wanted and (is_new(n) or not n.startswith("encoder/"))]
-    try:
-        assign(wanted, {n: array for n, array in arrays.items() if n not in unused}, path)
-    except InputError as error:
-        raise InputError(f"{error}\nname weights that shall start anew: --new_weights") from error
-    logging.info(
-        "%s: %d weights loaded; new: %s; unused: %s",
-        path, len(wanted), ", ".join(fresh) or "none", ", ".join(unused) or "none",
-    )  # fmt: skip
-    return {"loaded": len(wanted), "new": fresh, "unused": unused}
 
 
 def untrained_encoder(path: str | pathlib.Path, seed: int | None) -> tuple[Encoder, Tokenizer]:

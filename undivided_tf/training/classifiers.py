@@ -11,6 +11,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints
+from undivided_tf.training.weights import assign_start, load_weights, read_weights
 
 CLASSIFIER = "classifier.json"
 HEAD = "classifier_head"
@@ -75,7 +76,7 @@ def load_classifier(directory: str | pathlib.Path) -> tuple[Classifier, Tokenize
     about = read_about(directory)
     encoder, tokenizer = checkpoints.untrained_encoder(directory, seed=None)
     classifier = Classifier(encoder, about["labels"], about["pooling"])
-    checkpoints.load_weights(classifier.weights, directory)
+    load_weights(classifier.weights, directory)
     return classifier, tokenizer
 
 
@@ -100,7 +101,7 @@ def load_start(
             there and unknown; a head of other labels or another pooling.
     """
     path = checkpoints.resolve(checkpoint)
-    arrays = checkpoints.read_weights(path)
+    arrays = read_weights(path)
     if HEAD not in new_weights and (path / CLASSIFIER).exists():
         about = read_about(path)
         theirs, ours = about["labels"], list(classifier.labels)
@@ -115,4 +116,4 @@ def load_start(
             logging.info("the labels of %s are mapped by name: %s", path, order)
             for name in (name for name in arrays if name.startswith(f"{HEAD}/")):
                 arrays[name] = np.ascontiguousarray(arrays[name][..., order])
-    return checkpoints.assign_start(classifier.weights, arrays, path, new_weights)
+    return assign_start(classifier.weights, arrays, path, new_weights)

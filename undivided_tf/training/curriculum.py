@@ -10,7 +10,7 @@ from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data import masking, records, streams
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import PretrainingConfig
+from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import strategies
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import PretrainingConfig
+from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.training import faults
 from undivided_tf.training.pretraining import Trainer, peak_memory_bytes
 

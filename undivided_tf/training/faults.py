@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from undivided_tf import accounting
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import PretrainingConfig
+from undivided_tf.pretraining_recipes import PretrainingConfig
 
 
 class StopRequest:

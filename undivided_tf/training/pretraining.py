@@ -23,8 +23,8 @@ from undivided_tf.data import records
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.progress import bar
-from undivided_tf.recipes import PretrainingConfig
 from undivided_tf.training import checkpoints, evaluation, faults, optimizers, strategies
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves

@@ -23,6 +23,7 @@ from undivided_tf.progress import bar
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints, optimizers, strategies
 from undivided_tf.training.callbacks import Progress
+from undivided_tf.training.weights import load_weights
 
 SPAN_PREDICTOR = "span_predictor.json"
 
@@ -296,5 +297,5 @@ def load_span_predictor(directory: str | pathlib.Path) -> tuple[SpanPredictor, T
         )
     encoder, tokenizer = checkpoints.untrained_encoder(directory, seed=None)
     model = SpanPredictor(encoder)
-    checkpoints.load_weights(model.weights, directory)
+    load_weights(model.weights, directory)
     return model, tokenizer
