@@ -16,7 +16,8 @@ from undivided_tf.recipes import StudyConfig
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("flags/**/*.flags"))
 PRETRAINING = [name for name in FILES if name.startswith("flags/pretraining/")]
-STUDIES = [name for name in FILES if name not in PRETRAINING]
+STUDIES = [name for name in FILES if name.startswith("flags/study_")]
+BENCHMARKS = [name for name in FILES if name.startswith(("flags/glue_", "flags/squad_"))]
 BASE = accounting.count_parameters(EncoderConfig())
 
 # One process a binary: flags are defined once and for all when its module is imported.
@@ -79,6 +80,17 @@ def test_studies_build_their_configs():
     for name, values in parse("run_study", STUDIES).items():
         config = StudyConfig.from_dict(values)
         assert config.workdir == f"runs/{pathlib.Path(name).stem}"
+
+
+def test_every_flagfile_belongs_to_a_binary():
+    assert sorted(PRETRAINING + STUDIES + BENCHMARKS) == FILES
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_parse(name):
+    binary = f"run_{pathlib.Path(name).stem.split('_')[0]}"
+    (values,) = parse(binary, [name]).values()
+    assert values["workdir"] in ("", f"runs/{pathlib.Path(name).stem}")
 
 
 def test_pretraining_recipes_have_the_size_that_they_name(pretraining, headers):

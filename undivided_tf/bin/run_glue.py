@@ -15,9 +15,14 @@ from undivided_tf.bin import config_flags
 config_flags.define(GlueConfig())
 
 
+def parse() -> GlueConfig:
+    """Flags -> config."""
+    return config_flags.parse(GlueConfig())
+
+
 def main() -> None:
     """Flags -> config -> run_glue."""
-    config = config_flags.parse(GlueConfig())
+    config = parse()
     command = shlex.join(["python", "-m", "undivided_tf.bin.run_glue", *sys.argv[1:]])
     from undivided_tf.training import glue
 

@@ -12,9 +12,14 @@ from undivided_tf.bin import config_flags
 config_flags.define(SquadConfig())
 
 
+def parse() -> SquadConfig:
+    """Flags -> config."""
+    return config_flags.parse(SquadConfig())
+
+
 def main() -> None:
     """Flags -> config -> finetune_spans."""
-    config = config_flags.parse(SquadConfig())
+    config = parse()
     from undivided_tf.training.span_finetuning import finetune_spans
 
     results = finetune_spans(config)
