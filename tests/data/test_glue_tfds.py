@@ -4,13 +4,13 @@ import time
 import pytest
 import tensorflow_datasets as tfds
 
-from undivided_tf.data import glue, glue_tfds
+from undivided_tf.data import downloads, glue
 from undivided_tf.data.tasks import load_task
 from undivided_tf.errors import InputError
 
 
 def test_all_tasks_and_splits_of_mocked_data(monkeypatch):
-    monkeypatch.setattr(glue_tfds, "_require_network", lambda url: None)
+    monkeypatch.setattr(downloads, "require_network", lambda source, url: None)
     with tfds.testing.mock_data(num_examples=3, policy=tfds.testing.MockPolicy.USE_CODE):
         for key, about in glue.TASKS.items():
             task = load_task(f"tfds:glue/{key}")
@@ -38,9 +38,9 @@ def test_a_missing_network_fails_within_seconds(monkeypatch, tmp_path):
         url = f"http://127.0.0.1:{free.getsockname()[1]}/CoLA.zip"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     started = time.perf_counter()
-    with pytest.raises(InputError, match="cannot be reached .*--data=FOLDER"):
-        glue_tfds._require_network(url)
-    assert time.perf_counter() - started < 3 * glue_tfds.NETWORK_SECONDS
+    with pytest.raises(InputError, match="tfds:glue/cola.* cannot be reached .*give files instead"):
+        downloads.require_network("tfds:glue/cola", url)
+    assert time.perf_counter() - started < 3 * downloads.NETWORK_SECONDS
 
 
 @pytest.mark.parametrize("name", ["tfds:glue/nothing", "tfds:imdb_reviews", "tfds:"])

@@ -140,6 +140,8 @@ def _is_encoder(name: str) -> bool:
 def _is_sequence_classifier(there: dict[str, Any], reader: "_Normalised") -> bool:
     """Token classifiers and multiple choice name their heads alike; the config tells."""
     architectures = there.get("architectures") or ["BertForSequenceClassification"]
+    if not isinstance(architectures, list):
+        raise InputError(f"{CONFIG}: architectures must be a list, got {architectures!r}")
     return (
         "BertForSequenceClassification" in architectures
         and len(reader.shapes.get("classifier.weight", ())) == 2

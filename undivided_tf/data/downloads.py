@@ -26,12 +26,12 @@ def prepared_builder(source: str) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(f"{source}: TensorFlow Datasets has no data set of this name") from error
     if not builder.is_prepared():
-        _require_network(source, builder.info.homepage)
+        require_network(source, builder.info.homepage)
         builder.download_and_prepare()
     return builder
 
 
-def _require_network(source: str, url: str) -> None:
+def require_network(source: str, url: str) -> None:
     """Raises InputError within seconds; left alone TensorFlow Datasets retries for minutes."""
     host = "/".join(url.split("/")[:3])
     request = urllib.request.Request(host, method="HEAD")

@@ -2,16 +2,12 @@
 
 import functools
 import pathlib
-import urllib.error
-import urllib.request
 
 import numpy as np
 
-from undivided_tf.data import glue
+from undivided_tf.data import downloads, glue
 from undivided_tf.data.rows import Rows, Task, checked_split, positions
 from undivided_tf.errors import InputError
-
-NETWORK_SECONDS = 5
 
 
 def tfds_task(name: str) -> Task:
@@ -46,7 +42,7 @@ def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:
         key, split = "ax", "test"
     builder = tfds.builder(f"glue/{key}")
     if not builder.is_prepared():
-        _require_network(builder.builder_config.data_url)
+        downloads.require_network(f"tfds:glue/{key}", builder.builder_config.data_url)
         builder.download_and_prepare()
     if key == "mnli" and split in ("validation", "test"):
         split += "_matched"
@@ -65,22 +61,3 @@ def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:
             labels = positions([names[label] for label in columns["label"]], about.labels)
     rows = Rows(texts[0], texts[1] if len(texts) > 1 else None, labels)
     return glue.without_blanks(rows, split, f"tfds:glue/{key}")
-
-
-def _require_network(url: str) -> None:
-    """Raises InputError within seconds when the host of `url` does not answer.
-
-    Left alone TensorFlow Datasets retries for minutes.
-    """
-    host = "/".join(url.split("/")[:3])
-    try:
-        urllib.request.urlopen(
-            urllib.request.Request(host, method="HEAD"), timeout=NETWORK_SECONDS
-        ).close()
-    except urllib.error.HTTPError:
-        return  # It answers.
-    except OSError as error:
-        raise InputError(
-            f"GLUE is not downloaded yet and {host} cannot be reached ({error}); give the "
-            "official files instead: --data=FOLDER"
-        ) from error
