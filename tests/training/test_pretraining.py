@@ -238,27 +238,6 @@ def test_half_precision_keeps_weights_and_losses_in_float32(toy, tmp_path, dtype
     assert not results["skipped_steps"] and np.isfinite(results["validation"]["loss"])
 
 
-@pytest.mark.slow
-def test_half_precision_reaches_the_loss_of_float32(toy, tmp_path):
-    """Without dropout, whose draws depend on the precision."""
-    encoder = toys.encoder_config(
-        hidden_size=32, intermediate_size=64, block_pattern="AIAI", hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    losses = {}
-    for dtype in ("float32", "bfloat16", "float16"):
-        config = toys.pretraining_config(
-            tmp_path / dtype, toy, encoder, dtype=dtype, num_train_steps=500, num_warmup_steps=50,
-            train_batch_size=8, learning_rate=3e-3, eval_every_steps=500,
-            save_checkpoints_steps=500,
-        )  # fmt: skip
-        losses[dtype] = pretraining.pretrain(config)["validation"]["loss"]
-    print(losses)
-    assert losses["float32"] < 3.5  # Below the 4.1 of random weights: it has learnt.
-    for dtype in ("bfloat16", "float16"):
-        assert losses[dtype] == pytest.approx(losses["float32"], rel=0.01)
-
-
 def test_a_loss_that_is_not_finite_ends_the_run(toy, tmp_path):
     config = toys.pretraining_config(
         tmp_path / "run", toy, learning_rate=1e30, num_warmup_steps=8, save_checkpoints_steps=1
