@@ -58,7 +58,9 @@ def test_an_absent_tpu_is_named():
 
 def test_a_batch_that_does_not_split_is_refused(toy, tmp_path):
     config = toys.pretraining_config(tmp_path / "run", toy, gradient_accumulation_steps=3)
-    with pytest.raises(InputError, match="train_batch_size 4 does not split .* multiple of 3"):
+    with pytest.raises(
+        InputError, match="train_batch_size .* batch of 4 does not split .* multiple of 3"
+    ):
         pretraining.Trainer(config)
 
 

@@ -92,7 +92,7 @@ class Trainer:
         parts = self.replicas * config.gradient_accumulation_steps
         for size in (stage.batch_size for stage in config.stages if stage.batch_size % parts):
             raise InputError(
-                f"a batch of {size} does not split evenly over "
+                f"train_batch_size or curriculum: a batch of {size} does not split evenly over "
                 f"{self.replicas} device(s) x {config.gradient_accumulation_steps} "
                 f"gradient_accumulation_steps: take a multiple of {parts}"
             )
