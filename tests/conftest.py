@@ -20,6 +20,19 @@ def shared_data():
     return SHARED
 
 
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """Records of the toy corpus; a module that needs others has a `toy` of its own."""
+    import toys
+
+    from undivided_tf.data import records
+
+    folder = tmp_path_factory.mktemp("toy")
+    corpus = toys.write_corpus(folder / "text")
+    records.create_records(toys.records_config(folder / "records", corpus))
+    return folder / "records"
+
+
 def tiny_config(**changes):
     """An encoder that runs in milliseconds."""
     values = {

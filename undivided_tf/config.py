@@ -251,6 +251,14 @@ class EncoderConfig(Config):
             )
         object.__setattr__(self, "block_pattern", str(BlockPattern.parse(self.block_pattern)))
 
+    def require_length(self, max_seq_length: int) -> None:
+        """Raises InputError when the encoder has no positions for that many word pieces."""
+        if max_seq_length > self.max_position_embeddings:
+            raise InputError(
+                f"max_seq_length {max_seq_length} is more than the encoder's "
+                f"max_position_embeddings {self.max_position_embeddings}"
+            )
+
     @property
     def pattern(self) -> BlockPattern:
         """The parsed `block_pattern`."""

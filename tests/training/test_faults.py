@@ -14,17 +14,8 @@ import toys
 from safetensors.numpy import load_file
 
 from undivided_tf import accounting
-from undivided_tf.data import records
 from undivided_tf.errors import InputError
 from undivided_tf.training import dry_run, faults, pretraining
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    corpus = toys.write_corpus(folder / "text")
-    records.create_records(toys.records_config(folder / "records", corpus))
-    return folder / "records"
 
 
 def checkpoint_steps(config):

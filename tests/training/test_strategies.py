@@ -12,7 +12,6 @@ import tensorflow as tf
 import toys
 from safetensors.numpy import load_file
 
-from undivided_tf.data import records
 from undivided_tf.errors import InputError
 from undivided_tf.training import pretraining, strategies
 
@@ -24,14 +23,6 @@ encoder = toys.encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_p
 pretrain(toys.pretraining_config(sys.argv[1], sys.argv[2], encoder, strategy=sys.argv[3],
     num_train_steps=int(sys.argv[4]), learning_rate=1e-3, save_checkpoints_steps=5))
 """
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    corpus = toys.write_corpus(folder / "text")
-    records.create_records(toys.records_config(folder / "records", corpus))
-    return folder / "records"
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,7 @@ class _Tuner:
             )
         self.classifier, self.tokenizer, self.loading = self._fresh(config.seed)
         self.pattern = self.classifier.encoder.config.block_pattern
-        longest = self.classifier.encoder.config.max_position_embeddings
-        if config.max_seq_length > longest:
-            raise InputError(
-                f"max_seq_length {config.max_seq_length} is more than the encoder's "
-                f"max_position_embeddings {longest}"
-            )
+        self.classifier.encoder.config.require_length(config.max_seq_length)
         steps = self.steps_per_epoch * config.num_train_epochs
         decay = config.layerwise_lr_decay
         self.optimizer = optimizers.adamw(

@@ -29,6 +29,7 @@ from undivided_tf.training import checkpoints, evaluation, faults, optimizers, s
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
 from undivided_tf.training.steps import POLICIES, Steps
+from undivided_tf.training.weights import dropout_states
 
 _STOPPED = 128 + 15  # What a shell reports of a process that SIGTERM ended.
 
@@ -125,11 +126,9 @@ class Trainer:
             scale_loss=config.dtype == "float16",
             next_sentence_weight=pairs_weight,
         )
-        weights = {id(weight) for weight in self.model.weights}
-        dropout_states = [v for v in self.model.variables if id(v) not in weights]
         self.training_variables = [
             *self.optimizer.variables,
-            *dropout_states,
+            *dropout_states(self.model),
             *self.steps.variables,
         ]
         self.workdir = pathlib.Path(config.workdir)

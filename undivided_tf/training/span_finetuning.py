@@ -23,7 +23,7 @@ from undivided_tf.progress import bar
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints, optimizers, strategies
 from undivided_tf.training.callbacks import Progress
-from undivided_tf.training.weights import load_weights
+from undivided_tf.training.weights import dropout_states, load_weights
 
 SPAN_PREDICTOR = "span_predictor.json"
 
@@ -67,12 +67,7 @@ class _SpanTuner:
         strategies.make_repeatable(config.seed, config.deterministic)
         model, self.tokenizer = self._fresh(config.seed)
         self.pattern = model.encoder.config.block_pattern
-        longest = model.encoder.config.max_position_embeddings
-        if config.max_seq_length > longest:
-            raise InputError(
-                f"max_seq_length {config.max_seq_length} is more than the encoder's "
-                f"max_position_embeddings {longest}"
-            )
+        model.encoder.config.require_length(config.max_seq_length)
         self.data = {"predict": self._data_set((config.predict_file,), "validation")}
         if config.validation_file:
             self.data["validation"] = self._data_set((config.validation_file,), "validation")
@@ -195,9 +190,7 @@ class _SpanTuner:
             max_gradient_norm=1.0,
         )
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        weights = {id(weight) for weight in model.weights}
-        dropout_states = [v for v in model.variables if id(v) not in weights]
-        states = [*optimizer.variables, *dropout_states]
+        states = [*optimizer.variables, *dropout_states(model)]
         state = checkpoints.restore_latest(directory, model, states) or {"step": 0, "losses": []}
         description = f"SQuAD {self.pattern}, seed {seed}"
         with bar(steps, description, "steps", initial=state["step"]) as progress:

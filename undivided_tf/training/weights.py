@@ -27,6 +27,12 @@ def named_weights(variables: Iterable[Any]) -> dict[str, Any]:
     return named
 
 
+def dropout_states(model: Any) -> list[Any]:
+    """The variables of a Keras model that are no weights, in a fixed order."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
 def save_arrays(variables: Mapping[str, Any], path: pathlib.Path) -> None:
     """Writes variables by their names; OSError when the disk is full."""
     try:
