@@ -84,6 +84,31 @@ def test_each_dimension_of_the_step_is_known(toy, tmp_path):
     assert unknown == []
 
 
+def test_two_replicas_exchange_each_gradient_once(toy, tmp_path):
+    """Counted in the traced step: Keras's optimizers would sum what is summed once more."""
+    code = (
+        "import sys\n"
+        "import tensorflow as tf\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "logical = tf.config.LogicalDeviceConfiguration()\n"
+        "tf.config.set_logical_device_configuration(cpu, [logical] * 2)\n"
+        "import toys\n"
+        "from undivided_tf.training.pretraining import Trainer\n"
+        "trainer = Trainer(toys.pretraining_config('', sys.argv[1], strategy='mirrored'))\n"
+        "batch = next(iter(trainer.batches(0)))\n"
+        "graph = trainer.steps.train.get_concrete_function(batch, tf.constant(0.0)).graph\n"
+        "graphs = [graph, *(f.graph for f in graph._functions.values() if hasattr(f, 'graph'))]\n"
+        "elements = [op.outputs[0].shape.num_elements() for g in graphs\n"
+        "    for op in g.get_operations() if op.type == 'CollectiveReduceV2']\n"
+        "print(sum(elements), trainer.model.count_params())\n"
+    )
+    done = toys.run_python(code, toy)
+    assert done.returncode == 0, done.stderr
+    exchanged, parameters = map(int, done.stdout.split()[-2:])
+    sizes = 2  # Of the global batch: masked tokens and sequences.
+    assert exchanged == 2 * (parameters + sizes)  # One operation on each of two devices.
+
+
 def two_free_addresses():
     with socket.socket() as one, socket.socket() as other:
         one.bind(("localhost", 0))

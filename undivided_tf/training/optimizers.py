@@ -72,8 +72,24 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+class _SummedGradients:
+    """Takes gradients as they come: the caller has summed them over the replicas.
+
+    Keras sums them once more, which costs another exchange of all of them. `Steps` needs the sum
+    earlier, for the norm that it clips to. On one device there is nothing to sum.
+    """
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return list(grads_and_vars)
+
+
 @keras.saving.register_keras_serializable(package="undivided_tf")
-class Lamb(keras.optimizers.Lamb):
+class AdamW(_SummedGradients, keras.optimizers.AdamW):
+    """Keras's AdamW for gradients that are summed over the replicas."""
+
+
+@keras.saving.register_keras_serializable(package="undivided_tf")
+class Lamb(_SummedGradients, keras.optimizers.Lamb):
     """LAMB with the decay inside the trust ratio, and with weights that are spared both.
 
     Keras takes the decay off the weight beside the ratio, and applies the ratio to biases too,
@@ -130,7 +146,7 @@ def _is_spared(variable):
 
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
-class LayerwiseAdamW(keras.optimizers.AdamW):
+class LayerwiseAdamW(AdamW):
     """AdamW that multiplies the learning rate, and with it the weight decay, of each variable.
 
     For one device: the weight decay is not merged over replicas.
@@ -197,7 +213,8 @@ def adamw(variables, *, weight_decay_rate, scales=None, **options):
     """AdamW with decoupled weight decay, built for its variables.
 
     Unlike google-research/bert's optimizer it corrects the bias of the moments, as Adam does;
-    the difference is gone after a few hundred steps.
+    the difference is gone after a few hundred steps. Where there are several replicas, the
+    gradients must be summed over them already.
 
     Args:
         variables: trainable Keras variables.
@@ -209,7 +226,7 @@ def adamw(variables, *, weight_decay_rate, scales=None, **options):
     References:
         Loshchilov and Hutter 2019, arXiv 1711.05101.
     """
-    make = functools.partial(LayerwiseAdamW, scales) if scales else keras.optimizers.AdamW
+    make = functools.partial(LayerwiseAdamW, scales) if scales else AdamW
     optimizer = make(weight_decay=weight_decay_rate, **_arguments(**options))
     # By list: the patterns of `var_names` see "gamma" and "beta", never the layer's name.
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if _is_spared(v)])
@@ -218,7 +235,7 @@ def adamw(variables, *, weight_decay_rate, scales=None, **options):
 
 
 def lamb(variables, *, weight_decay_rate, **options):
-    """LAMB, for large batches, built for its variables.
+    """LAMB, for large batches, built for its variables; gradients as for `adamw`.
 
     Args:
         variables: trainable Keras variables.

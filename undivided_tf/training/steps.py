@@ -137,13 +137,13 @@ class Steps:
         sequences = tf.reduce_sum(tf.reduce_max(weights, axis=1))
         sizes = tuple(global_sum([tf.reduce_sum(weights), sequences]))
         sums, gradients = self._accumulated_gradients(batch, sizes)
-        # The norm is that of the global gradient, so the sum comes before clipping; each
-        # replica then hands its share to the optimizer, which adds the shares up again.
+        # The norm is that of the global gradient, so the sum comes before clipping, and our
+        # optimizers do not take it once more.
         gradients = [gradient / self.loss_scale for gradient in global_sum(gradients)]
         gradients, norm = tf.clip_by_global_norm(gradients, self.max_gradient_norm)
         # A tensor of its own in each replica: one that they share would not be summed.
         sums = {**sums, "gradient_norm": norm / replicas, "stop": tf.identity(stop)}
-        return sums, [gradient / replicas for gradient in gradients]
+        return sums, gradients
 
     def _update(self, gradients):
         self.optimizer.apply(gradients, self.model.trainable_variables)
