@@ -16,7 +16,7 @@ LAYERS = [
     ["pattern"],
     ["config"],
     ["accounting", "pretraining_recipes", "tokenization"],
-    ["layers", "recipes"],
+    ["layers", "memory", "recipes"],
     ["benchmark_recipes"],
     ["models", "data", "metrics"],
     ["training", "analysis"],
@@ -66,7 +66,7 @@ def test_every_file_is_short():
 
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
-        "pattern", "config", "recipes", "pretraining_recipes", "accounting", "progress",
+        "pattern", "config", "recipes", "pretraining_recipes", "accounting", "memory", "progress",
         "metrics.statistics",
         "metrics.classification", "metrics.glue", "training.scores", "data.submission",
         "benchmark_recipes", "analysis.cka", "study.grid", "study.report",

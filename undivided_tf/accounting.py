@@ -1,4 +1,4 @@
-"""Parameters, FLOPs and memory of an encoder in closed form; needs no TensorFlow.
+"""Parameters and FLOPs of an encoder in closed form; needs no TensorFlow.
 
 FLOPs are those of matrix products, two for each multiply-add; element-wise work is left out,
 as is usual (Clark et al. 2020, arXiv 2003.10555, count it too; it is about one per cent).
@@ -12,8 +12,6 @@ from undivided_tf.errors import InputError
 from undivided_tf.pattern import ATTENTION
 
 INVESTMENTS = ("attention", "intermediate", "hidden")
-
-_FLOAT32_BYTES = 4
 
 
 def attention_block_parameters(config: EncoderConfig) -> int:
@@ -223,35 +221,3 @@ def _first_within(tries: Iterable[EncoderConfig], target: int, tolerance: float)
         f"{nearest.block_pattern} with hidden_size {nearest.hidden_size} and intermediate_size "
         f"{nearest.intermediate_size}, has {count_parameters(nearest):,}, {error:.1%} off"
     )
-
-
-def training_memory_bytes(
-    config: EncoderConfig, sequence_length: int, predictions: int, batch_size: int
-) -> dict[str, int]:
-    """Estimated bytes for one pre-training step in float32 on one device.
-
-    Weights, gradients and Adam's two moments take 16 bytes a parameter. Of the activations
-    those are counted that the backward pass needs: in an attention block its input, the three
-    projections, context, projected context and normalised sum (7 n H) and three heads x n x n
-    arrays (scores, probabilities, dropped probabilities); in an intermediate block both inner
-    arrays (2 n I) and 3 n H; in the head logits and their gradient.
-
-    Returns:
-        `parameters` (with gradients and moments), `activations` and their sum `total`.
-    """
-    n, hidden, pattern = sequence_length, config.hidden_size, config.pattern
-    attention = 7 * n * hidden + 3 * config.num_attention_heads * n * n
-    intermediate = 2 * n * config.intermediate_size + 3 * n * hidden
-    head = 2 * predictions * config.vocab_size + 3 * predictions * hidden
-    elements = (
-        3 * n * hidden
-        + pattern.num_attention * attention
-        + pattern.num_intermediate * intermediate
-        + head
-    )
-    parameters = count_parameters(config) + masked_lm_head_parameters(config)
-    sizes = {
-        "parameters": 4 * _FLOAT32_BYTES * parameters,
-        "activations": _FLOAT32_BYTES * batch_size * elements,
-    }
-    return {**sizes, "total": sum(sizes.values())}

@@ -81,6 +81,10 @@ class PretrainingConfig(Config):
     gradient_accumulation_steps: int = option(
         1, "Parts into which each device splits its share of the batch to save memory."
     )
+    recompute: bool = option(
+        False, "Keep of each block its input only, and compute the rest once more in the backward "
+        "pass: less memory, about a third more time, the same training."
+    )  # fmt: skip
     num_train_steps: int = option(100_000, "Optimizer steps.")
     curriculum: tuple[str, ...] = option(
         (), "Later stages as STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR: behind so many steps "

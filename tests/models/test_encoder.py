@@ -4,6 +4,7 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import tiny_config
 
 from undivided_tf.models import presets
@@ -216,3 +217,57 @@ def test_a_scaled_intermediate_block_is_its_surgery_at_zero_and_itself_at_one(no
     np.testing.assert_allclose(mixed[0], whole[0], atol=1e-6)
     np.testing.assert_allclose(mixed[1:], without[1:], atol=1e-6)
     assert not np.allclose(whole, without, atol=1e-3)
+
+
+def gradient_step(encoder, batch):
+    """Takes the gradients of all weights of an encoder in training."""
+    variables = [variable.value for variable in encoder.trainable_variables]
+
+    def step():
+        with tf.GradientTape() as tape:
+            output = encoder(batch, training=True)["sequence_output"]
+            loss = tf.reduce_sum(output * tf.sin(tf.range(float(output.shape[-1]))))
+        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+        return [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    return step
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_recomputed_gradients_equal_kept_ones(dropout, norm_first):
+    """In the second step too: the states of dropout move on as they do without recomputation."""
+    config = tiny_config(
+        block_pattern="AIA", hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+        norm_first=norm_first,
+    )  # fmt: skip
+    batch = {name: tf.constant(value) for name, value in inputs(config).items()}
+    batch["intermediate_scales"] = tf.constant([[0.0], [1.0], [2.0]])
+    found = []
+    for recompute in (False, True):
+        encoder = Encoder(config, seed=1, recompute=recompute)
+        step = tf.function(gradient_step(encoder, batch))
+        arrays = [*step(), *step(), *(v.value for v in encoder.non_trainable_variables)]
+        assert bool(encoder.non_trainable_variables) == bool(dropout)
+        found.append([np.asarray(array) for array in arrays])
+    for one, other in zip(*found, strict=True):
+        scale = max(1.0, np.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6 * scale)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_recomputation_saves_memory(jit_compile):
+    """Were the second pass merged with the first by the compiler, nothing would be saved."""
+    config = tiny_config(
+        block_pattern="(AI)*4", hidden_size=64, intermediate_size=256, max_position_embeddings=64
+    )
+    batch = {name: tf.constant(value) for name, value in inputs(config, 32, 64).items()}
+    peaks = []
+    for recompute in (False, True):
+        encoder = Encoder(config, seed=1, recompute=recompute)
+        step = tf.function(gradient_step(encoder, batch), jit_compile=jit_compile)
+        tf.config.experimental.reset_memory_stats("CPU:0")
+        step()
+        peaks.append(tf.config.experimental.get_memory_info("CPU:0")["peak"])
+    assert peaks[1] < 0.5 * peaks[0]

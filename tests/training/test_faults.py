@@ -13,9 +13,12 @@ import tensorflow as tf
 import toys
 from safetensors.numpy import load_file
 
-from undivided_tf import accounting
+from undivided_tf import memory
+from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
+from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.training import dry_run, faults, pretraining
+from undivided_tf.training.curriculum import Need
 
 
 def checkpoint_steps(config):
@@ -109,13 +112,42 @@ def test_running_out_of_memory_says_what_helps(toy, tmp_path, monkeypatch):
         pretraining.pretrain(config)
     message = str(caught.value)
     trainer = pretraining.Trainer(config)
-    need = accounting.training_memory_bytes(trainer.encoder_config, toys.LENGTH, 2, 4)["total"]
+    need = memory.of_run(config, trainer.encoder_config, toys.LENGTH, 2, 4)["total"]
     for part in (
-        "shape[4,2,16,16]", "4 rows at a time", "x 16 word pieces", "pattern AI",
-        f"estimated need {need / 2**30:.2f} GiB", "free now ",
-        "--gradient_accumulation_steps=2", "--train_batch_size=2", "--max_seq_length=8",
+        "shape[4,2,16,16]", "4 rows at a time", "(--train_batch_size 4", "x 16 word pieces",
+        "pattern AI", f"estimated need {need / 2**30:.2f} GiB", "free now ",
+        "--recompute: the same training", "--train_batch_size=2", "--max_seq_length=8",
     ):  # fmt: skip
         assert part in message
+
+
+def test_memory_advice_is_about_the_greatest_stage_and_names_only_what_helps():
+    run = PretrainingConfig(
+        encoder=EncoderConfig(), train_batch_size=1, curriculum=("5:64",), num_train_steps=9,
+        num_warmup_steps=0, recompute=True,
+    )  # fmt: skip
+    needs = [
+        Need(stage, 128, 20, size, memory.of_run(run, run.encoder, 128, 20, size)["total"])
+        for stage, size in zip(run.stages, (1, 64), strict=True)
+    ]
+    with (
+        pytest.raises(InputError) as caught,
+        faults.out_of_memory_advice(run, run.encoder, needs),
+    ):
+        raise MemoryError
+    message = str(caught.value)
+    assert "64 rows at a time" in message and "--recompute" not in message
+    assert "the batch of --curriculum from step 5=32, " in message
+    assert "--gradient_accumulation_steps=2: the same training, " in message
+    # One row does not split; another copy of the gradients would only add to the need.
+    with (
+        pytest.raises(InputError) as caught,
+        faults.out_of_memory_advice(run, run.encoder, needs[:1]),
+    ):
+        raise MemoryError
+    message = str(caught.value)
+    assert "max_seq_length=64" in message
+    assert "--gradient_accumulation_steps=" not in message and "_size=" not in message
 
 
 def test_sigterm_saves_the_step_and_the_same_call_goes_on(toy, tmp_path, monkeypatch):
@@ -165,18 +197,41 @@ def test_tensorboard_shows_each_step_once(toy, tmp_path, monkeypatch):
 def test_a_dry_run_measures_and_writes_nothing(toy, tmp_path, monkeypatch):
     config = toys.pretraining_config(tmp_path / "run", toy)
     found = dry_run.dry_run(config)
-    assert found["fits"] and found["rows"] == 4 and found["estimated_bytes"] > 0
-    assert found["tokens_per_second"] == pytest.approx(
-        4 * toys.LENGTH * 1000 / found["step_milliseconds"]
+    (stage,) = found["stages"]
+    assert found["fits"] and stage["rows"] == 4
+    assert stage["estimated_bytes"] == found["estimated_bytes"] > 0
+    assert stage["tokens_per_second"] == pytest.approx(
+        4 * toys.LENGTH * 1000 / stage["step_milliseconds"]
     )
-    hours = (found["compile_seconds"] + 10 * found["step_milliseconds"] / 1000) / 3600
+    hours = (stage["compile_seconds"] + 10 * stage["step_milliseconds"] / 1000) / 3600
     assert found["projected_hours"] == pytest.approx(hours)
     assert f"{found['parameters']:,} parameters" in dry_run.describe(found)
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(faults, "free_bytes", lambda: 10)
     found = dry_run.dry_run(config)
-    assert not found["fits"] and "step_milliseconds" not in found
+    assert not found["fits"] and "step_milliseconds" not in found["stages"][0]
     assert "it does not fit" in dry_run.describe(found)
+
+
+def test_a_dry_run_of_a_curriculum_counts_every_stage(toy, tmp_path):
+    """The last stage is neither the longest nor the one that needs most."""
+    config = toys.pretraining_config(
+        tmp_path / "run", toy, train_batch_size=2, curriculum=("3:8", "1003:4"),
+        num_train_steps=1008,
+    )  # fmt: skip
+    found = dry_run.dry_run(config, timed_steps=2)
+    first, second, third = found["stages"]
+    assert [stage["steps"] for stage in found["stages"]] == [3, 1000, 5]
+    assert [stage["rows"] for stage in found["stages"]] == [2, 8, 4]
+    assert found["estimated_bytes"] == second["estimated_bytes"]
+    assert second["estimated_bytes"] > max(first["estimated_bytes"], third["estimated_bytes"])
+    seconds = sum(
+        stage["compile_seconds"] + stage["steps"] * stage["step_milliseconds"] / 1000
+        for stage in found["stages"]
+    )
+    assert found["projected_hours"] == pytest.approx(seconds / 3600)
+    assert second["compile_seconds"] > second["step_milliseconds"] / 1000
+    assert "1,000 steps of 8 x 16 word pieces" in dry_run.describe(found)
 
 
 def train(config):

@@ -202,7 +202,9 @@ def test_two_replicas_and_two_parts_equal_one_device(toy, tmp_path):
         "for name, strategy, parts, jit in [('one', 'one_device', 1, False),\n"
         "        ('two', 'mirrored', 1, True), ('parts', 'mirrored', 2, False)]:\n"
         "    results[name] = pretrain(toys.pretraining_config(\n"
-        "        f'{sys.argv[1]}/{name}', sys.argv[2], encoder, strategy=strategy,\n"
+        "        recompute=name == 'parts',\n"
+        "        workdir=f'{sys.argv[1]}/{name}', records=sys.argv[2], encoder=encoder,\n"
+        "        strategy=strategy,\n"
         "        gradient_accumulation_steps=parts, learning_rate=1e-3, num_train_steps=20,\n"
         "        train_batch_size=8, max_gradient_norm=0.1, jit_compile=jit))\n"
         "print(json.dumps(results))\n"
@@ -223,6 +225,21 @@ def test_two_replicas_and_two_parts_equal_one_device(toy, tmp_path):
         assert one.keys() == other.keys()
         for key in one:
             np.testing.assert_allclose(one[key], other[key], atol=1e-5)
+
+
+def test_recomputation_changes_no_step(ten_steps, tmp_path):
+    """Dropout is on: the second pass must draw the masks of the first."""
+    config, results = ten_steps
+    recomputed = config.replace(recompute=True, workdir=str(tmp_path / "run"))
+    found = pretraining.pretrain(recomputed)
+    for name in ("training_history", "validation_history"):
+        losses = [[point["loss"] for point in one[name]] for one in (found, results)]
+        np.testing.assert_allclose(*losses, rtol=1e-6)
+    one, other = (
+        load_file(last_checkpoint(c) / "training.safetensors") for c in (recomputed, config)
+    )
+    for key in one:
+        np.testing.assert_allclose(one[key], other[key], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

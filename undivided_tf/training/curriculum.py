@@ -1,18 +1,38 @@
 """The stages of a pre-training run: what each step sees, and what all steps cost."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from undivided_tf import accounting
+from undivided_tf import accounting, memory
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data import masking, records, streams
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.pretraining_recipes import PretrainingConfig, Stage
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import strategies
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """What a device holds at a time in a stage.
+
+    Attributes:
+        stage: which.
+        length: word pieces a row.
+        predictions: masked positions a row.
+        rows: whose activations are there together.
+        bytes: estimate, see `memory.training_memory_bytes`.
+    """
+
+    stage: Stage
+    length: int
+    predictions: int
+    rows: int
+    bytes: int
 
 
 class Curriculum:
@@ -56,6 +76,15 @@ class Curriculum:
         """Width of `masked_positions` in training on rows of that length."""
         highest = max(self.config.masked_lm_prob, self.config.initial_masked_lm_prob)
         return masking.prediction_slots(length, highest, self.config.max_predictions_per_seq)
+
+    def needs(self, replicas: int) -> list[Need]:
+        """What each stage needs, with that many devices."""
+        parts, needs = replicas * self.config.gradient_accumulation_steps, []
+        for stage, length in zip(self.config.stages, self.lengths, strict=True):
+            sizes = (length, self.slots(length), stage.batch_size // parts)
+            need = memory.of_run(self.config, self.encoder, *sizes)["total"]
+            needs.append(Need(stage, *sizes, need))
+        return needs
 
     def batches(self, strategy: tf.distribute.Strategy, start_step: int) -> Iterator[Any]:
         """Endless global batches, from the one that step `start_step` + 1 sees."""

@@ -1,4 +1,4 @@
-"""What a run will cost, found out in its first steps, without writing anything."""
+"""What a run will cost, found out in the first steps of its stages, without writing anything."""
 
 import statistics
 import time
@@ -6,28 +6,29 @@ from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.pretraining_recipes import PretrainingConfig, Stage
 from undivided_tf.training import faults
 from undivided_tf.training.pretraining import Trainer, peak_memory_bytes
 
-_TIMED_STEPS = 20
 
-
-def dry_run(config: PretrainingConfig) -> dict[str, Any]:
-    """Builds a run, takes a compiling step and 20 timed ones, and throws all away.
+def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
+    """Builds a run, takes a compiling step and 20 timed ones of each stage, and throws all away.
 
     The steps are left out where the estimate exceeds the free memory, since the system might
     end the process without a word.
 
     Args:
         config: the run; nothing is written to its workdir.
+        timed_steps: of each stage of the curriculum.
 
     Returns:
-        `pattern`, `parameters` (encoder), `head_parameters`, `rows` (at a time on a device);
-        `estimated_bytes` and `free_bytes` (before the model was built), both beyond what the
-        process held; `fits`; and where it fits: `measured_bytes` (peak over the same mark),
-        `compile_seconds`, `step_milliseconds`, `tokens_per_second`, `projected_hours` (all
-        steps, evaluations and checkpoints left out).
+        `pattern`, `parameters` (encoder), `head_parameters`; `estimated_bytes` (of the stage
+        that needs most) and `free_bytes` (before the model was built), both beyond what the
+        process held; `fits`; `stages`, of each its `steps`, `batch_size`, `length`, `rows` (at a
+        time on a device) and `estimated_bytes`. Where it fits each stage also has
+        `compile_seconds`, `step_milliseconds` and `tokens_per_second`, and all of them together
+        `measured_bytes` (peak over the same mark) and `projected_hours` (all steps, evaluations
+        and checkpoints left out).
 
     Raises:
         InputError: as `pretrain`.
@@ -40,35 +41,49 @@ def dry_run(config: PretrainingConfig) -> dict[str, Any]:
     free, held = faults.free_bytes(), peak_memory_bytes()
     trainer = Trainer(config)
     encoder = trainer.encoder_config
-    rows = trainer.rows_at_a_time
-    memory = accounting.training_memory_bytes(encoder, trainer.length, trainer.predictions, rows)
+    needs = trainer.curriculum.needs(trainer.replicas)
+    most = max(need.bytes for need in needs)
+    stages = [
+        {
+            "steps": need.stage.last_step - need.stage.first_step,
+            "batch_size": need.stage.batch_size,
+            "length": need.length,
+            "rows": need.rows,
+            "estimated_bytes": need.bytes,
+        }
+        for need in needs
+    ]
     found = {
         "pattern": encoder.block_pattern,
         "parameters": accounting.count_parameters(encoder),
         "head_parameters": accounting.masked_lm_head_parameters(encoder),
-        "rows": rows,
-        "estimated_bytes": memory["total"],
+        "estimated_bytes": most,
         "free_bytes": free,
-        "fits": memory["total"] <= free,
+        "fits": most <= free,
+        "stages": stages,
     }
     if not found["fits"]:
         return found
-    seconds = []
+    seconds = 0.0
     with trainer.memory_advice():
-        batches = iter(trainer.batches(0))
-        for _ in range(1 + _TIMED_STEPS):
-            start = time.perf_counter()
-            trainer.step(next(batches))
-            seconds.append(time.perf_counter() - start)
-    step = statistics.median(seconds[1:])
-    return {
-        **found,
-        "measured_bytes": peak_memory_bytes() - held,
-        "compile_seconds": seconds[0],
-        "step_milliseconds": 1000 * step,
-        "tokens_per_second": config.train_batch_size * trainer.length / step,
-        "projected_hours": (seconds[0] + config.num_train_steps * step) / 3600,
-    }
+        for stage, need in zip(stages, needs, strict=True):
+            compilation, step = _timed(trainer, need.stage, timed_steps)
+            stage["compile_seconds"] = compilation
+            stage["step_milliseconds"] = 1000 * step
+            stage["tokens_per_second"] = need.stage.batch_size * need.length / step
+            seconds += compilation + stage["steps"] * step
+    measured = peak_memory_bytes() - held
+    return {**found, "measured_bytes": measured, "projected_hours": seconds / 3600}
+
+
+def _timed(trainer: Trainer, stage: Stage, steps: int) -> tuple[float, float]:
+    """Seconds of the first step of a stage, and the median of those that follow if any do."""
+    batches, seconds = iter(trainer.batches(stage.first_step)), []
+    for _ in range(min(1 + steps, stage.last_step - stage.first_step)):
+        start = time.perf_counter()
+        trainer.step(next(batches))
+        seconds.append(time.perf_counter() - start)
+    return seconds[0], statistics.median(seconds[1:] or seconds)
 
 
 def describe(found: dict[str, Any]) -> str:
@@ -77,17 +92,22 @@ def describe(found: dict[str, Any]) -> str:
     lines = [
         f"{found['pattern']}: {found['parameters']:,} parameters, "
         f"{found['head_parameters']:,} more in the head",
-        f"memory: {gib['estimated_bytes']:.2f} GiB estimated for {found['rows']} rows at a time, "
-        f"{gib['free_bytes']:.2f} GiB free",
+        f"memory: {gib['estimated_bytes']:.2f} GiB estimated, {gib['free_bytes']:.2f} GiB free",
     ]
+    for stage in found["stages"]:
+        line = (
+            f"{stage['steps']:,} steps of {stage['batch_size']} x {stage['length']} word pieces: "
+            f"{stage['estimated_bytes'] / 2**30:.2f} GiB for {stage['rows']} rows at a time"
+        )
+        if found["fits"]:
+            line += (
+                f", {stage['step_milliseconds']:.1f} ms a step, {stage['tokens_per_second']:,.0f} "
+                f"tokens a second (compilation {stage['compile_seconds']:.1f} s)"
+            )
+        lines.append(line)
     if not found["fits"]:
-        return "\n".join([*lines, "it does not fit: raise --gradient_accumulation_steps"])
-    return "\n".join(
-        [
-            *lines,
-            f"measured: {gib['measured_bytes']:.2f} GiB, {found['step_milliseconds']:.1f} ms a "
-            f"step, {found['tokens_per_second']:,.0f} tokens a second "
-            f"(compilation {found['compile_seconds']:.1f} s)",
-            f"projected: {found['projected_hours']:.2f} hours",
-        ]
-    )
+        return "\n".join(
+            [*lines, "it does not fit: give --recompute, or raise --gradient_accumulation_steps"]
+        )
+    measured, hours = gib["measured_bytes"], found["projected_hours"]
+    return "\n".join([*lines, f"measured: {measured:.2f} GiB; projected: {hours:.2f} hours"])

@@ -11,9 +11,11 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from undivided_tf import accounting
+from undivided_tf import memory
+from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.training.curriculum import Need
 
 
 class StopRequest:
@@ -81,16 +83,14 @@ def not_finite_report(model: Any, batch: dict[str, tf.Tensor], sums: dict[str, f
 
 @contextlib.contextmanager
 def out_of_memory_advice(
-    config: PretrainingConfig, encoder: Any, length: int, predictions: int, rows: int
+    run: PretrainingConfig, encoder: EncoderConfig, needs: Sequence[Need]
 ) -> Iterator[None]:
     """Turns TensorFlow's ResourceExhaustedError into a message that helps.
 
     Args:
-        config: the run.
-        encoder: its EncoderConfig, with the vocabulary filled in.
-        length: word pieces a row.
-        predictions: masked positions a row.
-        rows: whose activations a device holds at once.
+        run: the run.
+        encoder: its encoder, with the vocabulary filled in.
+        needs: those of its stages; the message is about the greatest.
 
     Raises:
         InputError: batch, length, pattern, estimated need, free memory and what to change.
@@ -98,36 +98,48 @@ def out_of_memory_advice(
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        need = accounting.training_memory_bytes(encoder, length, predictions, rows)["total"]
+        need = max(needs, key=lambda need: need.bytes)
         shape = re.search(r"shape\s*\[[\d,]+\]", str(error))
         raise InputError(
             f"out of memory ({shape.group() if shape else 'the allocation is not named'}): "
-            f"{rows} rows at a time on a device (train_batch_size {config.train_batch_size}, "
-            f"gradient_accumulation_steps {config.gradient_accumulation_steps}) x {length} word "
+            f"{need.rows} rows at a time on a device ({_batch_flag(need)} {need.stage.batch_size}, "
+            f"gradient_accumulation_steps {run.gradient_accumulation_steps}) x {need.length} word "
             f"pieces, pattern {encoder.block_pattern}\n"
-            f"estimated need {need / 2**30:.2f} GiB, free now {free_bytes() / 2**30:.2f} GiB; "
-            "another program may hold the rest\nany of these helps:\n  "
-            + "\n  ".join(_savings(config, encoder, length, predictions, rows))
+            f"estimated need {_gib(need.bytes)}, free now {_gib(free_bytes())}; another program "
+            "may hold the rest\nany of these helps:\n  " + "\n  ".join(_savings(run, encoder, need))
         ) from error
 
 
-def _savings(
-    config: PretrainingConfig, encoder: Any, length: int, predictions: int, rows: int
-) -> Sequence[str]:
-    """Three changes of flags, each with the need that would be left."""
+def _savings(run: PretrainingConfig, encoder: EncoderConfig, need: Need) -> list[str]:
+    """Changes of flags, each with the need that would be left, where that is less."""
+    length, predictions, rows = need.length, need.predictions, need.rows
+    parts, half = 2 * run.gradient_accumulation_steps, -(-rows // 2)
+    accumulating = run.replace(gradient_accumulation_steps=parts)
+    size = max(1, need.stage.batch_size // 2)
+    changes = [
+        ("--recompute: the same training", run.replace(recompute=True), length, predictions, rows),
+        (
+            f"--gradient_accumulation_steps={parts}: the same training",
+            accumulating, length, predictions, half,
+        ),
+        (f"{_batch_flag(need)}={size}", run, length, predictions, half),
+        (
+            f"records made with --max_seq_length={length // 2}",
+            run, length // 2, -(-predictions // 2), rows,
+        ),
+    ]  # fmt: skip
+    left = [(what, memory.of_run(one, encoder, *sizes)["total"]) for what, one, *sizes in changes]
+    return [f"{what}, {_gib(total)}" for what, total in left if total < need.bytes]
 
-    def need(length=length, predictions=predictions, rows=rows):
-        memory = accounting.training_memory_bytes(encoder, length, predictions, rows)
-        return f"{memory['total'] / 2**30:.2f} GiB"
 
-    parts = 2 * config.gradient_accumulation_steps
-    half = -(-rows // 2)
-    return (
-        f"--gradient_accumulation_steps={parts}: the same training, {need(rows=half)}",
-        f"--train_batch_size={max(1, config.train_batch_size // 2)}: {need(rows=half)}",
-        f"records made with --max_seq_length={length // 2}: "
-        f"{need(length=length // 2, predictions=-(-predictions // 2))}",
-    )
+def _batch_flag(need: Need) -> str:
+    """What sets the batch size of that stage."""
+    first = need.stage.first_step
+    return f"the batch of --curriculum from step {first}" if first else "--train_batch_size"
+
+
+def _gib(number: int) -> str:
+    return f"{number / 2**30:.2f} GiB"
 
 
 def free_bytes() -> int:

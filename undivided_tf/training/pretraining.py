@@ -88,7 +88,6 @@ class Trainer:
         self.curriculum = Curriculum(config, self.encoder_config, self.tokenizer)
         self.metadata, self.length = self.curriculum.metadata, self.curriculum.length
         pairs_weight = self.curriculum.next_sentence_weight
-        self.predictions = self.curriculum.slots(self.length)
         self.replicas = self.strategy.num_replicas_in_sync
         parts = self.replicas * config.gradient_accumulation_steps
         for size in (stage.batch_size for stage in config.stages if stage.batch_size % parts):
@@ -100,7 +99,7 @@ class Trainer:
         with self.strategy.scope():
             policy = POLICIES[config.dtype]
             self.model = Pretrainer(
-                Encoder(self.encoder_config, seed=config.seed, dtype=policy),
+                Encoder(self.encoder_config, config.seed, config.recompute, dtype=policy),
                 next_sentence=pairs_weight > 0,
             )
             self.optimizer = optimizers.OPTIMIZERS[config.optimizer](
@@ -186,17 +185,10 @@ class Trainer:
                     raise SystemExit(_STOPPED)
         return state
 
-    @property
-    def rows_at_a_time(self) -> int:
-        """Rows whose activations a device holds at once."""
-        parts = self.replicas * self.config.gradient_accumulation_steps
-        return self.config.train_batch_size // parts
-
     def memory_advice(self):
         """Inside it, running out of memory ends in an InputError that says what helps."""
-        return faults.out_of_memory_advice(
-            self.config, self.encoder_config, self.length, self.predictions, self.rows_at_a_time
-        )
+        needs = self.curriculum.needs(self.replicas)
+        return faults.out_of_memory_advice(self.config, self.encoder_config, needs)
 
     def step(self, batch: Any, stop: bool = False) -> dict[str, float]:
         """One optimizer step; see `Steps._train`."""

@@ -1,0 +1,138 @@
+"""Peak memory of a pre-training step beside its estimate, each point in a process of its own.
+
+    python benchmarks/memory.py
+
+A point is what `run_pretraining --dry_run` finds on made-up records: the largest resident memory
+over what the process held before, and the largest sum that TensorFlow's allocator handed out,
+which leaves out what the compiler and the runtime take. The constants that the estimate rests on
+are in undivided_tf/memory.py. Points run in turns, `--points` picks some by their names, and the
+others stay as they are in results/benchmarks/memory.json.
+"""
+
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+
+from absl import app, flags
+
+from undivided_tf import files
+from undivided_tf.models import presets
+from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.tokenization import SPECIAL_TOKENS
+
+# Preset, block pattern, rows a batch, and further flags.
+POINTS = {
+    "tiny x 8": ("bert_tiny", "(AI)*2", 8, {}),
+    "tiny x 64": ("bert_tiny", "(AI)*2", 64, {}),
+    "tiny A x 64": ("bert_tiny", "A*2", 64, {}),
+    "mini x 32": ("bert_mini", "(AI)*4", 32, {}),
+    "mini half x 32": ("bert_mini", "(AAI)*2", 32, {}),
+    "mini x 32 in 4 parts": ("bert_mini", "(AI)*4", 32, {"gradient_accumulation_steps": 4}),
+    "mini x 32 no jit": ("bert_mini", "(AI)*4", 32, {"jit_compile": False}),
+    "small x 16": ("bert_small", "(AI)*4", 16, {}),
+    "small A x 16": ("bert_small", "A*4", 16, {}),
+    "base x 8": ("bert_base", "(AI)*12", 8, {}),
+    "base half x 8": ("bert_base", "(AAI)*6", 8, {}),
+    "base A x 8": ("bert_base", "A*12", 8, {}),
+    "base x 32": ("bert_base", "(AI)*12", 32, {}),
+    "base x 32 recompute": ("bert_base", "(AI)*12", 32, {"recompute": True}),
+}
+LENGTH, VOCABULARY = 128, 30522
+PATH = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "memory.json"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("points", list(POINTS), "Which to measure, by name.")
+flags.DEFINE_string("records_dir", "runs/memory_records", "Made-up records; made when absent.")
+flags.DEFINE_string("point", "", "Measure this one here and print JSON; for the script itself.")
+flags.DEFINE_integer("timed_steps", 4, "Steps of a point, the compiling one left out.")
+
+
+def write_records(records_dir):
+    """Records of made-up text with a vocabulary of the usual size, by their own process."""
+    folder = records_dir.with_name(f"{records_dir.name}_text")
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = [*SPECIAL_TOKENS, *"abcdefghij0123456789"]
+    pieces += [f"q{number}" for number in range(VOCABULARY - len(pieces))]
+    files.write_text(folder / "vocab.txt", "\n".join(pieces) + "\n")
+    paragraph = "a b c d e f g h i j " * 100
+    documents = (" ".join(str(number)) + f" {paragraph}" for number in range(100))
+    files.write_text(folder / "text.txt", "\n\n".join(documents) + "\n")
+    subprocess.run(
+        [
+            sys.executable, "-m", "undivided_tf.bin.create_pretraining_data",
+            f"--input_files={folder}/text.txt", f"--vocab_file={folder}/vocab.txt",
+            f"--output_dir={records_dir}", f"--max_seq_length={LENGTH}", "--num_shards=2",
+        ],
+        check=True,
+    )  # fmt: skip
+
+
+def measure(name):
+    """What the dry run of a point finds."""
+    import tensorflow as tf
+
+    from undivided_tf.training import dry_run
+
+    preset, pattern, rows, further = POINTS[name]
+    config = PretrainingConfig(
+        encoder=presets.preset(preset).replace(block_pattern=pattern),
+        records_dir=FLAGS.records_dir, train_batch_size=rows, **further,
+    )  # fmt: skip
+    found = dry_run.dry_run(config, FLAGS.timed_steps)
+    (stage,) = found["stages"]
+    return {
+        "preset": preset,
+        "pattern": pattern,
+        "rows": rows,
+        "flags": further,
+        "estimated_bytes": found["estimated_bytes"],
+        "measured_bytes": found.get("measured_bytes"),
+        "allocator_bytes": tf.config.experimental.get_memory_info("CPU:0")["peak"],
+        "step_milliseconds": stage.get("step_milliseconds"),
+    }
+
+
+def main(_):
+    """Measures the points and writes them down."""
+    if FLAGS.point:
+        print(json.dumps(measure(FLAGS.point)))
+        return
+    if not (pathlib.Path(FLAGS.records_dir) / "metadata.json").exists():
+        write_records(pathlib.Path(FLAGS.records_dir))
+    kept = files.read_json(PATH)["points"] if PATH.exists() else {}
+    for name in (point.replace("+", ",") for point in FLAGS.points):
+        command = [
+            sys.executable,
+            __file__,
+            f"--point={name}",
+            f"--records_dir={FLAGS.records_dir}",
+        ]
+        command += [f"--timed_steps={FLAGS.timed_steps}"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        point = json.loads(done.stdout.splitlines()[-1])
+        kept[name] = point
+        if point["measured_bytes"]:
+            point["estimated_over_measured"] = point["estimated_bytes"] / point["measured_bytes"]
+        result = {
+            "benchmark": "peak memory of pre-training beyond what the process held before",
+            "length": LENGTH,
+            "points": {name: kept[name] for name in POINTS if name in kept},
+            "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        }
+        files.write_json(PATH, result)
+        print(describe(name, point), flush=True)
+
+
+def describe(name, point):
+    """A line for people."""
+    gib = {key: (point[f"{key}_bytes"] or 0) / 2**30 for key in ("estimated", "measured")}
+    return (
+        f"{name:<22}{gib['measured']:7.2f} GiB measured {gib['estimated']:7.2f} estimated, "
+        f"{point.get('estimated_over_measured', 0):.2f} of it; {point['step_milliseconds']} ms"
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
