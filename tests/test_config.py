@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from conftest import tiny_config
 
-from undivided_tf import pretraining_recipes, recipes
+from undivided_tf import files, pretraining_recipes, recipes
 from undivided_tf.config import Config, EncoderConfig, claim_workdir
 from undivided_tf.errors import InputError
 
@@ -68,6 +68,16 @@ def test_a_used_workdir_shows_the_difference(tmp_path):
         claim_workdir(tmp_path, other)
     assert "encoder.hidden_size: 768 there, 24 asked for" in str(error.value)
     assert "learning_rate: 0.0001 there, 1.0 asked for" in str(error.value)
+
+
+def test_a_workdir_from_before_a_flag_goes_on_with_its_default(tmp_path):
+    config = recipes.PretrainingConfig(workdir=str(tmp_path))
+    values = config.to_dict()
+    del values["recompute"]
+    files.write_json(tmp_path / "config.json", values)
+    claim_workdir(tmp_path, config)
+    with pytest.raises(InputError, match="recompute: False there, True asked for"):
+        claim_workdir(tmp_path, config.replace(recompute=True))
 
 
 def test_a_moved_workdir_is_still_the_same(tmp_path):

@@ -4,6 +4,7 @@ Every field carries its help text, from which `undivided_tf.bin` makes the flag 
 name; so a flag, a key of `config.json` and an attribute are one thing. Needs no TensorFlow.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -166,6 +167,9 @@ def claim_workdir(workdir: str | os.PathLike, config: Config) -> pathlib.Path:
             there = files.read_json(path)
         except ValueError as error:
             raise InputError(f"{path} is not JSON: {error}; choose another directory") from error
+        with contextlib.suppress(InputError):
+            # A key that came with a newer release has its default in an older run.
+            there = type(config).from_dict(there).to_dict()
         # A directory may be moved, so where it lies is no difference.
         changed = differences({**there, "workdir": ""}, {**config.to_dict(), "workdir": ""})
         if changed:

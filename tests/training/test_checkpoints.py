@@ -94,6 +94,22 @@ def test_a_flipped_bit_gives_way_to_the_checkpoint_before(tmp_path, caplog):
     assert "GOING BACK TO THE ONE BEFORE" in caplog.text
 
 
+def test_a_checkpoint_from_before_the_checksums_is_read_with_a_warning(tmp_path, caplog):
+    made, other = make(1), make(2)
+    save(tmp_path, 5, made)
+    old = save(tmp_path, 10, made)
+    for path in (tmp_path / "checkpoints").glob("*/checksums.json"):
+        path.unlink()
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        assert checkpoints.restore_latest(tmp_path, *other)["step"] == 10
+    assert_equal(made, other)
+    assert "step_00000010 has no checksums.json: it is of an older release" in caplog.text
+    # What cannot be read at all still gives way.
+    weights = old / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    assert checkpoints.restore_latest(tmp_path, *other)["step"] == 5
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "training.safetensors", "state.json"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, name, caplog):
     made, other = make(1), make(2)

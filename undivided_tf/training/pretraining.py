@@ -137,7 +137,7 @@ class Trainer:
         state = checkpoints.restore_latest(self.workdir, self.model, self.training_variables)
         if state:
             logging.info("resuming %s at step %d", self.workdir, state["step"])
-        return state or {
+        fresh = {
             "step": 0,
             "training_seconds": 0.0,
             "training_history": [],
@@ -146,6 +146,7 @@ class Trainer:
             "best": None,
             "skipped_steps": [],
         }
+        return fresh | (state or {})  # Older releases counted less.
 
     def train(self, state: dict[str, Any]) -> dict[str, Any]:
         """Runs the remaining steps; returns the state after the last."""
