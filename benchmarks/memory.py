@@ -3,10 +3,11 @@
     python benchmarks/memory.py
 
 A point is what `run_pretraining --dry_run` finds on made-up records: the largest resident memory
-over what the process held before, and the largest sum that TensorFlow's allocator handed out,
-which leaves out what the compiler and the runtime take. The constants that the estimate rests on
-are in undivided_tf/memory.py. Points run in turns, `--points` picks some by their names, and the
-others stay as they are in results/benchmarks/memory.json.
+over what the process held before. The constants that the estimate rests on are in
+undivided_tf/memory.py. Points run in turns, `--points` picks some by their names, and the others
+stay as they are in results/benchmarks/memory.json. To see what XLA keeps of a step, run a point
+with XLA_FLAGS="--xla_dump_to=DIR --xla_dump_hlo_as_text": of the files in DIR that are named
+*part_gradients*buffer-assignment.txt, the end lists what is live at the peak.
 """
 
 import json
@@ -71,8 +72,6 @@ def write_records(records_dir):
 
 def measure(name):
     """What the dry run of a point finds."""
-    import tensorflow as tf
-
     from undivided_tf.training import dry_run
 
     preset, pattern, rows, further = POINTS[name]
@@ -89,7 +88,6 @@ def measure(name):
         "flags": further,
         "estimated_bytes": found["estimated_bytes"],
         "measured_bytes": found.get("measured_bytes"),
-        "allocator_bytes": tf.config.experimental.get_memory_info("CPU:0")["peak"],
         "step_milliseconds": stage.get("step_milliseconds"),
     }
 

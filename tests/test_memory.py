@@ -59,7 +59,6 @@ def test_options_of_a_run_that_cost_or_save_memory():
 
 MEASURE = """
 import json, sys
-import tensorflow as tf
 from undivided_tf.models import presets
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.training import dry_run
@@ -67,7 +66,6 @@ encoder = presets.preset(sys.argv[2]).replace(block_pattern=sys.argv[3])
 config = PretrainingConfig(
     encoder=encoder, records_dir=sys.argv[1], train_batch_size=int(sys.argv[4]))
 found = dry_run.dry_run(config, timed_steps=1)
-found["allocated_bytes"] = tf.config.experimental.get_memory_info("CPU:0")["peak"]
 print(json.dumps(found))
 """
 
@@ -98,8 +96,3 @@ def test_the_estimate_is_within_a_fifth_of_the_peak(wide_records, preset, patter
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["estimated_bytes"] == pytest.approx(found["measured_bytes"], rel=0.2)
-    # Without what the process itself takes: the arrays alone.
-    config = EncoderConfig(block_pattern=found["pattern"])
-    runtime = memory.training_memory_bytes(config, 1, 1, 1)["runtime"]
-    arrays = found["estimated_bytes"] - runtime
-    assert arrays == pytest.approx(found["allocated_bytes"], rel=0.1)

@@ -27,8 +27,12 @@ def _recomputed(layer, hidden, *arguments):
     seeds = [(generator.state, generator.next()) for generator in generators]
 
     def call(hidden):
+        # A zero that no compiler sees through. Did the seeds not depend on `hidden`, the random
+        # bits of both passes would be one computation, and be kept from the first to the second.
+        zero = tf.stop_gradient(tf.minimum(tf.abs(tf.reshape(hidden, [-1])[0]), 0))
+        drawn = [(state, seed + tf.cast(zero, seed.dtype)) for state, seed in seeds]
         # The scope hides the states of the generators behind the seeds that were drawn.
-        with keras.StatelessScope(state_mapping=seeds):
+        with keras.StatelessScope(state_mapping=drawn):
             return layer(hidden, *arguments, training=True)
 
     return tf.recompute_grad(call)(hidden)

@@ -1,0 +1,70 @@
+"""Held-out loss after the same short pre-training in float32, bfloat16 and float16.
+
+    python benchmarks/precision.py --flagfile=flags/study_quick.flags --patterns='(AI)*3'
+
+The recipe is that of the study whose flags are given, with its first pattern; `--steps` is short,
+yet long enough to leave the plateau where a model only knows how frequent each word piece is: on
+it all precisions agree, whatever they get wrong. XLA on a CPU computes half precision in float32
+and leaves most of the rounding out, so the step is run without it too. Runs go on where they
+stopped. Writes results/benchmarks/precision.json.
+"""
+
+import itertools
+import pathlib
+import platform
+
+from absl import flags
+
+from undivided_tf.bin import config_flags, run_study
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("steps", 500, "Optimizer steps of each run.")
+flags.DEFINE_string("runs_dir", "runs/precision", "Directory for the records and the runs.")
+
+
+def main():
+    """Trains once in each precision and writes down how far apart they end."""
+    from undivided_tf import files
+    from undivided_tf.data import records
+    from undivided_tf.pretraining_recipes import DTYPES
+    from undivided_tf.training.pretraining import pretrain
+
+    study, runs = run_study.parse(), pathlib.Path(FLAGS.runs_dir)
+    records.create_records(study.records.replace(output_dir=str(runs / "records")))
+    recipe = study.pretraining.replace(
+        encoder=study.encoder(study.patterns[0]), records_dir=str(runs / "records"),
+        num_train_steps=FLAGS.steps, num_warmup_steps=FLAGS.steps // 10,
+        eval_every_steps=FLAGS.steps, save_checkpoints_steps=FLAGS.steps,
+    )  # fmt: skip
+    found = {}
+    for jit_compile, dtype in itertools.product((False, True), DTYPES):
+        name = f"{dtype} {'XLA' if jit_compile else 'graph'}"
+        workdir = runs / name.replace(" ", "_")
+        results = pretrain(
+            recipe.replace(dtype=dtype, jit_compile=jit_compile, workdir=str(workdir))
+        )
+        found[name] = {**results["validation"], "skipped_steps": results["skipped_steps"]}
+        whole = found[name.replace(dtype, "float32")]["loss"]
+        found[name]["loss_over_float32"] = found[name]["loss"] / whole
+    path = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "precision.json"
+    result = {
+        "benchmark": "held-out loss after the same pre-training in three precisions",
+        "pattern": recipe.encoder.block_pattern,
+        "steps": FLAGS.steps,
+        "unigram_cross_entropy": results["validation_unigram_cross_entropy"],
+        "precisions": found,
+        "config": recipe.replace(records_dir="", workdir="").to_dict(),
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+    }
+    files.write_json(path, result)
+    print(f"unigram cross-entropy: {result['unigram_cross_entropy']:.3f} nats")
+    for name, scores in found.items():
+        print(
+            f"{name:<15}{scores['loss']:8.4f} nats held out, {scores['loss_over_float32']:.4f} of "
+            "float32"
+        )
+    print(path)
+
+
+if __name__ == "__main__":
+    config_flags.run(main)
