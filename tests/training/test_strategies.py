@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -55,33 +56,59 @@ def test_a_batch_that_does_not_split_is_refused(toy, tmp_path):
         pretraining.Trainer(config)
 
 
-def test_each_dimension_of_the_step_is_known(toy, tmp_path):
-    """What a TPU asks for; the graph is traced, functions within functions included."""
-    config = toys.pretraining_config(tmp_path / "run", toy, gradient_accumulation_steps=2)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_each_dimension_of_the_steps_is_known(toy, tmp_path, recompute):
+    """What a TPU asks for: of both steps, in functions within functions, but for two kinds.
+
+    `BroadcastGradientArgs` gives the axes that a gradient sums over, whose number depends on its
+    inputs. These are constants, so it is worked out when compiling; each sum has known dimensions.
+    And the condition of a loop has a placeholder for each value that it does not read. Handles of
+    variables have no dimensions; what is read from them is looked at.
+    """
+    config = toys.pretraining_config(
+        tmp_path / "run", toy, gradient_accumulation_steps=2, recompute=recompute
+    )
     trainer = pretraining.Trainer(config)
     batch = next(iter(trainer.batches(0)))
-    graph = trainer.steps.train.get_concrete_function(batch, tf.constant(0.0)).graph
-    functions = [graph, *(f.graph for f in graph._functions.values() if hasattr(f, "graph"))]
-
-    def beside_the_data(op):
-        """Which axes a gradient sums over is worked out from static shapes when it is compiled.
-
-        And the condition of a loop has a placeholder for each value that it does not read.
-        """
-        types = {op.type, *(tensor.op.type for tensor in op.inputs)}
-        return "BroadcastGradientArgs" in types or "redundant_placeholder" in op.name
-
-    shapes = {
-        (op.name, output.name): output.shape
-        for function in functions
-        for op in function.get_operations()
+    held_out = next(iter(trainer.curriculum.validation_batches(trainer.strategy)))
+    steps = (
+        trainer.steps.train.get_concrete_function(batch, tf.constant(0.0)),
+        trainer.steps.evaluate.get_concrete_function(held_out),
+    )
+    graphs = [
+        found
+        for step in steps
+        for found in (step.graph, *(f.graph for f in step.graph._functions.values()))
+    ]
+    outputs = [
+        output
+        for graph in graphs
+        for op in graph.get_operations()
         for output in op.outputs
-        if not beside_the_data(op)
         if output.dtype not in (tf.resource, tf.variant)
+    ]
+    unknown = [output for output in outputs if not output.shape.is_fully_defined()]
+    assert len(outputs) > 600 and len(unknown) < 30
+    for output in unknown:
+        if output.op.type == "BroadcastGradientArgs":
+            assert {tensor.op.type for tensor in output.op.inputs} == {"Const"}
+        else:
+            assert output.op.type == "Placeholder" and output.consumers() == [], output.name
+
+
+@pytest.mark.parametrize("part", ["batches", "validation_batches"])
+def test_no_batch_is_partial(toy, tmp_path, part):
+    """The records do not divide by the batch: rows are dropped in training, filled up else."""
+    trainer = pretraining.Trainer(toys.pretraining_config(tmp_path / "run", toy))
+    assert trainer.curriculum.metadata["train"]["rows"] % 4
+    batches = {
+        "batches": itertools.islice(trainer.batches(0), 20),
+        "validation_batches": trainer.curriculum.validation_batches(trainer.strategy),
+    }[part]
+    shapes = {
+        tuple((name, tuple(value.shape)) for name, value in batch.items()) for batch in batches
     }
-    assert len(shapes) > 300
-    unknown = [name for name, shape in shapes.items() if not shape.is_fully_defined()]
-    assert unknown == []
+    assert len(shapes) == 1 and all(shape[0] == 4 for _, shape in next(iter(shapes)))
 
 
 def test_two_replicas_exchange_each_gradient_once(toy, tmp_path):
