@@ -136,6 +136,27 @@ def test_two_replicas_exchange_each_gradient_once(toy, tmp_path):
     assert exchanged == 2 * (parameters + sizes)  # One operation on each of two devices.
 
 
+def test_workers_share_each_batch_and_none_sees_a_row_twice():
+    """The rows of every replica, two on each of two workers, and again as on the first run."""
+
+    class Strategy:
+        num_replicas_in_sync = 4
+
+        def distribute_datasets_from_function(self, function):
+            contexts = (tf.distribute.InputContext(2, worker, 4) for worker in range(2))
+            return [list(function(context)) for context in contexts]
+
+    rows = {"token_ids": np.arange(3 * 8 * 5).reshape(24, 5)}
+    dataset = tf.data.Dataset.from_tensor_slices(rows).batch(8, drop_remainder=True)
+    first, second = strategies.distribute(Strategy(), dataset)
+    assert len(first) == len(second) == 3 * 2  # Steps x replicas of the worker.
+    for step in range(3):
+        shares = [*first[2 * step : 2 * step + 2], *second[2 * step : 2 * step + 2]]
+        assert [share["token_ids"].shape for share in shares] == [(2, 5)] * 4
+        together = np.concatenate([share["token_ids"] for share in shares])
+        np.testing.assert_array_equal(together, rows["token_ids"][8 * step : 8 * step + 8])
+
+
 def two_free_addresses():
     with socket.socket() as one, socket.socket() as other:
         one.bind(("localhost", 0))

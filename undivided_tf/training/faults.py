@@ -4,7 +4,7 @@ import contextlib
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,16 +43,42 @@ def stop_on_sigterm() -> Iterator[StopRequest]:
         signal.signal(signal.SIGTERM, before)
 
 
-def not_finite_report(model: Any, batch: dict[str, tf.Tensor], sums: dict[str, float]) -> str:
+def not_finite_report(
+    model: Any, parts: Iterable[dict[str, tf.Tensor]], sums: dict[str, float]
+) -> str:
     """Where NaN or Inf begins: the first tap that is not finite, the gradient norm of each block.
 
-    The batch goes through the model once more, with fresh dropout.
+    The rows go through the model once more, with fresh dropout, up to the first part in which
+    anything is not finite.
 
     Args:
         model: Pretrainer, with the weights from before the step.
-        batch: the rows that this process had in the step.
+        parts: the rows that this process had in the step, in parts that fit into memory.
         sums: what the step returned.
     """
+    for part in parts:
+        taps, squares = _taps_and_squares(model, part)
+        bad = [name for name, value in taps.items() if not np.isfinite(np.float32(value)).all()]
+        if bad or not np.isfinite(list(squares.values())).all():
+            break
+    weights = [
+        variable.path
+        for variable in model.trainable_variables
+        if not np.isfinite(np.asarray(variable, np.float32)).all()
+    ]
+    norms = ", ".join(f"{block} {square**0.5:.3g}" for block, square in squares.items())
+    return (
+        f"loss sum {sums['loss']}, gradient norm {sums['gradient_norm']}\n"
+        f"first tap not finite: {bad[0] if bad else 'none; the gradient overflowed'}\n"
+        f"weights not finite: {', '.join(weights[:3]) or 'none'}\n"
+        f"gradient norm by block: {norms}"
+    )
+
+
+def _taps_and_squares(
+    model: Any, batch: dict[str, tf.Tensor]
+) -> tuple[dict[str, tf.Tensor], dict[str, float]]:
+    """All taps, logits and loss of some rows, and the squared gradient norm of each block."""
     with tf.GradientTape() as tape:
         outputs = model(batch, training=True)
         logits = outputs["masked_lm_logits"]
@@ -68,17 +94,8 @@ def not_finite_report(model: Any, batch: dict[str, tf.Tensor], sums: dict[str, f
             block = rest[0] if first == model.encoder.name else first
             norm = float(tf.linalg.global_norm([gradient]))
             squares[block] = squares.get(block, 0.0) + norm * norm
-    weights = [v.path for v in variables if not np.isfinite(np.asarray(v, np.float32)).all()]
     taps = model.encoder(batch, training=True, return_taps=True)["taps"]
-    taps = {**taps, "masked_lm_logits": logits, "loss": loss}
-    bad = [name for name, value in taps.items() if not np.isfinite(np.float32(value)).all()]
-    norms = ", ".join(f"{block} {square**0.5:.3g}" for block, square in squares.items())
-    return (
-        f"loss sum {sums['loss']}, gradient norm {sums['gradient_norm']}\n"
-        f"first tap not finite: {bad[0] if bad else 'none; the gradient overflowed'}\n"
-        f"weights not finite: {', '.join(weights[:3]) or 'none'}\n"
-        f"gradient norm by block: {norms}"
-    )
+    return {**taps, "masked_lm_logits": logits, "loss": loss}, squares
 
 
 @contextlib.contextmanager

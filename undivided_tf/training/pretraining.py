@@ -248,8 +248,12 @@ class Trainer:
             # How the loss scale is found; the step has halved it.
             logging.info("step %d: overflow, loss scale %g", step, float(self.steps.loss_scale))
             return
-        rows = self.strategy.experimental_local_results(batch)[0]
-        report = f"step {step}: " + faults.not_finite_report(self.model, rows, sums)
+        parts = (
+            part
+            for rows in self.strategy.experimental_local_results(batch)
+            for part in self.steps.parts(rows)
+        )
+        report = f"step {step}: " + faults.not_finite_report(self.model, parts, sums)
         state["skipped_steps"].append(step)
         skipped, allowed = len(state["skipped_steps"]), self.config.max_skipped_steps
         if skipped > allowed:

@@ -1,5 +1,6 @@
 """Compiled steps of pre-training, the same for every strategy."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -99,16 +100,26 @@ class Steps:
         gradients = tape.gradient(loss, variables, unconnected_gradients=zero)
         return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
-    def _accumulated_gradients(self, batch, sizes):
-        """As `_part_gradients`, of all parts, with the activations of one at a time in memory."""
-        if self.accumulation == 1:
-            return self._part(batch, sizes)
-        parts = {
+    def _stacked_parts(self, batch):
+        """The rows of a replica as (parts, rows a part, ...)."""
+        return {
             name: tf.reshape(
                 value, [self.accumulation, value.shape[0] // self.accumulation, *value.shape[1:]]
             )
             for name, value in batch.items()
         }
+
+    def parts(self, batch: dict[str, tf.Tensor]) -> Iterator[dict[str, tf.Tensor]]:
+        """The rows of a replica in the parts that it computes one after another."""
+        stacked = self._stacked_parts(batch)
+        for index in range(self.accumulation):
+            yield {name: value[index] for name, value in stacked.items()}
+
+    def _accumulated_gradients(self, batch, sizes):
+        """As `_part_gradients`, of all parts, with the activations of one at a time in memory."""
+        if self.accumulation == 1:
+            return self._part(batch, sizes)
+        parts = self._stacked_parts(batch)
 
         def add(index, *totals):
             part = {name: value[index] for name, value in parts.items()}
