@@ -8,6 +8,8 @@ from undivided_tf.layers.attention_block import AttentionBlock
 from undivided_tf.layers.embeddings import Embeddings
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 from undivided_tf.layers.intermediate_block import IntermediateBlock
+from undivided_tf.layers.positions import at_positions
+from undivided_tf.pattern import ATTENTION
 
 
 def _scaled(hidden, output, scale):
@@ -118,7 +120,7 @@ class Encoder(keras.Model):
         self.pooler.build((None, self.config.hidden_size))
         self.built = True
 
-    def call(self, inputs, training=None, return_taps=False):
+    def call(self, inputs, training=None, return_taps=False, positions=None):
         """Encodes token ids.
 
         Args:
@@ -128,21 +130,31 @@ class Encoder(keras.Model):
                 changes, so that at 0 its input passes as if the block were cut out.
             training: bool. Whether dropout is on.
             return_taps: bool. Whether to return the activation after every block.
+            positions: int tensor (batch, places). What is wanted of `sequence_output`; None: all.
+                The last attention block, and what stands behind it, then compute those only; the
+                values are the same. `pooled_output` is that of the first one: it must be 0 where
+                it is used.
 
         Returns:
-            Dict of float tensors: `sequence_output` (batch, length, hidden), `pooled_output`
+            Dict of float tensors: `sequence_output` (batch, length, hidden) or, with `positions`,
+            (batch, places, hidden); so are taps from the last attention block on. `pooled_output`
             (batch, hidden) and, when asked for, `taps`: a dict in depth order from the names
             `config.pattern.tap_names` to tensors (batch, length, hidden). With pre-norm the
             taps are the residual stream, before the final LayerNorm.
         """
         hidden = self.embeddings(inputs["token_ids"], inputs["segment_ids"], training=training)
+        # Nothing but the keys and values of the last attention block needs the other places.
+        last_attention = self.config.pattern.letters.rfind(ATTENTION)
+        if last_attention < 0:
+            hidden = at_positions(hidden, positions)
         taps = {"embeddings": hidden}
         scales = iter(())
         if "intermediate_scales" in inputs:
             scales = iter(ops.unstack(inputs["intermediate_scales"], axis=1))
-        for block, layer in zip(self.config.pattern, self.blocks, strict=True):
+        for number, (block, layer) in enumerate(zip(self.config.pattern, self.blocks, strict=True)):
             if block.kind == "attention":
-                hidden = layer(hidden, inputs["padding_mask"], training=training)
+                wanted = positions if number == last_attention else None
+                hidden = layer(hidden, inputs["padding_mask"], training=training, positions=wanted)
             else:
                 hidden = _scaled(hidden, layer(hidden, training=training), next(scales, None))
             taps[block.name] = hidden
