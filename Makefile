@@ -3,6 +3,7 @@
 #   make test    the default test suite
 #   make test-slow   those that take longer
 #   make lint    ruff, and the generated parts of README
+#   make bench   our pre-training step against its peers: results/benchmarks/pretraining.json
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,9 @@ BIN := $(VENV)/bin
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: study test test-slow lint clean
+COMPARE := .venv-compare
+
+.PHONY: study test test-slow lint bench clean
 
 study: $(VENV)/.sample
 	$(BIN)/python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
@@ -25,6 +28,15 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python results/update_readme.py --check
+
+bench: $(VENV)/.sample $(COMPARE)/.torch
+	$(BIN)/python benchmarks/pretraining.py --torch_python=$(COMPARE)/bin/python
+
+# Of its own, since PyTorch and TensorFlow bring different versions of the same libraries.
+$(COMPARE)/.torch:
+	$(PYTHON) -m venv $(COMPARE)
+	$(COMPARE)/bin/python -m pip install --quiet torch transformers numpy
+	@touch $@
 
 # A stamp per extra: an extra is installed again when setup.cfg changes.
 $(VENV)/.%: setup.cfg | $(BIN)/python
@@ -42,4 +54,4 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(COMPARE) runs

@@ -72,12 +72,23 @@ def test_flops_by_counting_every_matrix_product():
 
 
 def test_training_is_three_forward_passes_without_the_pooler():
-    pooler = 2 * BASE.hidden_size**2
-    forward = accounting.forward_flops(BASE, 128) - pooler
-    forward += accounting.masked_lm_head_flops(BASE, 20)
-    assert accounting.training_flops(BASE, 128, 20, 256) == 3 * 256 * forward
+    def forward(places):
+        parts = accounting.forward_flops_breakdown(BASE, 128, places)
+        assert parts["pooler"] == 2 * BASE.hidden_size**2
+        head = accounting.masked_lm_head_flops(BASE, 20)
+        return parts["attention"] + parts["intermediate"] + head
+
+    assert accounting.training_flops(BASE, 128, 20, 256) == 3 * 256 * forward(20)
     pairs = accounting.training_flops(BASE, 128, 20, 256, next_sentence=True)
-    assert pairs == 3 * 256 * (forward + pooler + 2 * BASE.hidden_size * 2)
+    of_pairs = 2 * BASE.hidden_size**2 + 2 * BASE.hidden_size * 2
+    assert pairs == 3 * 256 * (forward(21) + of_pairs)
+
+
+def test_all_positions_cost_what_the_forward_pass_costs():
+    for pattern in ("AI", "AAI", "A*2", "II", "IA"):
+        config = BASE.replace(block_pattern=pattern)
+        parts = accounting.forward_flops_breakdown(config, 128)
+        assert accounting.forward_flops_breakdown(config, 128, 128) == parts
 
 
 @pytest.mark.parametrize(

@@ -65,22 +65,32 @@ def masked_lm_head_parameters(config: EncoderConfig) -> int:
     return hidden * hidden + hidden + 2 * hidden + config.vocab_size
 
 
-def forward_flops_breakdown(config: EncoderConfig, sequence_length: int) -> dict[str, int]:
+def forward_flops_breakdown(
+    config: EncoderConfig, sequence_length: int, positions: int | None = None
+) -> dict[str, int]:
     """FLOPs of one sequence by part; see `forward_flops`.
 
     Args:
         config: the encoder.
         sequence_length: n, in word pieces.
+        positions: p, how many places of the output are wanted; None: all n.
 
     Returns:
-        `attention` 8 n H^2 + 4 n^2 H a block, `intermediate` 4 n H I a block, `pooler` 2 H^2.
+        `attention` 8 n H^2 + 4 n^2 H a block, `intermediate` 4 n H I a block, `pooler` 2 H^2. With
+        `positions` the last attention block takes 4 (n + p) H^2 + 4 n p H, since keys and values
+        are still those of all tokens, and an intermediate block behind it 4 p H I.
     """
     n, hidden = sequence_length, config.hidden_size
-    return {
-        "attention": config.pattern.num_attention * (8 * n * hidden**2 + 4 * n**2 * hidden),
-        "intermediate": config.pattern.num_intermediate * 4 * n * hidden * config.intermediate_size,
-        "pooler": 2 * hidden**2,
-    }
+    wanted = n if positions is None else positions
+    last = config.pattern.letters.rfind(ATTENTION)
+    flops = {"attention": 0, "intermediate": 0, "pooler": 2 * hidden**2}
+    for number, block in enumerate(config.pattern):
+        p = n if number < last else wanted
+        if block.kind == "attention":
+            flops["attention"] += 4 * (n + p) * hidden**2 + 4 * n * p * hidden
+        else:
+            flops["intermediate"] += 4 * p * hidden * config.intermediate_size
+    return flops
 
 
 def forward_flops(config: EncoderConfig, sequence_length: int) -> int:
@@ -112,9 +122,10 @@ def training_flops(
 ) -> int:
     """Matrix-product FLOPs of pre-training: forward plus twice that for the backward pass.
 
-    The pooler takes no part in masked-language-model training and is left out, unless pairs of
-    segments are told apart as well. `intermediate_drop_rate` changes nothing: what a sequence
-    passes by is computed for it, and multiplied by 0.
+    What is computed is counted: from the queries of the last attention block on that is the
+    masked positions alone, and the first token where pairs of segments are told apart as well.
+    The pooler is left out unless they are. `intermediate_drop_rate` changes nothing: what a
+    sequence passes by is computed for it, and multiplied by 0.
 
     Args:
         config: the encoder.
@@ -123,7 +134,7 @@ def training_flops(
         sequences: sequences seen in all, that is batch size times steps.
         next_sentence: whether the pooled output is trained on pairs.
     """
-    blocks = forward_flops_breakdown(config, sequence_length)
+    blocks = forward_flops_breakdown(config, sequence_length, predictions + next_sentence)
     forward = blocks["attention"] + blocks["intermediate"]
     if next_sentence:
         forward += blocks["pooler"] + next_sentence_head_flops(config)

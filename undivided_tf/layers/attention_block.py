@@ -5,7 +5,9 @@ import math
 import keras
 from keras import ops
 
+from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
+from undivided_tf.layers.positions import at_positions
 
 # Added to the scores of padding; float32 holds it, and exp of it is 0 beside any real score.
 _PADDING_BIAS = -1e9
@@ -83,7 +85,7 @@ class AttentionBlock(keras.layers.Layer):
             return layer
 
         def dropout(rate, name):
-            return keras.layers.Dropout(
+            return Dropout(
                 rate, seed=derive_seed(self.seed, name), dtype=self.dtype_policy, name=name
             )
 
@@ -100,27 +102,29 @@ class AttentionBlock(keras.layers.Layer):
         self.layer_norm.build(input_shape)
         self.built = True
 
-    def call(self, hidden, padding_mask, training=None):
-        """Lets every token look at every real token.
+    def call(self, hidden, padding_mask, training=None, positions=None):
+        """Lets every token, or those at some positions, look at every real token.
 
         Args:
             hidden: float tensor (batch, length, hidden).
             padding_mask: int or bool tensor (batch, length); 1 for real tokens.
             training: bool. Whether dropout is on.
+            positions: int tensor (batch, places). What is wanted of the output; None: all.
 
         Returns:
-            Float tensor (batch, length, hidden).
+            Float tensor (batch, length, hidden), or (batch, places, hidden).
         """
         inputs = self.layer_norm(hidden) if self.norm_first else hidden
+        hidden, asking = (at_positions(tensor, positions) for tensor in (hidden, inputs))
         query, key, value = map(
-            self._split_heads, (self.query(inputs), self.key(inputs), self.value(inputs))
+            self._split_heads, (self.query(asking), self.key(inputs), self.value(inputs))
         )
         query = query / math.sqrt(query.shape[-1])
         scores = ops.einsum("bqhd,bkhd->bhqk", query, key)
         probabilities = ops.cast(self._normalize(scores, padding_mask), self.compute_dtype)
         probabilities = self.probs_dropout(probabilities, training=training)
         context = ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
-        context = ops.reshape(context, ops.shape(inputs))
+        context = ops.reshape(context, ops.shape(asking))
         update = self.output_dropout(self.output_dense(context), training=training)
         return hidden + update if self.norm_first else self.layer_norm(hidden + update)
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 
 
@@ -61,7 +62,7 @@ class Embeddings(keras.layers.Layer):
         self.layer_norm = keras.layers.LayerNormalization(
             epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm"
         )
-        self.dropout = keras.layers.Dropout(
+        self.dropout = Dropout(
             hidden_dropout_prob,
             seed=derive_seed(seed, "dropout"),
             dtype=self.dtype_policy,

@@ -2,6 +2,7 @@
 
 import keras
 
+from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 
 
@@ -73,7 +74,7 @@ class IntermediateBlock(keras.layers.Layer):
             self.intermediate_size, input_shape, "intermediate", activation(self.hidden_activation)
         )
         self.output_dense = dense(input_shape[-1], inner_shape, "output")
-        self.output_dropout = keras.layers.Dropout(
+        self.output_dropout = Dropout(
             self.hidden_dropout_prob,
             seed=derive_seed(self.seed, "output_dropout"),
             dtype=self.dtype_policy,

@@ -5,6 +5,7 @@ from keras import ops
 
 from undivided_tf.layers.initializers import truncated_normal
 from undivided_tf.layers.intermediate_block import activation
+from undivided_tf.layers.positions import at_positions
 
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
@@ -66,14 +67,15 @@ class MaskedLMHead(keras.layers.Layer):
 
         Args:
             sequence_output: float tensor (batch, length, hidden).
-            masked_positions: int tensor (batch, predictions).
+            masked_positions: int tensor (batch, predictions); None: `sequence_output` is that of
+                the masked positions alone, as an encoder gives it that was asked for them.
             word_embeddings: float tensor (vocabulary, hidden), shared with the input.
 
         Returns:
             float32 logits (batch, predictions, vocabulary).
         """
-        gathered = ops.take_along_axis(sequence_output, masked_positions[:, :, None], axis=1)
-        hidden = self.layer_norm(self.transform(gathered))
+        hidden = at_positions(sequence_output, masked_positions)
+        hidden = self.layer_norm(self.transform(hidden))
         table = ops.cast(word_embeddings, hidden.dtype)
         logits = ops.matmul(hidden, ops.transpose(table)) + ops.cast(self.output_bias, hidden.dtype)
         # float32: the loss exponentiates and sums over the whole vocabulary.

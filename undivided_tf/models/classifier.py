@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 
 
@@ -64,7 +65,7 @@ class Classifier(keras.Model):
         self.pooling = pooling
         # Without it in the graph the pooler has no gradient.
         encoder.pooler.trainable = pooling == "first"
-        self.dropout = keras.layers.Dropout(
+        self.dropout = Dropout(
             classifier_dropout, seed=derive_seed(seed, "dropout"), name="dropout"
         )
         self.head = keras.layers.Dense(

@@ -9,6 +9,8 @@ from undivided_tf.layers.attention_block import AttentionBlock
 from undivided_tf.layers.embeddings import Embeddings
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 from undivided_tf.layers.intermediate_block import IntermediateBlock
+from undivided_tf.layers.positions import at_positions
+from undivided_tf.pattern import ATTENTION
 
 
 def _scaled(hidden, output, scale):
@@ -18,8 +20,8 @@ def _scaled(hidden, output, scale):
     return hidden + ops.cast(scale, hidden.dtype)[:, None, None] * (output - hidden)
 
 
-def _recomputed(layer, hidden, *arguments):
-    """`layer(hidden, *arguments)` in training, of which only `hidden` is kept for the gradient.
+def _recomputed(layer, hidden, **options):
+    """`layer(hidden, **options)` in training, of which only `hidden` is kept for the gradient.
 
     The seeds of dropout are drawn once, here, and serve both passes; so the masks are the same.
     """
@@ -33,7 +35,7 @@ def _recomputed(layer, hidden, *arguments):
         drawn = [(state, seed + tf.cast(zero, seed.dtype)) for state, seed in seeds]
         # The scope hides the states of the generators behind the seeds that were drawn.
         with keras.StatelessScope(state_mapping=drawn):
-            return layer(hidden, *arguments, training=True)
+            return layer(hidden, training=True, **options)
 
     return tf.recompute_grad(call)(hidden)
 
@@ -149,7 +151,7 @@ class Encoder(keras.Model):
         self.pooler.build((None, self.config.hidden_size))
         self.built = True
 
-    def call(self, inputs, training=None, return_taps=False):
+    def call(self, inputs, training=None, return_taps=False, positions=None):
         """Encodes token ids.
 
         Args:
@@ -159,24 +161,36 @@ class Encoder(keras.Model):
                 changes, so that at 0 its input passes as if the block were cut out.
             training: bool. Whether dropout is on.
             return_taps: bool. Whether to return the activation after every block.
+            positions: int tensor (batch, places). What is wanted of `sequence_output`; None: all.
+                The last attention block, and what stands behind it, then compute those only; the
+                values are the same. `pooled_output` is that of the first one: it must be 0 where
+                it is used.
 
         Returns:
-            Dict of float tensors: `sequence_output` (batch, length, hidden), `pooled_output`
+            Dict of float tensors: `sequence_output` (batch, length, hidden) or, with `positions`,
+            (batch, places, hidden); so are taps from the last attention block on. `pooled_output`
             (batch, hidden) and, when asked for, `taps`: a dict in depth order from the names
             `config.pattern.tap_names` to tensors (batch, length, hidden). With pre-norm the
             taps are the residual stream, before the final LayerNorm.
         """
         hidden = self.embeddings(inputs["token_ids"], inputs["segment_ids"], training=training)
+        # Nothing but the keys and values of the last attention block needs the other places.
+        last_attention = self.config.pattern.letters.rfind(ATTENTION)
+        if last_attention < 0:
+            hidden = at_positions(hidden, positions)
         taps = {"embeddings": hidden}
         scales = iter(())
         if "intermediate_scales" in inputs:
             scales = iter(ops.unstack(inputs["intermediate_scales"], axis=1))
-        for block, layer in zip(self.config.pattern, self.blocks, strict=True):
-            arguments = (inputs["padding_mask"],) if block.kind == "attention" else ()
+        for number, (block, layer) in enumerate(zip(self.config.pattern, self.blocks, strict=True)):
+            options = {}
+            if block.kind == "attention":
+                wanted = positions if number == last_attention else None
+                options = {"padding_mask": inputs["padding_mask"], "positions": wanted}
             if self.recompute and training:
-                output = _recomputed(layer, hidden, *arguments)
+                output = _recomputed(layer, hidden, **options)
             else:
-                output = layer(hidden, *arguments, training=training)
+                output = layer(hidden, training=training, **options)
             scale = next(scales, None) if block.kind == "intermediate" else None
             hidden = _scaled(hidden, output, scale)
             taps[block.name] = hidden

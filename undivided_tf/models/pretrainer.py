@@ -56,11 +56,15 @@ class Pretrainer(keras.Model):
             Dict of float32 tensors: `masked_lm_logits` (batch, predictions, vocabulary) and, with
             that head, `next_sentence_logits` (batch, 2).
         """
-        encoded = self.encoder(inputs, training=training)
+        positions = inputs["masked_positions"]
+        if self.next_sentence_head:  # The pooled output is that of the first token.
+            positions = ops.pad(positions, ((0, 0), (1, 0)))
+        encoded = self.encoder(inputs, training=training, positions=positions)
+        masked = encoded["sequence_output"]
         outputs = {
             "masked_lm_logits": self.masked_lm_head(
-                encoded["sequence_output"],
-                inputs["masked_positions"],
+                masked[:, 1:] if self.next_sentence_head else masked,
+                None,
                 self.encoder.embeddings.word_embeddings.embeddings,
             )
         }
@@ -68,6 +72,23 @@ class Pretrainer(keras.Model):
             logits = self.next_sentence_head(encoded["pooled_output"])
             outputs["next_sentence_logits"] = ops.cast(logits, "float32")
         return outputs
+
+
+def _cross_entropies(logits, labels):
+    """Cross-entropies in nats, and 1.0 where the label is the first of the largest logits.
+
+    Comparisons with the place are fused by XLA with what is summed up. Its gather and argmax
+    are not: they and the gradient of the gather take a pass over all logits each.
+    """
+    places = ops.arange(logits.shape[-1], dtype="int32")
+    labels = ops.cast(labels, "int32")[..., None]
+    is_label = ops.equal(places, labels)
+    chosen = ops.sum(ops.where(is_label, logits, 0.0), axis=-1)
+    losses = ops.logsumexp(logits, axis=-1) - chosen
+    level = logits - ops.stop_gradient(chosen)[..., None]
+    ahead = (level > 0) | ((level == 0) & (places < labels))
+    correct = ops.equal(ops.sum(ops.cast(ahead, "int32"), axis=-1), 0)
+    return losses, ops.cast(correct, "float32")
 
 
 def masked_lm_sums(logits, masked_ids, masked_weights):
@@ -81,12 +102,7 @@ def masked_lm_sums(logits, masked_ids, masked_weights):
     Returns:
         Dict of float32 scalars: `loss` (sum of cross-entropies in nats), `correct`, `weight`.
     """
-    losses = ops.logsumexp(logits, axis=-1) - ops.squeeze(
-        ops.take_along_axis(logits, masked_ids[..., None], axis=-1), -1
-    )
-    correct = ops.cast(
-        ops.equal(ops.argmax(logits, axis=-1), ops.cast(masked_ids, "int32")), "float32"
-    )
+    losses, correct = _cross_entropies(logits, masked_ids)
     return {
         "loss": ops.sum(losses * masked_weights),
         "correct": ops.sum(correct * masked_weights),
@@ -112,10 +128,7 @@ def next_sentence_sums(logits, labels, masked_weights):
         2019, arXiv 1909.11942, section 3.1.
     """
     counts = ops.max(masked_weights, axis=1)
-    losses = ops.logsumexp(logits, axis=-1) - ops.squeeze(
-        ops.take_along_axis(logits, labels[:, None], axis=-1), -1
-    )
-    correct = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(labels, "int32")), "float32")
+    losses, correct = _cross_entropies(logits, labels)
     return {
         "next_sentence_loss": ops.sum(losses * counts),
         "next_sentence_correct": ops.sum(correct * counts),

@@ -150,13 +150,17 @@ class Steps:
         sums, gradients = self._accumulated_gradients(batch, sizes)
         # The norm is that of the global gradient, so the sum comes before clipping, and our
         # optimizers do not take it once more.
-        gradients = [gradient / self.loss_scale for gradient in global_sum(gradients)]
-        gradients, norm = tf.clip_by_global_norm(gradients, self.max_gradient_norm)
+        gradients = global_sum(gradients)
+        norm = tf.linalg.global_norm(gradients) / self.loss_scale
         # A tensor of its own in each replica: one that they share would not be summed.
         sums = {**sums, "gradient_norm": norm / replicas, "stop": tf.identity(stop)}
-        return sums, gradients
+        # The factor of loss scale and clipping is left to the update, which reads all gradients
+        # anyway: XLA then writes no scaled ones.
+        clip = self.max_gradient_norm / tf.maximum(norm, self.max_gradient_norm)
+        return sums, gradients, clip / self.loss_scale
 
-    def _update(self, gradients):
+    def _update(self, gradients, factor):
+        gradients = [gradient * factor for gradient in gradients]
         self.optimizer.apply(gradients, self.model.trainable_variables)
 
     def _held_out_losses(self, batch):
@@ -179,12 +183,12 @@ class Steps:
             Dict of float32 scalars, the sums over all replicas: `SUMS`, `gradient_norm` (before
             clipping; not finite where the step was left out) and `stop`.
         """
-        sums, gradients = self.strategy.run(self._gradients, (batch, stop))
+        sums, gradients, factor = self.strategy.run(self._gradients, (batch, stop))
         sums = self._reduce(sums)
         finite = tf.math.is_finite(sums["gradient_norm"]) & tf.math.is_finite(sums["loss"])
 
         def update():
-            self.strategy.run(self._apply, (gradients,))
+            self.strategy.run(self._apply, (gradients, factor))
             return tf.constant(0)
 
         tf.cond(finite, update, lambda: tf.constant(0))

@@ -1,0 +1,88 @@
+"""Our pre-training step, made as `run_pretraining` makes it by default."""
+
+import protocol
+import tensorflow as tf
+
+from undivided_tf.config import EncoderConfig
+from undivided_tf.data import masking, records
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.training import optimizers, strategies
+from undivided_tf.training.steps import POLICIES, Steps
+from undivided_tf.training.weights import load_weights
+
+
+def main() -> None:
+    """Builds the model, then serves."""
+    job, batch, folder = protocol.read_job()
+    run = PretrainingConfig(**job.get("run", {}))
+    strategies.make_repeatable(run.seed, run.deterministic)
+    strategy = strategies.get(run.strategy)
+    config = EncoderConfig.from_json(folder / "ours" / "encoder.json")
+    pattern = job.get("block_pattern", config.block_pattern)
+    with strategy.scope():
+        model = Pretrainer(
+            Encoder(config.replace(block_pattern=pattern), seed=0, dtype=POLICIES[run.dtype])
+        )
+        if pattern == config.block_pattern:
+            load_weights(model.trainable_variables, folder / "ours")
+        beta_1, beta_2 = protocol.BETAS
+        optimizer = optimizers.adamw(
+            model.trainable_variables, learning_rate=protocol.LEARNING_RATE, num_warmup_steps=0,
+            num_train_steps=10**6, weight_decay_rate=protocol.WEIGHT_DECAY, beta_1=beta_1,
+            beta_2=beta_2, epsilon=protocol.EPSILON,
+        )  # fmt: skip
+    steps = Steps(
+        strategy, model, optimizer,
+        jit_compile=run.jit_compile, max_gradient_norm=protocol.CLIP,
+    )  # fmt: skip
+    constant = {name: tf.constant(value) for name, value in batch.items()}
+    go_on, stream = tf.constant(0.0), None
+
+    def train(given=constant):
+        sums = steps.train(given, go_on)
+        return float(sums["loss"]) / float(sums["weight"])
+
+    def loss():
+        sums = steps.evaluate(constant)
+        return {"loss": float(sums["loss"]) / float(sums["weight"])}
+
+    def real_input(steps, records_dir):
+        """Steps on what the input pipeline yields, its waiting included."""
+        nonlocal stream
+        if stream is None:
+            rows, predictions = batch["masked_positions"].shape
+            found = masking.pretraining_batches(
+                records_dir, records.read_tokenizer(records_dir), batch_size=rows, seed=0,
+                max_predictions=predictions,
+            )  # fmt: skip
+            stream = iter(found)
+        return {"milliseconds": protocol.milliseconds(steps, lambda: train(next(stream)))}
+
+    def products(dtype, jit_compile):
+        def make(m, k, n):
+            left, right = (tf.cast(tf.random.normal(s), dtype) for s in ((m, k), (k, n)))
+            multiply = tf.function(tf.matmul, jit_compile=jit_compile)
+            return lambda: multiply(left, right)
+
+        return {"gigaflops": protocol.gigaflops(make)}
+
+    protocol.serve(
+        {
+            "about": lambda: {
+                "tensorflow": tf.__version__,
+                "dtype": run.dtype,
+                "jit_compile": run.jit_compile,
+                "deterministic": run.deterministic,
+            },
+            "loss": loss,
+            "train": lambda steps: {"milliseconds": protocol.milliseconds(steps, train)},
+            "real_input": real_input,
+            "products": products,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

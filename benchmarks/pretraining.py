@@ -1,0 +1,321 @@
+"""One pre-training step of ours and of its peers, in turns on the same machine.
+
+    python benchmarks/pretraining.py --torch_python=compare/bin/python
+
+Each peer is a process of its own; all of a size are warmed up first, then take a few steps each,
+round by round. Writes results/benchmarks/pretraining.json; see benchmarks/README.md.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from absl import app, flags
+
+from undivided_tf import accounting, files
+from undivided_tf.models import presets
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("torch_python", "", "Interpreter with torch and transformers; empty: none.")
+flags.DEFINE_list(
+    "sizes", ["mini", "small", "base"], "Which of mini, small, base; tiny tries this script."
+)
+flags.DEFINE_integer("rounds", 5, "Rounds in which the peers take turns.")
+flags.DEFINE_list("dtypes", ["float32"], "Ours and the tuned peers, each in these.")
+flags.DEFINE_boolean("patterns", True, "Also time A*12 and (AAI)*6 against (AI)*12 at base.")
+flags.DEFINE_boolean("real_input", True, "Also time mini on records against a constant batch.")
+flags.DEFINE_string("records_dir", "", "Records for that; empty: made of the embedded corpus.")
+flags.DEFINE_string("output", "", "File of the results; empty: results/benchmarks.")
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_PEERS = pathlib.Path(__file__).parent / "peers"
+_COMMON = {"length": 128, "predictions": 20, "vocab_size": 30522}
+_SIZES = {  # The preset, rows a batch, and steps a round.
+    "tiny": {"preset": "bert_tiny", "rows": 2, "steps": 1},
+    "mini": {"preset": "bert_mini", "rows": 32, "steps": 4},
+    "small": {"preset": "bert_small", "rows": 16, "steps": 3},
+    "base": {"preset": "bert_base", "rows": 8, "steps": 2},
+}
+_PATTERNS = ("(AI)*12", "(AAI)*6", "A*12")
+# glibc keeps what was freed, in huge pages: what STACK found to help PyTorch most.
+_TUNED_ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+_OURS, _AS_IS = "ours", "transformers as it is"
+
+
+class Peer:
+    """A process of peers/, to be asked."""
+
+    def __init__(self, script, folder, job, python=sys.executable, environment=None):
+        paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+        self._log = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [python, str(_PEERS / script), str(folder), json.dumps(job)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": os.pathsep.join(paths),
+                 **(environment or {})},
+        )  # fmt: skip
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Asks and waits; RuntimeError with what the process wrote when it ended instead."""
+        try:
+            print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            self._process.wait()
+            self._log.seek(0)
+            raise RuntimeError(f"{self._process.args[1]} ended:\n{self._log.read()[-3000:]}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def peers_of(folder: pathlib.Path) -> dict[str, Peer]:
+    """All peers that are to be had, by name."""
+    found = {}
+    for dtype in FLAGS.dtypes:
+        mark = "" if len(FLAGS.dtypes) == 1 else f" {dtype}"
+        found[_OURS + mark] = Peer("ours.py", folder, {"run": {"dtype": dtype}})
+        policy = "float32" if dtype == "float32" else "mixed_bfloat16"
+        for jit in (True, False):
+            job = {"dtype": policy, "jit_compile": jit}
+            name = f"KerasHub{' with XLA' if jit else ''}{mark}"
+            found[name] = Peer("keras_hub_bert.py", folder, job)
+        if FLAGS.torch_python:
+            found["tuned torch" + mark] = Peer(
+                "torch_bert.py", folder, {"tuned": True, "dtype": dtype},
+                FLAGS.torch_python, _TUNED_ALLOCATOR,
+            )  # fmt: skip
+    if FLAGS.torch_python:
+        job = {"tuned": False, "dtype": "float32"}
+        found[_AS_IS] = Peer("torch_bert.py", folder, job, FLAGS.torch_python)
+    return found
+
+
+@contextlib.contextmanager
+def running(peers: dict[str, Peer]):
+    """The peers, ended behind the block."""
+    try:
+        yield peers
+    finally:
+        for peer in peers.values():
+            peer.close()
+
+
+def start(folder: pathlib.Path, size: str) -> pathlib.Path:
+    """Initial weights and the batch of a size."""
+    job = {**_COMMON, **_SIZES[size]}
+    if (folder / size).exists():
+        return folder / size
+    subprocess.run(
+        [sys.executable, str(_PEERS / "start.py"), str(folder / size), json.dumps(job)],
+        check=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    return folder / size
+
+
+def take_turns(peers: dict[str, Peer], steps: int) -> dict[str, dict[str, Any]]:
+    """Two steps of each to warm up, then rounds; by name the times and the peak memory."""
+    found = {}
+    for name, peer in peers.items():
+        found[name] = {"loss_before_training": peer.ask("loss")["loss"], "milliseconds": []}
+        found[name]["first_step_milliseconds"] = peer.ask("train", steps=1)["milliseconds"][0]
+        peer.ask("train", steps=1)
+    for _ in range(FLAGS.rounds):
+        for name, peer in peers.items():
+            answer = peer.ask("train", steps=steps)
+            found[name]["milliseconds"].append([round(t, 1) for t in answer["milliseconds"]])
+            found[name]["peak_memory_bytes"] = answer["peak_memory_bytes"]
+    for values in found.values():
+        rounds = [statistics.median(times) for times in values["milliseconds"]]
+        values["median_milliseconds"] = statistics.median(rounds)
+    return found
+
+
+def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> float:
+    """Median over the rounds of how many times `slow` takes as long as `fast`."""
+    medians = ([statistics.median(times) for times in v["milliseconds"]] for v in (slow, fast))
+    return statistics.median(one / other for one, other in zip(*medians, strict=True))
+
+
+def step_flops(size: str, pattern: str | None = None, gathered: bool = True) -> int:
+    """Matrix-product FLOPs of a step: those of ours, or with all positions in every block."""
+    job = {**_COMMON, **_SIZES[size]}
+    config = presets.preset(job["preset"]).replace(vocab_size=job["vocab_size"])
+    config = config.replace(block_pattern=pattern or config.block_pattern)
+    if gathered:
+        return accounting.training_flops(config, job["length"], job["predictions"], job["rows"])
+    parts = accounting.forward_flops_breakdown(config, job["length"])
+    head = accounting.masked_lm_head_flops(config, job["predictions"])
+    return 3 * job["rows"] * (parts["attention"] + parts["intermediate"] + head)
+
+
+def products(folder: pathlib.Path) -> dict[str, list[float]]:
+    """Rates of matrix products by engine, GFLOP/s, each shape's best of six."""
+    found = {}
+    peers = {"tensorflow": Peer("ours.py", folder, {})}
+    if FLAGS.torch_python:
+        job = {"tuned": False, "dtype": "float32"}
+        peers["torch"] = Peer("torch_bert.py", folder, job, FLAGS.torch_python)
+    with running(peers):
+        for dtype in ("float32", "bfloat16"):
+            for jit in (False, True):
+                answer = peers["tensorflow"].ask("products", dtype=dtype, jit_compile=jit)
+                found[f"tensorflow {dtype}{' XLA' if jit else ''}"] = answer["gigaflops"]
+            if "torch" in peers:
+                found[f"torch {dtype}"] = peers["torch"].ask("products", dtype=dtype)["gigaflops"]
+    return found
+
+
+def compare(folder: pathlib.Path, size: str, peak: float) -> dict[str, Any]:
+    """All peers at one size; ratios of ours to the best other and to transformers as it is."""
+    job, folder = {**_COMMON, **_SIZES[size]}, start(folder, size)
+    with running(peers_of(folder)) as peers:
+        about = {name: peer.ask("about") for name, peer in peers.items()}
+        found = take_turns(peers, job["steps"])
+    for name, values in found.items():
+        values["about"] = {k: v for k, v in about[name].items() if k != "peak_memory_bytes"}
+        values["tokens_per_second"] = (
+            1000 * job["rows"] * job["length"] / values["median_milliseconds"]
+        )
+    own = min((n for n in found if n.startswith(_OURS)), key=lambda n: _median(found[n]))
+    others = {name: values for name, values in found.items() if not name.startswith(_OURS)}
+    result = {"job": job, "peers": found, "ours": own, "flops_of_ours": step_flops(size)}
+    result["flops_of_others"] = step_flops(size, gathered=False)
+    rate = result["flops_of_ours"] / _median(found[own]) / 1e6
+    result["gigaflops"], result["share_of_peak"] = rate, rate / peak
+    if others:
+        best = min(others, key=lambda name: _median(others[name]))
+        result["best_other"], result["over_best_other"] = best, ratio(others[best], found[own])
+        leanest = min(values["peak_memory_bytes"] for values in others.values())
+        result["memory_over_leanest"] = found[own]["peak_memory_bytes"] / leanest
+    if _AS_IS in others:
+        result["over_transformers"] = ratio(others[_AS_IS], found[own])
+    return result
+
+
+def _median(values: dict[str, Any]) -> float:
+    return values["median_milliseconds"]
+
+
+def patterns(folder: pathlib.Path) -> dict[str, Any]:
+    """What removing intermediate blocks saves at base, in time and in FLOPs."""
+    jobs = {pattern: {"block_pattern": pattern} for pattern in _PATTERNS}
+    with running({p: Peer("ours.py", folder / "base", job) for p, job in jobs.items()}) as peers:
+        found = take_turns(peers, _SIZES["base"]["steps"])
+    full = _PATTERNS[0]
+    for pattern, values in found.items():
+        values["time_over_full"] = 1 / ratio(found[full], values)
+        values["flops_over_full"] = step_flops("base", pattern) / step_flops("base")
+        values["time_over_flops"] = values["time_over_full"] / values["flops_over_full"]
+    return found
+
+
+def real_input(folder: pathlib.Path) -> dict[str, Any]:
+    """Mini on records and masks as they come, against a batch that is always the same."""
+    records_dir = FLAGS.records_dir or str(folder / "records")
+    if not FLAGS.records_dir:
+        subprocess.run(
+            [sys.executable, "-m", "undivided_tf.bin.create_pretraining_data",
+             f"--output_dir={records_dir}"],
+            check=True, capture_output=True, cwd=_ROOT,
+        )  # fmt: skip
+    times = {"constant": [], "real": []}
+    with running({_OURS: Peer("ours.py", folder / "mini", {})}) as peers:
+        ask = peers[_OURS].ask
+        for _ in range(FLAGS.rounds + 1):
+            times["constant"].append(ask("train", steps=6)["milliseconds"])
+            answer = ask("real_input", steps=6, records_dir=records_dir)
+            times["real"].append(answer["milliseconds"])
+    found = {name: {"milliseconds": rounds[1:]} for name, rounds in times.items()}
+    return {**found, "real_over_constant": ratio(found["real"], found["constant"])}
+
+
+def machine() -> dict[str, Any]:
+    """The processor and what it can."""
+    text = files.read_text("/proc/cpuinfo") if os.path.exists("/proc/cpuinfo") else ""
+    lines = dict(_field(line) for line in text.splitlines())
+    capable = [flag for flag in lines.get("flags", "").split() if flag.startswith(_CAPABILITIES)]
+    return {
+        "processor": lines.get("model name", platform.processor()),
+        "cores": os.cpu_count(),
+        "capabilities": sorted(capable),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+_CAPABILITIES = ("avx", "amx", "fma")
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.strip(), value.strip()
+
+
+def main(_):
+    """Times everything; writes after each size, so that a later failure loses nothing."""
+    default = _ROOT / "results" / "benchmarks" / "pretraining.json"
+    output = pathlib.Path(FLAGS.output) if FLAGS.output else default
+    result = {
+        "benchmark": "milliseconds of a pre-training step, peers in turns",
+        "command": " ".join(["python", *sys.argv]).replace(FLAGS.torch_python or "\0", "PYTHON"),
+        "machine": machine(),
+        "load_before": os.getloadavg(),
+        "sizes": {},
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        result["products"] = products(start(folder, FLAGS.sizes[0]))
+        peak = max(max(rates) for rates in result["products"].values())
+        result["peak_gigaflops"] = peak
+        for size in FLAGS.sizes:
+            found = result["sizes"][size] = compare(folder, size, peak)
+            files.write_json(output, result)
+            for name, values in found["peers"].items():
+                print(
+                    f"{size:<6}{name:<24}{_median(values):9.1f} ms"
+                    f"{values['tokens_per_second']:9.0f} tokens/s"
+                    f"{values['peak_memory_bytes'] / 2**20:7.0f} MiB"
+                    f"  loss {values['loss_before_training']:.5f}"
+                )
+            print(
+                f"{size}: {found.get('over_best_other', 0):.2f} times the best other, "
+                f"{found.get('over_transformers', 0):.2f} times transformers as it is, "
+                f"{found['share_of_peak']:.0%} of the peak {peak:.0f} GFLOP/s"
+            )
+        if FLAGS.patterns and "base" in FLAGS.sizes:
+            result["patterns"] = patterns(folder)
+            for pattern, values in result["patterns"].items():
+                print(f"{pattern:<9}time x{values['time_over_full']:.3f}, "
+                      f"FLOPs x{values['flops_over_full']:.3f}, "
+                      f"ratio {values['time_over_flops']:.3f}")  # fmt: skip
+            files.write_json(output, result)
+        if FLAGS.real_input and "mini" in FLAGS.sizes:
+            result["real_input"] = real_input(folder)
+            print(f"real input over a constant batch: "
+                  f"{result['real_input']['real_over_constant']:.3f}")  # fmt: skip
+        result["load_after"] = os.getloadavg()
+        files.write_json(output, result)
+    print(output)
+
+
+if __name__ == "__main__":
+    app.run(main)

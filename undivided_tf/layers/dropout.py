@@ -1,0 +1,97 @@
+"""Dropout whose random numbers are a hash of the place, cheap enough to be made twice."""
+
+import keras
+import tensorflow as tf
+
+_GOLDEN = 0x9E3779B9  # 2^32 over the golden ratio: tells seeds, calls and replicas apart.
+
+
+@keras.saving.register_keras_serializable(package="undivided_tf")
+class Dropout(keras.layers.Layer):
+    """As `keras.layers.Dropout`: the same arguments, the same state, another random source.
+
+    Whether an element stays is decided by 32 bits: a hash of its index, keyed by the seed, the
+    count of earlier calls and the number of the replica. That takes a dozen integer operations,
+    which XLA fuses into what uses the result, forward and backward, so that no mask is ever
+    kept; Keras's Philox generator takes over a hundred and stores what it made. Seed and count
+    are a variable, as in Keras: restored, the same masks follow.
+
+    Args:
+        rate: float in [0, 1). Probability that an element becomes 0; the others are divided by
+            1 - rate.
+        seed: int or None. None draws one.
+
+    References:
+        Srivastava et al. 2014, JMLR 15. The hash is the finaliser of MurmurHash3 (Appleby 2011),
+        applied twice with a key before each. That random numbers of a counter can be a hash of
+        it: Salmon et al. 2011, doi 10.1145/2063384.2063405.
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate must be from 0 and below 1, got {rate}")
+        self.rate = rate
+        self.seed = seed
+        if rate:
+            self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """Drops elements of a float tensor of any shape where `training` is true."""
+        if not training or not self.rate:
+            return inputs
+        seed, calls = tf.unstack(tf.cast(self.seed_generator.next(), tf.uint32))
+        place = keep_bits(tf.shape(inputs), _keys(seed, calls, _replica()))
+        keep = place >= tf.constant(round(self.rate * 2**32), tf.uint32)
+        return tf.where(keep, inputs / (1.0 - self.rate), tf.zeros([], inputs.dtype))
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+def keep_bits(shape, keys):
+    """32 random bits for each element of a tensor, those of equal keys being equal.
+
+    Args:
+        shape: int32 tensor (rank,). Of more than 2^32 elements some would share their bits.
+        keys: two uint32 scalars.
+
+    Returns:
+        uint32 tensor of that shape.
+    """
+    index = tf.reshape(tf.range(tf.reduce_prod(shape)), shape)
+    # A second key, since the bits of two keys alone would be those of other places: the first
+    # hash only permutes the indices.
+    return _hash(_hash(tf.cast(index, tf.uint32) + keys[0]) ^ keys[1])
+
+
+def _keys(seed, calls, replica):
+    """Two uint32 scalars from three."""
+    first = _hash(seed + _constant(_GOLDEN))
+    for number in (calls, replica):
+        first = _hash(first + number * _constant(_GOLDEN))
+    return first, _hash(first ^ seed ^ _constant(_GOLDEN))
+
+
+def _replica():
+    """Number of this replica among all; replicas must not drop the same places."""
+    context = tf.distribute.get_replica_context()
+    return tf.cast(context.replica_id_in_sync_group if context else 0, tf.uint32)
+
+
+def _hash(bits):
+    """MurmurHash3's 32-bit finaliser: a permutation in which each bit changes half of all."""
+    bits = (bits ^ tf.bitwise.right_shift(bits, _constant(16))) * _constant(0x85EBCA6B)
+    bits = (bits ^ tf.bitwise.right_shift(bits, _constant(13))) * _constant(0xC2B2AE35)
+    return bits ^ tf.bitwise.right_shift(bits, _constant(16))
+
+
+def _constant(value):
+    return tf.constant(value, tf.uint32)
