@@ -38,16 +38,22 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     remove(partial)
     try:
         yield partial
-        for member in sorted(partial.rglob("*")) if partial.is_dir() else []:
-            _flush(member)
-        _flush(partial)
-        if partial.is_dir():
-            remove(path)  # A directory cannot be renamed over a directory that is not empty.
-        os.replace(partial, path)
-        _flush(path.parent)
+        replace(partial, path)
     except BaseException:
         remove(partial)
         raise
+
+
+def replace(source: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Forces a finished file or directory onto the disk, then renames it to `path`."""
+    source, path = pathlib.Path(source), pathlib.Path(path)
+    for member in sorted(source.rglob("*")) if source.is_dir() else []:
+        _flush(member)
+    _flush(source)
+    if source.is_dir():
+        remove(path)  # A directory cannot be renamed over a directory that is not empty.
+    os.replace(source, path)
+    _flush(path.parent)
 
 
 def remove(path: str | os.PathLike) -> None:
