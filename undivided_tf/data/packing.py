@@ -61,7 +61,7 @@ def document(
 ) -> Rows:
     """Rows `[CLS] pieces [SEP]` of one document each; a longer one takes several rows."""
     ends = pieces.document_ends
-    begins = np.concatenate([[0], ends[:-1]])
+    begins = np.concatenate([[0], ends])[:-1]
     width = config.max_seq_length - 2
     rows = -(-(ends - begins) // width)
     number = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
