@@ -37,7 +37,7 @@ def run(
     Raises:
         InputError: as the job; `pipeline_options` holds what Beam does not know.
     """
-    options = _options(config)
+    options = pipeline_options(config)
     errors = pathlib.Path(job.folder) / "errors"
     files.remove(errors)
     errors.mkdir()
@@ -64,7 +64,8 @@ def _work(item: Any, job: Any, expand: Callable[[Any], Iterable[Any]] | None, er
         files.write_text(pathlib.Path(errors) / files.sha256(text), text)
 
 
-def _options(config: RecordsConfig) -> PipelineOptions:
+def pipeline_options(config: RecordsConfig) -> PipelineOptions:
+    """What Beam is told; raises InputError for what it does not know."""
     flags = list(config.pipeline_options)
     if wrong := [flag for flag in flags if not flag.startswith("--")]:
         raise InputError(f"pipeline_options must be like --NAME=VALUE, got {', '.join(wrong)}")
