@@ -70,7 +70,8 @@ def test_what_needs_no_tensorflow_does_not_import_it():
         "metrics.statistics",
         "metrics.classification", "metrics.glue", "training.scores", "data.submission",
         "benchmark_recipes", "analysis.cka", "study.grid", "study.report",
-        "data.sample", "data.tasks",
+        "data.sample", "data.tasks", "data.corpora", "data.survey", "data.deduplication",
+        "data.runners",
         "data.squad", "data.windows", "data.answers", "metrics.squad",
     ]  # fmt: skip
     code = "import sys\n" + "".join(f"import undivided_tf.{module}\n" for module in modules)

@@ -144,6 +144,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
         (b"a single document\n", {}, r"1 document\(s\), and validation_fraction 0.1 holds them"),
         (b"one\n\ntwo\n", {"validation_fraction": 0.999999999}, "holds them all out"),
         (b"one\n\n\xc2\xad\n", {"vocab_size": 30}, "no word piece"),
+        (b"one\n\ntwo\n\nthree\n", {"packing": "next_sentence"}, "no pair of segments for --pa"),
         (b"one\n\ntwo\n", {"vocab_size": 6}, "vocab_size 6 is too small"),
         (b"one\n\ntwo\n", {"vocab_file": "nowhere.txt"}, "nowhere.txt: cannot be read"),
     ],

@@ -146,6 +146,11 @@ def _tokenize(vocabulary: Vocabulary) -> Callable[[tf.Tensor], tf.RaggedTensor]:
     return tf.function(load_tokenizer(vocabulary).tokenize, signature, autograph=False)
 
 
+def layout(config: RecordsConfig) -> Layout:
+    """How the records of a config stand in their files."""
+    return _layout(config.max_seq_length, config.packing in PAIR_PACKINGS)
+
+
 _layout = functools.lru_cache(2)(Layout)
 
 
@@ -182,8 +187,7 @@ class PackBlock:
             shards = 1 if block.split == "validation" else config.num_shards
             shard = rng.integers(shards, size=count)
             order = np.argsort(shard, kind="stable")
-            layout = _layout(config.max_seq_length, config.packing in PAIR_PACKINGS)
-            records = layout.records(**{name: v[order] for name, v in rows.fields.items()})
+            records = layout(config).records(**{name: v[order] for name, v in rows.fields.items()})
             seen = np.bincount(pieces.ids, minlength=tokenizer.vocab_size)
             with files.atomic_path(path.with_suffix(".tfrecord")) as partial:
                 records.tofile(partial)

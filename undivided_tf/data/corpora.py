@@ -35,6 +35,11 @@ class Source(NamedTuple):
     modified: int = 0
     text_field: str = "text"
 
+    @property
+    def text_size(self) -> int | None:
+        """About the bytes of its text, where the size of the file tells them."""
+        return self.size if text_files.is_plain(self.name) else None
+
     def read(self) -> Iterator[Document]:
         """Streams the documents; can be called again.
 

@@ -1,4 +1,4 @@
-"""Packing: the word pieces of a block of documents become the rows of records. Pure NumPy.
+"""Packing: the word pieces of a block of documents become the rows of records.
 
 What a block becomes depends on its text, the config and the generator it is given; so blocks
 may be packed anywhere and in any order.

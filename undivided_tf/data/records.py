@@ -13,7 +13,8 @@ little-endian int32 values:
   there and 1 behind), and `next_sentence_label`: 0 when B follows A in the text; 1 when B is from
   another document (`packing` `next_sentence`) or stands before A (`sentence_order`).
 
-`metadata.json` names the packing (`"packing": "full"` where it is absent). `streams` gives dicts
+`metadata.json` names the packing (`"packing": "full"` where it is absent), counts what each split
+holds and, under `left_out`, what of the corpus is in no record. `streams` gives dicts
 of `token_ids` `(max_seq_length,)` and, for pairs, `segment_ids` `(max_seq_length,)` and
 `next_sentence_label` `()`. A reader that knows `token_ids` alone reads all records as single
 texts, so the format version is still 1.
@@ -67,7 +68,8 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
             a document out; the vocabulary is at fault; `output_dir` holds something else.
     """
     output_dir = _check_output_dir(config)
-    work = output_dir.with_name(f".{output_dir.name}.work")
+    work = pathlib.Path(os.path.abspath(output_dir))
+    work = work.with_name(f".{work.name}.work")
     if (output_dir / METADATA).exists():
         files.remove(work)
         return read_metadata(output_dir)
@@ -114,7 +116,7 @@ def _create(
     given: Vocabulary | None,
 ) -> dict[str, Any]:
     """Fills `work/records`, but leaves it to the caller to move it into place."""
-    sizes = [source.size for portion in portions for source in portion.sources]
+    sizes = [source.text_size for portion in portions for source in portion.sources]
     job = survey.SurveyPortion(str(work), config.deduplicate)
     total = None if None in sizes else sum(sizes)
     runners.run(config, job, portions, "read the corpus", total)
@@ -129,6 +131,11 @@ def _create(
     for split, facts in totals.items():
         if not facts["counts"].any():
             raise InputError(f"the {split} documents of the corpus hold no word piece")
+        if not facts["shard_rows"].any():
+            raise InputError(
+                f"the {split} documents of the corpus make no pair of segments for --packing="
+                f"{config.packing}; give more or longer ones"
+            )
     packed = sum(facts["documents"] for facts in totals.values())
     if packed != found.kept_documents:
         raise InputError(
@@ -136,7 +143,11 @@ def _create(
             "when it was packed; leave its files alone and start again"
         )
     records = work / "records"
-    runners.run(config, shards.WriteShard(str(work), config), shards.shards(config), "write shards")
+    rows = sum(int(facts["shard_rows"].sum()) for facts in totals.values())
+    runners.run(
+        config, shards.WriteShard(str(work), config), shards.shards(config),
+        "write shards", rows * blocks.layout(config).dtype.itemsize,
+    )  # fmt: skip
     cut = sum(facts["cut"] for facts in totals.values())
     if cut:
         logging.info("%d word pieces are in no record, since they are too much for a pair", cut)

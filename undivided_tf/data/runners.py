@@ -23,6 +23,8 @@ from undivided_tf.pretraining_recipes import BEAM_RUNNERS, RecordsConfig
 Job = Callable[[Any], Iterator[int]]
 # Items for each worker that are done or wait; they bound the memory.
 _WAITING = 2
+# More threads than that would wait for Python's lock.
+_THREADS = 4
 
 
 def run(
@@ -69,9 +71,9 @@ def _run_pool(
     expand: Callable[[Any], Iterable[Any]] | None,
 ) -> None:
     """Hands items to threads (TensorFlow and NumPy let them run side by side) or processes."""
-    number = os.cpu_count()
+    number = min(os.cpu_count(), _THREADS)
     if config.runner == "processes":
-        number = config.num_processes or number
+        number = config.num_processes or os.cpu_count()
         context = multiprocessing.get_context("spawn")
         pool = concurrent.futures.ProcessPoolExecutor(number, context, _start_worker)
     else:

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from undivided_tf import files
-from undivided_tf.data.blocks import SPLITS
-from undivided_tf.data.examples import Layout
+from undivided_tf.data.blocks import SPLITS, layout
 from undivided_tf.pretraining_recipes import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.tokenization import Tokenizer
 
@@ -58,14 +57,14 @@ class WriteShard:
         if path.exists():
             yield path.stat().st_size
             return
-        width = Layout(self.config.max_seq_length, self.config.packing in PAIR_PACKINGS).dtype
+        width = layout(self.config).dtype.itemsize
         rows = np.load(folder / f"rows-{shard.split}.npy", mmap_mode="r")
         blocks = sorted((folder / "blocks").glob(f"{shard.split}-*.tfrecord"))
         with files.atomic_path(path) as partial, open(partial, "wb") as file:
             for block, counts in zip(blocks, rows, strict=True):
-                size = int(counts[shard.number]) * width.itemsize
+                size = int(counts[shard.number]) * width
                 with open(block, "rb") as source:
-                    source.seek(int(counts[: shard.number].sum()) * width.itemsize)
+                    source.seek(int(counts[: shard.number].sum()) * width)
                     part = source.read(size)
                 if len(part) != size:
                     raise RuntimeError(f"{block} was cut short; remove {folder} and start anew")

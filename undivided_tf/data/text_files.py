@@ -14,6 +14,7 @@ from undivided_tf.data.documents import Document, document
 from undivided_tf.errors import InputError
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+PARQUET_SUFFIX = ".parquet"
 # Of a text file, and rows of a Parquet file, that are Python strings at a time.
 _BYTES, _ROWS = 1 << 16, 256
 
@@ -33,7 +34,7 @@ def read_file(path: str | os.PathLike, text_field: str = "text") -> Iterator[Doc
             without the field (file and line are named), there is no such column of strings.
     """
     name = str(path).removesuffix(".gz")
-    if name.endswith(".parquet"):
+    if name.endswith(PARQUET_SUFFIX):
         texts = _parquet_texts(str(path), text_field)
     elif name.endswith(JSON_SUFFIXES):
         texts = _json_texts(path, text_field)
@@ -43,6 +44,11 @@ def read_file(path: str | os.PathLike, text_field: str = "text") -> Iterator[Doc
     for text in texts:
         if found := document(str(path), text):
             yield found
+
+
+def is_plain(path: str) -> bool:
+    """Whether a file is nothing but text, by its name."""
+    return not path.endswith((*JSON_SUFFIXES, PARQUET_SUFFIX, ".gz"))
 
 
 def _lines(path: str | os.PathLike) -> Iterator[list[str]]:
