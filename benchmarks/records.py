@@ -186,10 +186,18 @@ def main(_):
         records.create_records(config)
         vocabulary = str(folder / "trained" / "vocab.txt")
     ours["vocab_file"] = vocabulary
+    told = [argument for argument in sys.argv[1:] if not argument.startswith("--dir")]
+    if FLAGS.peer_python:
+        told = [argument.replace(FLAGS.peer_python, "OTHER_VENV/bin/python") for argument in told]
     result = {
         "benchmark": "text to rows of word pieces on the disk",
-        "command": " ".join(["python", *sys.argv]),
-        "flags": {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])},
+        # Where things lie on this machine says nothing.
+        "command": " ".join(["python", "benchmarks/records.py", *told]),
+        "flags": {
+            flag.name: flag.value
+            for flag in FLAGS.get_key_flags_for_module(sys.argv[0])
+            if flag.name not in ("peer_python", "dir")
+        },
         "bytes": text.stat().st_size,
         "cores": os.cpu_count(),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",

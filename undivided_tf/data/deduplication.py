@@ -51,8 +51,8 @@ def shingles(text: str) -> np.ndarray:
     Case and punctuation do not count, unless the text is nothing else.
     """
     words = _WORD.findall(text.lower()) or [text]
-    codes = np.fromiter((zlib.crc32(word.encode()) for word in words), np.uint64, len(words))
-    codes = _mixed(codes + np.uint64(1))
+    coded = "\n".join(words).encode().split(b"\n")  # Quicker than word by word.
+    codes = _mixed(np.fromiter(map(zlib.crc32, coded), np.uint64) + np.uint64(1))
     length = min(WORDS, len(codes))
     windows = np.lib.stride_tricks.sliding_window_view(codes, length)
     return _mixed((windows * _SHINGLE_FACTORS[:length]).sum(axis=1))
