@@ -34,7 +34,8 @@ def _imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("undivided_tf"):
             parts = node.module.split(".")[1:]
-            yield from [parts[0]] if parts else [alias.name for alias in node.names]
+            names = [alias.name for alias in node.names if alias.name != "__version__"]
+            yield from [parts[0]] if parts else names
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.startswith("undivided_tf."):

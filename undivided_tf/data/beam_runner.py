@@ -61,7 +61,8 @@ def _work(item: Any, job: Any, expand: Callable[[Any], Iterable[Any]] | None, er
     except InputError as error:
         # Beam would try again what must fail again, and lose the kind of the error.
         text = str(error)
-        files.write_text(pathlib.Path(errors) / files.sha256(text), text)
+        with files.atomic_path(pathlib.Path(errors) / files.sha256(text), shared=True) as partial:
+            files.write_text(partial, text)
 
 
 def pipeline_options(config: RecordsConfig) -> PipelineOptions:

@@ -173,7 +173,6 @@ class PackBlock:
         config = self.config
         path = pathlib.Path(self.folder) / "blocks" / f"{block.name}.npz"
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
             tokenizer = load_tokenizer(self.vocabulary)
             paragraphs = [paragraph for document in block.documents for paragraph in document]
             ragged = _tokenize(self.vocabulary)(tf.constant(paragraphs))
@@ -189,10 +188,10 @@ class PackBlock:
             order = np.argsort(shard, kind="stable")
             records = layout(config).records(**{name: v[order] for name, v in rows.fields.items()})
             seen = np.bincount(pieces.ids, minlength=tokenizer.vocab_size)
-            with files.atomic_path(path.with_suffix(".tfrecord")) as partial:
+            with files.atomic_path(path.with_suffix(".tfrecord"), shared=True) as partial:
                 records.tofile(partial)
             # Last, since it says that the block is whole.
-            with files.atomic_path(path) as partial, open(partial, "wb") as file:
+            with files.atomic_path(path, shared=True) as partial, open(partial, "wb") as file:
                 np.savez(
                     file,
                     shard_rows=np.bincount(shard, minlength=shards),

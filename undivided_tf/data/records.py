@@ -27,7 +27,7 @@ from typing import Any
 
 from absl import logging
 
-from undivided_tf import files, progress
+from undivided_tf import __version__, files, progress
 from undivided_tf.config import EncoderConfig, claim_workdir
 from undivided_tf.data import blocks, corpora, runners, shards, survey
 from undivided_tf.data.blocks import Vocabulary
@@ -73,6 +73,7 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     if (output_dir / METADATA).exists():
         files.remove(work)
         return read_metadata(output_dir)
+    runners.check(config)
     sources = corpora.sources(config.input_files, config.text_field)
     given = None
     if config.vocab_file:
@@ -94,6 +95,7 @@ def _claim_work(
 ) -> None:
     """Makes the work folder; one for other flags or for files that have changed is removed."""
     state = {
+        "version": __version__,
         "config": _portable(config).to_dict(),
         "sources": [list(source) for source in sources],
         "vocabulary": given and given.digest,
@@ -160,12 +162,7 @@ def _create(
         "packing": config.packing,
         "random_seed": config.random_seed,
         **shards.describe(records, config, totals, tokenizer),
-        "left_out": {
-            "exact_duplicates": found.duplicates["exact"],
-            "near_duplicates": found.duplicates["near"],
-            "duplicate_bytes": found.duplicates["bytes"],
-            "cut_tokens": cut,
-        },
+        "left_out": {**found.duplicates, "cut_tokens": cut},
         "sources": found.sources,
     }
     tokenizer.save(records / VOCABULARY)

@@ -1,8 +1,8 @@
 """Runners: who does the jobs that make records.
 
 A job is called with an item and yields the bytes of work that were done since; what it makes
-goes to files, so that it does not matter where, when and in which order it runs. Jobs and items
-must be picklable. Needs no TensorFlow.
+goes to files, each whole or absent, so that it does not matter where, when, in which order and
+how often it runs. Jobs and items must be picklable. Needs no TensorFlow.
 """
 
 import concurrent.futures
@@ -27,6 +27,14 @@ _WAITING = 2
 _THREADS = 4
 
 
+def check(config: RecordsConfig) -> None:
+    """Raises InputError when the runner is not installed or does not know its options."""
+    if config.runner in BEAM_RUNNERS:
+        from undivided_tf.data import beam_runner
+
+        beam_runner.pipeline_options(config)
+
+
 def run(
     config: RecordsConfig,
     job: Job,
@@ -46,7 +54,7 @@ def run(
         expand: makes the job's items out of one of `items`.
 
     Raises:
-        InputError: as the job; Apache Beam is not installed or does not know an option.
+        InputError: as the job, and as `check`.
         RuntimeError: a process died.
     """
     if config.runner in BEAM_RUNNERS:

@@ -60,7 +60,7 @@ class WriteShard:
         width = layout(self.config).dtype.itemsize
         rows = np.load(folder / f"rows-{shard.split}.npy", mmap_mode="r")
         blocks = sorted((folder / "blocks").glob(f"{shard.split}-*.tfrecord"))
-        with files.atomic_path(path) as partial, open(partial, "wb") as file:
+        with files.atomic_path(path, shared=True) as partial, open(partial, "wb") as file:
             for block, counts in zip(blocks, rows, strict=True):
                 size = int(counts[shard.number]) * width
                 with open(block, "rb") as source:

@@ -63,14 +63,15 @@ class SurveyPortion:
     def __call__(self, portion: Portion) -> Iterator[int]:
         """Yields the bytes of text that were done since."""
         path = _path(self.folder, portion.number)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             yield sum(source["bytes"] for source in files.read_json(path)["sources"])
             return
         sources, lowest, highest = [], 1.0, 0.0
         with (
-            open(path.with_suffix(".facts"), "wb") as facts_file,
-            open(path.with_suffix(".signatures"), "wb") as signatures_file,
+            files.atomic_path(path.with_suffix(".facts"), shared=True) as facts_path,
+            files.atomic_path(path.with_suffix(".signatures"), shared=True) as signatures_path,
+            open(facts_path, "wb") as facts_file,
+            open(signatures_path, "wb") as signatures_file,
         ):
             for source in portion.sources:
                 facts = {"documents": 0, "paragraphs": 0, "bytes": 0}
@@ -94,7 +95,9 @@ class SurveyPortion:
                     yield len(data)
                 told = {"name": source.name, **facts, "sha256": digest.hexdigest()}
                 sources.append({**told, **source.about})
-        files.write_json(path, {"sources": sources, "lowest": lowest, "highest": highest})
+        with files.atomic_path(path, shared=True) as partial:
+            facts = {"sources": sources, "lowest": lowest, "highest": highest}
+            files.write_json(partial, facts)
 
 
 def _path(folder: str | pathlib.Path, portion: int) -> pathlib.Path:
@@ -116,7 +119,7 @@ def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsC
     kept, size = count, sum(source["bytes"] for source in sources)
     lowest = min(portion["lowest"] for portion in found)
     highest = max(portion["highest"] for portion in found)
-    duplicates = {"exact": 0, "near": 0, "bytes": 0}
+    duplicates = dict.fromkeys(("exact_duplicates", "near_duplicates", "duplicate_bytes"), 0)
     if config.deduplicate != "none":
         facts, verdicts = _mark(folder, portions, count, config.deduplicate == "near")
         sizes = np.zeros(3, np.int64)
@@ -130,10 +133,10 @@ def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsC
             lowest, highest = places.min(initial=lowest), places.max(initial=highest)
         kept, exact, near = (int(number) for number in counts)
         size = int(sizes[0])
-        duplicates = {"exact": exact, "near": near, "bytes": int(sizes[1:].sum())}
+        duplicates = dict(zip(duplicates, (exact, near, int(sizes[1:].sum())), strict=True))
         logging.info(
             "left out %d exact and %d near duplicates, %d bytes; %d documents are left",
-            exact, near, duplicates["bytes"], kept,
+            *duplicates.values(), kept,
         )  # fmt: skip
     threshold = max(config.validation_fraction, float(np.nextafter(lowest, 1)))
     if highest < threshold:
