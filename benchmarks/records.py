@@ -175,7 +175,7 @@ def main(_):
     folder.mkdir(parents=True, exist_ok=True)
     text, part = folder / "text.txt", folder / "part.txt"
     write_text(text, FLAGS.times)
-    write_text(part, 1, 600)
+    write_text(part, 1, 60)
     ours = {"output_dir": str(folder / "records"), "max_seq_length": FLAGS.max_seq_length}
     vocabulary = FLAGS.vocab_file
     if not vocabulary:
