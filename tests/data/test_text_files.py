@@ -71,6 +71,7 @@ def test_another_field_may_hold_the_text(tmp_path):
         ("a.jsonl", b"[1]", r"a\.jsonl:1: no field 'text' with text, only a list"),
         ("a.jsonl", b'{"text": "one"}\nplain text', r"a\.jsonl:2: not JSON \(.*a JSON object"),
         ("a.json", b'{\n  "text": "one"\n}', r"a\.json:1: not JSON"),
+        ("a.jsonl", rb'{"text": "a \ud83d"}', r"a\.jsonl:1: 'text' holds half of a pair of surr"),
         ("a.parquet", b"no parquet at all", r"a\.parquet: cannot be read as Parquet"),
     ],
 )

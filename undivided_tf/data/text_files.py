@@ -120,7 +120,15 @@ def _json_texts(path: str | os.PathLike, text_field: str) -> Iterator[str]:
                 f"{path}:{number}: no field {text_field!r} with text, only {told or 'nothing'}; "
                 "name the field: --text_field=NAME"
             )
-        yield row[text_field]
+        text = row[text_field]
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{path}:{number}: {text_field!r} holds half of a pair of surrogates, which is no "
+                f"character ({error.reason}); mend or remove it"
+            ) from error
+        yield text
 
 
 def _parquet_texts(path: str, text_field: str) -> Iterator[str]:
