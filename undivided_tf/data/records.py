@@ -146,8 +146,10 @@ def _create(
         )
     records = work / "records"
     rows = sum(int(facts["shard_rows"].sum()) for facts in totals.values())
+    # Copying is no work for processes, which would only import TensorFlow once more.
+    copying = _portable(config) if config.runner == "processes" else config
     runners.run(
-        config, shards.WriteShard(str(work), config), shards.shards(config),
+        copying, shards.WriteShard(str(work), config), shards.shards(config),
         "write shards", rows * blocks.layout(config).dtype.itemsize,
     )  # fmt: skip
     cut = sum(facts["cut"] for facts in totals.values())
