@@ -2,6 +2,7 @@
 #   make study   the small study on the embedded sample: runs/study_quick/report.html
 #   make test    the default test suite
 #   make test-slow   those that take longer
+#   make test-beam   those that need Apache Beam, which it installs
 #   make lint    ruff, and the generated parts of README
 #   make bench   our pre-training step against its peers: results/benchmarks/pretraining.json
 
@@ -13,7 +14,7 @@ export PYTHONUNBUFFERED = 1
 
 COMPARE := .venv-compare
 
-.PHONY: study test test-slow lint bench clean
+.PHONY: study test test-slow test-beam lint bench clean
 
 study: $(VENV)/.sample
 	$(BIN)/python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
@@ -23,6 +24,9 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m "slow and not network and not gpu and not tpu"
+
+test-beam: $(VENV)/.test $(VENV)/.beam
+	$(BIN)/python -m pytest -m "not network" -k "beam or DirectRunner" tests/data
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -20,6 +20,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["value.json"]
 
 
+def test_of_two_writers_at_once_the_last_remains_whole(tmp_path):
+    path = tmp_path / "value"
+    with files.atomic_path(path, shared=True) as first:
+        first.write_text("first")
+        with files.atomic_path(path, shared=True) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert os.listdir(tmp_path) == ["value"]
+
+
 def test_a_directory_replaces_a_directory(tmp_path):
     for content in ("old", "new"):
         with files.atomic_path(tmp_path / "made") as partial:

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ def _flush(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def atomic_path(path: str | os.PathLike, shared: bool = False) -> Iterator[pathlib.Path]:
     """Yields a temporary path; on success the file or directory made there becomes `path`.
 
     When the body raises, what it wrote is removed and an older `path` stays as it was. A
@@ -31,23 +32,32 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Args:
         path: where the finished file or directory shall stand.
+        shared: several processes may write it at once; the last one remains, whole. What a
+            killed one leaves is then replaced by nobody.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    own = f".{uuid.uuid4().hex}" if shared else ""
+    partial = path.with_name(f".{path.name}{own}.partial")
     remove(partial)
     try:
         yield partial
-        for member in sorted(partial.rglob("*")) if partial.is_dir() else []:
-            _flush(member)
-        _flush(partial)
-        if partial.is_dir():
-            remove(path)  # A directory cannot be renamed over a directory that is not empty.
-        os.replace(partial, path)
-        _flush(path.parent)
+        replace(partial, path)
     except BaseException:
         remove(partial)
         raise
+
+
+def replace(source: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Forces a finished file or directory onto the disk, then renames it to `path`."""
+    source, path = pathlib.Path(source), pathlib.Path(path)
+    for member in sorted(source.rglob("*")) if source.is_dir() else []:
+        _flush(member)
+    _flush(source)
+    if source.is_dir():
+        remove(path)  # A directory cannot be renamed over a directory that is not empty.
+    os.replace(source, path)
+    _flush(path.parent)
 
 
 def remove(path: str | os.PathLike) -> None:

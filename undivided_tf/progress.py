@@ -42,5 +42,5 @@ def bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqd
         dynamic_ncols=terminal,
         position=_position if terminal else None,
         leave=not (terminal and _position),
-        unit_scale=bool(total and total > 100_000),
+        unit_scale=unit == "bytes" or bool(total and total > 100_000),
     )

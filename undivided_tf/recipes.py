@@ -181,7 +181,11 @@ class StudyConfig(Config):
         1, "Cells that run at the same time, each on its share of the cores; pre-training, which "
         "is timed, always has all of them."
     )  # fmt: skip
-    records: RecordsConfig = section(RecordsConfig(), "records.", without=("output_dir",))
+    records: RecordsConfig = section(
+        RecordsConfig(),
+        "records.",
+        without=("output_dir", "runner", "num_processes", "pipeline_options"),
+    )
     pretraining: PretrainingConfig = section(
         PretrainingConfig(),
         "pretraining.",

@@ -2,14 +2,14 @@ import pathlib
 
 import pytest
 
-from undivided_tf.data import documents
+from undivided_tf.data import documents, text_files
 from undivided_tf.errors import InputError
 
 CORPUS = pathlib.Path(__file__).parent.parent / "data_files" / "corpus.txt"
 
 
 def test_blank_lines_separate_documents():
-    found = list(documents.read_file(CORPUS))
+    found = list(text_files.read_file(CORPUS))
     assert [len(document.paragraphs) for document in found] == [2, 2, 1, 2, 1]
     assert found[2].text == "Bees dance to tell each other where the flowers are."
     assert {document.source for document in found} == {str(CORPUS)}
@@ -19,7 +19,7 @@ def test_blank_lines_separate_documents():
 def test_bom_carriage_returns_and_leading_blank_lines_are_no_text(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbf\r\n\r\n one \r\ntwo\r\n\r\n\r\nthree")
-    assert [document.paragraphs for document in documents.read_file(path)] == [
+    assert [document.paragraphs for document in text_files.read_file(path)] == [
         ("one", "two"),
         ("three",),
     ]
@@ -29,12 +29,12 @@ def test_file_that_is_not_utf8_is_named_with_its_line(tmp_path):
     path = tmp_path / "latin.txt"
     path.write_bytes("fine\n\ncaf\u00e9\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"latin\.txt:3: not UTF-8"):
-        list(documents.read_file(path))
+        list(text_files.read_file(path))
 
 
 def test_absent_file_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere.txt: cannot be read: No such file"):
-        list(documents.read_file(tmp_path / "nowhere.txt"))
+        list(text_files.read_file(tmp_path / "nowhere.txt"))
 
 
 def test_position_depends_on_the_text_alone_and_is_uniform():

@@ -3,9 +3,6 @@ import json
 import math
 import os
 import pathlib
-import signal
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -13,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import documents, records
+from undivided_tf.data import records, text_files
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import RecordsConfig
 from undivided_tf.tokenization import Tokenizer
@@ -51,11 +48,11 @@ def read_ids(folder, metadata, split):
 def test_every_piece_of_the_corpus_is_in_the_records_once(toy):
     folder, metadata = toy
     tokenizer = records.read_tokenizer(folder)
-    threshold = max(0.1, min(d.position for d in documents.read_file(CORPUS)) + 1e-15)
+    threshold = max(0.1, min(d.position for d in text_files.read_file(CORPUS)) + 1e-15)
     for split in ("train", "validation"):
         texts = [
             paragraph
-            for document in documents.read_file(CORPUS)
+            for document in text_files.read_file(CORPUS)
             if (document.position < threshold) == (split == "validation")
             for paragraph in document.paragraphs
         ]
@@ -89,14 +86,6 @@ def test_rows_begin_with_cls_end_with_sep_and_only_the_last_is_padded(toy):
     )
 
 
-def test_same_bytes_whatever_the_portions(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "PORTION_BYTES", 1)
-    metadata = records.create_records(toy_config(tmp_path / "again"))
-    assert metadata == toy[1]
-    for path in sorted(toy[0].iterdir()):
-        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
-
-
 def test_entropies_equal_their_definitions(toy):
     folder, metadata = toy
     tokenizer = records.read_tokenizer(folder)
@@ -121,7 +110,7 @@ def test_metadata_tells_sources_and_hashes(toy):
     (source,) = metadata["sources"]
     assert source == {
         "name": str(CORPUS), "documents": 5, "paragraphs": 8,
-        "bytes": sum(d.size for d in documents.read_file(CORPUS)),
+        "bytes": sum(d.size for d in text_files.read_file(CORPUS)),
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
     }  # fmt: skip
     vocabulary = (folder / "vocab.txt").read_bytes()
@@ -147,23 +136,6 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
         records.create_records(toy_config(""))
 
 
-def test_a_killed_run_leaves_nothing_half_and_the_next_one_ends_well(toy, tmp_path):
-    code = (
-        "import os, signal\n"
-        "from undivided_tf.data import packing, records\n"
-        "from undivided_tf.pretraining_recipes import RecordsConfig\n"
-        "close = packing.ShardWriter.close\n"
-        "def killed(self):\n    close(self), os.kill(os.getpid(), signal.SIGKILL)\n"
-        "packing.ShardWriter.close = killed\n"
-        f"records.create_records(RecordsConfig.from_dict({toy_config(tmp_path / 'r').to_dict()}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
-    assert done.returncode == -signal.SIGKILL
-    assert not (tmp_path / "r").exists() and (tmp_path / ".r.partial").exists()
-    assert records.create_records(toy_config(tmp_path / "r")) == toy[1]
-    assert os.listdir(tmp_path) == ["r"]
-
-
 @pytest.mark.parametrize(
     ("content", "changes", "message"),
     [
@@ -172,6 +144,7 @@ def test_a_killed_run_leaves_nothing_half_and_the_next_one_ends_well(toy, tmp_pa
         (b"a single document\n", {}, r"1 document\(s\), and validation_fraction 0.1 holds them"),
         (b"one\n\ntwo\n", {"validation_fraction": 0.999999999}, "holds them all out"),
         (b"one\n\n\xc2\xad\n", {"vocab_size": 30}, "no word piece"),
+        (b"one\n\ntwo\n\nthree\n", {"packing": "next_sentence"}, "no pair of segments for --pa"),
         (b"one\n\ntwo\n", {"vocab_size": 6}, "vocab_size 6 is too small"),
         (b"one\n\ntwo\n", {"vocab_file": "nowhere.txt"}, "nowhere.txt: cannot be read"),
     ],

@@ -23,7 +23,7 @@ def test_splits_never_move():
 
 
 def test_no_held_out_extract_is_in_the_pretraining_text():
-    documents = list(corpora.read_documents(["sample"]))
+    documents = [d for source in corpora.sources(["sample"]) for d in source.read()]
     paragraphs = {normalised(text) for document in documents for text in document.paragraphs}
     articles = "\n".join(normalised(d.text) for d in documents if d.source == sample.ARTICLES)
     held_out = [

@@ -25,6 +25,13 @@ def main() -> None:
         f"rows of {metadata['max_seq_length']}, unknown {metadata['unknown_share']:.4%}, "
         f"unigram entropy {metadata['unigram_entropy']:.3f} nats a word piece"
     )
+    left_out = metadata["left_out"]
+    if any(left_out.values()):
+        print(
+            f"left out: {left_out['exact_duplicates']:,} exact and "
+            f"{left_out['near_duplicates']:,} near duplicates "
+            f"({left_out['duplicate_bytes']:,} bytes), {left_out['cut_tokens']:,} word pieces cut"
+        )
     print(f"written to {config.output_dir}")
 
 

@@ -3,14 +3,19 @@
 Needs no TensorFlow, except for `tfds:` inputs, which load it when read.
 """
 
+import collections
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from undivided_tf.data import documents, sample
+from undivided_tf.data import documents, sample, text_files
 from undivided_tf.data.documents import Document
 from undivided_tf.errors import InputError
+
+TFDS = "tfds:"
+# Files that follow each other make portions of at least so many bytes.
+PORTION_BYTES = 16 << 20
 
 
 class Source(NamedTuple):
@@ -18,21 +23,62 @@ class Source(NamedTuple):
 
     Attributes:
         name: as the user knows it.
-        read: streams its documents; can be called again.
         about: version, licence and description where known.
+        size: bytes of a file, None for what is no file.
+        modified: when the file was changed last, in nanoseconds; 0 for what is no file.
+        text_field: see `text_files.read_file` and `sources`.
     """
 
     name: str
-    read: Callable[[], Iterator[Document]]
     about: dict[str, str]
+    size: int | None = None
+    modified: int = 0
+    text_field: str = "text"
+
+    @property
+    def text_size(self) -> int | None:
+        """About the bytes of its text, where the size of the file tells them."""
+        return self.size if text_files.is_plain(self.name) else None
+
+    def read(self) -> Iterator[Document]:
+        """Streams the documents; can be called again.
+
+        Raises:
+            InputError: as `text_files.read_file`; no such data set, or it has no such field.
+        """
+        if self.size is not None:
+            return text_files.read_file(self.name, self.text_field)
+        if self.name.startswith(TFDS):
+            return _read_tfds(self.name, self.text_field)
+        return sample.READERS[self.name]()
 
 
-def sources(inputs: Sequence[str]) -> list[Source]:
+class Portion(NamedTuple):
+    """Sources that follow each other and are read together.
+
+    How a corpus falls into portions depends on its files alone, never on who works.
+
+    Attributes:
+        number: from 0, in the order of the corpus.
+        sources: at least one.
+    """
+
+    number: int
+    sources: tuple[Source, ...]
+
+    def read(self) -> Iterator[Document]:
+        """Streams the documents of all its sources."""
+        for source in self.sources:
+            yield from source.read()
+
+
+def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
     """Resolves inputs to sources without reading their text.
 
     Args:
-        inputs: each `sample` (the embedded corpus), `tfds:NAME` (field `text` of the split
-            `train` of a TensorFlow data set), a text file or a glob of such.
+        inputs: each `sample` (the embedded corpus), `tfds:NAME` (the split `train` of a
+            TensorFlow data set), a file as `text_files.read_file` takes it, or a glob of such.
+        text_field: field of the text in TensorFlow data sets, JSON lines and Parquet.
 
     Raises:
         InputError: nothing is named, a glob matches no file, a source is named twice.
@@ -40,23 +86,20 @@ def sources(inputs: Sequence[str]) -> list[Source]:
     found = []
     for item in inputs:
         if item == "sample":
-            found += [
-                Source(about["name"], sample.READERS[about["name"]], dict(about))
-                for about in sample.SOURCES
-            ]
-        elif item.startswith("tfds:"):
-            found.append(Source(item, lambda name=item[5:]: _read_tfds(name), {}))
+            found += [Source(about["name"], dict(about)) for about in sample.SOURCES]
+        elif item.startswith(TFDS):
+            found.append(Source(item, {}, text_field=text_field))
         else:
             paths = sorted(path for path in glob.glob(item, recursive=True) if os.path.isfile(path))
             if not paths and os.path.isfile(item):  # A name with brackets is no pattern.
                 paths = [item]
             if not paths:
                 raise InputError(f"input {item!r}: no such file, and no file matches it as a glob")
-            found += [
-                Source(path, lambda path=path: documents.read_file(path), {}) for path in paths
-            ]
-    names = [source.name for source in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
+            for path in paths:
+                status = os.stat(path)
+                found.append(Source(path, {}, status.st_size, status.st_mtime_ns, text_field))
+    names = collections.Counter(source.name for source in found)
+    twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
         raise InputError(f"inputs name {', '.join(twice)} twice; its text would count twice")
     if not found:
@@ -64,34 +107,32 @@ def sources(inputs: Sequence[str]) -> list[Source]:
     return found
 
 
-def read_documents(inputs: Sequence[str]) -> Iterator[Document]:
-    """Streams the documents of all inputs, in their order; see `sources`.
-
-    Raises:
-        InputError: as `sources`; a file is not UTF-8; the whole corpus has no document.
-    """
-    empty = True
-    for source in sources(inputs):
-        for item in source.read():
-            empty = False
-            yield item
-    if empty:
-        raise InputError(f"the corpus is empty: no text in {', '.join(inputs)}")
+def portions(found: Sequence[Source]) -> list[Portion]:
+    """Puts small files together; what is no file stands alone."""
+    groups: list[list[Source]] = []
+    size = PORTION_BYTES
+    for source in found:
+        if source.size is None or size >= PORTION_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(source)
+        size += PORTION_BYTES if source.size is None else source.size
+    return [Portion(number, tuple(group)) for number, group in enumerate(groups)]
 
 
-def _read_tfds(name: str) -> Iterator[Document]:
+def _read_tfds(name: str, text_field: str) -> Iterator[Document]:
     import tensorflow_datasets as tfds
 
-    source = f"tfds:{name}"
     try:
-        builder = tfds.builder(name)
+        builder = tfds.builder(name.removeprefix(TFDS))
     except tfds.core.DatasetNotFoundError as error:
-        raise InputError(f"{source}: TensorFlow Datasets has no data set of this name") from error
-    if "text" not in builder.info.features:
+        raise InputError(f"{name}: TensorFlow Datasets has no data set of this name") from error
+    if text_field not in builder.info.features:
         raise InputError(
-            f"{source}: has no field `text`, only {', '.join(sorted(builder.info.features))}"
+            f"{name}: has no field `{text_field}`, only {', '.join(sorted(builder.info.features))}"
         )
-    for row in tfds.as_numpy(tfds.load(name, split="train", shuffle_files=False)):
-        item = documents.document(source, row["text"].decode("utf-8"))
+    data = tfds.load(name.removeprefix(TFDS), split="train", shuffle_files=False)
+    for row in tfds.as_numpy(data):
+        item = documents.document(name, row[text_field].decode("utf-8"))
         if item:
             yield item

@@ -99,7 +99,7 @@ class Layout:
             octets = values.view(np.uint8).reshape(len(rows), width, 4)[:, :, :used]
             tables = self._tables[name].reshape(width, 4, 256)[:, :used]
             places = np.arange(width * used, dtype=np.int32) * 256
-            found = np.take(tables.reshape(-1), octets.reshape(len(rows), -1) + places)
+            found = np.take(tables.reshape(-1), octets.reshape(len(rows), width * used) + places)
             checksum ^= np.bitwise_xor.reduce(found, axis=1)
         rows["checksum"] = _masked(checksum)
         return rows
@@ -134,4 +134,5 @@ def _crc32c(data: bytes) -> np.uint32:
 
 def _masked(crc: np.ndarray) -> np.ndarray:
     """As TFRecord keeps checksums: rotated and shifted by a constant, modulo 2^32."""
-    return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
+    with np.errstate(over="ignore"):  # NumPy warns of single numbers, though this is wanted.
+        return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)

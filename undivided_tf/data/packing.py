@@ -1,105 +1,104 @@
-"""Packing: documents become full rows of word pieces, rows go to TFRecord shards."""
+"""Packing: the word pieces of a block of documents become the rows of records.
 
-import pathlib
-from collections.abc import Sequence
-from typing import Any
+What a block becomes depends on its text, the config and the generator it is given; so blocks
+may be packed anywhere and in any order.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from undivided_tf.data.documents import Document
-from undivided_tf.data.examples import ROW_DTYPE, TOKEN_IDS, feature_prefix
-from undivided_tf.tokenization import Tokenizer
+from undivided_tf.data.examples import ROW_DTYPE, TOKEN_IDS
+
+if TYPE_CHECKING:
+    from undivided_tf.pretraining_recipes import RecordsConfig
+    from undivided_tf.tokenization import Tokenizer
 
 
-class ShardWriter:
-    """Packs documents into rows `[CLS] pieces [SEP]` and spreads the rows over shards.
-
-    The stream of word pieces, with a [SEP] behind each document, is cut every
-    `max_seq_length - 2` pieces; so a document may span rows, and only the last row is padded.
-    (Where a document ends just where a row does, its [SEP] opens the next row.)
+class Pieces(NamedTuple):
+    """The word pieces of some documents.
 
     Attributes:
-        counts: int64 `(vocab_size,)`, word pieces seen, special tokens other than [UNK] never.
-
-    Args:
-        folder: where the shards are written.
-        names: their file names.
-        tokenizer: cuts the text.
-        max_seq_length: pieces a row, special tokens included.
-        seed: decides the shard of each row.
+        ids: int32 `(pieces,)`, of one document behind the other.
+        paragraph_ends: int `(paragraphs,)`, places in `ids` behind each paragraph.
+        document_ends: int `(documents,)`, places in `ids` behind each document.
     """
 
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        names: Sequence[str],
-        tokenizer: Tokenizer,
-        max_seq_length: int,
-        seed: int,
-    ):
-        self.counts = np.zeros(tokenizer.vocab_size, np.int64)
-        self._tokenizer = tokenizer
-        self._tokenize = tf.function(
-            tokenizer.tokenize, input_signature=[tf.TensorSpec([None], tf.string)]
-        )
-        self._length = max_seq_length
-        self._prefix = feature_prefix(TOKEN_IDS, max_seq_length)
-        self._rng = np.random.default_rng(seed)
-        self._paths = [folder / name for name in names]
-        self._writers = [tf.io.TFRecordWriter(str(path)) for path in self._paths]
-        self._rows = np.zeros(len(names), np.int64)
-        self._rest = np.zeros(0, np.int32)
-        self._documents = self._paragraphs = self._bytes = 0
+    ids: np.ndarray
+    paragraph_ends: np.ndarray
+    document_ends: np.ndarray
 
-    def add(self, documents: Sequence[Document]) -> None:
-        """Tokenises, packs and writes; pieces that fill no row wait for the next call."""
-        if not documents:
-            return
-        paragraphs = [paragraph for document in documents for paragraph in document.paragraphs]
-        pieces = self._tokenize(tf.constant(paragraphs))
-        ids, ends = pieces.flat_values.numpy(), pieces.row_splits.numpy()
-        self.counts += np.bincount(ids, minlength=len(self.counts))
-        last = np.cumsum([len(document.paragraphs) for document in documents])
-        stream = np.insert(ids, ends[last], self._tokenizer.sep_id)
-        self._documents += len(documents)
-        self._paragraphs += len(paragraphs)
-        self._bytes += sum(document.size for document in documents)
-        stream = np.concatenate([self._rest, stream])
-        whole = len(stream) // (self._length - 2) * (self._length - 2)
-        self._rest = stream[whole:]
-        self._write(stream[:whole])
 
-    def close(self) -> dict[str, Any]:
-        """Writes the padded last row; returns counts, and name, rows and bytes of each file."""
-        if len(self._rest) > 1 or (len(self._rest) == 1 and not self._rows.sum()):
-            self._write(self._rest)
-        for writer in self._writers:
-            writer.close()
-        return {
-            "documents": self._documents,
-            "paragraphs": self._paragraphs,
-            "bytes": self._bytes,
-            "tokens": int(self.counts.sum()),
-            "rows": int(self._rows.sum()),
-            "files": [
-                {"name": path.name, "rows": int(rows), "bytes": path.stat().st_size}
-                for path, rows in zip(self._paths, self._rows, strict=True)
-            ],
-        }
+class Rows(NamedTuple):
+    """What becomes of a block.
 
-    def _write(self, stream: np.ndarray) -> None:
-        width = self._length - 2
-        rows = np.full((-(-len(stream) // width), self._length), self._tokenizer.pad_id, ROW_DTYPE)
-        rows[:, 0] = self._tokenizer.cls_id
-        body = np.full(len(rows) * width, self._tokenizer.pad_id, ROW_DTYPE)
-        body[: len(stream)] = stream
-        rows[:, 1:-1] = body.reshape(-1, width)
-        rows[:, -1] = self._tokenizer.sep_id
-        if len(stream) < len(body):  # The padded row ends with the [SEP] of its document.
-            rows[-1, -1] = self._tokenizer.pad_id
-        for row, shard in zip(
-            rows, self._rng.integers(len(self._paths), size=len(rows)), strict=True
-        ):
-            self._writers[shard].write(self._prefix + row.tobytes())
-            self._rows[shard] += 1
+    Attributes:
+        fields: arrays as `examples.Layout.records` takes them.
+        cut: word pieces of the block that are in no row.
+    """
+
+    fields: dict[str, np.ndarray]
+    cut: int
+
+
+def full(
+    pieces: Pieces, tokenizer: "Tokenizer", config: "RecordsConfig", rng: np.random.Generator
+) -> Rows:
+    """Rows `[CLS] pieces [SEP]` of all text in order, with [SEP] between documents.
+
+    A document may span rows; only the last row of a block is padded.
+    """
+    ends = np.unique(pieces.document_ends)  # A document without a word piece leaves no trace.
+    ends = ends[(ends > 0) & (ends < len(pieces.ids))]
+    stream = np.insert(pieces.ids, ends, tokenizer.sep_id)
+    starts = np.arange(0, len(stream), config.max_seq_length - 2)
+    stops = np.minimum(starts + config.max_seq_length - 2, len(stream))
+    return Rows({TOKEN_IDS: lay(stream, [(starts, stops)], tokenizer, config.max_seq_length)}, 0)
+
+
+def document(
+    pieces: Pieces, tokenizer: "Tokenizer", config: "RecordsConfig", rng: np.random.Generator
+) -> Rows:
+    """Rows `[CLS] pieces [SEP]` of one document each; a longer one takes several rows."""
+    ends = pieces.document_ends
+    begins = np.concatenate([[0], ends])[:-1]
+    width = config.max_seq_length - 2
+    rows = -(-(ends - begins) // width)
+    number = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+    starts = np.repeat(begins, rows) + number * width
+    stops = np.minimum(starts + width, np.repeat(ends, rows))
+    ids = lay(pieces.ids, [(starts, stops)], tokenizer, config.max_seq_length)
+    return Rows({TOKEN_IDS: ids}, 0)
+
+
+def lay(
+    ids: np.ndarray,
+    segments: list[tuple[np.ndarray, np.ndarray]],
+    tokenizer: "Tokenizer",
+    max_seq_length: int,
+) -> np.ndarray:
+    """Rows `[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`, padded.
+
+    Args:
+        ids: int32 `(pieces,)`.
+        segments: for each segment its starts and stops in `ids`, int `(rows,)` each; they must
+            fit.
+        tokenizer: gives the ids of the special tokens.
+        max_seq_length: length of a row.
+
+    Returns:
+        int32 `(rows, max_seq_length)`.
+    """
+    starts, stops = segments[0]
+    rows = np.full((len(starts), max_seq_length), tokenizer.pad_id, ROW_DTYPE)
+    rows[:, 0] = tokenizer.cls_id
+    column = np.arange(max_seq_length)
+    offset = np.ones((len(rows), 1), np.int64)  # Of the segment in its row.
+    for starts, stops in segments:
+        length = (stops - starts)[:, np.newaxis]
+        inside = (column >= offset) & (column < offset + length)
+        rows[inside] = ids[(starts[:, np.newaxis] + column - offset)[inside]]
+        offset += length
+        np.put_along_axis(rows, offset, tokenizer.sep_id, axis=1)
+        offset += 1
+    return rows

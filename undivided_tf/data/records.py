@@ -13,42 +13,49 @@ little-endian int32 values:
   there and 1 behind), and `next_sentence_label`: 0 when B follows A in the text; 1 when B is from
   another document (`packing` `next_sentence`) or stands before A (`sentence_order`).
 
-`metadata.json` names the packing (`"packing": "full"` where it is absent). `streams` gives dicts
+`metadata.json` names the packing (`"packing": "full"` where it is absent), counts what each split
+holds and, under `left_out`, what of the corpus is in no record. `streams` gives dicts
 of `token_ids` `(max_seq_length,)` and, for pairs, `segment_ids` `(max_seq_length,)` and
 `next_sentence_label` `()`. A reader that knows `token_ids` alone reads all records as single
 texts, so the format version is still 1.
 """
 
-import hashlib
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
+from absl import logging
 
-from undivided_tf import files, progress
+from undivided_tf import __version__, files, progress
 from undivided_tf.config import EncoderConfig, claim_workdir
-from undivided_tf.data import corpora, packing
-from undivided_tf.data.documents import Document
+from undivided_tf.data import blocks, corpora, runners, shards, survey
+from undivided_tf.data.blocks import Vocabulary
+from undivided_tf.data.corpora import Portion, Source
+from undivided_tf.data.survey import Survey
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.tokenization import Tokenizer, train_vocabulary
 
 FORMAT_VERSION = 1
 METADATA, VOCABULARY = "metadata.json", "vocab.txt"
-# Text is tokenised in portions of about so many bytes, which bounds memory.
-PORTION_BYTES = 1 << 20
+# Text that a vocabulary is trained on, at most about; of a larger corpus a random part.
+VOCABULARY_BYTES = 1 << 30
 
 
 def create_records(config: RecordsConfig) -> dict[str, Any]:
     """Turns a corpus into records; the same config finds them done and returns at once.
 
-    `packing.ShardWriter` tells how documents become rows and rows find their shard. A document
-    is held out when the hash of its text falls below `validation_fraction`, at least one
-    always; its text does not train the vocabulary either. The directory appears whole or not
-    at all; a killed run starts anew. Memory is bounded by the longest document, and by the
-    number of distinct words while a vocabulary is trained.
+    The corpus is read twice, and once more where a vocabulary is trained: for its faults, counts
+    and duplicates (`survey`); then to be tokenised and packed block by block, each block on its
+    own (`blocks`), and the rows of all blocks go to their shards (`shards`). A document is held
+    out when the hash of its text falls below `validation_fraction`, at least one always; its
+    text does not train the vocabulary either.
+
+    Whoever works (`runners`), the records have the same bytes. The directory appears whole or
+    not at all; beside it, in `.NAME.work`, a killed run leaves what it had finished, and the
+    same call goes on from there. Memory does not grow with the corpus, but with its longest
+    document and, while a vocabulary is trained, with the number of distinct words.
 
     Args:
         config: see `RecordsConfig`.
@@ -57,55 +64,118 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
         What `metadata.json` holds.
 
     Raises:
-        InputError: the corpus is empty, not UTF-8 or too small to hold a document out; the
-            vocabulary is at fault; `output_dir` holds something else.
+        InputError: the corpus is empty, at fault (file and line are named) or too small to hold
+            a document out; the vocabulary is at fault; `output_dir` holds something else.
     """
     output_dir = _check_output_dir(config)
+    work = pathlib.Path(os.path.abspath(output_dir))
+    work = work.with_name(f".{work.name}.work")
     if (output_dir / METADATA).exists():
+        files.remove(work)
         return read_metadata(output_dir)
-    sources, threshold = _survey(config)
-    tokenizer = _tokenizer(config, threshold)
-    with files.atomic_path(output_dir) as partial:
-        partial.mkdir()
-        names = [
-            f"train-{i:05d}-of-{config.num_shards:05d}.tfrecord" for i in range(config.num_shards)
-        ]
-        shape = (tokenizer, config.max_seq_length, config.random_seed)
-        train = packing.ShardWriter(partial, names, *shape)
-        validation = packing.ShardWriter(partial, ["validation-00000-of-00001.tfrecord"], *shape)
-        total = sum(source["bytes"] for source in sources)
-        with progress.bar(total, "tokenise and pack", "bytes") as bar:
-            for portion in _portions(corpora.read_documents(config.input_files)):
-                kept, held_out = [], []
-                for document in portion:
-                    (held_out if document.position < threshold else kept).append(document)
-                train.add(kept)
-                validation.add(held_out)
-                bar.update(sum(document.size for document in portion))
-        splits = {"train": train.close(), "validation": validation.close()}
-        for split, facts in splits.items():
-            if not facts["tokens"]:
-                raise InputError(f"the {split} documents of the corpus hold no word piece")
-        metadata = {
-            "format_version": FORMAT_VERSION,
-            "vocabulary_hash": tokenizer.vocabulary_hash,
-            "vocab_size": tokenizer.vocab_size,
-            "do_lower_case": tokenizer.do_lower_case,
-            "max_seq_length": config.max_seq_length,
-            "random_seed": config.random_seed,
-            **splits,
-            **_unigram_facts(train.counts, validation.counts, tokenizer),
-            "sources": sources,
-        }
-        tokenizer.save(partial / VOCABULARY)
-        _portable(config).to_json(partial / "config.json")
-        files.write_json(partial / METADATA, metadata)
+    runners.check(config)
+    sources = corpora.sources(config.input_files, config.text_field)
+    given = None
+    if config.vocab_file:
+        given = Vocabulary.of(config.vocab_file, config.do_lower_case)
+        blocks.load_tokenizer(given)  # Its faults come before the work.
+    _claim_work(work, config, sources, given)
+    try:
+        metadata = _create(work, config, corpora.portions(sources), given)
+    except InputError:  # The input will change; what was made of it is of no use.
+        files.remove(work)
+        raise
+    files.replace(work / "records", output_dir)
+    files.remove(work)
+    return metadata
+
+
+def _claim_work(
+    work: pathlib.Path, config: RecordsConfig, sources: Sequence[Source], given: Vocabulary | None
+) -> None:
+    """Makes the work folder; one for other flags or for files that have changed is removed."""
+    state = {
+        "version": __version__,
+        "config": _portable(config).to_dict(),
+        "sources": [list(source) for source in sources],
+        "vocabulary": given and given.digest,
+    }
+    try:
+        if files.read_json(work / "state.json") == state:
+            logging.info("%s: going on with what is finished there", work)
+            return
+        logging.info("%s: begun with other flags or other files; starting anew", work)
+    except (FileNotFoundError, ValueError):
+        pass
+    files.remove(work)
+    files.write_json(work / "state.json", state)
+
+
+def _create(
+    work: pathlib.Path,
+    config: RecordsConfig,
+    portions: Sequence[Portion],
+    given: Vocabulary | None,
+) -> dict[str, Any]:
+    """Fills `work/records`, but leaves it to the caller to move it into place."""
+    sizes = [source.text_size for portion in portions for source in portion.sources]
+    job = survey.SurveyPortion(str(work), config.deduplicate)
+    total = None if None in sizes else sum(sizes)
+    runners.run(config, job, portions, "read the corpus", total)
+    found = survey.conclude(work, portions, config)
+    vocabulary = given or _trained_vocabulary(work, config, portions, found)
+    tokenizer = blocks.load_tokenizer(vocabulary)
+    runners.run(
+        config, blocks.PackBlock(str(work), vocabulary, config), portions,
+        "tokenise and pack", found.kept_bytes, blocks.CutPortion(str(work), found),
+    )  # fmt: skip
+    totals = shards.totals(work, tokenizer.vocab_size)
+    for split, facts in totals.items():
+        if not facts["counts"].any():
+            raise InputError(f"the {split} documents of the corpus hold no word piece")
+        if not facts["shard_rows"].any():
+            raise InputError(
+                f"the {split} documents of the corpus make no pair of segments for --packing="
+                f"{config.packing}; give more or longer ones"
+            )
+    packed = sum(facts["documents"] for facts in totals.values())
+    if packed != found.kept_documents:
+        raise InputError(
+            f"the corpus had {found.kept_documents} documents when it was read first and {packed} "
+            "when it was packed; leave its files alone and start again"
+        )
+    records = work / "records"
+    rows = sum(int(facts["shard_rows"].sum()) for facts in totals.values())
+    # Copying is no work for processes, which would only import TensorFlow once more.
+    copying = _portable(config) if config.runner == "processes" else config
+    runners.run(
+        copying, shards.WriteShard(str(work), config), shards.shards(config),
+        "write shards", rows * blocks.layout(config).dtype.itemsize,
+    )  # fmt: skip
+    cut = sum(facts["cut"] for facts in totals.values())
+    if cut:
+        logging.info("%d word pieces are in no record, since they are too much for a pair", cut)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "vocabulary_hash": tokenizer.vocabulary_hash,
+        "vocab_size": tokenizer.vocab_size,
+        "do_lower_case": tokenizer.do_lower_case,
+        "max_seq_length": config.max_seq_length,
+        "packing": config.packing,
+        "random_seed": config.random_seed,
+        **shards.describe(records, config, totals, tokenizer),
+        "left_out": {**found.duplicates, "cut_tokens": cut},
+        "sources": found.sources,
+    }
+    tokenizer.save(records / VOCABULARY)
+    _portable(config).to_json(records / "config.json")
+    files.write_json(records / METADATA, metadata)
     return metadata
 
 
 def _portable(config: RecordsConfig) -> RecordsConfig:
-    """The config without its place, so that a records directory may be moved."""
-    return config.replace(output_dir="")
+    """The config without its place and its workers, neither of which changes the records."""
+    return config.replace(output_dir="", runner="in_process", num_processes=0, pipeline_options=())
 
 
 def _check_output_dir(config: RecordsConfig) -> pathlib.Path:
@@ -119,82 +189,27 @@ def _check_output_dir(config: RecordsConfig) -> pathlib.Path:
     return path
 
 
-def _survey(config: RecordsConfig) -> tuple[list[dict[str, Any]], float]:
-    """Reads the corpus once, to find its faults before the work starts.
+def _trained_vocabulary(
+    work: pathlib.Path, config: RecordsConfig, portions: Sequence[Portion], found: Survey
+) -> Vocabulary:
+    """Trains a vocabulary on what is not held out, or finds it trained."""
+    path = work / VOCABULARY
+    if not path.exists():
+        # Positions are random, so those up to a limit are a random part.
+        share = min(1.0, VOCABULARY_BYTES / found.kept_bytes)
+        limit = found.threshold + share * (1 - found.threshold)
 
-    Returns:
-        For each source its counts and the SHA-256 of its paragraphs, one a line, with a blank
-        line behind each document (for a text file in that very form `sha256sum` agrees); and
-        the position below which a document is held out.
-    """
-    described, lowest, highest = [], 1.0, 0.0
-    for source in corpora.sources(config.input_files):
-        facts = {"documents": 0, "paragraphs": 0, "bytes": 0}
-        digest = hashlib.sha256()
-        for document in source.read():
-            digest.update(document.text.encode() + b"\n\n")
-            facts["documents"] += 1
-            facts["paragraphs"] += len(document.paragraphs)
-            facts["bytes"] += document.size
-            lowest, highest = min(lowest, document.position), max(highest, document.position)
-        described.append(
-            {"name": source.name, **facts, "sha256": digest.hexdigest(), **source.about}
-        )
-    documents = sum(facts["documents"] for facts in described)
-    if not documents:
-        raise InputError(f"the corpus is empty: no text in {', '.join(config.input_files)}")
-    threshold = max(config.validation_fraction, float(np.nextafter(lowest, 1)))
-    if highest < threshold:
-        raise InputError(
-            f"the corpus has {documents} document(s), and validation_fraction "
-            f"{config.validation_fraction} holds them all out; give more (a blank line ends a "
-            "document) or a smaller fraction"
-        )
-    return described, threshold
+        def texts() -> Iterator[str]:
+            for portion in portions:
+                for document, text, place in survey.kept_documents(work, portion, found):
+                    if found.threshold <= place < limit:
+                        yield from document.paragraphs
+                    bar.update(len(text))
 
-
-def _tokenizer(config: RecordsConfig, threshold: float) -> Tokenizer:
-    vocabulary: str | list[str] = config.vocab_file
-    if not vocabulary:
-        texts = (
-            paragraph
-            for document in corpora.read_documents(config.input_files)
-            if document.position >= threshold
-            for paragraph in document.paragraphs
-        )
-        vocabulary = train_vocabulary(texts, config.vocab_size, config.do_lower_case)
-    return Tokenizer(vocabulary, config.do_lower_case)
-
-
-def _portions(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    portion, size = [], 0
-    for document in documents:
-        portion.append(document)
-        size += document.size
-        if size >= PORTION_BYTES:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
-
-
-def _unigram_facts(
-    train: np.ndarray, validation: np.ndarray, tokenizer: Tokenizer
-) -> dict[str, float]:
-    """What guessing by frequency alone would lose, in nats a word piece; specials never count."""
-    ordinary = ~tokenizer.is_special
-    unknown = (train + validation)[tokenizer.unk_id] / (train + validation).sum()
-    train, validation = train[ordinary], validation[ordinary]
-    seen = train[train > 0] / train.sum()
-    # Add-one smoothing: a held-out piece that training lacks costs much, but not infinitely.
-    smoothed = (train + 1) / (train + 1).sum()
-    return {
-        "unknown_share": float(unknown),
-        "unigram_entropy": float(-(seen * np.log(seen)).sum()),
-        "validation_unigram_cross_entropy": float(
-            -(validation * np.log(smoothed)).sum() / max(validation.sum(), 1)
-        ),
-    }
+        with progress.bar(found.kept_bytes, "count words", "bytes") as bar:
+            pieces = train_vocabulary(texts(), config.vocab_size, config.do_lower_case)
+        files.write_text(path, "".join(f"{piece}\n" for piece in pieces))
+    return Vocabulary.of(path, config.do_lower_case)
 
 
 def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:

@@ -1,0 +1,275 @@
+"""The same bytes whoever works, however often it was killed; faults come back as they are."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import toys
+from toy_jobs import Square, twice
+
+from undivided_tf.data import blocks, corpora, records, runners, shards, survey
+from undivided_tf.errors import InputError
+
+# A script, since each spawned process imports the main module again.
+SCRIPT = """
+import sys
+from undivided_tf.data import blocks, corpora, records
+from undivided_tf.pretraining_recipes import RecordsConfig
+blocks.BLOCK_BYTES, corpora.PORTION_BYTES = 300, 1000
+{more}
+if __name__ == "__main__":
+    records.create_records(RecordsConfig.from_json(sys.argv[1]))
+"""
+TIMEOUT = 240  # A runner that never ends is what must not be.
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Files of several sizes, which make several portions of several blocks."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for number, documents in enumerate((8, 60, 2, 30)):
+        toys.write_corpus(folder / str(number), documents, seed=number)
+    return f"{folder}/*/*.txt"
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(corpora, "PORTION_BYTES", 1000)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory, corpus):
+    folder = tmp_path_factory.mktemp("vocabulary")
+    records.create_records(toys.records_config(folder / "r", corpus))
+    return str(folder / "r" / "vocab.txt")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir()}
+
+
+def run_script(script, *arguments):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(
+        [sys.executable, str(script), *map(str, arguments)],
+        stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def start(config, tmp_path, more=""):
+    """Makes records in a process of its own, as a user's script does."""
+    script, told = tmp_path / "make.py", tmp_path / "make.json"
+    script.write_text(SCRIPT.format(more=more))
+    config.to_json(told)
+    return run_script(script, told)
+
+
+@pytest.mark.parametrize("packing", ["full", "next_sentence"])
+def test_the_corpus_falls_into_several_portions_and_blocks(corpus, tmp_path, packing, monkeypatch):
+    """Without which the other tests would show nothing."""
+    packed = []
+    call = blocks.PackBlock.__call__
+    monkeypatch.setattr(
+        blocks.PackBlock, "__call__", lambda self, block: packed.append(block) or call(self, block)
+    )
+    records.create_records(toys.records_config(tmp_path / "r", corpus, packing=packing))
+    assert len({block.portion for block in packed}) > 2
+    assert len([block for block in packed if block.split == "train"]) > 6
+    assert len({block.name for block in packed}) == len(packed)
+    assert all(len(block.documents) > 1 for block in packed if block.split == "train")
+
+
+def test_processes_write_the_same_bytes(corpus, vocabulary, tmp_path):
+    config = toys.records_config(
+        tmp_path / "here", corpus, vocab_file=vocabulary, packing="sentence_order"
+    )
+    records.create_records(config)
+    there = config.replace(output_dir=str(tmp_path / "there"), runner="processes", num_processes=2)
+    process = start(there, tmp_path)
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, errors
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    # Another runner is no other config.
+    assert records.create_records(config.replace(output_dir=there.output_dir))
+
+
+RUNNERS = [{"runner": "in_process"}, {"runner": "processes", "num_processes": 2}]
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_jobs_are_done_for_all_parts_of_all_items(tmp_path, runner):
+    config = toys.records_config("", "", **runner)
+    runners.run(config, Square(str(tmp_path)), range(1, 8), "square", expand=twice)
+    numbers = [*range(1, 8), *range(10, 80, 10)]
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
+        str(n): str(n**2) for n in numbers
+    }
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_mistake_of_the_user_comes_back_as_it_is(tmp_path, runner):
+    config = toys.records_config("", "", **runner)
+    numbers = [*range(20), -1, *range(20, 2000)]
+    with pytest.raises(InputError, match=r"^numbers.txt:7: -1 has no place here$"):
+        runners.run(config, Square(str(tmp_path)), numbers, "square")
+    assert len(list(tmp_path.iterdir())) < 100  # The rest is not worked off first.
+
+
+def test_a_process_that_dies_ends_the_run(tmp_path):
+    config = toys.records_config("", "", runner="processes", num_processes=2)
+    with pytest.raises(RuntimeError, match="was killed, perhaps for want of memory: take fewer"):
+        runners.run(config, Square(str(tmp_path)), [1, 2, -2, 3], "square")
+
+
+def test_processes_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import toys\n"
+        "from toy_jobs import Square\n"
+        "from undivided_tf.data import runners\n"
+        "if __name__ == '__main__':\n"
+        "    config = toys.records_config('', '', runner='processes', num_processes=2)\n"
+        f"    runners.run(config, Square('{tmp_path}'), [-3, -3], 'sleep')"
+    )
+    process = run_script(script)
+    wait_for(lambda: len(list(tmp_path.glob("*.worker"))) == 2)
+    workers = [int(path.stem) for path in tmp_path.glob("*.worker")]
+    process.kill()
+    process.communicate(timeout=TIMEOUT)
+    wait_for(lambda: not any(alive(worker) for worker in workers))
+
+
+def alive(process):
+    try:  # A zombie that nobody waits for is dead as well.
+        return "\nState:\tZ" not in pathlib.Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition):
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+class Killed(BaseException):
+    """Ends a run as a kill does: nothing is tidied up."""
+
+
+@pytest.mark.parametrize(
+    ("fatal", "kept"),
+    [
+        (survey.SurveyPortion, ".json"),
+        (blocks.PackBlock, ".npz"),
+        (shards.WriteShard, ".tfrecord"),
+    ],
+)
+def test_a_broken_run_goes_on_with_what_it_had_finished(corpus, tmp_path, fatal, kept, monkeypatch):
+    config = toys.records_config(tmp_path / "r", corpus, deduplicate="near")
+    call, count = fatal.__call__, []
+
+    def killed(self, item):
+        count.append(item)
+        if len(count) == 2:
+            raise Killed
+        yield from call(self, item)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runners.os, "cpu_count", lambda: 1)
+        patch.setattr(fatal, "__call__", killed)
+        with pytest.raises(Killed):
+            records.create_records(config)
+    assert not (tmp_path / "r").exists()
+    goes_on(config, tmp_path, kept, monkeypatch)
+
+
+def test_a_killed_run_goes_on_with_what_it_had_finished(corpus, tmp_path, monkeypatch):
+    more = (
+        "import os, signal\n"
+        "from undivided_tf.data import runners, shards\n"
+        "call, count = shards.WriteShard.__call__, []\n"
+        "def killed(self, item):\n"
+        "    count.append(item)\n"
+        "    if len(count) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    yield from call(self, item)\n"
+        "shards.WriteShard.__call__ = killed\n"
+        "runners.os.cpu_count = lambda: 1"
+    )
+    config = toys.records_config(tmp_path / "r", corpus)
+    process = start(config, tmp_path, more)
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert not (tmp_path / "r").exists()
+    goes_on(config, tmp_path, ".npz", monkeypatch)
+
+
+def goes_on(config, tmp_path, kept, monkeypatch):
+    work = tmp_path / ".r.work"
+    finished = {path: path.stat().st_mtime_ns for path in work.rglob(f"*{kept}")}
+    assert finished
+    again = {}
+    move = records.files.replace
+
+    def look(source, path):
+        if path == tmp_path / "r":
+            again.update({p: p.stat().st_mtime_ns for p in finished})
+        move(source, path)
+
+    monkeypatch.setattr(records.files, "replace", look)
+    metadata = records.create_records(config)
+    assert again == finished  # They were not made anew.
+    assert not work.exists()
+    whole = config.replace(output_dir=str(tmp_path / "whole"))
+    assert records.create_records(whole) == metadata
+    assert contents(tmp_path / "r") == contents(tmp_path / "whole")
+
+
+def test_what_was_begun_with_other_flags_or_other_text_is_no_use(tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("one cat\n\n" * 2 + "two dogs\n\n" * 2 + "three birds\n\nfour\n")
+    config = toys.records_config(tmp_path / "r", str(text), validation_fraction=0.3)
+
+    def killed(*_):
+        raise Killed
+
+    for change in (
+        lambda: config.replace(random_seed=1),
+        lambda: text.write_text("five cats\n\nsix dogs\n\nseven\n\neight\n") and config,
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(records.shards, "totals", killed)
+            with pytest.raises(Killed):
+                records.create_records(config)
+        assert list((tmp_path / ".r.work" / "blocks").iterdir())
+        changed = change()
+        made = records.create_records(changed)
+        whole = changed.replace(output_dir=str(tmp_path / "whole"))
+        assert records.create_records(whole) == made
+        assert contents(tmp_path / "r") == contents(tmp_path / "whole")
+        records.files.remove(tmp_path / "r")
+        records.files.remove(tmp_path / "whole")
+
+
+def test_options_of_beam_are_for_beam():
+    with pytest.raises(InputError, match="pipeline_options are for the runners DirectRunner, "):
+        toys.records_config("r", "c", pipeline_options=("--direct_num_workers=2",))
+    with pytest.raises(InputError, match="runner must be one of in_process, processes, DirectRun"):
+        toys.records_config("r", "c", runner="SparkleRunner")
+    with pytest.raises(InputError, match="num_processes must be from 0, got -1"):
+        toys.records_config("r", "c", num_processes=-1)
+
+
+def test_absent_beam_names_the_extra(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "undivided_tf.data.beam_runner", raising=False)
+    config = toys.records_config(tmp_path / "r", corpus, runner="FlinkRunner")
+    (tmp_path / ".r.work").mkdir()  # What an earlier run has left is not for nothing.
+    with pytest.raises(InputError, match=r"need the extra `beam` .*undivided_tf\[beam\]"):
+        records.create_records(config)
+    assert [path.name for path in tmp_path.iterdir()] == [".r.work"]

@@ -1,0 +1,103 @@
+"""Files of all kinds give the same documents, and say where they are at fault."""
+
+import gzip
+import json
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from undivided_tf.data import corpora, text_files
+from undivided_tf.errors import InputError
+
+TEXTS = ["one\nuno", "two 猫", "three"]
+
+
+def write(folder, name):
+    path = folder / name
+    rows = [{"id": n, "text": text, "body": text} for n, text in enumerate(TEXTS)]
+    if ".parquet" in name:
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return path
+    if ".txt" in name:
+        content = "\n\n".join(TEXTS).encode()
+    else:
+        content = "\n".join(json.dumps(row) for row in [*rows, {"text": " \n"}]).encode()
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return path
+
+
+NAMES = ["a.txt", "a.txt.gz", "a.jsonl", "a.ndjson", "a.json.gz", "a.parquet"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_all_kinds_give_the_same_documents(tmp_path, name):
+    path = write(tmp_path, name)
+    assert [d.text for d in text_files.read_file(path)] == TEXTS
+    (source,) = corpora.sources([str(path)])
+    assert [d.text for d in source.read()] == TEXTS
+
+
+@pytest.mark.parametrize("size", [1, 5, 7, 1 << 20])
+def test_documents_do_not_depend_on_how_much_is_read_at_a_time(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(text_files, "_BYTES", size)
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffone\r\nuno\r\n \r\n\n\ntwo 猫\n\nthree\n".encode())
+    assert [d.text for d in text_files.read_file(path)] == TEXTS
+    path.write_bytes("one\ntwo\n\ncaf\u00e9\nfour".encode("latin-1"))
+    with pytest.raises(InputError, match=r"a\.txt:4: not UTF-8 \(.* at byte 3 of the line"):
+        list(text_files.read_file(path))
+
+
+def test_another_field_may_hold_the_text(tmp_path):
+    for name in ("a.jsonl", "a.parquet"):
+        path = write(tmp_path, name)
+        rows = [d.text for d in text_files.read_file(path, "body")] if name != "a.jsonl" else TEXTS
+        assert rows == TEXTS
+    (tmp_path / "b.jsonl").write_text('{"body": "one"}\n')
+    (source,) = corpora.sources([f"{tmp_path}/b.jsonl"], text_field="body")
+    assert [d.text for d in source.read()] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt.gz", b"no gzip at all", r"a\.txt\.gz: damaged gzip file, behind line 0: Not a gz"),
+        ("a.txt.gz", gzip.compress(b"one\n" * 99999)[:-20], r"damaged gzip file, behind line \d+"),
+        ("a.jsonl.gz", gzip.compress(b"{}")[:15], "damaged gzip file"),
+        ("a.jsonl", b'{"text": "one"}\n\n{"txt": "two"}', r"a\.jsonl:3: no field 'text' with text"),
+        ("a.jsonl", b'{"text": "one"}\n{"txt": "two"}', "only txt; name the field: --text_field="),
+        ("a.jsonl", b'{"text": 3}', r"a\.jsonl:1: no field 'text' with text, only text"),
+        ("a.jsonl", b"[1]", r"a\.jsonl:1: no field 'text' with text, only a list"),
+        ("a.jsonl", b'{"text": "one"}\nplain text', r"a\.jsonl:2: not JSON \(.*a JSON object"),
+        ("a.json", b'{\n  "text": "one"\n}', r"a\.json:1: not JSON"),
+        ("a.jsonl", rb'{"text": "a \ud83d"}', r"a\.jsonl:1: 'text' holds half of a pair of surr"),
+        ("a.parquet", b"no parquet at all", r"a\.parquet: cannot be read as Parquet"),
+    ],
+)
+def test_bad_files_are_named_with_what_is_wrong(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        list(text_files.read_file(path))
+
+
+def test_a_parquet_file_without_the_column_names_those_it_has(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"id": [1], "body": ["one"]}), path)
+    message = r"a\.parquet: no column 'text' of strings, only id \(int64\), body \((large_)?string"
+    with pytest.raises(InputError, match=message):
+        list(text_files.read_file(path))
+    with pytest.raises(InputError, match="no column 'id' of strings"):
+        list(text_files.read_file(path, "id"))
+
+
+def test_small_files_make_a_portion_together_and_others_stand_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpora, "PORTION_BYTES", 10)
+    for number, size in enumerate((4, 4, 4, 30, 1)):
+        (tmp_path / f"{number}.txt").write_bytes(b"x" * size)
+    found = corpora.sources([f"{tmp_path}/*.txt", "tfds:wikipedia"])
+    portions = corpora.portions(found)
+    names = [[source.name[-5:] for source in portion.sources] for portion in portions]
+    assert names == [["0.txt", "1.txt", "2.txt"], ["3.txt"], ["4.txt"], ["pedia"]]
+    assert [portion.number for portion in portions] == [0, 1, 2, 3]

@@ -1,0 +1,132 @@
+"""Runners: who does the jobs that make records.
+
+A job is called with an item and yields the bytes of work that were done since; what it makes
+goes to files, each whole or absent, so that it does not matter where, when, in which order and
+how often it runs. Jobs and items must be picklable. Needs no TensorFlow.
+"""
+
+import concurrent.futures
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from absl import logging
+
+from undivided_tf import progress
+from undivided_tf.pretraining_recipes import BEAM_RUNNERS, RecordsConfig
+
+Job = Callable[[Any], Iterator[int]]
+# Items for each worker that are done or wait; they bound the memory.
+_WAITING = 2
+# More threads than that would wait for Python's lock.
+_THREADS = 4
+
+
+def check(config: RecordsConfig) -> None:
+    """Raises InputError when the runner is not installed or does not know its options."""
+    if config.runner in BEAM_RUNNERS:
+        from undivided_tf.data import beam_runner
+
+        beam_runner.pipeline_options(config)
+
+
+def run(
+    config: RecordsConfig,
+    job: Job,
+    items: Sequence[Any],
+    description: str,
+    total: int | None = None,
+    expand: Callable[[Any], Iterable[Any]] | None = None,
+) -> None:
+    """Does a job for all items and shows its progress, unless Apache Beam does, which has its own.
+
+    Args:
+        config: names the runner, see `RecordsConfig`.
+        job: what is done.
+        items: what it is done with.
+        description: of the work, for the progress.
+        total: bytes of work in all; None when unknown.
+        expand: makes the job's items out of one of `items`.
+
+    Raises:
+        InputError: as the job, and as `check`.
+        RuntimeError: a process died.
+    """
+    if config.runner in BEAM_RUNNERS:
+        from undivided_tf.data import beam_runner
+
+        logging.info("%s: %d items for %s", description, len(items), config.runner)
+        beam_runner.run(config, job, items, expand)
+        return
+    with progress.bar(total, description, "bytes") as bar:
+        if expand is None and len(items) == 1:  # Starting workers for it would only take time.
+            for done in job(items[0]):
+                bar.update(done)
+        else:
+            _run_pool(config, job, items, bar.update, expand)
+
+
+def _run_pool(
+    config: RecordsConfig,
+    job: Job,
+    items: Sequence[Any],
+    update: Callable[[int], Any],
+    expand: Callable[[Any], Iterable[Any]] | None,
+) -> None:
+    """Hands items to threads (TensorFlow and NumPy let them run side by side) or processes."""
+    number = min(os.cpu_count(), _THREADS)
+    if config.runner == "processes":
+        number = config.num_processes or os.cpu_count()
+        context = multiprocessing.get_context("spawn")
+        pool = concurrent.futures.ProcessPoolExecutor(number, context, _start_worker)
+    else:
+        pool = concurrent.futures.ThreadPoolExecutor(number)
+    waiting: set[concurrent.futures.Future] = set()
+    try:
+        for item in items:
+            for part in expand(item) if expand else (item,):
+                waiting.add(pool.submit(_total, job, part))
+                if len(waiting) >= _WAITING * number:
+                    waiting = _finish(waiting, update, concurrent.futures.FIRST_COMPLETED)
+        _finish(waiting, update, concurrent.futures.ALL_COMPLETED)
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a process that made records was killed, perhaps for want of memory: take fewer "
+            "(--num_processes); the same command goes on where this one stopped"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finish(
+    waiting: set[concurrent.futures.Future], update: Callable[[int], Any], until: str
+) -> set[concurrent.futures.Future]:
+    """Waits; returns what is still going on. Raises what a job raised."""
+    done, waiting = concurrent.futures.wait(waiting, return_when=until)
+    for future in done:
+        update(future.result())
+    return waiting
+
+
+def _total(job: Job, item: Any) -> int:
+    return sum(job(item))
+
+
+def _start_worker() -> None:
+    """Sets up a worker: one thread for TensorFlow, no life beyond that of its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent gets it as well, and ends all.
+    parent = multiprocessing.parent_process()
+
+    def leave_with_parent() -> None:
+        # A parent that is killed closes no queue, and its workers would wait for ever.
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    # Read when TensorFlow first works, which a job without it never waits for.
+    os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
