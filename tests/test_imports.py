@@ -15,7 +15,7 @@ LAYERS = [
     ["files", "progress"],
     ["pattern"],
     ["config"],
-    ["accounting", "pretraining_recipes", "tokenization"],
+    ["accounting", "analysis_recipes", "pretraining_recipes", "tokenization"],
     ["layers", "recipes"],
     ["benchmark_recipes"],
     ["models", "data", "metrics"],
@@ -66,7 +66,8 @@ def test_every_file_is_short():
 
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
-        "pattern", "config", "recipes", "pretraining_recipes", "accounting", "progress",
+        "pattern", "config", "recipes", "analysis_recipes", "pretraining_recipes",
+        "accounting", "progress",
         "metrics.statistics",
         "metrics.classification", "metrics.glue", "training.scores", "data.submission",
         "benchmark_recipes", "analysis.cka", "study.grid", "study.report",

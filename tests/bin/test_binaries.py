@@ -102,13 +102,9 @@ def test_there_are_flagfiles():
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.name)
 def test_flagfiles_give_a_config(path):
     """Each flag is known, fits its type, and reaches the config; all values go together."""
-    binary, config = (
-        ("run_glue", "Glue")
-        if path.name.startswith("glue")
-        else ("run_squad", "Squad")
-        if path.name.startswith("squad")
-        else ("run_study", "Study")
-    )
+    named = {"glue": "Glue", "squad": "Squad", "cka": "Cka", "study": "Study"}
+    word = path.name.split("_")[0]
+    binary, config = f"run_{word}", named[word]
     code = (
         "import json, sys\n"
         "from absl import flags\n"
@@ -231,7 +227,10 @@ def test_cka(made, toy):
     matrix = results(toy / "cka")["matrix"]
     assert [matrix[i][i] for i in range(4)] == pytest.approx([1] * 4, abs=1e-6)
     assert "rows: A*2I, seed 12345, trained: True" in printed
-    assert (toy / "cka" / "cka.png").exists()
+    assert "mean over matched taps  1.000\n  shuffled " in printed
+    assert "other_seed: no other_seed_checkpoint was given" in printed
+    for name in ("cka", "cka_by_depth", "cka_difference"):
+        assert (toy / "cka" / f"{name}.png").exists() and (toy / "cka" / f"{name}.svg").exists()
 
 
 def test_probing(made, toy):
