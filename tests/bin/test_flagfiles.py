@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from undivided_tf import accounting
-from undivided_tf.analysis_recipes import CkaConfig
+from undivided_tf.analysis_recipes import CkaConfig, DiagnosticsConfig
 from undivided_tf.config import EncoderConfig
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.recipes import StudyConfig
@@ -19,7 +19,10 @@ FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("flags/**/*.fla
 PRETRAINING = [name for name in FILES if name.startswith("flags/pretraining/")]
 STUDIES = [name for name in FILES if name.startswith("flags/study_")]
 BENCHMARKS = [name for name in FILES if name.startswith(("flags/glue_", "flags/squad_"))]
-INSIDE = {"flags/cka_": ("run_cka", CkaConfig)}
+INSIDE = {
+    "flags/cka_": ("run_cka", CkaConfig),
+    "flags/diagnostics_": ("run_diagnostics", DiagnosticsConfig),
+}
 LOOKS_INSIDE = [name for name in FILES if name.startswith(tuple(INSIDE))]
 BASE = accounting.count_parameters(EncoderConfig())
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.study import figures, similarity_figures
+from undivided_tf.study import diagnostics_figures, figures, similarity_figures
 from undivided_tf.study.looks import LOOKS, looks
 
 PATTERNS = ("(AI)*3", "(AAI)*2", "A*4")
@@ -76,7 +76,38 @@ def finetuning(pattern, start, scores=(0.7, 0.72, 0.75), seed=1, majority=0.6):
     }
 
 
+def diagnostics(pattern="(AI)*2"):
+    taps = list(BlockPattern.parse(pattern).tap_names)
+    names = ("relative_residual", "mean_cosine", "effective_rank")
+    blocks = {
+        "collapse": {name: list(np.linspace(0.9, 0.5, len(taps))) for name in names},
+        "contribution_norm": dict.fromkeys(taps[1:], 0.3),
+        "linear_r2": {
+            tap: {"contribution": 0.5, "output": 0.9} for tap in taps if tap.endswith("diate")
+        },
+        "linear_reason": None,
+    }
+    names = ("entropy", "distance", "first", "separator", "self", "next", "previous")
+    heads = {**{name: [0.2, 0.4] for name in names}, "rollout_self": 0.3}
+    attention = {tap: heads for tap in taps if tap.endswith("/attention")}
+    return {
+        "encoder": {"pattern": pattern, "seed": 1, "trained": True},
+        "taps": taps,
+        "blocks": blocks,
+        "untrained_blocks": blocks,
+        "attention": attention,
+        "untrained_attention": attention,
+        "read_out": {
+            "loss": list(np.linspace(9, 2, len(taps))), "accuracy": [0.2] * len(taps),
+            "top_accuracy": [0.5] * len(taps), "top": 10,
+        },
+    }  # fmt: skip
+
+
 ALL = {
+    diagnostics_figures.block_figure: diagnostics(),
+    diagnostics_figures.attention_figure: diagnostics(),
+    diagnostics_figures.read_out_figure: diagnostics(),
     figures.cka_heat_map: cka("(AI)*3", "A*4"),
     similarity_figures.depth_lines: cka("(AI)*3", "(AAI)*2"),
     similarity_figures.difference_map: cka("(AI)*3", "A*4"),
@@ -190,6 +221,17 @@ def test_the_difference_is_of_the_taps_that_both_have(tmp_path, drawn):
     image = drawn[0].axes[0].images[0]
     np.testing.assert_array_equal(image.get_array(), [[0, 1, 3], [5, 6, 8], [15, 16, 18]])
     assert image.get_clim() == (-18, 18)
+
+
+def test_why_there_is_no_linear_score_stands_in_its_panel(tmp_path, drawn):
+    result = diagnostics()
+    for scores in result["blocks"]["linear_r2"].values():
+        scores["contribution"] = None
+    result["blocks"]["linear_reason"] = "too few tokens"
+    diagnostics_figures.block_figure(result, tmp_path / "blocks.png")
+    assert [text.get_text() for text in drawn[0].axes[-1].texts] == ["too few tokens"]
+    diagnostics_figures.block_figure(diagnostics("A*2"), tmp_path / "blocks.png")
+    assert [text.get_text() for text in drawn[1].axes[-1].texts] == ["no intermediate block"]
 
 
 def test_probes_line_up_by_encoder_block(tmp_path, drawn):
