@@ -4,6 +4,7 @@ Needs no TensorFlow.
 """
 
 import dataclasses
+from typing import Any
 
 from undivided_tf.config import (
     POOLINGS,
@@ -95,22 +96,50 @@ class CkaConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class ProbingConfig(Config):
-    """Linear probes on every tap of an encoder, beside its untrained twin and the majority."""
+    """Linear probes on every tap of an encoder, beside what their scores must be read against."""
 
     workdir: str = option("", "Directory for results and figures.")
     init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
-    task: str = option("wiki_topic", TASK_HELP)
-    max_train_rows: int = option(2000, "Use at most so many training rows; 0: all.")
-    max_test_rows: int = option(1000, "Use at most so many test rows; 0: all.")
+    task: str = option(
+        "wiki_topic",
+        "ud:TASK:FOLDER of a treebank (pos, relation, head_distance, arc, length, depth, tense, "
+        "subject_number, object_number, word_content, bigram_shift), trec:qc.zip, "
+        f"subjectivity:subjectivity.zip, or: {TASK_HELP}",
+    )
+    max_train_rows: int = option(2000, "Use at most so many training rows, or words; 0: all.")
+    max_test_rows: int = option(1000, "Use at most so many test rows, or words; 0: all.")
     max_seq_length: int = option(128, "Word pieces an example.")
     batch_size: int = option(64, "Examples a forward pass.")
     pooling: str = option("mean", "Sentence vector of a tap: first, mean, max.", POOLINGS)
-    inverse_l2: float = option(1.0, "Inverse strength of the L2 penalty (scikit-learn's C).")
-    seed: int = option(12345, "Decides the rows and the untrained weights.")
+    inverse_l2: tuple[float, ...] = option(
+        (0.001, 0.01, 0.1, 1.0),
+        "Inverse strengths of the L2 penalty (scikit-learn's C). Of several the one with the "
+        "highest validation accuracy is taken at each tap, of equals the strongest penalty.",
+    )
+    control_task: bool = option(
+        True, "Random labels by word type too, and selectivity: accuracy less that on them."
+    )
+    codelength: bool = option(True, "Online codelength too, and compression.")
+    scalar_mix: bool = option(True, "A probe on a learnt mean of all taps too.")
+    num_seeds: int = option(
+        3, "Repetitions with seeds seed, seed + 1, ...: rows, control labels, untrained weights."
+    )
+    seed: int = option(12345, "The first of them.")
+
+    @classmethod
+    def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`inverse_l2` was one number."""
+        if isinstance(values.get("inverse_l2"), int | float):
+            plain = {"control_task": False, "codelength": False, "scalar_mix": False}
+            return {"num_seeds": 1, **plain, **values, "inverse_l2": [values["inverse_l2"]]}
+        return values
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(self, "batch_size", "max_seq_length", "inverse_l2")
+        require_positive(self, "batch_size", "max_seq_length", "num_seeds")
+        for value in self.inverse_l2 or (0.0,):
+            if value <= 0:
+                raise InputError(f"inverse_l2 must be above 0, got {value}")
 
 
 @dataclasses.dataclass(frozen=True)

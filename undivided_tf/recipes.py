@@ -158,7 +158,12 @@ class StudyConfig(Config):
         ),
     )  # fmt: skip
     probing: ProbingConfig = section(
-        ProbingConfig(), "probing.", without=("workdir", "init_checkpoint", "task", "seed")
+        # One repetition of the bare probes: a study has seeds and untrained encoders of its own.
+        ProbingConfig(
+            inverse_l2=(1.0,), control_task=False, codelength=False, scalar_mix=False, num_seeds=1
+        ),
+        "probing.",
+        without=("workdir", "init_checkpoint", "task", "seed"),
     )
 
     def validate(self) -> None:
