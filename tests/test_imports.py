@@ -15,7 +15,7 @@ LAYERS = [
     ["files", "progress"],
     ["pattern"],
     ["config"],
-    ["accounting", "pretraining_recipes", "tokenization"],
+    ["accounting", "analysis_recipes", "pretraining_recipes", "tokenization"],
     ["layers", "memory", "recipes"],
     ["benchmark_recipes"],
     ["models", "data", "metrics"],
@@ -67,7 +67,8 @@ def test_every_file_is_short():
 
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
-        "pattern", "config", "recipes", "pretraining_recipes", "accounting", "memory", "progress",
+        "pattern", "config", "recipes", "analysis_recipes", "pretraining_recipes",
+        "accounting", "memory", "progress",
         "metrics.statistics",
         "metrics.classification", "metrics.glue", "training.scores", "data.submission",
         "benchmark_recipes", "analysis.cka", "study.grid", "study.report",

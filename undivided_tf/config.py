@@ -207,6 +207,12 @@ def results_once(
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 ATTENTION_NORMALIZATIONS = ("softmax", "relu")
+POOLINGS = ("first", "mean", "max")
+SPLITS = ("train", "validation", "test")
+TASK_HELP = (
+    "Sample task, tfds:glue/NAME, a folder in GLUE's official layout such as glue_data/CoLA, or "
+    "any folder with train.tsv and dev.tsv."
+)
 
 
 @dataclasses.dataclass(frozen=True)

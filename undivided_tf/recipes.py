@@ -6,7 +6,10 @@ The names are google-research/bert's where it has them. Needs no TensorFlow, so 
 
 import dataclasses
 
+from undivided_tf.analysis_recipes import CkaConfig, ProbingConfig
 from undivided_tf.config import (
+    POOLINGS,
+    TASK_HELP,
     Config,
     EncoderConfig,
     option,
@@ -17,13 +20,7 @@ from undivided_tf.config import (
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
 
-POOLINGS = ("first", "mean", "max")
 OUTPUT_FORMATS = ("undivided", "huggingface", "keras_hub")
-SPLITS = ("train", "validation", "test")
-TASK_HELP = (
-    "Sample task, tfds:glue/NAME, a folder in GLUE's official layout such as glue_data/CoLA, or "
-    "any folder with train.tsv and dev.tsv."
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,46 +92,6 @@ class FinetuningConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class CkaConfig(Config):
-    """CKA of every tap of one encoder against every tap of another, on the same examples."""
-
-    workdir: str = option("", "Directory for results and figures.")
-    first_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
-    second_checkpoint: str = option("", "The other; empty: the untrained twin of the first.")
-    task: str = option("wiki_topic", "Task whose texts are the examples.")
-    split: str = option("test", "Split of the task.", SPLITS)
-    num_examples: int = option(512, "Examples.")
-    tokens_per_example: int = option(8, "Tokens sampled from each example, padding excluded.")
-    batch_size: int = option(32, "Examples a minibatch; its tokens enter one HSIC estimate.")
-    max_seq_length: int = option(128, "Word pieces an example.")
-    seed: int = option(12345, "Decides examples, tokens and untrained weights.")
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(self, "num_examples", "tokens_per_example", "batch_size", "max_seq_length")
-
-
-@dataclasses.dataclass(frozen=True)
-class ProbingConfig(Config):
-    """Linear probes on every tap of an encoder, beside its untrained twin and the majority."""
-
-    workdir: str = option("", "Directory for results and figures.")
-    init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
-    task: str = option("wiki_topic", TASK_HELP)
-    max_train_rows: int = option(2000, "Use at most so many training rows; 0: all.")
-    max_test_rows: int = option(1000, "Use at most so many test rows; 0: all.")
-    max_seq_length: int = option(128, "Word pieces an example.")
-    batch_size: int = option(64, "Examples a forward pass.")
-    pooling: str = option("mean", "Sentence vector of a tap: first, mean, max.", POOLINGS)
-    inverse_l2: float = option(1.0, "Inverse strength of the L2 penalty (scikit-learn's C).")
-    seed: int = option(12345, "Decides the rows and the untrained weights.")
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(self, "batch_size", "max_seq_length", "inverse_l2")
-
-
-@dataclasses.dataclass(frozen=True)
 class ConversionConfig(Config):
     """Released weights, written anew."""
 
@@ -197,10 +154,20 @@ class StudyConfig(Config):
         without=("workdir", "init_checkpoint", "from_scratch", "task", "seed"),
     )
     cka: CkaConfig = section(
-        CkaConfig(), "cka.", without=("workdir", "first_checkpoint", "second_checkpoint", "seed")
-    )
+        # The other reference lines are cells of their own here.
+        CkaConfig(references=("shuffled",)),
+        "cka.",
+        without=(
+            "workdir", "first_checkpoint", "second_checkpoint", "other_seed_checkpoint", "seed",
+        ),
+    )  # fmt: skip
     probing: ProbingConfig = section(
-        ProbingConfig(), "probing.", without=("workdir", "init_checkpoint", "task", "seed")
+        # One repetition of the bare probes: a study has seeds and untrained encoders of its own.
+        ProbingConfig(
+            inverse_l2=(1.0,), control_task=False, codelength=False, scalar_mix=False, num_seeds=1
+        ),
+        "probing.",
+        without=("workdir", "init_checkpoint", "task", "seed"),
     )
 
     def validate(self) -> None:

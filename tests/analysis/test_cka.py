@@ -1,42 +1,16 @@
-import itertools
 import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from definitions import naive_hsic, naive_hsic_1, ratio, related
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from undivided_tf.analysis import cka
-from undivided_tf.analysis.cka import MinibatchCka, linear_cka
+from undivided_tf.analysis.cka import linear_cka
 from undivided_tf.errors import InputError
-
-
-def related(examples, features, other, seed=0, noise=1.0):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(examples, features)) + rng.normal(size=features)
-    return x, x @ rng.normal(size=(features, other)) + noise * rng.normal(size=(examples, other))
-
-
-def naive_hsic(k, l):  # noqa: E741
-    """Kornblith et al. 2019, eq. 3: tr(K H L H) / (n - 1)^2 with the matrix H written out."""
-    n = len(k)
-    h = np.eye(n) - np.ones((n, n)) / n
-    return np.trace(k @ h @ l @ h) / (n - 1) ** 2
-
-
-def naive_hsic_1(k, l):  # noqa: E741
-    """The definition of the U-statistic: a mean over all ordered quadruples of different examples.
-
-    Song et al. 2012: h(i, j, q, r) = K_ij (L_ij + L_qr - 2 L_iq), all indices different.
-    """
-    quadruples = list(itertools.permutations(range(len(k)), 4))
-    return np.mean([k[i, j] * (l[i, j] + l[q, r] - 2 * l[i, q]) for i, j, q, r in quadruples])
-
-
-def ratio(hsic, k, l):  # noqa: E741
-    return hsic(k, l) / math.sqrt(hsic(k, k) * hsic(l, l))
 
 
 def test_fixture_of_the_demo_notebook():
@@ -130,79 +104,12 @@ def test_a_negative_estimate_is_reported():
         for _ in range(20)
     ]
     assert min(values) < -0.01
-    batch = {"a": np.array([[1.0], [1], [-1], [-1]])}, {"b": np.array([[1.0], [-1], [1], [-1]])}
-    pair = MinibatchCka(["a"], ["b"])
-    pair.update(*batch)
-    assert pair.matrix()[0, 0] == pytest.approx(
-        ratio(naive_hsic_1, *(x @ x.T for side in batch for x in side.values()))
-    )
-    assert pair.matrix()[0, 0] < 0
-
-
-def taps(rng, examples, width=5, names=("embeddings", "block_00/attention")):
-    return {name: rng.normal(size=(examples, width)) for name in names}
-
-
-def test_one_minibatch_equals_the_debiased_whole():
-    rng = np.random.default_rng(1)
-    first = taps(rng, 40)
-    second = {"embeddings": first["embeddings"] + rng.normal(size=(40, 5)), **taps(rng, 40, 3, "c")}
-    pairs = MinibatchCka(first, second)
-    pairs.update(first, second)
-    expected = [[linear_cka(x, y, True) for y in second.values()] for x in first.values()]
-    np.testing.assert_allclose(pairs.matrix(), expected, rtol=1e-9)
-    assert (pairs.examples, pairs.minibatches, pairs.reasons()) == (40, 1, {})
-
-
-def test_minibatches_average_hsic_before_the_ratio():
-    x, y = related(24, 3, 3)
-    x[8:] *= 5  # Unlike minibatches, for which a mean of ratios differs from a ratio of means.
-    pairs = MinibatchCka(["a"], ["b"])
-    hsics, ratios = np.zeros(3), []
-    for start in (0, 8, 16):
-        a, b = x[start : start + 8], y[start : start + 8]
-        pairs.update({"a": a}, {"b": b})
-        k, l = a @ a.T, b @ b.T  # noqa: E741
-        hsics += [naive_hsic_1(k, l), naive_hsic_1(k, k), naive_hsic_1(l, l)]
-        ratios.append(ratio(naive_hsic_1, k, l))
-    expected = hsics[0] / math.sqrt(hsics[1] * hsics[2])
-    assert pairs.matrix()[0, 0] == pytest.approx(expected, rel=1e-9)
-    assert abs(np.mean(ratios) - expected) > 1e-3
-
-
-@pytest.mark.parametrize("batch", [4, 8, 25])
-def test_minibatch_estimate_does_not_depend_on_the_batch_size(batch):
-    # Correlated features with a known answer: for Gaussian data HSIC = |cov(x, y)|_F^2.
-    rng = np.random.default_rng(5)
-    shared, noise = rng.normal(size=(20_000, 6)), rng.normal(size=(20_000, 6))
-    x, y = shared, shared + noise
-    expected = 6 / math.sqrt(6 * (6 * 2**2))
-    pairs = MinibatchCka(["a"], ["b"])
-    for start in range(0, len(x), batch):
-        pairs.update({"a": x[start : start + batch]}, {"b": y[start : start + batch]})
-    assert pairs.matrix()[0, 0] == pytest.approx(expected, abs=0.03)
-    biased = [linear_cka(x[i : i + batch], y[i : i + batch]) for i in range(0, 2000, batch)]
-    assert np.mean(biased) - expected > 0.05  # What averaging biased ratios would have given.
-
-
-def test_memory_is_bounded_by_the_minibatch():
-    pairs = MinibatchCka(["a"], ["b"])
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        pairs.update({"a": rng.normal(size=(10, 3))}, {"b": rng.normal(size=(10, 3))})
-    kept = sum(value.size for value in vars(pairs).values() if isinstance(value, np.ndarray))
-    assert kept == 3
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_a_tap_without_variance_gives_nan_and_says_why(kind):
     rng = np.random.default_rng(0)
     flat = np.full((12, 5), 0.1, kind) * (1 + 2 * np.finfo(kind).eps * rng.integers(0, 2, (12, 5)))
-    first = {"embeddings": flat.astype(kind), "block_00/attention": rng.normal(size=(12, 5))}
-    pairs = MinibatchCka(first, ["x"])
-    pairs.update(first, {"x": rng.normal(size=(12, 2))})
-    assert np.isnan(pairs.matrix()[0, 0]) and np.isfinite(pairs.matrix()[1, 0])
-    assert pairs.reasons() == {"embeddings x x": "first embeddings: no variance over the examples"}
     for debiased in (False, True):
         with pytest.warns(RuntimeWarning, match="y has no variance"):
             assert math.isnan(linear_cka(rng.normal(size=(12, 3)), flat.astype(kind), debiased))
@@ -219,17 +126,6 @@ def test_bad_activations_are_refused_by_name():
     good = np.random.default_rng(0).normal(size=(8, 3))
     bad = good.copy()
     bad[5, 2] = np.nan
-    pairs = MinibatchCka(["block_01/attention"], ["x"])
-    with pytest.raises(InputError, match="tap block_01/attention: example 5, feature 2 is nan"):
-        pairs.update({"block_01/attention": bad}, {"x": good})
-    with pytest.raises(InputError, match="'block_01/attention'; there are: x"):
-        pairs.update({"x": good}, {"x": good})
-    with pytest.raises(InputError, match="at least 4 examples are needed, got 3"):
-        pairs.update({"block_01/attention": good[:3]}, {"x": good[:3]})
-    with pytest.raises(InputError, match="same examples needed, got 8 and 7"):
-        pairs.update({"block_01/attention": good}, {"x": good[:7]})
-    with pytest.raises(InputError, match="at least one minibatch"):
-        pairs.matrix()
     for debiased in (False, True):
         with pytest.raises(InputError, match="at least 4 examples are needed, got 3"):
             linear_cka(good[:3], good[:3], debiased)

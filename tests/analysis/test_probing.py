@@ -1,73 +1,20 @@
 import numpy as np
 import pytest
 
-from undivided_tf.analysis import probing
+from undivided_tf.analysis import probe_rows, probing
 from undivided_tf.analysis.subjects import Subject
+from undivided_tf.analysis_recipes import ProbingConfig
 from undivided_tf.config import EncoderConfig
+from undivided_tf.data.probing_tasks import WordRows, WordTask
 from undivided_tf.data.tasks import Rows, Task
-from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.recipes import ProbingConfig
 from undivided_tf.tokenization import Tokenizer
 
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijkl")
-CONFIG = ProbingConfig(max_train_rows=120, max_test_rows=60, max_seq_length=10, batch_size=16)
-
-
-def blobs(rng, rows, classes, features, spread=1.0):
-    centres = np.random.default_rng(99).normal(size=(classes, features))
-    labels = rng.integers(0, classes, rows)
-    return (centres[labels] + spread * rng.normal(size=(rows, features))).astype("f"), labels
-
-
-def test_probe_reads_what_is_linear_and_not_what_is_not():
-    rng = np.random.default_rng(0)
-    train, test = (blobs(rng, rows, 3, 6, 0.3) for rows in (300, 300))
-    accuracy, converged = probing.linear_probe(*train, *test, num_labels=3, inverse_l2=1.0)
-    assert accuracy > 0.95 and converged
-    signs = rng.choice([-1.0, 1.0], (600, 2))
-    exclusive_or = (signs[:, 0] * signs[:, 1] > 0).astype(int)
-    accuracy, _ = probing.linear_probe(
-        signs[:300], exclusive_or[:300], signs[300:], exclusive_or[300:],
-        num_labels=2, inverse_l2=1.0,
-    )  # fmt: skip
-    assert accuracy < 0.65
-
-
-def test_scale_of_the_activations_does_not_matter():
-    rng = np.random.default_rng(1)
-    (x, labels), (test_x, test_labels) = (blobs(rng, rows, 4, 5) for rows in (200, 200))
-    scale = np.geomspace(1e-3, 1e3, 5)
-    plain, scaled = (
-        probing.linear_probe(x * s, labels, test_x * s, test_labels, num_labels=4, inverse_l2=1.0)[
-            0
-        ]
-        for s in (1.0, scale)
-    )
-    assert plain == pytest.approx(scaled, abs=0.011)
-
-
-def test_the_test_split_does_not_enter_the_standardisation():
-    rng = np.random.default_rng(2)
-    (x, labels), (test_x, test_labels) = (blobs(rng, rows, 3, 6, 0.3) for rows in (200, 40))
-    outlier = np.concatenate([test_x, np.full((1, 6), 1e6, "f")])
-    options = {"num_labels": 3, "inverse_l2": 1.0}
-    alone, _ = probing.linear_probe(x, labels, test_x, test_labels, **options)
-    beside, _ = probing.linear_probe(x, labels, outlier, [*test_labels, 0], **options)
-    assert abs(beside * 41 - alone * 40) <= 1.001  # The outlier changes its own answer only.
-
-
-def test_a_solver_that_stops_early_is_told(monkeypatch):
-    rng = np.random.default_rng(3)
-    data = (*blobs(rng, 100, 5, 8), *blobs(rng, 100, 5, 8))
-    monkeypatch.setattr(probing, "MAX_ITERATIONS", 2)
-    assert probing.linear_probe(*data, num_labels=5, inverse_l2=1e4)[1] is False
-
-
-def test_one_class_cannot_be_probed():
-    x = np.eye(4)
-    with pytest.raises(InputError, match="two classes"):
-        probing.linear_probe(x, np.zeros(4, int), x, np.zeros(4, int), num_labels=2, inverse_l2=1)
+CONFIG = ProbingConfig(
+    max_train_rows=120, max_test_rows=60, max_seq_length=10, batch_size=16, inverse_l2=(1.0,),
+    control_task=False, codelength=False, scalar_mix=False, num_seeds=1,
+)  # fmt: skip
 
 
 def letters(split):
@@ -118,3 +65,116 @@ def test_without_test_labels_the_validation_split_is_scored(subject, kind, caplo
 
     result = probing.probe(subject, Task("letters", ("no", "yes"), False, read), CONFIG)
     assert result["split"] == "validation"
+    several = CONFIG.replace(inverse_l2=(0.1, 1.0))  # A fifth of training is for the choice.
+    again = probing.probe(subject, Task("letters", ("no", "yes"), False, read), several)
+    assert again["split"] == "validation" and set(again["inverse_l2"][0]) <= {0.1, 1.0}
+
+
+def test_a_probe_comes_with_all_it_is_read_against(subject):
+    config = CONFIG.replace(
+        inverse_l2=(0.01, 1.0), control_task=True, codelength=True, scalar_mix=True, num_seeds=2
+    )
+    result = probing.probe(subject, Task("letters", ("no", "yes"), False, letters), config)
+    taps = len(result["taps"])
+    for key in (
+        "accuracy", "low", "high", "untrained_accuracy", "control_accuracy", "selectivity",
+        "compression", "untrained_compression",
+    ):  # fmt: skip
+        assert len(result[key]) == taps, key
+    runs = np.array(result["accuracy_runs"])
+    assert runs.shape == (2, taps) and result["seeds"] == [12345, 12346]
+    np.testing.assert_allclose(result["accuracy"], runs.mean(0))
+    for low, mean, high in zip(result["low"], result["accuracy"], result["high"], strict=True):
+        assert low <= mean <= high
+    # The letter need not be the first word, whose random label the control task asks for.
+    assert result["accuracy"][0] > 0.95 > result["control_accuracy"][0]
+    assert result["compression"][0] > 1.5
+    mix = result["scalar_mix"]
+    assert len(mix["weights"]) == taps and mix["accuracy"] > 0.9
+    assert 0 < mix["centre_of_gravity"] < taps - 1
+    assert result["unit"] == "sentences" and 0 < result["seen_type_share"] <= 1
+
+
+def test_test_rows_that_are_in_training_are_left_out(subject):
+    def read(split):
+        rows = letters(split)
+        if split != "test":
+            return rows
+        known = letters("train")
+        labels = np.concatenate([known.labels[:30], rows.labels[:50]])
+        return Rows(known.first[:30] + rows.first[:50], None, labels)
+
+    config = CONFIG.replace(max_train_rows=0, max_test_rows=0)
+    result = probing.probe(subject, Task("letters", ("no", "yes"), False, read), config)
+    assert (result["duplicates_dropped"], result["rows"]["test"]) == (30, 50)
+
+
+# === Words ===
+
+
+def word_rows(split, longest=6):
+    """Sentences of letters, and all of their words."""
+    rng = np.random.default_rng(len(split))
+    sentences = [
+        tuple(rng.choice(list("abcdefghijkl"), rng.integers(2, longest))) for _ in range(60)
+    ]
+    items = [(s, p) for s, words in enumerate(sentences) for p in range(len(words))]
+    return sentences, np.array([s for s, _ in items]), np.array([[p] for _, p in items])
+
+
+def vowels(split):
+    sentences, sentence, places = word_rows(split)
+    labels = [sentences[s][p] in "aei" for s, (p,) in zip(sentence, places, strict=True)]
+    return WordRows(sentences, sentence, places, np.array(labels, np.int32))
+
+
+def test_words_are_probed_with_selectivity(subject):
+    config = CONFIG.replace(max_train_rows=150, control_task=True)
+    result = probing.probe(subject, WordTask("vowels", ("no", "yes"), vowels), config)
+    assert (result["unit"], result["split"]) == ("words", "test")
+    assert result["rows"] == {"train": 150, "test": 60}
+    # A letter decides both its own class and its random label: the probe memorises the types.
+    assert result["accuracy"][0] > 0.95 and result["control_accuracy"][0] > 0.9
+    assert abs(result["selectivity"][0]) < 0.1
+    assert result["type_majority_accuracy"] == 1 and result["seen_type_share"] == 1
+    assert result["new_type_accuracy"] == [None] * 4
+
+
+def test_words_that_are_cut_off_are_left_out_and_counted(subject):
+    whole = probing.probe(subject, WordTask("vowels", ("no", "yes"), vowels), CONFIG)
+    cut = probing.probe(
+        subject, WordTask("vowels", ("no", "yes"), vowels), CONFIG.replace(max_seq_length=5)
+    )
+    assert whole["unseen_words"] == 0 and cut["unseen_words"] > 0
+    train = vowels("train").take(120, CONFIG.seed)
+    assert cut["rows"]["train"] == sum(place < 3 for place in train.places[:, 0])
+
+
+def test_pairs_of_words_stand_side_by_side(subject):
+    sentences, sentence, places = word_rows("train")
+    pairs = np.concatenate([places, places * 0], 1)
+    rows = WordRows(sentences, sentence, pairs, np.zeros(len(pairs), np.int32))
+    split = probe_rows.Split("train", rows, rows.types)
+    found = probe_rows.activations(subject, split, CONFIG)["block_00/attention"]
+    single = WordRows(sentences, sentence, places, rows.labels)
+    split = probe_rows.Split("train", single, single.types)
+    one = probe_rows.activations(subject, split, CONFIG)["block_00/attention"]
+    assert found.shape == (len(pairs), 24)
+    np.testing.assert_allclose(found[:, :12], one, atol=1e-6)
+    first = [np.flatnonzero(sentence == s)[0] for s in sentence]
+    np.testing.assert_allclose(found[:, 12:], one[first], atol=1e-6)
+
+
+def test_new_word_types_are_scored_apart(subject):
+    def read(split):
+        rows = vowels(split)
+        if split == "train":  # No "a" there, whose class the probe then has to guess.
+            return rows.pick(np.array([i for i, t in enumerate(rows.types) if t != "a"]))
+        return rows
+
+    result = probing.probe(
+        subject, WordTask("vowels", ("no", "yes"), read), CONFIG.replace(max_test_rows=0)
+    )
+    types = read("test").types
+    assert result["seen_type_share"] == pytest.approx(1 - types.count("a") / len(types))
+    assert result["new_type_accuracy"][0] < result["accuracy"][0]

@@ -3,8 +3,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from undivided_tf.analysis import similarity, subjects, taps
-from undivided_tf.analysis.cka import linear_cka
+from undivided_tf.analysis import (
+    activation_cache,
+    comparisons,
+    measures,
+    similarity,
+    subjects,
+    taps,
+)
+from undivided_tf.analysis.cka import cka, gram_rbf, linear_cka
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data.tasks import Rows
@@ -14,7 +21,10 @@ from undivided_tf.recipes import CkaConfig
 from undivided_tf.tokenization import Tokenizer
 
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrst")
-CONFIG = CkaConfig(num_examples=40, tokens_per_example=3, batch_size=40, max_seq_length=12, seed=3)
+CONFIG = CkaConfig(
+    num_examples=40, tokens_per_example=3, batch_size=40, max_seq_length=12, seed=3,
+    references=("shuffled",), bootstrap_replicates=50,
+)  # fmt: skip
 
 
 def rows(count=40):
@@ -109,7 +119,7 @@ def test_a_constant_tap_is_null_with_its_reason():
 
 def test_different_vocabularies_are_refused(first):
     other = subject(pieces=(*PIECES[:-1], "u"))
-    with pytest.raises(InputError, match="different tokenizers .vocabulary_hash"):
+    with pytest.raises(InputError, match="different tokenizers .vocabulary_hash.* --unit=words"):
         similarity.compare(first, other, rows(), CONFIG)
     cased = dataclasses.replace(first, tokenizer=Tokenizer(PIECES, do_lower_case=False))
     with pytest.raises(InputError, match="do_lower_case True and False"):
@@ -131,3 +141,195 @@ def test_run_takes_the_untrained_twin_when_no_second_is_named(first, monkeypatch
     assert similarity.run_cka(both) == result
     with pytest.raises(InputError, match="seed: 3 there, 4 asked for"):
         similarity.run_cka(both.replace(seed=4))
+
+
+# === What a number is read against ===
+
+
+def test_every_number_has_its_reference_lines(first):
+    second, other_seed = subject("A*3"), subject(seed=4)  # Of one seed: embeddings are equal.
+    config = CONFIG.replace(
+        num_examples=60, batch_size=6, references=("shuffled", "other_sample", "untrained")
+    )
+    result = similarity.compare(first, second, rows(130), config, other_seed)
+    references = result["references"]
+    assert set(references) == {"shuffled", "other_sample", "untrained", "other_seed"}
+    assert result["absent_references"] == {}
+    assert references["untrained"]["second"] == {"pattern": "A*3", "seed": 3, "trained": False}
+    assert references["other_seed"]["second"] == {"pattern": "(AI)*2", "seed": 4, "trained": True}
+    assert references["other_seed"]["second_taps"] == result["first_taps"]
+    shape = np.shape(result["matrix"])
+    for name in ("shuffled", "other_sample", "untrained"):
+        assert np.shape(references[name]["matrix"]) == shape
+    assert np.abs(references["shuffled"]["matrix"]).max() < 0.2
+    assert result["matrix"][0][0] == pytest.approx(1)
+    assert not np.allclose(references["other_sample"]["matrix"], result["matrix"], atol=1e-3)
+    np.testing.assert_allclose(references["other_sample"]["matrix"], result["matrix"], atol=0.3)
+    low, high = np.array(result["low"]), np.array(result["high"])
+    assert (
+        np.all(low < high) and np.mean((low < result["matrix"]) & (result["matrix"] < high)) > 0.9
+    )
+    for name, encoder in (("within_first", first), ("within_second", second)):
+        alone = similarity.compare(encoder, encoder, rows(130), config)
+        np.testing.assert_allclose(result[name], alone["matrix"], rtol=1e-9)
+    assert result["negative"] == np.sum(np.array(result["matrix"]) < 0)
+
+
+def test_absent_references_say_why(first):
+    config = CONFIG.replace(references=("untrained", "other_sample"))
+    result = similarity.compare(first, first.untrained_twin(1), rows(), config)
+    assert result["references"] == {}
+    assert result["absent_references"] == {
+        "untrained": "the second encoder is untrained itself",
+        "other_seed": "no other_seed_checkpoint was given",
+        "other_sample": "the split has too few rows beside those of the sample",
+    }
+    assert result["low"] is None  # One minibatch says nothing of its spread.
+
+
+def test_another_sample_has_no_row_of_the_first():
+    many = Rows([str(i) for i in range(30)])
+    chosen, others = similarity._samples(many, CONFIG.replace(num_examples=12))
+    assert len(chosen) == len(others) == 12
+    assert not set(chosen.first) & set(others.first)
+    assert similarity._samples(many, CONFIG.replace(num_examples=25))[1] is None
+
+
+def test_tokens_of_the_highest_norm_are_left_out(first):
+    loud = subject()
+    table = loud.encoder.embeddings.layer_norm.weights[0]
+    table.assign(np.asarray(table) * 3)
+    result = similarity.compare(loud, first, rows(), CONFIG.replace(high_norm_share=0.1))
+    without = result["without_high_norm"]
+    assert (without["tokens"], without["share"], result["tokens"]) == (108, 0.1, 120)
+    mine, others = activations(loud, CONFIG), activations(first, CONFIG)
+    score = np.max(
+        [
+            np.linalg.norm(x, axis=1) / np.median(np.linalg.norm(x, axis=1))
+            for x in map(np.float64, (*mine.values(), *others.values()))
+        ],
+        axis=0,
+    )
+    kept = np.sort(np.argsort(score)[:108])
+    expected = linear_cka(
+        mine["block_01/attention"][kept], others["block_00/attention"][kept], True
+    )
+    row = result["first_taps"].index("block_01/attention")
+    column = result["second_taps"].index("block_00/attention")
+    assert without["matrix"][row][column] == pytest.approx(expected, rel=1e-5)
+    assert similarity.compare(loud, first, rows(), CONFIG.replace(high_norm_share=0.0))[
+        "without_high_norm"
+    ] is None  # fmt: skip
+
+
+# === Other measures, kernels, estimators ===
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kernel": "rbf"},
+        {"kernel": "rbf", "estimator": "biased"},
+        {"estimator": "biased"},
+        {"estimator": "debiased"},
+    ],
+)
+def test_kernels_and_estimators(first, changes):
+    second = subject("A", seed=2)
+    result = similarity.compare(first, second, rows(), CONFIG.replace(batch_size=8, **changes))
+    x, y = (activations(s, CONFIG)["block_00/attention"] for s in (first, second))
+    row = result["first_taps"].index("block_00/attention")
+    found = result["matrix"][row][1]
+    biased = changes.get("estimator") == "biased"
+    if changes.get("kernel") == "rbf":
+        expected = cka(gram_rbf(x, 0.5), gram_rbf(y, 0.5), debiased=not biased)
+        assert "RBF (0.5 of the median distance)" in result["estimator"]
+    else:
+        expected = linear_cka(x, y, debiased=not biased)
+    whole = "estimator" in changes
+    assert found == pytest.approx(expected, rel=1e-5 if whole else 0.5)
+    assert ("whole sample" in result["estimator"]) == whole
+    assert result["low"] is None
+
+
+@pytest.mark.parametrize("measure", measures.MEASURES)
+def test_other_measures_through_the_same_call(first, measure):
+    second = subject("A", seed=2)
+    result = similarity.compare(first, second, rows(), CONFIG.replace(measure=measure))
+    x, y = (activations(s, CONFIG)["block_00/attention"] for s in (first, second))
+    row = result["first_taps"].index("block_00/attention")
+    expected = measures.MEASURES[measure](x, y)
+    assert result["matrix"][row][1] == pytest.approx(expected, rel=1e-6)
+    assert (result["measure"], result["is_distance"]) == (measure, measure == "procrustes")
+    assert measures.MEASURES[measure].label in result["estimator"]
+    shuffled = result["references"]["shuffled"]["matrix"][row][1]
+    assert (shuffled > expected) == (measure == "procrustes")
+
+
+def test_too_large_a_whole_sample_is_refused(first, monkeypatch):
+    monkeypatch.setattr(comparisons, "_MAX_BYTES", 1000)
+    with pytest.raises(InputError, match="Gram matrices of 120 x 120 tokens take more .*minibatch"):
+        similarity.compare(first, first, rows(), CONFIG.replace(kernel="rbf", estimator="debiased"))
+
+
+def test_configs_that_do_not_go_together_are_refused():
+    with pytest.raises(InputError, match="references has 'others'; known: shuffled"):
+        CkaConfig(references=("others",))
+    with pytest.raises(InputError, match="kernel and estimator belong to cka, the measure is rsa"):
+        CkaConfig(measure="rsa", kernel="rbf")
+
+
+# === Words ===
+
+
+def test_words_make_encoders_of_different_vocabularies_comparable(first):
+    longer = subject(pieces=(*PIECES[:5], "cd", *PIECES[5:]), seed=2)
+    texts = Rows([f"{text} cd, {text}" for text in rows().first])
+    config = CONFIG.replace(unit="words", max_seq_length=16, batch_size=10)
+    result = similarity.compare(first, longer, texts, config)
+    assert (result["unit"], result["tokens"]) == ("words", 120)
+    assert "whole words" in result["estimator"]
+    assert result["unseen_words"] > 0  # Some texts are longer than sixteen pieces.
+    same = similarity.compare(first, first, texts, config)
+    np.testing.assert_allclose(np.diag(same["matrix"]), 1)
+    with pytest.raises(InputError, match="this one has pairs"):
+        similarity.compare(first, longer, Rows(texts.first, texts.first), config)
+
+
+# === The cache ===
+
+
+def test_cached_activations_are_read_again(first, tmp_path, monkeypatch):
+    config = CONFIG.replace(cache_dir=str(tmp_path), batch_size=16)
+    second = subject("A*3", seed=2)
+    fresh = similarity.compare(first, second, rows(), CONFIG.replace(batch_size=16))
+    made = similarity.compare(first, second, rows(), config)
+    assert made == fresh
+    assert len(list(tmp_path.iterdir())) == 2
+    forward = taps.token_activations
+    monkeypatch.setattr(taps, "token_activations", None)
+    assert similarity.compare(first, second, rows(), config) == fresh
+    monkeypatch.setattr(taps, "token_activations", forward)
+    weight = second.encoder.weights[0]
+    weight.assign(np.asarray(weight) * 2)
+    similarity.compare(first, second, rows(), config)
+    assert len(list(tmp_path.iterdir())) == 3  # Of other weights.
+    itself = similarity.compare(first, first, rows(20), config.replace(seed=4))
+    assert len(list(tmp_path.iterdir())) == 4  # Another draw; one stream writes, both are read.
+    np.testing.assert_allclose(np.diag(itself["matrix"]), 1)
+
+
+def test_an_unfinished_stream_is_not_cached(tmp_path):
+    def make():
+        yield {"a": np.ones(3)}
+        yield {"a": np.zeros(3)}
+
+    stream = activation_cache.cached(str(tmp_path), {"key": 1}, make)
+    next(stream)
+    stream.close()
+    assert list(tmp_path.iterdir()) == []
+    written = list(activation_cache.cached(str(tmp_path), {"key": 1}, make))
+    read = list(activation_cache.cached(str(tmp_path), {"key": 1}, None))
+    assert [list(batch) for batch in read] == [["a"], ["a"]]
+    for mine, theirs in zip(written, read, strict=True):
+        np.testing.assert_array_equal(mine["a"], theirs["a"])

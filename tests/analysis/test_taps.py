@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import toys
 
-from undivided_tf.analysis import taps
+from undivided_tf.analysis import taps, words
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data.tasks import Rows
 from undivided_tf.errors import InputError
@@ -159,3 +160,140 @@ def test_a_diverged_encoder_is_named_by_its_first_bad_tap(encoder, tokenizer):
     kernel.assign(np.full(kernel.shape, np.nan))
     with pytest.raises(InputError, match="tap block_01/attention: activations are not finite"):
         tokens(broken, tokenizer)
+
+
+# === Contributions and attention probabilities ===
+
+
+def wide_encoder(**changes):
+    config = EncoderConfig(
+        vocab_size=len(PIECES), hidden_size=8, num_attention_heads=2, intermediate_size=16,
+        block_pattern="AAI", max_position_embeddings=16, initializer_range=0.5,
+    )  # fmt: skip
+    return Encoder(config.replace(**changes), seed=1)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_contributions_are_what_blocks_add_before_the_sum(tokenizer, norm_first):
+    encoder = wide_encoder(norm_first=norm_first)
+    options = {"tokens_per_example": 20, "special_tokens": True}
+    activations = tokens(encoder, tokenizer, **options)
+    for batch, added in zip(
+        activations, tokens(encoder, tokenizer, contributions=True, **options), strict=True
+    ):
+        names = list(batch)
+        assert list(added) == names[1:]
+        for before, name, block in zip(names, names[1:], encoder.blocks, strict=False):
+            summed = batch[before] + added[name]
+            expected = summed if norm_first else np.asarray(block.layer_norm(summed))
+            np.testing.assert_allclose(batch[name], expected, atol=1e-4)
+    with pytest.raises(InputError, match="unknown tap 'embeddings'"):
+        tokens(encoder, tokenizer, contributions=True, taps=["embeddings"])
+
+
+def test_attention_probabilities_reproduce_the_block(tokenizer):
+    encoder = wide_encoder()
+    stream = list(
+        taps.attention_probabilities(
+            encoder, tokenizer, Rows(TEXTS), batch_size=3, max_seq_length=LENGTH
+        )
+    )
+    assert [len(ids) for _, ids in stream] == [3, 3, 1]
+    probabilities, ids = stream[0]
+    assert list(probabilities) == ["block_00/attention", "block_01/attention"]
+    inputs = tokenizer.encode(TEXTS[:3], max_seq_length=LENGTH)
+    np.testing.assert_array_equal(ids, inputs["token_ids"])
+    hidden = encoder(inputs, return_taps=True)["taps"]["block_00/attention"]
+    block, found = encoder.blocks[1], probabilities["block_01/attention"]
+    assert found.shape == (3, 2, LENGTH, LENGTH)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+    assert np.all(found[~np.asarray(inputs["padding_mask"], bool)[:, None, None].repeat(2, 1)
+        .repeat(LENGTH, 2)] == 0)  # fmt: skip
+    values = np.asarray(block.value(hidden)).reshape(3, LENGTH, 2, 4)
+    context = np.einsum("bhqk,bkhd->bqhd", found, values).reshape(3, LENGTH, 8)
+    expected = block.layer_norm(hidden + block.output_dense(context))
+    np.testing.assert_allclose(block(hidden, inputs["padding_mask"]), expected, atol=1e-5)
+
+
+# === Words ===
+
+
+def test_words_are_means_over_their_pieces(encoder):
+    tokenizer = Tokenizer((*PIECES[:5], "cat", "##s", "dog", "##ged", "sat", ",", "##.", "."))
+    other = Encoder(encoder.config.replace(vocab_size=tokenizer.vocab_size), seed=3)
+    sentences = [["Cats", "sat", ","], ["dogged", "cat"], ["cat"]]
+    places = [np.array([0, 2]), np.array([0]), np.array([0])]
+    found = list(
+        taps.word_activations(
+            other, tokenizer, sentences, places, batch_size=2, max_seq_length=LENGTH
+        )
+    )
+    assert [len(batch["embeddings"]) for batch in found] == [3, 1]
+    first, second = (alone(other, tokenizer, " ".join(words)) for words in sentences[:2])
+    for name in found[0]:
+        # [CLS] cat ##s sat , [SEP] and [CLS] dog ##ged cat [SEP]
+        expected = [first[name][1:3].mean(0), first[name][4], second[name][1:3].mean(0)]
+        np.testing.assert_allclose(found[0][name], expected, atol=1e-5)
+
+
+def test_words_that_are_cut_off_are_known_before():
+    tokenizer = Tokenizer((*PIECES[:5], "cat", "##s", "sat"))
+    sentences = [["cat", "cats", "sat"], ["cats", "\u200d", "cat"], []]
+    for length, expected in (
+        (4, [[True, False, False], [True, False, False], []]),
+        (5, [[True, True, False], [True, False, True], []]),
+        (9, [[True, True, True], [True, False, True], []]),
+    ):
+        seen = words.seen(tokenizer, sentences, length)
+        assert [list(mask) for mask in seen] == expected, length
+    shorter = Tokenizer((*PIECES[:5], "c", "##a", "##t", "##s", "sat"))
+    both = words.seen_by_all([tokenizer, shorter], sentences, 6)
+    assert [list(mask) for mask in both] == [[True, False, False], [True, False, False], []]
+
+
+def test_words_are_drawn_by_seed_and_row_alone():
+    allowed = [np.array([True, False, True, True]), np.array([False]), np.ones(9, bool)]
+    drawn = taps.draw_words(allowed, 2, seed=3)
+    assert [len(places) for places in drawn] == [2, 0, 2]
+    for places, mask in zip(drawn, allowed, strict=True):
+        assert np.all(mask[places]) and np.all(np.diff(places) > 0)
+    again = taps.draw_words(allowed, 2, seed=3)
+    assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
+    assert len({tuple(taps.draw_words(allowed, 2, seed=s)[2]) for s in range(20)}) > 5
+    assert [len(places) for places in taps.draw_words(allowed, 0, seed=3)] == [3, 0, 9]
+
+
+def test_text_is_split_as_any_tokenizer_would():
+    assert words.split("It's 3.5 km, ok?") == "It ' s 3 . 5 km , ok ?".split()
+
+
+# === Memory ===
+
+MEMORY = """
+import sys
+import psutil
+from undivided_tf.analysis import taps
+from undivided_tf.config import EncoderConfig
+from undivided_tf.data.tasks import Rows
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.tokenization import Tokenizer
+pieces = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b")
+encoder = Encoder(EncoderConfig(vocab_size=7, hidden_size=256, num_attention_heads=2,
+    intermediate_size=256, block_pattern="A*2", max_position_embeddings=32), seed=1)
+process = psutil.Process()
+for count in (200, 200, 2000):
+    read = peak = 0
+    for batch in taps.token_activations(encoder, Tokenizer(pieces), Rows(["a b " * 15] * count),
+            tokens_per_example=30, batch_size=20, max_seq_length=32, seed=1):
+        read += sum(x.nbytes for x in batch.values())
+        peak = max(peak, process.memory_info().rss)
+    print(read >> 20, peak >> 20)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_examples():
+    done = toys.run_python(MEMORY)
+    assert done.returncode == 0, done.stderr
+    _, once, tenfold = (tuple(map(int, line.split())) for line in done.stdout.splitlines())
+    assert (once[0], tenfold[0]) == (17, 175)  # MiB that were read.
+    assert tenfold[1] - once[1] < 20, done.stdout

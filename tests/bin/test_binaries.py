@@ -19,6 +19,7 @@ BINARIES = {
     "run_squad": ("--train_files", "--doc_stride", "--n_best_size"),
     "run_cka": ("--first_checkpoint", "--num_examples"),
     "run_probing": ("--init_checkpoint", "--inverse_l2"),
+    "run_diagnostics": ("--init_checkpoint", "--num_attention_examples", "--top"),
     "convert_checkpoint": ("--input", "--output_dir"),
     "run_surgery": ("--block_pattern", "--drop_blocks"),
     "run_study": ("--patterns", "--records.vocab_size", "--pretraining.hidden_size"),
@@ -85,6 +86,7 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_squad", ["--doc_stride=400"], "doc_stride 400 would pass over text"),
         ("run_cka", ["--batch_size=0"], "batch_size must be above 0, got 0"),
         ("run_probing", ["--inverse_l2=-1"], "inverse_l2 must be above 0, got -1.0"),
+        ("run_diagnostics", ["--top=0"], "top must be above 0, got 0"),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
     ],
 )
@@ -102,13 +104,15 @@ def test_there_are_flagfiles():
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.name)
 def test_flagfiles_give_a_config(path):
     """Each flag is known, fits its type, and reaches the config; all values go together."""
-    binary, config = (
-        ("run_glue", "Glue")
-        if path.name.startswith("glue")
-        else ("run_squad", "Squad")
-        if path.name.startswith("squad")
-        else ("run_study", "Study")
-    )
+    named = {
+        "glue": "Glue",
+        "squad": "Squad",
+        "cka": "Cka",
+        "diagnostics": "Diagnostics",
+        "study": "Study",
+    }
+    word = path.name.split("_")[0]
+    binary, config = f"run_{word}", named[word]
     code = (
         "import json, sys\n"
         "from absl import flags\n"
@@ -231,7 +235,28 @@ def test_cka(made, toy):
     matrix = results(toy / "cka")["matrix"]
     assert [matrix[i][i] for i in range(4)] == pytest.approx([1] * 4, abs=1e-6)
     assert "rows: A*2I, seed 12345, trained: True" in printed
-    assert (toy / "cka" / "cka.png").exists()
+    assert "mean over matched taps  1.000\n  shuffled " in printed
+    assert "other_seed: no other_seed_checkpoint was given" in printed
+    for name in ("cka", "cka_by_depth", "cka_difference"):
+        assert (toy / "cka" / f"{name}.png").exists() and (toy / "cka" / f"{name}.svg").exists()
+
+
+def test_diagnostics(made, toy):
+    printed = succeed(
+        "run_diagnostics", f"--init_checkpoint={toy}/run", f"--second_checkpoint={toy}/run",
+        f"--task={toy}/animals", f"--workdir={toy}/diagnostics", "--batch_size=4",
+        f"--max_seq_length={toys.LENGTH}", "--top=3",
+    )  # fmt: skip
+    found = results(toy / "diagnostics")
+    for tap, residual, loss in zip(
+        found["taps"], found["blocks"]["collapse"]["relative_residual"], found["read_out"]["loss"],
+        strict=True,
+    ):  # fmt: skip
+        assert f"{tap:<24}{residual:>11.3f}" in printed and f"{loss:>11.3f}" in printed
+    assert "block_01/attention ~ block_01/attention: matched heads differ by 0.000" in printed
+    for name in ("blocks", "attention", "read_out"):
+        for kind in ("png", "svg"):
+            assert (toy / "diagnostics" / f"{name}.{kind}").exists()
 
 
 def test_probing(made, toy):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from undivided_tf import accounting
+from undivided_tf.analysis_recipes import CkaConfig, DiagnosticsConfig
 from undivided_tf.config import EncoderConfig
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.recipes import StudyConfig
@@ -18,6 +19,11 @@ FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("flags/**/*.fla
 PRETRAINING = [name for name in FILES if name.startswith("flags/pretraining/")]
 STUDIES = [name for name in FILES if name.startswith("flags/study_")]
 BENCHMARKS = [name for name in FILES if name.startswith(("flags/glue_", "flags/squad_"))]
+INSIDE = {
+    "flags/cka_": ("run_cka", CkaConfig),
+    "flags/diagnostics_": ("run_diagnostics", DiagnosticsConfig),
+}
+LOOKS_INSIDE = [name for name in FILES if name.startswith(tuple(INSIDE))]
 BASE = accounting.count_parameters(EncoderConfig())
 
 # One process a binary: flags are defined once and for all when its module is imported.
@@ -83,7 +89,14 @@ def test_studies_build_their_configs():
 
 
 def test_every_flagfile_belongs_to_a_binary():
-    assert sorted(PRETRAINING + STUDIES + BENCHMARKS) == FILES
+    assert sorted(PRETRAINING + STUDIES + BENCHMARKS + LOOKS_INSIDE) == FILES
+
+
+@pytest.mark.parametrize("name", LOOKS_INSIDE)
+def test_configs_of_what_looks_inside(name):
+    (binary, config) = next(found for start, found in INSIDE.items() if name.startswith(start))
+    (values,) = parse(binary, [name]).values()
+    assert config.from_dict(values).workdir == f"runs/{pathlib.Path(name).stem}"
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

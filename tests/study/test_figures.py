@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.study import figures
+from undivided_tf.study import diagnostics_figures, figures, similarity_figures
 from undivided_tf.study.looks import LOOKS, looks
 
 PATTERNS = ("(AI)*3", "(AAI)*2", "A*4")
@@ -16,12 +16,24 @@ PATTERNS = ("(AI)*3", "(AAI)*2", "A*4")
 
 def cka(first, second, value=0.5):
     taps = [list(BlockPattern.parse(pattern).tap_names) for pattern in (first, second)]
+    matrix = [[value] * len(taps[1])] * len(taps[0])
+    shown = {"second_taps": taps[1], "matrix": matrix, "low": None, "high": None}
+    references = {
+        name: {**shown, "matrix": (np.array(matrix) * scale).tolist()}
+        for name, scale in (("shuffled", -0.1), ("other_sample", 0.9), ("untrained", 0.3))
+    }
     return {
         "first": {"pattern": first, "seed": 1, "trained": True},
         "second": {"pattern": second, "seed": None, "trained": False},
         "first_taps": taps[0],
         "second_taps": taps[1],
-        "matrix": [[value] * len(taps[1])] * len(taps[0]),
+        "matrix": matrix,
+        "low": (np.array(matrix) - 0.1).tolist(),
+        "high": (np.array(matrix) + 0.1).tolist(),
+        "within_first": np.eye(len(taps[0])).tolist(),
+        "within_second": np.full((len(taps[1]),) * 2, 0.7).tolist(),
+        "references": references,
+        "without_high_norm": {"matrix": matrix, "share": 0.01},
     }
 
 
@@ -64,8 +76,41 @@ def finetuning(pattern, start, scores=(0.7, 0.72, 0.75), seed=1, majority=0.6):
     }
 
 
+def diagnostics(pattern="(AI)*2"):
+    taps = list(BlockPattern.parse(pattern).tap_names)
+    names = ("relative_residual", "mean_cosine", "effective_rank")
+    blocks = {
+        "collapse": {name: list(np.linspace(0.9, 0.5, len(taps))) for name in names},
+        "contribution_norm": dict.fromkeys(taps[1:], 0.3),
+        "linear_r2": {
+            tap: {"contribution": 0.5, "output": 0.9} for tap in taps if tap.endswith("diate")
+        },
+        "linear_reason": None,
+    }
+    names = ("entropy", "distance", "first", "separator", "self", "next", "previous")
+    heads = {**{name: [0.2, 0.4] for name in names}, "rollout_self": 0.3}
+    attention = {tap: heads for tap in taps if tap.endswith("/attention")}
+    return {
+        "encoder": {"pattern": pattern, "seed": 1, "trained": True},
+        "taps": taps,
+        "blocks": blocks,
+        "untrained_blocks": blocks,
+        "attention": attention,
+        "untrained_attention": attention,
+        "read_out": {
+            "loss": list(np.linspace(9, 2, len(taps))), "accuracy": [0.2] * len(taps),
+            "top_accuracy": [0.5] * len(taps), "top": 10,
+        },
+    }  # fmt: skip
+
+
 ALL = {
+    diagnostics_figures.block_figure: diagnostics(),
+    diagnostics_figures.attention_figure: diagnostics(),
+    diagnostics_figures.read_out_figure: diagnostics(),
     figures.cka_heat_map: cka("(AI)*3", "A*4"),
+    similarity_figures.depth_lines: cka("(AI)*3", "(AAI)*2"),
+    similarity_figures.difference_map: cka("(AI)*3", "A*4"),
     figures.probe_curves: [probing(p, task) for p in PATTERNS for task in ("topic", "pair")],
     figures.loss_curves: [pretraining(pattern) for pattern in PATTERNS],
     figures.task_scores: [finetuning(p, s) for p in PATTERNS for s in ("pretrained", "scratch")],
@@ -137,6 +182,56 @@ def test_heat_map_marks_kinds_undefined_and_negative(tmp_path, drawn):
     assert [(t.get_position(), t.get_text()) for t in first.texts] == [((1, 1), "\u2212")]
     assert first.get_ylabel() == "(AI)*1, seed 1"
     assert first.get_xlabel() == "A*2, untrained"
+
+
+def test_a_distance_is_bright_where_taps_are_alike(tmp_path, drawn):
+    result = {**cka("A*2", "A*2"), "measure": "procrustes", "is_distance": True}
+    figures.cka_heat_map(result, tmp_path / "cka.png")
+    image = drawn[0].axes[0].images[0]
+    assert (image.get_clim(), image.get_cmap().name) == ((0, 2), "cividis_r")
+    assert drawn[0].axes[1].get_ylabel() == "Procrustes distance"
+
+
+def test_taps_that_stand_for_each_other():
+    full, half = (list(BlockPattern.parse(p).tap_names) for p in ("(AI)*4", "(AAI)*2"))
+    pairs = [(full[i], half[j]) for i, j in similarity_figures.matched(full, half)]
+    assert pairs == [(tap, tap) for tap in half]
+    # The second attention block of AIIIA is in its fourth encoder block.
+    odd = list(BlockPattern.parse("AIIIA").tap_names)
+    assert similarity_figures.matched(full[:4], odd) == [(0, 0), (1, 1), (2, 2), (3, 5)]
+
+
+def test_depth_lines_show_the_references_and_the_interval(tmp_path, drawn):
+    result = cka("(AI)*3", "(AAI)*2")
+    result["matrix"] = np.arange(49).reshape(7, 7)[:, :7].tolist()
+    similarity_figures.depth_lines(result, tmp_path / "depth.png")
+    (axes,) = drawn[0].axes
+    lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
+    assert len(lines) == 5  # The pair, three references, without the highest norms.
+    assert list(lines[0].get_xdata()) == [0, 1, 2, 2.5, 3]
+    assert list(lines[0].get_ydata()) == [0, 8, 7 * 3 + 2, 7 * 4 + 3, 7 * 5 + 4]
+    assert len(axes.collections) == 1
+
+
+def test_the_difference_is_of_the_taps_that_both_have(tmp_path, drawn):
+    result = cka("(AI)*2", "A*2")
+    result["within_first"] = np.arange(25.0).reshape(5, 5).tolist()
+    result["within_second"] = np.zeros((3, 3)).tolist()
+    similarity_figures.difference_map(result, tmp_path / "difference.png")
+    image = drawn[0].axes[0].images[0]
+    np.testing.assert_array_equal(image.get_array(), [[0, 1, 3], [5, 6, 8], [15, 16, 18]])
+    assert image.get_clim() == (-18, 18)
+
+
+def test_why_there_is_no_linear_score_stands_in_its_panel(tmp_path, drawn):
+    result = diagnostics()
+    for scores in result["blocks"]["linear_r2"].values():
+        scores["contribution"] = None
+    result["blocks"]["linear_reason"] = "too few tokens"
+    diagnostics_figures.block_figure(result, tmp_path / "blocks.png")
+    assert [text.get_text() for text in drawn[0].axes[-1].texts] == ["too few tokens"]
+    diagnostics_figures.block_figure(diagnostics("A*2"), tmp_path / "blocks.png")
+    assert [text.get_text() for text in drawn[1].axes[-1].texts] == ["no intermediate block"]
 
 
 def test_probes_line_up_by_encoder_block(tmp_path, drawn):

@@ -1,18 +1,17 @@
 """Centred kernel alignment: how alike two sets of activations of the same examples are.
 
 Everything is NumPy in float64: HSIC is a small difference of large sums, and the names are
-those of google-research's representation_similarity/Demo.ipynb. Needs no TensorFlow.
+those of google-research's representation_similarity/Demo.ipynb. All pairs of taps in one pass:
+analysis/minibatch_cka.py. Needs no TensorFlow.
 
 References:
     Kornblith, Norouzi, Lee, Hinton 2019, arXiv 1905.00414 (CKA).
     Song, Smola, Gretton, Bedo, Borgwardt 2012, JMLR 13 (the unbiased HSIC_1, eq. 5).
     Szekely, Rizzo 2014, arXiv 1310.2926 (U-centring).
-    Nguyen, Raghu, Kornblith 2021, arXiv 2010.15327 (minibatch CKA, eq. 3).
     Murphy, Zylberberg, Fyshe 2024, arXiv 2405.01012 (biased CKA is high for random features).
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -145,7 +144,7 @@ def linear_cka(x: np.ndarray, y: np.ndarray, debiased: bool = False) -> float:
     Raises:
         InputError: fewer than four examples, unequal numbers, or a value that is not finite.
     """
-    first, second = _centred_examples(x, "x"), _centred_examples(y, "y")
+    first, second = (centred_examples(v, name, wide=True) for v, name in ((x, "x"), (y, "y")))
     n, d, e = len(first), first.shape[1], second.shape[1]
     if n != len(second):
         raise InputError(f"same examples needed, got {n} and {len(second)}")
@@ -175,98 +174,6 @@ def _debiased_product(x: np.ndarray, y: np.ndarray) -> float:
     return _biased_product(x, y) - n / (n - 2) * float(rows_x @ rows_y) + float(correction)
 
 
-class MinibatchCka:
-    """Debiased linear CKA of every tap of one encoder against every tap of another, streaming.
-
-    The unbiased HSIC_1 of each pair of taps, and of each tap with itself, is averaged over the
-    minibatches; the ratio is taken once, at the end. So the three averages estimate without
-    bias what the whole data would give, whatever the batch size. A minibatch weighs by its
-    number of examples; when all are equal this is the plain mean of the paper. Memory is
-    O(taps x batch^2 + taps^2), however many minibatches come.
-
-    Args:
-        first_taps: names of the taps of the first encoder.
-        second_taps: names of the taps of the second.
-
-    References:
-        Nguyen, Raghu, Kornblith 2021, arXiv 2010.15327, eq. 3.
-    """
-
-    def __init__(self, first_taps: Sequence[str], second_taps: Sequence[str]):
-        self.first_taps, self.second_taps = tuple(first_taps), tuple(second_taps)
-        self.examples = self.minibatches = 0
-        self._first_own = np.zeros(len(self.first_taps))
-        self._second_own = np.zeros(len(self.second_taps))
-        self._across = np.zeros((len(self.first_taps), len(self.second_taps)))
-
-    def update(self, first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> None:
-        """Adds one minibatch.
-
-        Args:
-            first: for each of `first_taps` the activations `(examples, features)`.
-            second: for each of `second_taps` those of the same examples.
-
-        Raises:
-            InputError: fewer than four examples, unequal numbers, a missing tap, or a value that
-                is not finite; names the tap.
-        """
-        kernels, other = _kernels(first, self.first_taps), _kernels(second, self.second_taps)
-        if kernels.shape[1:] != other.shape[1:]:
-            raise InputError(f"same examples needed, got {kernels.shape[1]} and {other.shape[1]}")
-        n = kernels.shape[1]
-        kernels, other = kernels.reshape(len(kernels), -1), other.reshape(len(other), -1)
-        weight = n / (n * (n - 3))  # HSIC_1 divides by n (n - 3); the weight n cancels at the end.
-        self._across += weight * (kernels @ other.T)
-        self._first_own += weight * np.einsum("ij,ij->i", kernels, kernels)
-        self._second_own += weight * np.einsum("ij,ij->i", other, other)
-        self.examples += n
-        self.minibatches += 1
-
-    def matrix(self) -> np.ndarray:
-        """CKA `(first taps, second taps)`; NaN where `reasons` says why, negative left as it is.
-
-        Raises:
-            InputError: no minibatch has come.
-        """
-        if not self.minibatches:
-            raise InputError("CKA needs at least one minibatch of four examples")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self._across / np.sqrt(np.outer(self._first_own, self._second_own))
-
-    def reasons(self) -> dict[str, str]:
-        """Why an entry of `matrix` is NaN, by `"first tap x second tap"`."""
-        reasons = {}
-        for i, first in enumerate(self.first_taps):
-            for j, second in enumerate(self.second_taps):
-                flat = [
-                    f"{which} {name}: {NO_VARIANCE}"
-                    for which, name, own in (
-                        ("first", first, self._first_own[i]),
-                        ("second", second, self._second_own[j]),
-                    )
-                    if own == 0
-                ]
-                if flat:
-                    reasons[f"{first} x {second}"] = "; ".join(flat)
-        return reasons
-
-
-def _kernels(taps: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """U-centred Gram matrices `(taps, examples, examples)`."""
-    kernels = None
-    for i, name in enumerate(names):
-        if name not in taps:
-            raise InputError(f"no activations of tap {name!r}; there are: {', '.join(taps)}")
-        x = _centred_examples(taps[name], f"tap {name}")
-        if kernels is None:
-            kernels = np.empty((len(names), len(x), len(x)))
-        if len(x) != kernels.shape[1]:
-            raise InputError(f"tap {name}: {len(x)} examples, the others have {kernels.shape[1]}")
-        np.matmul(x, x.T, out=kernels[i])
-        _center(kernels[i], unbiased=True)
-    return kernels
-
-
 def _examples(x: np.ndarray, name: str) -> np.ndarray:
     x = np.asarray(x)
     if x.ndim != 2 or not x.shape[1]:
@@ -280,17 +187,32 @@ def _examples(x: np.ndarray, name: str) -> np.ndarray:
     return x.astype(np.float64)
 
 
-def _centred_examples(x: np.ndarray, name: str) -> np.ndarray:
-    """Float64 examples with their mean removed; exactly zero when only rounding is left.
+def centred_examples(x: np.ndarray, name: str, wide: bool = False) -> np.ndarray:
+    """Examples with their mean removed; exactly zero when only rounding is left.
 
     Shifts leave HSIC as it is, and without them the Gram matrix cancels less.
+
+    Args:
+        x: `(examples, features)`.
+        name: for messages.
+        wide: in float64 whatever comes; else float32 stays, which makes products twice as fast.
+
+    Returns:
+        `(examples, features)`.
+
+    Raises:
+        InputError: another shape, fewer than four examples, or a value that is not finite.
     """
-    wide = _examples(x, name)
-    _require_examples(len(wide), name)
-    kind = np.asarray(x).dtype
-    rounding = np.finfo(kind if np.issubdtype(kind, np.floating) else np.float64).eps
-    centred = wide - wide.mean(0)
-    if np.abs(centred).max() <= 8 * rounding * np.abs(wide).max():
+    x = np.asarray(x)
+    rounding = np.finfo(x.dtype if np.issubdtype(x.dtype, np.floating) else np.float64).eps
+    narrow = not wide and x.dtype == np.float32 and x.ndim == 2 and x.size
+    # A mean is finite when all values are, and much sooner looked at.
+    if not (narrow and np.isfinite(mean := x.mean(0)).all()):
+        x = _examples(x, name)
+        mean = x.mean(0)
+    _require_examples(len(x), name)
+    centred = x - mean
+    if np.abs(centred).max() <= 8 * rounding * np.abs(x).max():
         centred[:] = 0
     return centred
 

@@ -1,31 +1,28 @@
-"""Linear probes: what a linear classifier reads from every tap of an encoder.
+"""Linear probes on every tap of an encoder, with all that a score must be read against.
 
 References:
     Alain, Bengio 2017, arXiv 1610.01644 (linear classifier probes).
     Hewitt, Liang 2019, arXiv 1909.03368 (a score means little without its baselines).
 """
 
-import warnings
+import collections
 from typing import Any
 
 import numpy as np
 from absl import logging
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from undivided_tf import progress
-from undivided_tf.analysis import subjects, taps
+from undivided_tf.analysis import linear_probes, probe_rows, subjects, threads
+from undivided_tf.analysis.probe_rows import Split
 from undivided_tf.analysis.subjects import Subject
+from undivided_tf.analysis_recipes import ProbingConfig
 from undivided_tf.config import results_once
-from undivided_tf.data.tasks import Rows, Task, load_task
-from undivided_tf.errors import InputError
+from undivided_tf.data.probing_tasks import WordTask, load_probing_task
+from undivided_tf.data.tasks import Task
 from undivided_tf.metrics import classification
-from undivided_tf.recipes import ProbingConfig
+from undivided_tf.metrics.statistics import summarize
 
-MAX_ITERATIONS = 2000
+MIX_ROWS = 5000  # Of the training rows: the scalar mix has them of all taps in memory at once.
 
 
 def run_probing(config: ProbingConfig) -> dict[str, Any]:
@@ -43,136 +40,222 @@ def run_probing(config: ProbingConfig) -> dict[str, Any]:
             another config.
     """
 
-    def inputs() -> tuple[Subject, Task]:
-        return subjects.load(config.init_checkpoint), load_task(config.task)
+    def inputs() -> tuple[Subject, Task | WordTask]:
+        return subjects.load(config.init_checkpoint), load_probing_task(config.task)
 
     return results_once(config, inputs, lambda read: probe(*read, config))
 
 
-def probe(subject: Subject, task: Task, config: ProbingConfig) -> dict[str, Any]:
-    """Accuracy of a linear probe on every tap, beside the untrained twin and the majority class.
+def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dict[str, Any]:
+    """Accuracy of a linear probe on every tap, beside the untrained twin and other baselines.
 
-    A probe is a multinomial logistic regression on the pooled tap, standardised with mean and
-    deviation of the training rows. It is scored on the test split, or on the validation split
-    when the test split is absent or unlabelled.
+    A probe is a multinomial logistic regression, standardised with mean and deviation of the
+    training rows, on the pooled tap of a sentence, on the mean of a word's pieces, or on two
+    words side by side. It is scored on the test split, or on the validation split when the test
+    split is absent or unlabelled.
 
     Args:
         subject: the encoder.
         task: whose rows are probed; of a regression the rounded scores are classes.
-        config: sample sizes, pooling, penalty and seed.
+        config: sample sizes, pooling, penalties, what else to measure, and seeds.
 
     Returns:
-        `kind`, `pattern`, `pretraining_seed`, `task`, `taps`, `accuracy` and
-        `untrained_accuracy` (one a tap), `majority_accuracy`, `rows` (`train`, `test`), `split`
-        (the one scored on), `pooling`, `unconverged` (probes whose solver stopped early).
+        `kind`, `pattern`, `pretraining_seed`, `task`, `taps`, `rows` (`train`, `test`), `split`
+        (the one scored on), `pooling`, `unit` (`sentences` or `words`), `seeds`, `unconverged`
+        (probes whose solver stopped early), `majority_accuracy`, `type_majority_accuracy` (each
+        word type has its most frequent label), `seen_type_share` (of the scored rows, those
+        whose word type is in training), `duplicates_dropped` (test rows that were in training
+        too), `unseen_words` (cut off), and one a tap, means over the seeds:
+        `accuracy`, `low` and `high` (95 % interval over the seeds, None for one),
+        `untrained_accuracy`, `accuracy_runs` (one list a seed), `inverse_l2` (chosen, one list a
+        seed), `new_type_accuracy` (on word types that training lacks; None when there are none),
+        and as the config asks `control_accuracy`, `selectivity`, `compression`,
+        `untrained_compression`, `scalar_mix` (see `linear_probes.scalar_mix`).
 
     Raises:
         InputError: a split has no rows or no labels, or an activation is not finite.
     """
-    task = task.graded()
-    train = task.read("train").take(config.max_train_rows, config.seed)
-    split, test = _labelled_rows(task)
-    test = test.take(config.max_test_rows, config.seed)
-    majority = classification.majority_accuracy(train.labels, test.labels)
-    accuracies, unconverged = [], 0
+    if isinstance(task, Task):
+        task = task.graded()
     names = list(subject.encoder.config.pattern.tap_names)
-    with progress.bar(2 * len(names), f"probing {subject.pattern}", "probes") as bar:
-        for encoder in (subject, subject.untrained_twin(config.seed)):
-            inputs, outputs = (_pooled(encoder, rows, config) for rows in (train, test))
-            accuracies.append([])
-            for name in names:
-                accuracy, converged = linear_probe(
-                    inputs[name],
-                    train.labels,
-                    outputs[name],
-                    test.labels,
-                    num_labels=len(task.labels),
-                    inverse_l2=config.inverse_l2,
-                )
-                accuracies[-1].append(accuracy)
-                unconverged += not converged
-                bar.update()
+    seeds = list(range(config.seed, config.seed + config.num_seeds))
+    total = 2 * len(names) * len(seeds)
+    with progress.bar(total, f"probing {subject.pattern}", "probes") as bar:
+        runs = [_run(subject, task, config, seed, bar) for seed in seeds]
+    unconverged = sum(run["unconverged"] for run in runs)
     if unconverged:
         logging.warning(
             "%d of %d probes did not converge in %d iterations; scores stand as they were then",
             unconverged,
-            2 * len(names),
-            MAX_ITERATIONS,
+            total,
+            linear_probes.MAX_ITERATIONS,
         )
+    first = runs[0]
+    accuracies = np.array([run["accuracy"] for run in runs])
+    summaries = [summarize(values) for values in accuracies.T]
+    per_tap = {
+        key: None if first[key] is None else _means([run[key] for run in runs])
+        for key in (
+            "untrained_accuracy", "new_type_accuracy", "control_accuracy", "selectivity",
+            "compression", "untrained_compression",
+        )
+    }  # fmt: skip
     return {
         "kind": "probing",
         "pattern": subject.pattern,
         "pretraining_seed": subject.seed,
         "task": task.name,
         "taps": names,
-        "accuracy": accuracies[0],
-        "untrained_accuracy": accuracies[1],
-        "majority_accuracy": majority,
-        "rows": {"train": len(train.first), "test": len(test.first)},
-        "split": split,
+        "accuracy": [summary["mean"] for summary in summaries],
+        "low": [summary["low"] for summary in summaries],
+        "high": [summary["high"] for summary in summaries],
+        **per_tap,
+        "accuracy_runs": accuracies.tolist(),
+        "inverse_l2": [run["inverse_l2"] for run in runs],
+        **{
+            key: float(np.mean([run[key] for run in runs]))
+            for key in ("majority_accuracy", "type_majority_accuracy", "seen_type_share")
+        },
+        "scalar_mix": first["scalar_mix"],
+        "rows": first["rows"],
+        "split": first["split"],
+        "unit": "words" if isinstance(task, WordTask) else "sentences",
         "pooling": config.pooling,
+        "seeds": seeds,
+        "duplicates_dropped": first["duplicates_dropped"],
+        "unseen_words": first["unseen_words"],
         "unconverged": unconverged,
     }
 
 
-def linear_probe(
-    train_x: np.ndarray,
-    train_labels: np.ndarray,
-    test_x: np.ndarray,
-    test_labels: np.ndarray,
-    *,
-    num_labels: int,
-    inverse_l2: float,
-) -> tuple[float, bool]:
-    """Trains a linear probe on one split and scores it on another.
+def _means(runs: list[list[float | None]]) -> list[float | None]:
+    """Mean over the runs of each tap; None where a run has none."""
+    return [
+        None if None in values else float(np.mean(values)) for values in zip(*runs, strict=True)
+    ]
+
+
+def _run(
+    subject: Subject, task: Task | WordTask, config: ProbingConfig, seed: int, bar: Any
+) -> dict[str, Any]:
+    """All probes of one seed."""
+    splits, dropped = probe_rows.read(task, subject, config, seed)
+    train, test = splits["train"], splits["test"]
+    control = linear_probes.ControlTask.draw(train.types, train.labels, seed)
+    known = set(train.types)
+    new = np.array([name not in known for name in test.types])
+    found: dict[str, Any] = {}
+    for prefix, encoder in (("", subject), ("untrained_", subject.untrained_twin(seed))):
+        x = {
+            name: probe_rows.activations(encoder, split, config)
+            for name, split in splits.items()
+            if name != "validation" or len(config.inverse_l2) > 1
+        }
+
+        def of_tap(tap: str, x=x, prefix=prefix) -> dict[str, Any]:
+            at = {name: values[tap] for name, values in x.items()}
+            probes = _TapProbes(at, splits, len(task.labels), config)
+            measured = probes.measure(control if not prefix else None, new, seed)
+            bar.update()
+            return measured
+
+        measured = threads.each(of_tap, list(x["train"]))
+        for key in measured[0]:
+            found[prefix + key] = [tap[key] for tap in measured]
+        if not prefix and config.scalar_mix:
+            few = np.random.default_rng(seed).permutation(len(train.rows))[:MIX_ROWS]
+            # Of the penalties chosen at the taps the one in the middle.
+            middle = sorted(found["inverse_l2"])[len(found["inverse_l2"]) // 2]
+            found["scalar_mix"] = linear_probes.scalar_mix(
+                [values[few] for values in x["train"].values()], train.labels[few],
+                list(x["test"].values()), test.labels,
+                num_labels=len(task.labels), inverse_l2=middle,
+            )  # fmt: skip
+    absent = ("control_accuracy", "selectivity", "compression", "untrained_compression")
+    return {
+        **dict.fromkeys((*absent, "scalar_mix")),
+        **found,
+        "new_type_accuracy": found["new_type_accuracy"],
+        "unconverged": sum(found["unconverged"] + found["untrained_unconverged"]),
+        "majority_accuracy": classification.majority_accuracy(train.labels, test.labels),
+        "type_majority_accuracy": _type_majority(train, test),
+        "seen_type_share": float(1 - new.mean()),
+        "rows": {"train": len(train.rows), "test": len(test.rows)},
+        "split": test.name,
+        "duplicates_dropped": dropped,
+        "unseen_words": train.unseen + test.unseen,
+    }
+
+
+class _TapProbes:
+    """The probes of one tap.
 
     Args:
-        train_x: activations `(train_examples, features)`.
-        train_labels: class ids `(train_examples,)`.
-        test_x: activations `(test_examples, features)`.
-        test_labels: class ids `(test_examples,)`.
+        x: activations by split.
+        splits: what they are of.
         num_labels: number of classes.
-        inverse_l2: inverse strength of the L2 penalty, scikit-learn's C.
-
-    Returns:
-        Accuracy on the test split, and whether the solver converged.
-
-    Raises:
-        InputError: the training rows have one class only, or as `classification.score`.
+        config: what to measure.
     """
-    if len(np.unique(train_labels)) < 2:
-        raise InputError("a probe needs two classes in its training rows; take more rows")
-    model = make_pipeline(
-        StandardScaler(), LogisticRegression(C=inverse_l2, max_iter=MAX_ITERATIONS)
-    )
-    # Two BLAS threads make the many small products of the solver ten times slower.
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # Counted by the caller.
-        model.fit(train_x.astype(np.float64), train_labels)
-    converged = bool(model[-1].n_iter_.max() < MAX_ITERATIONS)
-    predictions = model.predict(test_x.astype(np.float64))
-    return classification.score(predictions, test_labels, num_labels)["accuracy"], converged
+
+    def __init__(
+        self, x: dict[str, np.ndarray], splits: dict[str, Split], num_labels: int,
+        config: ProbingConfig,
+    ):  # fmt: skip
+        self.x, self.splits, self.num_labels, self.config = x, splits, num_labels, config
+
+    def measure(
+        self, control: linear_probes.ControlTask | None, new: np.ndarray, seed: int
+    ) -> dict[str, Any]:
+        """All that `probe` reports of a tap.
+
+        Args:
+            control: the control task, None to leave it out.
+            new: bool `(test rows,)`, of word types that training lacks.
+            seed: the order in which labels are sent for the codelength.
+        """
+        x, train, test = self.x, self.splits["train"], self.splits["test"]
+        chosen = self.config.inverse_l2[0]
+        if len(self.config.inverse_l2) > 1:
+            chosen = linear_probes.choose_l2(
+                x["train"], train.labels, x["validation"], self.splits["validation"].labels,
+                self.config.inverse_l2,
+            )  # fmt: skip
+        model, converged = linear_probes.fit(x["train"], train.labels, chosen)
+        right = model.predict(x["test"].astype(np.float64)) == test.labels
+        found = {
+            "accuracy": float(right.mean()),
+            "inverse_l2": chosen,
+            "new_type_accuracy": float(right[new].mean()) if new.any() else None,
+            "unconverged": int(not converged),
+        }
+        if control and self.config.control_task:
+            labels, _ = control.of(train.types)
+            scored, places = control.of(test.types)
+            if len(places) and len(np.unique(labels)) > 1:
+                score, _ = linear_probes.linear_probe(
+                    x["train"], labels, x["test"][places], scored,
+                    num_labels=self.num_labels, inverse_l2=chosen,
+                )  # fmt: skip
+                found["control_accuracy"] = score
+                # On the same rows: those of new types have no control label.
+                found["selectivity"] = float(right[places].mean()) - score
+            else:
+                found["control_accuracy"] = found["selectivity"] = None
+        if self.config.codelength:
+            order = np.random.default_rng(seed).permutation(len(train.labels))
+            found["compression"] = linear_probes.online_codelength(
+                x["train"][order], train.labels[order], self.num_labels, chosen
+            )["compression"]
+        return found
 
 
-def _labelled_rows(task: Task) -> tuple[str, Rows]:
-    """The test split, or the validation split of a task whose test labels are not at hand."""
-    rows = task.read("test")
-    if rows is not None and rows.labels is not None:
-        return "test", rows
-    logging.warning("task %s has no labelled test split: validation is scored", task.name)
-    return "validation", task.read("validation")
-
-
-def _pooled(subject: Subject, rows: Rows, config: ProbingConfig) -> dict[str, np.ndarray]:
-    """Activations of all rows, `(rows, hidden)` a tap."""
-    batches = list(
-        taps.pooled_activations(
-            subject.encoder,
-            subject.tokenizer,
-            rows,
-            pooling=config.pooling,
-            batch_size=config.batch_size,
-            max_seq_length=config.max_seq_length,
-        )
-    )
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+def _type_majority(train: Split, test: Split) -> float:
+    """Accuracy of the most frequent label of each word type, of any word for a new type."""
+    counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    for name, label in zip(train.types, train.labels.tolist(), strict=True):
+        counts[name][label] += 1
+    overall = collections.Counter(train.labels.tolist()).most_common(1)[0][0]
+    answers = [
+        counts[name].most_common(1)[0][0] if name in counts else overall for name in test.types
+    ]
+    return float(np.mean(np.array(answers) == test.labels))

@@ -1,17 +1,23 @@
-"""How alike two encoders represent the same tokens: CKA of every pair of taps."""
+"""How alike two encoders represent the same tokens: CKA or another measure of every pair of taps.
+
+The number comes with what it has to be read against: the same at shuffled examples, at another
+sample, against an untrained encoder and against another seed, without the tokens of highest
+norm, and with an interval.
+"""
 
 import math
 from typing import Any
 
+import numpy as np
 from absl import logging
 
-from undivided_tf.analysis import subjects, taps
-from undivided_tf.analysis.cka import MIN_EXAMPLES, MinibatchCka
+from undivided_tf.analysis import subjects
+from undivided_tf.analysis.comparisons import Sample
 from undivided_tf.analysis.subjects import Subject
+from undivided_tf.analysis_recipes import CkaConfig
 from undivided_tf.config import results_once
 from undivided_tf.data.tasks import Rows, load_task
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import CkaConfig
 
 
 def run_cka(config: CkaConfig) -> dict[str, Any]:
@@ -29,83 +35,140 @@ def run_cka(config: CkaConfig) -> dict[str, Any]:
             workdir of another config.
     """
 
-    def inputs() -> tuple[Subject, Subject, Rows]:
+    def inputs() -> tuple[Subject, Subject, Rows, Subject | None]:
         first = subjects.load(config.first_checkpoint)
         second = (
             subjects.load(config.second_checkpoint)
             if config.second_checkpoint
             else first.untrained_twin(config.seed)
         )
+        other = config.other_seed_checkpoint and subjects.load(config.other_seed_checkpoint)
         rows = load_task(config.task).read(config.split)
         if rows is None:
             raise InputError(f"task {config.task} has no split {config.split}: give --split")
-        return first, second, rows
+        return first, second, rows, other or None
 
-    return results_once(config, inputs, lambda read: compare(*read, config))
+    def run(read: tuple) -> dict[str, Any]:
+        first, second, rows, other = read
+        return compare(first, second, rows, config, other)
+
+    return results_once(config, inputs, run)
 
 
-def compare(first: Subject, second: Subject, rows: Rows, config: CkaConfig) -> dict[str, Any]:
-    """Debiased linear CKA of every tap of one encoder against every tap of another.
+def compare(
+    first: Subject,
+    second: Subject,
+    rows: Rows,
+    config: CkaConfig,
+    other_seed: Subject | None = None,
+) -> dict[str, Any]:
+    """Similarity of every tap of one encoder and every tap of another, and its reference lines.
 
-    Special tokens and padding are left out; both encoders are seen at the same tokens.
+    Special tokens and padding are left out; all encoders are seen at the same tokens, or words.
 
     Args:
         first: an encoder.
-        second: another of the same vocabulary, or the same.
+        second: another of the same vocabulary unless words are compared; or the same.
         rows: texts to choose from.
-        config: sizes of the sample and seed.
+        config: measure, sizes of the sample, references and seed.
+        other_seed: the pattern of the first, pre-trained with another seed.
 
     Returns:
-        `kind`, `first` and `second` (pattern, seed, trained), `first_taps`, `second_taps`,
-        `matrix` (None where `reasons` says why), `reasons`, `estimator`, `examples`, `tokens`,
-        `dropped_tokens` (of minibatches too small for an estimate).
+        `kind`, `measure`, `is_distance`, `unit`, `first` and `second` (pattern, seed, trained),
+        `first_taps`, `second_taps`, `matrix` (None where `reasons` says why), `reasons`, `low`
+        and `high` (95 % interval as matrices, or None), `negative` (entries below 0),
+        `within_first` and `within_second` (each encoder's taps against its own), `references`
+        (by name: `first`, `second`, `second_taps`, `matrix`, `reasons`, `low`, `high`),
+        `absent_references` (why, by name), `without_high_norm` (the same without the tokens of
+        highest norm, and their `share`), `estimator`, `examples`, `tokens`, `dropped_tokens` (of
+        minibatches too small for an estimate), `unseen_words` (cut off for one of the encoders).
 
     Raises:
-        InputError: different vocabularies, no rows, an activation that is not finite, or no
-            minibatch with four tokens.
+        InputError: different vocabularies, no rows, an activation that is not finite, no
+            minibatch with four tokens, or a sample that is too large to be taken whole.
     """
-    subjects.require_same_vocabulary(first, second)
-    rows = rows.take(config.num_examples, config.seed)
-    if len(rows.first) < config.num_examples:
-        logging.info(
-            "%d examples asked for, the split has %d", config.num_examples, len(rows.first)
-        )
-    streams = [
-        taps.token_activations(
-            subject.encoder,
-            subject.tokenizer,
-            rows,
-            tokens_per_example=config.tokens_per_example,
-            batch_size=config.batch_size,
-            max_seq_length=config.max_seq_length,
-            seed=config.seed,
-        )
-        for subject in (first, second)
-    ]
-    names = [list(subject.encoder.config.pattern.tap_names) for subject in (first, second)]
-    pairs = MinibatchCka(*names)
-    dropped = 0
-    for one, other in zip(*streams, strict=True):
-        tokens = len(one[names[0][0]])
-        if tokens < MIN_EXAMPLES:
-            dropped += tokens
+    encoders = {"first": first, "second": second}
+    absent = {}
+    if "untrained" in config.references:
+        if second.trained:
+            encoders["untrained"] = second.untrained_twin(config.seed)
         else:
-            pairs.update(one, other)
-    if dropped:
-        logging.warning("%d tokens in minibatches of fewer than %d left out", dropped, MIN_EXAMPLES)
+            absent["untrained"] = "the second encoder is untrained itself"
+    if other_seed is not None:
+        encoders["other_seed"] = other_seed
+    else:
+        absent["other_seed"] = "no other_seed_checkpoint was given"
+    chosen, others = _samples(rows, config)
+    sample = Sample(encoders, chosen, config)
+    main = sample.compare()
+    references = {
+        name: _described(first, encoders.get(name, second), main[name])
+        for name in ("shuffled", "untrained", "other_seed")
+        if name in main
+    }
+    if "other_sample" in config.references:
+        if others is None:
+            absent["other_sample"] = "the split has too few rows beside those of the sample"
+        else:
+            pair = {"first": first, "second": second}
+            again = Sample(pair, others, config.replace(references=(), high_norm_share=0.0))
+            references["other_sample"] = _described(first, second, again.compare()["second"])
+    without = main.get("without_high_norm")
     return {
         "kind": "cka",
+        "measure": config.measure,
+        "is_distance": bool(sample.measure and sample.measure.is_distance),
+        "unit": config.unit,
+        **_described(first, second, main["second"]),
+        "negative": int((main["second"].matrix() < 0).sum()),
+        "within_first": _nullable(main["first"].matrix()),
+        "within_second": _nullable(main["within_second"].matrix()),
+        "references": references,
+        "absent_references": absent,
+        "without_high_norm": without
+        and {**_values(without), "tokens": without.examples, "share": config.high_norm_share},
+        "estimator": sample.estimator(main["second"].minibatches),
+        "examples": len(chosen),
+        "tokens": main["second"].examples,
+        "dropped_tokens": sample.dropped,
+        "unseen_words": sample.unseen_words,
+    }
+
+
+def _samples(rows: Rows, config: CkaConfig) -> tuple[Rows, Rows | None]:
+    """The rows to look at, and as many others if there are."""
+    if len(rows) < config.num_examples:
+        logging.info("%d examples asked for, the split has %d", config.num_examples, len(rows))
+    if not 0 < config.num_examples < len(rows):
+        return rows, None
+    order = np.random.default_rng(config.seed).permutation(len(rows))
+    other = order[config.num_examples : 2 * config.num_examples]
+    # A much smaller sample would differ by its size, too.
+    others = rows.pick(np.sort(other)) if 2 * len(other) >= config.num_examples else None
+    return rows.take(config.num_examples, config.seed), others
+
+
+def _described(first: Subject, second: Subject, pairs: Any) -> dict[str, Any]:
+    return {
         "first": first.describe(),
         "second": second.describe(),
-        "first_taps": names[0],
-        "second_taps": names[1],
-        "matrix": [[None if math.isnan(v) else v for v in row] for row in pairs.matrix().tolist()],
-        "reasons": pairs.reasons(),
-        "estimator": (
-            "debiased linear CKA: unbiased HSIC averaged over "
-            f"{pairs.minibatches} minibatches, then the ratio; without special tokens"
-        ),
-        "examples": len(rows.first),
-        "tokens": pairs.examples,
-        "dropped_tokens": dropped,
+        "first_taps": list(pairs.first_taps),
+        "second_taps": list(pairs.second_taps),
+        **_values(pairs),
     }
+
+
+def _values(pairs: Any) -> dict[str, Any]:
+    matrix = _nullable(pairs.matrix())
+    low, high = pairs.interval() or (None, None)
+    return {
+        "matrix": matrix,
+        "reasons": pairs.reasons(),
+        "low": None if low is None else _nullable(low),
+        "high": None if high is None else _nullable(high),
+    }
+
+
+def _nullable(matrix: np.ndarray) -> list[list[float | None]]:
+    """JSON has no NaN."""
+    return [[None if math.isnan(value) else value for value in row] for row in matrix.tolist()]

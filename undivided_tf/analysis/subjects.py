@@ -70,7 +70,8 @@ def require_same_vocabulary(first: Subject, second: Subject) -> None:
             raise InputError(
                 f"the encoders {first.pattern} and {second.pattern} have different tokenizers "
                 f"({name} {values[0]} and {values[1]}), so their activations belong to different "
-                "word pieces; compare encoders that were trained on records of one vocabulary"
+                "word pieces; compare encoders that were trained on records of one vocabulary, or "
+                "words instead of pieces (--unit=words)"
             )
 
 

@@ -2,21 +2,25 @@
 
 Token-level activations are drawn from the tokens of each text, padding excluded; the draw
 depends on the seed, the row and the tokenizer only, so that all encoders of one vocabulary
-are seen at the same tokens. Pooled activations are one vector a text. Memory does not grow
-with the number of rows.
+are seen at the same tokens. Word-level ones are means over the pieces of a word, which
+encoders of different vocabularies have in common. Pooled activations are one vector a text.
+Memory does not grow with the number of rows.
+
+What is read is the activation after every block (a tap) or, with `contributions`, what each
+block adds to the residual stream; attention probabilities have a stream of their own.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from undivided_tf.analysis import extraction, words
+from undivided_tf.analysis.extraction import Activations
 from undivided_tf.data.tasks import Rows
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer
-
-Activations = dict[str, np.ndarray]
 
 
 def token_activations(
@@ -30,6 +34,7 @@ def token_activations(
     seed: int,
     taps: Sequence[str] | None = None,
     special_tokens: bool = False,
+    contributions: bool = False,
 ) -> Iterator[Activations]:
     """Activations of tokens drawn at random from each text, without replacement.
 
@@ -45,6 +50,8 @@ def token_activations(
         taps: names of the taps; None for all.
         special_tokens: whether [CLS], [SEP] and [UNK] may be drawn. Their norms stand out and can
             carry a similarity on their own.
+        contributions: what each block adds to the residual stream, instead of the sum; there is
+            none of the embeddings.
 
     Yields:
         For each minibatch a dict, in the order of `taps`, from names to float32
@@ -62,17 +69,134 @@ def token_activations(
         del inputs
         return tf.gather(activation, positions, batch_dims=1)
 
-    names = _known_taps(encoder, taps)
-    forward = _forward(encoder, names, gather)
+    names = extraction.known_taps(encoder, taps, contributions)
+    forward = extraction.forward(encoder, names, gather, contributions)
     row = 0
-    for inputs, size in _batches(encoder, tokenizer, rows, batch_size, max_seq_length):
+    for inputs, size in extraction.batches(encoder, tokenizer, rows, batch_size, max_seq_length):
         allowed = inputs["padding_mask"].numpy().astype(bool)
         if not special_tokens:
             allowed &= ~np.asarray(tokenizer.is_special)[inputs["token_ids"].numpy()]
         allowed[size:] = False
         positions, kept = _draw(allowed, tokens_per_example, seed, row)
         row += size
-        yield _named(names, forward(inputs, tf.constant(positions)), kept)
+        yield extraction.named(names, forward(extraction.cut(inputs), tf.constant(positions)), kept)
+
+
+def draw_words(
+    allowed: Sequence[np.ndarray], words_per_example: int, seed: int
+) -> list[np.ndarray]:
+    """Draws at most so many allowed words of each sentence, in ascending order.
+
+    Args:
+        allowed: for each sentence bool `(words,)`, see `words.seen`; of several encoders all
+            must allow a word.
+        words_per_example: words to draw; 0: all that are allowed.
+        seed: of the draw.
+
+    Returns:
+        For each sentence the places of the words.
+    """
+    drawn = []
+    for row, mask in enumerate(allowed):
+        places = np.flatnonzero(mask)
+        if words_per_example and len(places) > words_per_example:
+            lots = np.random.default_rng((seed, row)).random(len(mask))
+            places = np.sort(places[np.argsort(lots[places])[:words_per_example]])
+        drawn.append(places)
+    return drawn
+
+
+def word_activations(
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    sentences: Sequence[Sequence[str]],
+    places: Sequence[np.ndarray],
+    *,
+    batch_size: int,
+    max_seq_length: int,
+    taps: Sequence[str] | None = None,
+) -> Iterator[Activations]:
+    """Activations of chosen words, each the mean over its pieces.
+
+    Args:
+        encoder: the encoder.
+        tokenizer: the one of its ids.
+        sentences: lists of words.
+        places: for each sentence the places of the words to read, all of them words that
+            `words.seen` allows.
+        batch_size: sentences a minibatch.
+        max_seq_length: word pieces a sentence; what is beyond is cut.
+        taps: names of the taps; None for all.
+
+    Yields:
+        For each minibatch a dict, in the order of `taps`, from names to float32
+        `(words, hidden)`: the sentences in their order, in each the words in theirs.
+
+    Raises:
+        InputError: as `token_activations`.
+    """
+
+    def average(activation, inputs, weights):
+        del inputs
+        return tf.einsum("bwl,blh->bwh", weights, activation)
+
+    names = extraction.known_taps(encoder, taps)
+    forward = extraction.forward(encoder, names, average)
+    extraction.check(encoder, len(sentences), max_seq_length)
+    widest = max(map(len, places))
+    for start in range(0, len(sentences), batch_size):
+        some = list(sentences[start : start + batch_size])
+        inputs, of_words = words.encode(
+            tokenizer, some + [[]] * (batch_size - len(some)), max_seq_length
+        )
+        asked = np.full((batch_size, widest), -2)
+        for row, chosen in enumerate(places[start : start + batch_size]):
+            asked[row, : len(chosen)] = chosen
+        inputs = extraction.cut({name: tf.constant(value) for name, value in inputs.items()})
+        belongs = asked[:, :, None] == of_words[:, None, : inputs["token_ids"].shape[1]]
+        count = belongs.sum(2)
+        weights = (belongs / np.maximum(count, 1)[:, :, None]).astype(np.float32)
+        yield extraction.named(names, forward(inputs, tf.constant(weights)), asked >= 0)
+
+
+def attention_probabilities(
+    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, *, batch_size: int, max_seq_length: int
+) -> Iterator[tuple[Activations, np.ndarray]]:
+    """Attention probabilities of every attention block.
+
+    Args:
+        encoder: the encoder.
+        tokenizer: the one of its ids.
+        rows: texts; labels are not looked at.
+        batch_size: texts a minibatch.
+        max_seq_length: word pieces a text; what is beyond is cut.
+
+    Yields:
+        For each minibatch a dict from the names of attention blocks to float32
+        `(texts, heads, length, length)`, the last axis that of the tokens looked at, and the
+        ids of the tokens, int32 `(texts, length)`, padding included.
+
+    Raises:
+        InputError: no rows, or texts longer than the encoder's positions.
+    """
+    pattern = encoder.config.pattern
+    blocks = [
+        pair for pair in zip(pattern, encoder.blocks, strict=True) if pair[0].kind == "attention"
+    ]
+
+    @tf.function
+    def forward(inputs):
+        before = extraction.before(encoder(inputs, training=False, return_taps=True)["taps"])
+        return [
+            tf.cast(layer.probabilities(before[block.name], inputs["padding_mask"]), tf.float32)
+            for block, layer in blocks
+        ]
+
+    for inputs, size in extraction.batches(encoder, tokenizer, rows, batch_size, max_seq_length):
+        inputs = extraction.cut(inputs)
+        values = [value.numpy()[:size] for value in forward(inputs)]
+        named = {block.name: value for (block, _), value in zip(blocks, values, strict=True)}
+        yield named, inputs["token_ids"].numpy()[:size]
 
 
 def pooled_activations(
@@ -105,11 +229,11 @@ def pooled_activations(
     """
     if pooling not in _POOLINGS:
         raise InputError(f"pooling must be one of {', '.join(_POOLINGS)}, got {pooling!r}")
-    names = _known_taps(encoder, taps)
-    forward = _forward(encoder, names, _POOLINGS[pooling])
-    for inputs, size in _batches(encoder, tokenizer, rows, batch_size, max_seq_length):
+    names = extraction.known_taps(encoder, taps)
+    forward = extraction.forward(encoder, names, _POOLINGS[pooling])
+    for inputs, size in extraction.batches(encoder, tokenizer, rows, batch_size, max_seq_length):
         kept = np.arange(inputs["token_ids"].shape[0]) < size
-        yield _named(names, forward(inputs, None), kept)
+        yield extraction.named(names, forward(extraction.cut(inputs), None), kept)
 
 
 def _first(activation, inputs, _):
@@ -128,51 +252,6 @@ def _max(activation, inputs, _):
 
 
 _POOLINGS = {"first": _first, "mean": _mean, "max": _max}
-
-
-def _known_taps(encoder: Encoder, taps: Sequence[str] | None) -> tuple[str, ...]:
-    names = tuple(encoder.config.pattern.tap_names)
-    for tap in taps or ():
-        if tap not in names:
-            raise InputError(
-                f"unknown tap {tap!r}; the taps of {encoder.config.block_pattern} are: "
-                f"{', '.join(names)}"
-            )
-    return names if taps is None else tuple(taps)
-
-
-def _batches(
-    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
-) -> Iterator[tuple[dict[str, tf.Tensor], int]]:
-    """Encoded texts and how many of them are real; the last minibatch is filled with empty ones.
-
-    So all have one shape, and the encoder is traced once.
-    """
-    if not rows.first:
-        raise InputError("there are no rows to look at: the split is empty")
-    if max_seq_length > encoder.config.max_position_embeddings:
-        raise InputError(
-            f"max_seq_length {max_seq_length} is more than the encoder's "
-            f"max_position_embeddings {encoder.config.max_position_embeddings}"
-        )
-    for start in range(0, len(rows.first), batch_size):
-        stop = min(start + batch_size, len(rows.first))
-        fill = [""] * (batch_size - (stop - start))
-        first = [*rows.first[start:stop], *fill]
-        second = None if rows.second is None else [*rows.second[start:stop], *fill]
-        yield tokenizer.encode(first, second, max_seq_length=max_seq_length), stop - start
-
-
-def _forward(encoder: Encoder, names: Sequence[str], reduce: Callable) -> Callable:
-    """The encoder, followed in the graph by a reduction, so that little leaves the device."""
-
-    @tf.function
-    def forward(inputs, positions):
-        taps = encoder(inputs, training=False, return_taps=True)["taps"]
-        # A list, since tf.function would sort the keys of a dict.
-        return [reduce(tf.cast(taps[name], tf.float32), inputs, positions) for name in names]
-
-    return forward
 
 
 def _draw(
@@ -198,14 +277,3 @@ def _draw(
     positions = np.sort(np.where(np.take_along_axis(allowed, order, 1), order, length), axis=1)
     kept = positions < length
     return np.where(kept, positions, 0).astype(np.int32), kept
-
-
-def _named(names: Sequence[str], values: Sequence[tf.Tensor], kept: np.ndarray) -> Activations:
-    activations = {name: value.numpy()[kept] for name, value in zip(names, values, strict=True)}
-    for name, activation in activations.items():
-        if not np.isfinite(activation).all():
-            raise InputError(
-                f"tap {name}: activations are not finite; the encoder has diverged, "
-                "take an earlier checkpoint"
-            )
-    return activations

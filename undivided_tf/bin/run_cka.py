@@ -3,8 +3,8 @@
     python -m undivided_tf.bin.run_cka --first_checkpoint=runs/full \
         --second_checkpoint=runs/undivided --workdir=runs/full_undivided_cka
 
-Without --second_checkpoint the other is the untrained twin of the first. A finished work
-directory is only shown again.
+Without --second_checkpoint the other is the untrained twin of the first. --measure takes SVCCA,
+PWCCA, Procrustes and RSA too. A finished work directory is only shown again.
 """
 
 import pathlib
@@ -15,17 +15,26 @@ from undivided_tf.recipes import CkaConfig
 config_flags.define(CkaConfig())
 
 
+def parse() -> CkaConfig:
+    """Flags -> config."""
+    return config_flags.parse(CkaConfig())
+
+
 def main() -> None:
-    """Flags -> config -> CKA, its table and its figure."""
-    config = config_flags.parse(CkaConfig())
+    """Flags -> config -> CKA, its table and its figures."""
+    config = parse()
     from undivided_tf.analysis.similarity import run_cka
-    from undivided_tf.study import figures
+    from undivided_tf.study import axes, figures, similarity_figures
 
     result = run_cka(config)
-    figure = pathlib.Path(config.workdir) / "cka.png"
-    figures.cka_heat_map(result, figure)
-    print(_table(result, figures.short_name))
-    print(f"results: {config.workdir}/results.json, {figure}")
+    folder = pathlib.Path(config.workdir)
+    for kind in ("png", "svg"):
+        figures.cka_heat_map(result, folder / f"cka.{kind}")
+        similarity_figures.depth_lines(result, folder / f"cka_by_depth.{kind}")
+        similarity_figures.difference_map(result, folder / f"cka_difference.{kind}")
+    print(_table(result, axes.short_name))
+    print(_references(result, similarity_figures.matched))
+    print(f"results: {folder}/results.json; cka, cka_by_depth, cka_difference (.png, .svg)")
 
 
 def _table(result, short_name) -> str:
@@ -40,7 +49,26 @@ def _table(result, short_name) -> str:
     for tap, row in zip(result["first_taps"], result["matrix"], strict=True):
         values = ("  nan" if value is None else f"{value:5.2f}" for value in row)
         lines.append(" ".join([f"{short_name(tap):<5}", *values]))
+    if result["negative"]:
+        lines.append(f"{result['negative']} estimates are negative, and stand as they are")
     return "\n".join([*lines, *sorted(set(result["reasons"].values()))])
+
+
+def _references(result, matched) -> str:
+    """The mean over matched taps, beside the same of every reference line."""
+
+    def mean(shown, key="matrix") -> str:
+        places = matched(result["first_taps"], shown.get("second_taps", result["second_taps"]))
+        values = [shown[key][i][j] for i, j in places]
+        known = [value for value in values if value is not None]
+        return f"{sum(known) / len(known):6.3f}" if known else "   nan"
+
+    lines = [f"mean over matched taps {mean(result)}"]
+    lines += [f"  {name:<20} {mean(shown)}" for name, shown in result["references"].items()]
+    if result["without_high_norm"]:
+        lines.append(f"  {'without_high_norm':<20} {mean(result['without_high_norm'])}")
+    lines += [f"  {name}: {why}" for name, why in result["absent_references"].items()]
+    return "\n".join(lines)
 
 
 def run() -> None:

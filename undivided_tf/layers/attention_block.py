@@ -114,19 +114,31 @@ class AttentionBlock(keras.layers.Layer):
         Returns:
             Float tensor (batch, length, hidden), or (batch, places, hidden).
         """
+        update = self.contribution(hidden, padding_mask, training, positions)
+        hidden = at_positions(hidden, positions)
+        return hidden + update if self.norm_first else self.layer_norm(hidden + update)
+
+    def contribution(self, hidden, padding_mask, training=None, positions=None):
+        """What the block adds to `hidden`; arguments and result as of `call`."""
         inputs = self.layer_norm(hidden) if self.norm_first else hidden
-        hidden, asking = (at_positions(tensor, positions) for tensor in (hidden, inputs))
-        query, key, value = map(
-            self._split_heads, (self.query(asking), self.key(inputs), self.value(inputs))
-        )
-        query = query / math.sqrt(query.shape[-1])
-        scores = ops.einsum("bqhd,bkhd->bhqk", query, key)
-        probabilities = ops.cast(self._normalize(scores, padding_mask), self.compute_dtype)
+        asking = at_positions(inputs, positions)
+        probabilities = self._probabilities(asking, inputs, padding_mask)
         probabilities = self.probs_dropout(probabilities, training=training)
+        value = self._split_heads(self.value(inputs))
         context = ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
         context = ops.reshape(context, ops.shape(asking))
-        update = self.output_dropout(self.output_dense(context), training=training)
-        return hidden + update if self.norm_first else self.layer_norm(hidden + update)
+        return self.output_dropout(self.output_dense(context), training=training)
+
+    def probabilities(self, hidden, padding_mask):
+        """Weight of every token (last axis) for every token: (batch, heads, length, length)."""
+        inputs = self.layer_norm(hidden) if self.norm_first else hidden
+        return self._probabilities(inputs, inputs, padding_mask)
+
+    def _probabilities(self, asking, inputs, padding_mask):
+        query, key = self._split_heads(self.query(asking)), self._split_heads(self.key(inputs))
+        query = query / math.sqrt(query.shape[-1])
+        scores = ops.einsum("bqhd,bkhd->bhqk", query, key)
+        return ops.cast(self._normalize(scores, padding_mask), self.compute_dtype)
 
     def _normalize(self, scores, padding_mask):
         """Weights of the keys, 0 for padding, from scores (batch, heads, queries, keys)."""

@@ -99,10 +99,14 @@ class IntermediateBlock(keras.layers.Layer):
         Returns:
             Float tensor (batch, length, hidden).
         """
+        update = self.contribution(hidden, training)
+        return hidden + update if self.norm_first else self.layer_norm(hidden + update)
+
+    def contribution(self, hidden, training=None):
+        """What the block adds to `hidden`; arguments and result as of `call`."""
         inputs = self.layer_norm(hidden) if self.norm_first else hidden
         update = self.output_dense(self.intermediate_dense(inputs))
-        update = self.output_dropout(update, training=training)
-        return hidden + update if self.norm_first else self.layer_norm(hidden + update)
+        return self.output_dropout(update, training=training)
 
     def compute_output_shape(self, hidden_shape):
         """The shape of the input."""

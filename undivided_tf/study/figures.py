@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from undivided_tf.metrics.statistics import summarize
 from undivided_tf.study import numbers as writing
+from undivided_tf.study.axes import depths, encoder_name, letter_size, mark_kinds
 from undivided_tf.study.looks import (
     BLACK,
     FONT,
@@ -26,17 +27,9 @@ from undivided_tf.study.looks import (
     looks,
     pattern_marks,
 )
-from undivided_tf.study.results import primary
+from undivided_tf.study.results import MEASURE_NAMES, primary
 
 Result = dict[str, Any]
-
-
-def short_name(tap: str) -> str:
-    """A tap's name on an axis: `block_03/attention` is `3A`, `embeddings` is `emb`."""
-    if "/" not in tap:
-        return tap[:3]
-    block, kind = tap.split("/")
-    return f"{int(block.removeprefix('block_'))}{KINDS[kind][0]}"
 
 
 def cka_heat_map(results: Result | Sequence[Result], path: str | os.PathLike) -> None:
@@ -55,7 +48,7 @@ def cka_heat_map(results: Result | Sequence[Result], path: str | os.PathLike) ->
         for axes, result in zip(rows, results, strict=True):
             image = _heat_map(axes, result)
         bar = figure.colorbar(image, ax=list(rows), shrink=0.9 / len(results), aspect=25, pad=0.02)
-        bar.set_label("CKA, debiased")
+        bar.set_label(MEASURE_NAMES[results[0].get("measure", "cka")])
         bar.outline.set_visible(False)
         marks = [
             Patch(color=colour, label=f"{letter}: {kind} block")
@@ -78,32 +71,24 @@ def _matrix(result: Result) -> np.ndarray:
 def _heat_map(axes: Axes, result: Result) -> Any:
     matrix = _matrix(result)
     axes.grid(False)
-    image = axes.imshow(np.ma.masked_invalid(matrix), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    # Bright is alike: a distance is 0 there, at most 2 for activations of unit norm.
+    distance = result.get("is_distance", False)
+    image = axes.imshow(
+        np.ma.masked_invalid(matrix), cmap="cividis_r" if distance else "cividis", vmin=0,
+        vmax=2 if distance else 1, aspect="auto",
+    )  # fmt: skip
     for row, column in np.argwhere(np.isnan(matrix)):
         axes.add_patch(
             Rectangle((column - 0.5, row - 0.5), 1, 1, fc="white", ec=GREY, hatch="////", lw=0)
         )
-    size = min(FONT, 150 / max(matrix.shape))
+    size = letter_size(result["first_taps"], result["second_taps"])
     for row, column in np.argwhere(matrix < 0):
         axes.text(column, row, "\N{MINUS SIGN}", color="white", ha="center", va="center", size=size)
-    for axis, taps in ((axes.xaxis, result["second_taps"]), (axes.yaxis, result["first_taps"])):
-        axis.set_ticks(range(len(taps)), [short_name(tap) for tap in taps], size=size)
-        axis.set_tick_params(length=0, pad=2)
-        for label, tap in zip(axis.get_ticklabels(), taps, strict=True):
-            label.set_color(KINDS.get(tap.partition("/")[2], ("", BLACK))[1])
-    if size < 8:
-        axes.tick_params(axis="x", rotation=90)
+    mark_kinds(axes, result["first_taps"], result["second_taps"])
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(_encoder_name(result["second"]))
-    axes.set_ylabel(_encoder_name(result["first"]))
+    axes.set_xlabel(encoder_name(result["second"]))
+    axes.set_ylabel(encoder_name(result["first"]))
     return image
-
-
-def _encoder_name(encoder: dict[str, Any]) -> str:
-    parts = [encoder["pattern"]]
-    if encoder["seed"] is not None:
-        parts.append(f"seed {encoder['seed']}")
-    return ", ".join(parts if encoder["trained"] else [*parts, "untrained"])
 
 
 def probe_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
@@ -125,7 +110,7 @@ def probe_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
                 _probe_curve(axes, result, *styles[result["pattern"]])
             axes.set_title(task, loc="left")
             axes.set_ylabel("test accuracy")
-        deepest = max(_depths(result["taps"])[-1] for result in results)
+        deepest = max(depths(result["taps"])[-1] for result in results)
         # At most ten numbers, so that those of deep encoders do not run into each other.
         numbers = range(1, int(deepest) + 1, -(-int(deepest) // 10))
         rows[-1].set_xticks([0, *numbers], ["emb", *(str(number - 1) for number in numbers)])
@@ -143,21 +128,12 @@ def probe_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
         )
 
 
-def _depths(taps: Sequence[str]) -> list[float]:
-    depths = []
-    for tap in taps:
-        block, _, kind = tap.partition("/")
-        depth = int(block.removeprefix("block_")) + 1 if kind else 0
-        depths.append(depth + 0.5 * (kind == "intermediate"))
-    return depths
-
-
 def _probe_curve(axes: Axes, result: Result, colour: str, marker: str) -> None:
-    depths = _depths(result["taps"])
+    across = depths(result["taps"])
     axes.axhline(result["majority_accuracy"], color=GREY, ls=":")
-    axes.plot(depths, result["untrained_accuracy"], color=colour, ls="--", lw=1.1)
-    axes.plot(depths, result["accuracy"], color=colour)
-    for tap, depth, accuracy in zip(result["taps"], depths, result["accuracy"], strict=True):
+    axes.plot(across, result["untrained_accuracy"], color=colour, ls="--", lw=1.1)
+    axes.plot(across, result["accuracy"], color=colour)
+    for tap, depth, accuracy in zip(result["taps"], across, result["accuracy"], strict=True):
         hollow = tap.endswith("/intermediate")
         axes.plot(depth, accuracy, marker, color=colour, mfc="white" if hollow else colour)
 

@@ -11,6 +11,10 @@ from undivided_tf.study.numbers import Estimate
 
 FINISHED, FAILED, NOT_RUN = "finished", "failed", "not run"
 PRETRAINED, SCRATCH = "pretrained", "scratch"
+MEASURE_NAMES = {
+    "cka": "CKA", "svcca": "SVCCA", "pwcca": "PWCCA", "procrustes": "Procrustes distance",
+    "rsa": "RSA",
+}  # fmt: skip
 
 
 def task_name(task: str) -> str:

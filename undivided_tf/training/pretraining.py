@@ -26,6 +26,7 @@ from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.progress import bar
 from undivided_tf.training import checkpoints, evaluation, faults, optimizers, strategies
+from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
 from undivided_tf.training.steps import POLICIES, Steps
@@ -154,6 +155,7 @@ class Trainer:
         last = config.num_train_steps
         if self.is_chief:
             self.curves = Curves(self.workdir / "tensorboard", last, state["step"])
+            self.watch = CollapseWatch(self.model.encoder, config.records_dir, self.tokenizer)
         batches = iter(self.batches(state["step"]))
         self.step_seconds: list[float] = []
         description = f"pre-training {self.encoder_config.block_pattern}"
@@ -209,6 +211,7 @@ class Trainer:
                 state["best"] = {"step": step, "loss": scores["loss"]}
             if self.is_chief:
                 self.curves.write("validation", scores, step)
+                self.curves.write("token_residual", self.watch.look(step), step)
         save = step % config.save_checkpoints_steps == 0 or last or best or stopping
         if save and self.is_chief:
             self.curves.flush()

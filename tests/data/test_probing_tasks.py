@@ -1,0 +1,126 @@
+import zipfile
+
+import numpy as np
+import pytest
+from treebank_text import SENTENCE, write
+
+from undivided_tf.data.probing_tasks import ARCHIVES, WordRows, load_probing_task
+from undivided_tf.errors import InputError
+
+OTHER = """1\tShe\tshe\tPRON\t_\tNumber=Sing\t2\tnsubj\t_\t_
+2\tsaw\tsee\tVERB\t_\tTense=Past|VerbForm=Fin\t0\troot\t_\t_
+3\tbirds\tbird\tNOUN\t_\tNumber=Plur\t2\tobj\t_\t_
+
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split in ("train", "dev", "test"):
+        write(tmp_path, SENTENCE + OTHER, split)
+    return str(tmp_path)
+
+
+def words(folder, task):
+    found = load_probing_task(f"ud:{task}:{folder}")
+    rows = found.read("train")
+    asked = [
+        (*(rows.sentences[s][p] for p in places), found.labels[label])
+        for s, places, label in zip(rows.sentence, rows.places, rows.labels, strict=True)
+    ]
+    return found, asked
+
+
+def texts(folder, task):
+    found = load_probing_task(f"ud:{task}:{folder}")
+    rows = found.read("train")
+    return [(text, found.labels[i]) for text, i in zip(rows.first, rows.labels, strict=True)]
+
+
+def test_questions_about_words(folder):
+    task, tags = words(folder, "pos")
+    assert task.name == "ud_pos" and tags[:2] == [("Dogs", "NOUN"), ("do", "AUX")]
+    assert words(folder, "relation")[1][2] == ("n't", "advmod")
+    assert dict(words(folder, "head_distance")[1]) == {
+        "Dogs": "+3", "do": "+2", "n't": "-1", "bark": "root", ".": "-1", "She": "+1",
+        "saw": "root", "birds": "-1",
+    }  # fmt: skip
+
+
+def test_an_arc_that_is_none_joins_words_that_are_not_joined(folder):
+    _, arcs = words(folder, "arc")
+    heads = [(word, head) for word, head, label in arcs if label == "head"]
+    assert ("Dogs", "bark") in heads and ("n't", "do") in heads and len(heads) == len(arcs) / 2
+    # In the other sentence the object is no neighbour of the subject, and the reverse.
+    assert {("She", "birds"), ("birds", "She")} <= {
+        (word, other) for word, other, label in arcs if label == "other"
+    }
+    tree = {frozenset(pair) for pair in heads}
+    assert not tree & {frozenset(arc[:2]) for arc in arcs if arc[2] == "other"}
+    assert words(folder, "arc")[1] == arcs  # The draw is the same each time.
+
+
+def test_questions_about_sentences(folder):
+    both = ("Dogs do n't bark .", "She saw birds")
+    assert texts(folder, "length") == [(text, "up to 05") for text in both]
+    assert texts(folder, "depth") == [(text, "up to 02") for text in both]
+    assert texts(folder, "tense") == [(both[0], "Pres"), (both[1], "Past")]
+    assert texts(folder, "subject_number") == [(both[0], "Plur"), (both[1], "Sing")]
+    assert texts(folder, "object_number") == [(both[1], "Plur")]
+    assert texts(folder, "word_content") == []  # Each holds two of the frequent words.
+    (shifted,) = texts(folder, "bigram_shift")
+    assert sorted(shifted[0].split()) == sorted(both[0].split())
+    assert (shifted[0] == both[0]) == (shifted[1] == "original")
+
+
+def test_rows_of_words_and_the_choice_of_some():
+    rows = WordRows(
+        [("A", "b"), ("c",), ("b", "d", "e")], np.array([0, 0, 1, 2, 2, 2]),
+        np.array([[0], [1], [0], [2], [1], [0]]), np.arange(6, dtype=np.int32),
+    )  # fmt: skip
+    assert rows.types == ["a", "b", "c", "e", "d", "b"]
+    picked = rows.pick(np.array([2, 4]))
+    assert picked.sentences == [("c",), ("b", "d", "e")] and picked.types == ["c", "d"]
+    assert picked.labels.tolist() == [2, 4]
+    few = rows.take(4, seed=0)
+    assert len(few) == 4 and len(few.sentences) < 3 and rows.take(0, 0) is rows
+
+
+def test_questions_and_subjectivity_from_archives(tmp_path):
+    with zipfile.ZipFile(tmp_path / "qc.zip", "w") as archive:
+        archive.writestr("qc/train.txt", "".join(f"NUM:date When {i} ?\n" for i in range(60)))
+        archive.writestr("qc/test.txt", "NUM:date Caf\xe9 ?\n".encode("latin-1"))
+    task = load_probing_task(f"trec:{tmp_path}/qc.zip")
+    assert task.labels == ("NUM",) and task.read("test").first == ["Caf\xe9 ?"]
+    train, validation = task.read("train").first, task.read("validation").first
+    assert len(train) + len(validation) == 60 and 1 <= len(validation) <= 14
+    assert not set(train) & set(validation)
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        for name in ("plot", "quote"):
+            lines = "".join(f"{name} {i}\n" for i in range(100))
+            archive.writestr(f"subjectivity/{name}.tok.gt9.5000", lines)
+    task = load_probing_task(f"subjectivity:{tmp_path}/s.zip")
+    splits = [task.read(split) for split in ("train", "validation", "test")]
+    assert sum(map(len, splits)) == 200 and min(map(len, splits)) > 8
+    for rows in splits:
+        for text, label in zip(rows.first, rows.labels, strict=True):
+            assert text.startswith(("plot", "quote")[label])
+
+
+def test_what_is_no_task_is_refused(folder, tmp_path):
+    with pytest.raises(InputError, match="ud:TASK:FOLDER with one of pos, relation"):
+        load_probing_task(f"ud:tags:{folder}")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_probing_task(f"trec:{tmp_path}/none.zip")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
+        pass
+    with pytest.raises(InputError, match=r"one file \*train.txt is needed, there are 0"):
+        load_probing_task(f"trec:{tmp_path}/empty.zip")
+    assert load_probing_task("wiki_topic").name == "wiki_topic"
+    assert set(ARCHIVES) == {"trec", "subjectivity"}
+
+
+def test_the_treebank_asks_of_every_split(shared_data):
+    for task, least in (("pos", 20_000), ("tense", 400), ("bigram_shift", 1_000)):
+        found = load_probing_task(f"ud:{task}:{shared_data / 'ud'}")
+        assert len(found.read("test")) > least and len(found.labels) > 1

@@ -1,0 +1,64 @@
+"""Activations on disk, one file a minibatch, for runs that look at the same ones again."""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from undivided_tf import files
+from undivided_tf.analysis.taps import Activations
+from undivided_tf.data.tasks import Rows
+from undivided_tf.models.encoder import Encoder
+
+_KEY = "key.json"
+_being_written: set[pathlib.Path] = set()
+
+
+def encoder_hash(encoder: Encoder) -> str:
+    """SHA-256 of architecture and weights."""
+    return files.sha256(
+        encoder.config.fingerprint(), *(np.asarray(weight).tobytes() for weight in encoder.weights)
+    )
+
+
+def rows_hash(rows: Rows) -> str:
+    """SHA-256 of the texts; labels do not matter."""
+    return files.sha256(json.dumps([rows.first, rows.second], ensure_ascii=False))
+
+
+def cached(
+    directory: str, key: Mapping[str, Any], make: Callable[[], Iterator[Activations]]
+) -> Iterator[Activations]:
+    """Minibatches of activations, read from disk where they are, else made and written.
+
+    Written as they come, so that memory holds one minibatch; what a consumer leaves unfinished is
+    not kept.
+
+    Args:
+        directory: holds a directory for each key; empty: nothing is read or written.
+        key: all that the activations depend on, as JSON: hashes of encoder and data, taps, draw.
+        make: gives the minibatches.
+
+    Yields:
+        What `make` gives, in its order.
+    """
+    place = pathlib.Path(directory) / files.sha256(json.dumps(key, sort_keys=True))[:16]
+    if directory and (place / _KEY).exists():
+        for path in sorted(place.glob("*.npz")):
+            with np.load(path) as arrays:
+                yield {name: arrays[name] for name in arrays.files}
+    elif not directory or place in _being_written:  # An encoder that is compared with itself.
+        yield from make()
+    else:
+        _being_written.add(place)
+        try:
+            with files.atomic_path(place) as partial:
+                partial.mkdir()
+                for number, batch in enumerate(make()):
+                    np.savez(partial / f"{number:08d}.npz", **batch)
+                    yield batch
+                files.write_json(partial / _KEY, dict(key))
+        finally:
+            _being_written.discard(place)

@@ -1,0 +1,234 @@
+"""Several encoders at the same tokens, read once, and the first compared with each of them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from undivided_tf.analysis import activation_cache, measures, subjects, taps, words
+from undivided_tf.analysis.cka import MIN_EXAMPLES
+from undivided_tf.analysis.extraction import Activations
+from undivided_tf.analysis.minibatch_cka import MinibatchCka, Minibatches
+from undivided_tf.analysis.subjects import Subject
+from undivided_tf.analysis_recipes import CkaConfig
+from undivided_tf.data.tasks import Rows
+from undivided_tf.errors import InputError
+
+_MAX_BYTES = 4 << 30  # Of the Gram matrices of a whole sample.
+
+
+class Sample:
+    """Some encoders at the tokens, or words, of some rows.
+
+    Attributes:
+        dropped: tokens of minibatches too small for an estimate.
+        unseen_words: words that not all encoders see whole.
+
+    Args:
+        encoders: `first`, `second`, and others by any name that the first is compared with too.
+        rows: texts.
+        config: unit, measure and sizes.
+
+    Raises:
+        InputError: encoders of different vocabularies, unless words are compared; pairs of texts,
+            when words are.
+    """
+
+    def __init__(self, encoders: Mapping[str, Subject], rows: Rows, config: CkaConfig):
+        self.encoders, self.rows, self.config = dict(encoders), rows, config
+        self.names = {
+            name: list(subject.encoder.config.pattern.tap_names)
+            for name, subject in self.encoders.items()
+        }
+        self.dropped = self.unseen_words = 0
+        self.measure = measures.MEASURES.get(config.measure)
+        self._whole = self.measure is not None or config.estimator != "minibatch"
+        if config.unit == "pieces":
+            for other in self.encoders.values():
+                subjects.require_same_vocabulary(self.encoders["first"], other)
+        elif rows.second is not None:
+            raise InputError("unit words is for tasks of single texts; this one has pairs")
+
+    def compare(self) -> dict[str, Any]:
+        """Reads the activations once.
+
+        Returns:
+            A `MinibatchCka` or `WholeSample` by the name of each encoder: the first against it.
+            Besides `within_second`: the second against itself; `shuffled`: the first against
+            the second at other tokens; `without_high_norm`: against the second, without the
+            tokens of highest norm. The last two when the config asks for them.
+
+        Raises:
+            InputError: as `taps.token_activations`, fewer than four tokens, or a whole sample of
+                more tokens than fit into memory.
+        """
+        config = self.config
+        partners = {name: ("first", name) for name in self.encoders}
+        partners["within_second"] = ("second", "second")
+        if "shuffled" in config.references:
+            partners["shuffled"] = ("first", "second")
+        if config.high_norm_share:
+            partners["without_high_norm"] = ("first", "second")
+        pairs = {name: self._pairs(*pair) for name, pair in partners.items()}
+        makers = {name: self._maker(name) for name in self.encoders}
+        mixer = np.random.default_rng((config.seed, 1))
+        for batch in self._minibatches():
+            n = _length(batch["first"])
+            if n < MIN_EXAMPLES:
+                self.dropped += n
+                continue
+            values = {name: makers[name](activations) for name, activations in batch.items()}
+            for name, (first, second) in partners.items():
+                one, other = values[first], values[second]
+                if name == "shuffled":
+                    other = other.take(mixer.permutation(n))
+                elif name == "without_high_norm":
+                    kept = ordinary(batch["first"], batch["second"], config.high_norm_share)
+                    if len(kept) < MIN_EXAMPLES:
+                        continue
+                    one, other = one.take(kept), other.take(kept)
+                pairs[name].add(one, other)
+        if self.dropped:
+            logging.warning(
+                "%d tokens in minibatches of fewer than %d left out", self.dropped, MIN_EXAMPLES
+            )
+        return pairs
+
+    def estimator(self, minibatches: int) -> str:
+        """What was computed, in words."""
+        config = self.config
+        tokens = "without special tokens" if config.unit == "pieces" else "of whole words"
+        if self.measure:
+            return f"{self.measure.label} of the whole sample; {tokens}"
+        kernel = config.kernel
+        if kernel == "rbf":
+            kernel = f"RBF ({config.rbf_threshold:g} of the median distance)"
+        if self._whole:
+            return f"{config.estimator} {kernel} CKA of the whole sample; {tokens}"
+        return (
+            f"debiased {kernel} CKA: unbiased HSIC averaged over {minibatches} minibatches, "
+            f"then the ratio; {tokens}"
+        )
+
+    def _pairs(self, first: str, second: str) -> Any:
+        names = self.names[first], self.names[second]
+        if self.measure:
+            return measures.WholeSample(self.measure, *names)
+        return MinibatchCka(
+            *names,
+            debiased=self.config.estimator != "biased",
+            replicates=0 if self._whole else self.config.bootstrap_replicates,
+            seed=self.config.seed,
+        )
+
+    def _maker(self, encoder: str) -> Any:
+        config, names = self.config, self.names[encoder]
+        if self.measure:
+            return lambda activations: measures.Examples(self.measure, names, activations)
+        return Minibatches(
+            names, config.kernel, config.rbf_threshold, diagonal=config.estimator == "biased"
+        )
+
+    def _minibatches(self) -> Iterator[dict[str, Activations]]:
+        """Activations of each encoder, at the same tokens; all at once for a whole sample."""
+        streams = self._words() if self.config.unit == "words" else self._pieces()
+        batches = (
+            dict(zip(streams, parts, strict=True)) for parts in zip(*streams.values(), strict=True)
+        )
+        if not self._whole:
+            yield from batches
+            return
+        kept: dict[str, list[Activations]] = {name: [] for name in streams}
+        for batch in batches:
+            for name, activations in batch.items():
+                kept[name].append(activations)
+        whole = {
+            name: {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
+            for name, parts in kept.items()
+        }
+        n, count = _length(whole["first"]), sum(map(len, self.names.values()))
+        if self.config.kernel == "rbf" and 8 * count * n**2 > _MAX_BYTES:
+            raise InputError(
+                f"{count} Gram matrices of {n} x {n} tokens take more than 4 GiB: take "
+                "--estimator=minibatch, or fewer examples"
+            )
+        yield whole
+
+    def _pieces(self) -> dict[str, Iterator[Activations]]:
+        config = self.config
+        draw = {
+            "tokens_per_example": config.tokens_per_example,
+            "batch_size": config.batch_size,
+            "max_seq_length": config.max_seq_length,
+            "seed": config.seed,
+        }
+        return {
+            name: self._cached(
+                subject,
+                draw,
+                lambda s=subject: taps.token_activations(s.encoder, s.tokenizer, self.rows, **draw),
+            )
+            for name, subject in self.encoders.items()
+        }
+
+    def _words(self) -> dict[str, Iterator[Activations]]:
+        config = self.config
+        sentences = [words.split(text) for text in self.rows.first]
+        allowed = words.seen_by_all(
+            [subject.tokenizer for subject in self.encoders.values()],
+            sentences,
+            config.max_seq_length,
+        )
+        self.unseen_words = int(sum((~mask).sum() for mask in allowed))
+        if self.unseen_words:
+            logging.info("%d words are not seen whole by all encoders", self.unseen_words)
+        places = taps.draw_words(allowed, config.tokens_per_example, config.seed)
+        sizes = {"batch_size": config.batch_size, "max_seq_length": config.max_seq_length}
+        draw = {**sizes, "words": [chosen.tolist() for chosen in places]}
+        return {
+            name: self._cached(
+                subject,
+                draw,
+                lambda s=subject: taps.word_activations(
+                    s.encoder, s.tokenizer, sentences, places, **sizes
+                ),
+            )
+            for name, subject in self.encoders.items()
+        }
+
+    def _cached(self, subject: Subject, draw: dict[str, Any], make: Any) -> Iterator[Activations]:
+        if not self.config.cache_dir:
+            return make()
+        key = {
+            "encoder": activation_cache.encoder_hash(subject.encoder),
+            "tokenizer": [subject.tokenizer.vocabulary_hash, subject.tokenizer.do_lower_case],
+            "rows": activation_cache.rows_hash(self.rows),
+            "unit": self.config.unit,
+            **draw,
+        }
+        return activation_cache.cached(self.config.cache_dir, key, make)
+
+
+def _length(activations: Activations) -> int:
+    return len(next(iter(activations.values())))
+
+
+def ordinary(first: Activations, second: Activations, share: float) -> np.ndarray:
+    """Places of all tokens but those of highest norm.
+
+    A token's norm is judged by the tap, of either encoder, where it stands out most from the
+    median of the tap.
+
+    Args:
+        first: `(tokens, hidden)` by tap.
+        second: of another encoder at the same tokens.
+        share: of the tokens to leave out, at least one.
+    """
+    highest = np.zeros(_length(first))
+    for activations in (first, second):
+        for x in activations.values():
+            norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
+            highest = np.maximum(highest, norms / (np.median(norms) or 1))
+    left_out = -(-int(1e6 * share) * len(highest) // 10**6)
+    return np.sort(np.argsort(highest, kind="stable")[: len(highest) - left_out])

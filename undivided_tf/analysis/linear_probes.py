@@ -1,0 +1,249 @@
+"""Linear probes and what tells whether a probe's score means anything. Needs no TensorFlow.
+
+References:
+    Alain, Bengio 2017, arXiv 1610.01644 (linear classifier probes).
+    Hewitt, Liang 2019, arXiv 1909.03368 (control tasks, selectivity).
+    Voita, Titov 2020, arXiv 2003.12298 (online codelength).
+    Peters et al. 2018, arXiv 1802.05365, eq. 1; Tenney, Das, Pavlick 2019, arXiv 1905.05950
+    (scalar mix and its centre of gravity).
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.optimize
+import scipy.special
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from undivided_tf.errors import InputError
+from undivided_tf.metrics import classification
+
+MAX_ITERATIONS = 2000
+# Shares of the training rows after which the next portion is encoded, as in Voita and Titov.
+PORTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
+
+
+def fit(x: np.ndarray, labels: np.ndarray, inverse_l2: float) -> tuple[Pipeline, bool]:
+    """Trains a multinomial logistic regression, standardised with what it is trained on.
+
+    Args:
+        x: activations `(examples, features)`.
+        labels: class ids `(examples,)`.
+        inverse_l2: inverse strength of the L2 penalty, scikit-learn's C.
+
+    Returns:
+        The probe, and whether the solver converged.
+
+    Raises:
+        InputError: the rows have one class only.
+    """
+    if len(np.unique(labels)) < 2:
+        raise InputError("a probe needs two classes in its training rows; take more rows")
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=inverse_l2, max_iter=MAX_ITERATIONS)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # Counted by the caller.
+        model.fit(x.astype(np.float64), labels)
+    return model, bool(model[-1].n_iter_.max() < MAX_ITERATIONS)
+
+
+def choose_l2(
+    x: np.ndarray,
+    labels: np.ndarray,
+    validation_x: np.ndarray,
+    validation_labels: np.ndarray,
+    choices: Sequence[float],
+) -> float:
+    """The choice with the highest validation accuracy, of equals the strongest penalty.
+
+    Args:
+        x: training activations `(examples, features)`.
+        labels: class ids `(examples,)`.
+        validation_x: activations `(others, features)`.
+        validation_labels: class ids `(others,)`.
+        choices: inverse strengths; a single one is taken without a look at anything.
+    """
+    if len(choices) == 1:
+        return choices[0]
+
+    def accuracy(choice: float) -> float:
+        model, _ = fit(x, labels, choice)
+        return float(np.mean(model.predict(validation_x.astype(np.float64)) == validation_labels))
+
+    return max(sorted(choices), key=accuracy)  # The first of equals.
+
+
+def linear_probe(
+    train_x: np.ndarray,
+    train_labels: np.ndarray,
+    test_x: np.ndarray,
+    test_labels: np.ndarray,
+    *,
+    num_labels: int,
+    inverse_l2: float,
+) -> tuple[float, bool]:
+    """Trains a linear probe on one split and scores it on another.
+
+    Args:
+        train_x: activations `(train_examples, features)`.
+        train_labels: class ids `(train_examples,)`.
+        test_x: activations `(test_examples, features)`.
+        test_labels: class ids `(test_examples,)`.
+        num_labels: number of classes.
+        inverse_l2: inverse strength of the L2 penalty, scikit-learn's C.
+
+    Returns:
+        Accuracy on the test split, and whether the solver converged.
+
+    Raises:
+        InputError: the training rows have one class only, or as `classification.score`.
+    """
+    model, converged = fit(train_x, train_labels, inverse_l2)
+    predictions = model.predict(test_x.astype(np.float64))
+    return classification.score(predictions, test_labels, num_labels)["accuracy"], converged
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlTask:
+    """Labels that say nothing but which word it is: a random one for each word type.
+
+    Drawn from the labels' own frequencies, so that the two tasks are equally uneven. What a probe
+    scores here it has memorised.
+
+    Attributes:
+        labels: the label of each type that training has.
+    """
+
+    labels: dict[str, int]
+
+    @classmethod
+    def draw(cls, types: Sequence[str], labels: np.ndarray, seed: int) -> "ControlTask":
+        """Draws the labels of the word types of the training rows, once.
+
+        Args:
+            types: of each row.
+            labels: of the true task `(rows,)`.
+            seed: of the draw.
+        """
+        names = sorted(set(types))
+        drawn = np.random.default_rng(seed).choice(labels, len(names))
+        return cls(dict(zip(names, drawn.tolist(), strict=True)))
+
+    def of(self, types: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of rows, and the places of the rows that have one: types that training has."""
+        places = np.array([i for i, name in enumerate(types) if name in self.labels], np.int64)
+        return np.array([self.labels[types[i]] for i in places], np.int64), places
+
+
+def online_codelength(
+    x: np.ndarray, labels: np.ndarray, num_labels: int, inverse_l2: float
+) -> dict[str, float]:
+    """Bits that it takes to send the labels to someone who has the activations.
+
+    The first portion is sent as it is; each next one with a probe trained on all before it. So a
+    probe that needs much data pays for it. Its probabilities are mixed with 1 / (rows + 1) of the
+    uniform distribution, since a label may come that was not there yet.
+
+    Args:
+        x: activations `(rows, features)`, in the order in which they are sent.
+        labels: class ids `(rows,)`.
+        num_labels: number of classes.
+        inverse_l2: as for `fit`.
+
+    Returns:
+        `codelength`, `uniform_codelength` (both in bits) and `compression`, their ratio.
+
+    References:
+        Voita, Titov 2020, section 2.2.2.
+    """
+    rows = len(labels)
+    ends = sorted({max(2, round(share * rows)) for share in PORTIONS})
+    bits = ends[0] * np.log2(num_labels)
+    for start, stop in zip(ends, ends[1:], strict=False):
+        if len(np.unique(labels[:start])) < 2:
+            bits += (stop - start) * np.log2(num_labels)
+            continue
+        model, _ = fit(x[:start], labels[:start], inverse_l2)
+        found = model.predict_proba(x[start:stop].astype(np.float64))
+        probabilities = np.full((stop - start, num_labels), 1 / (start + 1) / num_labels)
+        probabilities[:, model.classes_] += start / (start + 1) * found
+        bits -= np.log2(probabilities[np.arange(stop - start), labels[start:stop]]).sum()
+    uniform = rows * np.log2(num_labels)
+    return {
+        "codelength": float(bits),
+        "uniform_codelength": float(uniform),
+        "compression": float(uniform / bits),
+    }
+
+
+def scalar_mix(
+    train_x: Sequence[np.ndarray],
+    train_labels: np.ndarray,
+    test_x: Sequence[np.ndarray],
+    test_labels: np.ndarray,
+    *,
+    num_labels: int,
+    inverse_l2: float,
+) -> dict[str, float | list[float]]:
+    """A linear probe on a weighted mean of all taps, its weights learnt with it.
+
+    Args:
+        train_x: for each tap `(train_examples, features)`.
+        train_labels: class ids `(train_examples,)`.
+        test_x: for each tap `(test_examples, features)`.
+        test_labels: class ids `(test_examples,)`.
+        num_labels: number of classes.
+        inverse_l2: as for `fit`.
+
+    Returns:
+        `accuracy`, `weights` (one a tap, adding up to 1) and `centre_of_gravity`: the mean place of
+        a tap, the first at 0, by these weights.
+    """
+    scalers = [StandardScaler().fit(x.astype(np.float64)) for x in train_x]
+    train, test = (
+        np.stack([s.transform(x.astype(np.float64)) for s, x in zip(scalers, xs, strict=True)])
+        for xs in (train_x, test_x)
+    )
+    taps, rows, features = train.shape
+    hot = np.eye(num_labels)[train_labels]
+    penalty = 1 / (inverse_l2 * rows)
+
+    def unpacked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        kernel = values[taps:-num_labels].reshape(features, num_labels)
+        return scipy.special.softmax(values[:taps]), kernel, values[-num_labels:]
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, kernel, bias = unpacked(values)
+        mixed = np.tensordot(weights, train, 1)
+        logits = mixed @ kernel + bias
+        logs = scipy.special.log_softmax(logits, 1)
+        error = (np.exp(logs) - hot) / rows
+        to_mixed = error @ kernel.T
+        to_weights = np.array([np.vdot(to_mixed, tap) for tap in train])
+        gradient = [
+            weights * (to_weights - weights @ to_weights),
+            (mixed.T @ error + penalty * kernel).ravel(),
+            error.sum(0),
+        ]
+        value = -(logs * hot).sum() / rows + penalty / 2 * np.square(kernel).sum()
+        return value, np.concatenate(gradient)
+
+    start = np.zeros(taps + features * num_labels + num_labels)
+    # The weights of taps have no gradient where the kernel is 0.
+    start[taps:-num_labels] = np.random.default_rng(0).normal(0, 0.01, features * num_labels)
+    found = scipy.optimize.minimize(
+        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}
+    )
+    weights, kernel, bias = unpacked(found.x)
+    predictions = np.argmax(np.tensordot(weights, test, 1) @ kernel + bias, 1)
+    return {
+        "accuracy": float(np.mean(predictions == test_labels)),
+        "weights": weights.tolist(),
+        "centre_of_gravity": float(weights @ np.arange(taps)),
+    }

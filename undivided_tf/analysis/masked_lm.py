@@ -1,0 +1,221 @@
+"""What the masked-language-model head reads: from every tap, and of whole sentences.
+
+References:
+    nostalgebraist 2020, "interpreting GPT: the logit lens" (a head read off every layer).
+    Salazar, Liang, Nguyen, Kirchhoff 2020, arXiv 1910.14659 (pseudo-log-likelihood).
+    Wang, Cho 2019, arXiv 1902.04094.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from undivided_tf.analysis import extraction
+from undivided_tf.analysis.subjects import Subject
+from undivided_tf.data.tasks import Rows
+from undivided_tf.errors import InputError
+from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.training import checkpoints
+from undivided_tf.training.weights import load_weights, read_weights
+
+HEAD = "masked_lm_head"
+MASKED_SHARE = 0.15  # Of the word pieces, as Devlin et al. train.
+
+
+def load_head(checkpoint: str, subject: Subject) -> Pretrainer | None:
+    """The subject's encoder with the head of its checkpoint; None when that has none.
+
+    Args:
+        checkpoint: as for `subjects.load`.
+        subject: what that gave.
+    """
+    path = checkpoints.resolve(checkpoint)
+    if not any(name.startswith(f"{HEAD}/") for name in read_weights(path)):
+        return None
+    model = Pretrainer(subject.encoder)
+    load_weights(model.masked_lm_head.weights, path, scope=HEAD)
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class _Masked:
+    """A minibatch with masked pieces.
+
+    Attributes:
+        inputs: of the encoder.
+        positions: `(texts, predictions)`, where pieces were masked.
+        ids: `(texts, predictions)`, what stood there.
+        weights: `(texts, predictions)`, 0 for unused slots.
+    """
+
+    inputs: dict[str, Any]
+    positions: np.ndarray
+    ids: np.ndarray
+    weights: np.ndarray
+
+
+def logit_lens(
+    model: Pretrainer,
+    subject: Subject,
+    rows: Rows,
+    *,
+    batch_size: int,
+    max_seq_length: int,
+    top: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Loss and top-k accuracy of the head on every tap, at the same masked pieces.
+
+    The head was trained on the last tap only: a high loss below it does not say that the word
+    is not there, but that it is not there in the form that the head reads. With pre-norm every
+    tap goes through the final LayerNorm first.
+
+    Args:
+        model: see `load_head`.
+        subject: the encoder.
+        rows: texts.
+        batch_size: texts a forward pass.
+        max_seq_length: word pieces a text.
+        top: k of the accuracy.
+        seed: decides which pieces are masked.
+
+    Returns:
+        `loss` (nats), `accuracy` and `top_accuracy` (one a tap), `top`, `masked_tokens`.
+
+    Raises:
+        InputError: as `rank.measure_blocks`, or no text has a word piece to mask.
+    """
+    encoder = subject.encoder
+    names = list(encoder.config.pattern.tap_names)
+
+    @tf.function
+    def forward(inputs, positions, ids, weights):
+        taps = encoder(inputs, training=False, return_taps=True)["taps"]
+        return [_scores(model, taps[name], positions, ids, weights, top) for name in names]
+
+    sums, masked_tokens = np.zeros((len(names), 3)), 0
+    for batch in _masked_batches(subject, rows, batch_size, max_seq_length, seed):
+        scores = forward(batch.inputs, batch.positions, batch.ids, batch.weights)
+        sums += np.array([[float(value) for value in tap] for tap in scores])
+        masked_tokens += int(batch.weights.sum())
+    if not masked_tokens:
+        raise InputError("no text has a word piece to mask: take more or longer texts")
+    loss, accuracy, top_accuracy = (sums / masked_tokens).T.tolist()
+    return {
+        "loss": loss,
+        "accuracy": accuracy,
+        "top_accuracy": top_accuracy,
+        "top": top,
+        "masked_tokens": masked_tokens,
+    }
+
+
+def _scores(model: Pretrainer, tap, positions, ids, weights, top: int):
+    """Sums over the masked pieces: loss, correct, among the first k."""
+    if model.encoder.final_layer_norm:
+        tap = model.encoder.final_layer_norm(tap)
+    logits = model.masked_lm_head(
+        tap, positions, model.encoder.embeddings.word_embeddings.embeddings
+    )
+    true = tf.gather(logits, ids, batch_dims=2)[..., None]
+    losses = tf.reduce_logsumexp(logits, -1) - true[..., 0]
+    above = tf.reduce_sum(tf.cast(logits > true, tf.float32), -1)
+    return [
+        tf.reduce_sum(value * weights)
+        for value in (losses, tf.cast(above < 1, tf.float32), tf.cast(above < top, tf.float32))
+    ]
+
+
+def _masked_batches(
+    subject: Subject, rows: Rows, batch_size: int, max_seq_length: int, seed: int
+) -> Iterator[_Masked]:
+    """Every chosen piece becomes [MASK]; at least one a text that has pieces."""
+    tokenizer = subject.tokenizer
+    slots = max(1, round(MASKED_SHARE * max_seq_length))
+    row = 0
+    for inputs, size in extraction.batches(
+        subject.encoder, tokenizer, rows, batch_size, max_seq_length
+    ):
+        inputs = {name: value.numpy() for name, value in extraction.cut(inputs).items()}
+        ids = inputs["token_ids"]
+        shape = (len(ids), slots)
+        positions, true, weights = (np.zeros(shape, kind) for kind in (np.int32, np.int32, "f"))
+        for i in range(size):
+            places = np.flatnonzero(~tokenizer.is_special[ids[i]])
+            count = min(len(places), max(1, round(MASKED_SHARE * len(places))))
+            chosen = np.random.default_rng((seed, row + i)).permutation(places)[:count]
+            positions[i, :count], true[i, :count] = np.sort(chosen), ids[i, np.sort(chosen)]
+            weights[i, :count] = 1
+            ids[i, chosen] = tokenizer.mask_id
+        row += size
+        yield _Masked(inputs, positions, true, weights)
+
+
+def pseudo_log_likelihoods(
+    model: Pretrainer,
+    subject: Subject,
+    sentences: Sequence[str],
+    *,
+    batch_size: int,
+    max_seq_length: int,
+) -> np.ndarray:
+    """Sum over the word pieces of each sentence of the log-probability of the piece, masked alone.
+
+    Args:
+        model: see `load_head`.
+        subject: the encoder.
+        sentences: texts.
+        batch_size: masked copies of sentences a forward pass.
+        max_seq_length: word pieces a sentence.
+
+    Returns:
+        Nats, float64 `(sentences,)`.
+
+    Raises:
+        InputError: a sentence is longer than `max_seq_length`, or has no word piece.
+
+    References:
+        Salazar et al. 2020, eq. 1.
+    """
+    tokenizer = subject.tokenizer
+    subject.encoder.config.require_length(max_seq_length)
+    pieces = tokenizer.tokenize(list(sentences)).to_list() if sentences else []
+    for sentence, ids in zip(sentences, pieces, strict=True):
+        if not 0 < len(ids) <= max_seq_length - 2:
+            raise InputError(
+                f"{sentence!r} has {len(ids)} word pieces; from 1 to max_seq_length - 2 = "
+                f"{max_seq_length - 2} can be scored"
+            )
+
+    @tf.function
+    def forward(inputs, positions, ids):
+        encoded = subject.encoder(inputs, training=False)["sequence_output"]
+        logits = model.masked_lm_head(
+            encoded, positions, subject.encoder.embeddings.word_embeddings.embeddings
+        )
+        return tf.gather(tf.nn.log_softmax(logits), ids, batch_dims=2)[:, 0]
+
+    # Sentences of like length share a batch, so that little of it is padding.
+    copies = [
+        (s, p) for s in np.argsort([len(ids) for ids in pieces]) for p in range(len(pieces[s]))
+    ]
+    totals = np.zeros(len(pieces))
+    for start in range(0, len(copies), batch_size):
+        some = copies[start : start + batch_size]
+        ids = np.full((batch_size, max_seq_length), tokenizer.pad_id, np.int32)
+        mask, true = np.zeros_like(ids), np.zeros((batch_size, 1), np.int32)
+        positions = np.ones((batch_size, 1), np.int32)
+        mask[len(some) :, 0] = 1  # Rows that fill the last batch up need a token.
+        for i, (sentence, place) in enumerate(some):
+            row = [tokenizer.cls_id, *pieces[sentence], tokenizer.sep_id]
+            ids[i, : len(row)], mask[i, : len(row)] = row, 1
+            positions[i], true[i] = place + 1, row[place + 1]
+            ids[i, place + 1] = tokenizer.mask_id
+        inputs = {"token_ids": ids, "segment_ids": np.zeros_like(ids), "padding_mask": mask}
+        inputs = extraction.cut({name: tf.constant(value) for name, value in inputs.items()})
+        values = forward(inputs, positions, true).numpy()[: len(some)]
+        np.add.at(totals, [sentence for sentence, _ in some], values)
+    return totals

@@ -1,0 +1,234 @@
+"""Other measures of how alike two sets of activations are, with the interface of CKA.
+
+All take the whole sample at once, `(examples, features)` a tap, in float64. Needs no TensorFlow.
+
+References:
+    Raghu, Gilmer, Yosinski, Sohl-Dickstein 2017, arXiv 1706.05806 (SVCCA).
+    Morcos, Raghu, Bengio 2018, arXiv 1806.05759 (projection-weighted CCA, eq. 3 and 4).
+    Ding, Denain, Steinhardt 2021, arXiv 2108.01661, section 2 (orthogonal Procrustes distance).
+    Kriegeskorte, Mur, Bandettini 2008, Frontiers in Systems Neuroscience 2 (RSA).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.spatial.distance
+import scipy.stats
+
+from undivided_tf.analysis import threads
+from undivided_tf.analysis.cka import centred_examples
+from undivided_tf.analysis.minibatch_cka import pair_reasons
+from undivided_tf.errors import InputError
+
+KEPT_VARIANCE = 0.99  # Of the directions that SVCCA keeps, as in the paper.
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A measure of two taps in two steps, so that what belongs to one tap is worked out once.
+
+    Attributes:
+        label: for tables and figures.
+        prepare: centred examples `(examples, features)` to what `pair` needs of a tap.
+        pair: two prepared taps to a number.
+        is_distance: 0 for equal taps, else 1 for equal taps.
+    """
+
+    label: str
+    prepare: Callable[[np.ndarray], Any]
+    pair: Callable[[Any, Any], float]
+    is_distance: bool = False
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
+        """The measure of two sets of activations of the same examples.
+
+        Args:
+            x: `(examples, features)`, at least four examples.
+            y: `(examples, other features)`.
+
+        Raises:
+            InputError: as for `cka.linear_cka`.
+        """
+        pair = WholeSample(self, ["x"], ["y"])
+        pair.update({"x": x}, {"y": y})
+        return float(pair.matrix()[0, 0])
+
+
+def _basis(x: np.ndarray, kept: float) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal basis of the columns, `(examples, rank)`, and the columns themselves.
+
+    Args:
+        x: centred.
+        kept: share of the variance that the directions kept hold; 1: all that are not rounding.
+    """
+    left, values, _ = np.linalg.svd(x, full_matrices=False)
+    real = values > values[0] * max(x.shape) * np.finfo(np.float64).eps
+    shares = np.cumsum(values**2) / np.sum(values**2)
+    # The first direction that reaches the share is kept too.
+    count = min(int(real.sum()), int(np.searchsorted(shares, kept)) + 1 if kept < 1 else len(real))
+    _require_more_examples(len(x), count)
+    return left[:, :count], x
+
+
+def _require_more_examples(examples: int, directions: int) -> None:
+    if examples <= directions + 1:
+        raise InputError(
+            f"CCA of {examples} examples with {directions} directions finds a perfect correlation "
+            "whatever they are: take more examples"
+        )
+
+
+def _svcca(first: tuple, second: tuple) -> float:
+    """Mean canonical correlation, over as many directions as the smaller side has."""
+    correlations = np.linalg.svd(first[0].T @ second[0], compute_uv=False)
+    return float(np.minimum(correlations, 1).mean())
+
+
+def _pwcca(first: tuple, second: tuple) -> float:
+    """Canonical correlations weighted by how much of the first side each variate accounts for.
+
+    Not symmetric: the weights are those of the first side.
+    """
+    left, correlations, _ = np.linalg.svd(first[0].T @ second[0], full_matrices=False)
+    variates = first[0] @ left
+    weights = np.abs(variates.T @ first[1]).sum(1)
+    return float(weights @ np.minimum(correlations, 1) / weights.sum())
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x)
+
+
+def _procrustes(x: np.ndarray, y: np.ndarray) -> float:
+    """Squared distance after the best rotation of centred activations of unit norm, 0 to 2."""
+    return float(max(0.0, 2 - 2 * np.linalg.norm(x.T @ y, "nuc")))
+
+
+def _distance_ranks(x: np.ndarray) -> np.ndarray:
+    """Ranks of the distances between all pairs of examples, centred, of unit norm."""
+    ranks = scipy.stats.rankdata(scipy.spatial.distance.pdist(x))
+    ranks -= ranks.mean()
+    norm = np.linalg.norm(ranks)
+    return ranks / norm if norm else np.full_like(ranks, np.nan)
+
+
+MEASURES = {
+    "svcca": Measure("SVCCA", lambda x: _basis(x, KEPT_VARIANCE), _svcca),
+    "pwcca": Measure("PWCCA", lambda x: _basis(x, 1.0), _pwcca),
+    "procrustes": Measure("orthogonal Procrustes distance", _unit, _procrustes, is_distance=True),
+    "rsa": Measure(
+        "RSA, Spearman of Euclidean distances", _distance_ranks, lambda x, y: float(x @ y)
+    ),
+}
+
+
+class Examples:
+    """Activations of one encoder for some examples, and what a measure makes of them.
+
+    Args:
+        measure: one of `MEASURES`.
+        taps: names of its taps.
+        activations: `(examples, features)` by tap.
+
+    Raises:
+        InputError: a missing tap.
+    """
+
+    def __init__(
+        self, measure: Measure, taps: Sequence[str], activations: Mapping[str, np.ndarray]
+    ):
+        missing = [name for name in taps if name not in activations]
+        if missing:
+            raise InputError(
+                f"no activations of tap {missing[0]!r}; there are: {', '.join(activations)}"
+            )
+        self.activations = {name: np.asarray(activations[name]) for name in taps}
+        self._measure = measure
+
+    def __len__(self) -> int:
+        return len(next(iter(self.activations.values())))
+
+    def take(self, places: np.ndarray) -> "Examples":
+        """The examples at some places, in the order of the places."""
+        taken = {name: x[places] for name, x in self.activations.items()}
+        return Examples(self._measure, list(taken), taken)
+
+    @functools.cached_property
+    def prepared(self) -> dict[str, Any]:
+        """What `Measure.pair` needs, by tap; None for a tap without variance."""
+
+        def prepare(name: str) -> Any:
+            x = centred_examples(self.activations[name], f"tap {name}", wide=True)
+            return self._measure.prepare(x) if x.any() else None
+
+        values = threads.each(prepare, self.activations)
+        return dict(zip(self.activations, values, strict=True))
+
+
+class WholeSample:
+    """A measure of every tap of one encoder against every tap of another.
+
+    The interface of `MinibatchCka`, but all examples come at once. Memory is O(examples x features
+    of all taps), for RSA O(examples^2 x taps).
+
+    Args:
+        measure: one of `MEASURES`.
+        first_taps: names of the taps of the first encoder.
+        second_taps: names of the taps of the second.
+    """
+
+    minibatches = 1
+
+    def __init__(self, measure: Measure, first_taps: Sequence[str], second_taps: Sequence[str]):
+        self.first_taps, self.second_taps = tuple(first_taps), tuple(second_taps)
+        self.examples = 0
+        self._measure = measure
+        self._sides: tuple[Examples, Examples] | None = None
+
+    def update(self, first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> None:
+        """Takes the examples; arguments as of `MinibatchCka.update`."""
+        self.add(
+            Examples(self._measure, self.first_taps, first),
+            Examples(self._measure, self.second_taps, second),
+        )
+
+    def add(self, first: Examples, second: Examples) -> None:
+        """As `update`, of examples that several comparisons may share."""
+        if self._sides:
+            raise InputError("this measure takes the whole sample at once, not in parts")
+        if len(first) != len(second):
+            raise InputError(f"same examples needed, got {len(first)} and {len(second)}")
+        self._sides, self.examples = (first, second), len(first)
+
+    def matrix(self) -> np.ndarray:
+        """The measure `(first taps, second taps)`; NaN where `reasons` says why.
+
+        Raises:
+            InputError: no or fewer than four examples, a value that is not finite, or too few
+                examples for CCA.
+        """
+        if not self._sides:
+            raise InputError("a measure needs at least four examples")
+        first, second = (side.prepared for side in self._sides)
+
+        def row(tap: str) -> list[float]:
+            return [
+                np.nan
+                if first[tap] is None or second[other] is None
+                else self._measure.pair(first[tap], second[other])
+                for other in self.second_taps
+            ]
+
+        return np.array(threads.each(row, self.first_taps))
+
+    def interval(self) -> None:
+        """None: examples that come twice in a resample would distort these measures."""
+
+    def reasons(self) -> dict[str, str]:
+        """Why an entry of `matrix` is NaN, by `"first tap x second tap"`."""
+        return pair_reasons(
+            *({n: value is None for n, value in side.prepared.items()} for side in self._sides)
+        )

@@ -1,0 +1,146 @@
+"""What probes are trained and scored on: activations of every tap, labels and word types."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from undivided_tf.analysis import taps, words
+from undivided_tf.analysis.subjects import Subject
+from undivided_tf.analysis_recipes import ProbingConfig
+from undivided_tf.data.probing_tasks import WordRows, WordTask
+from undivided_tf.data.tasks import Rows, Task
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Examples of a split, chosen.
+
+    Attributes:
+        name: `train`, `validation` or `test`.
+        rows: Rows of sentences, or WordRows.
+        types: the word type of each row, of a sentence that of its first word.
+        unseen: words that were left out since `max_seq_length` cuts them off.
+    """
+
+    name: str
+    rows: Rows | WordRows
+    types: list[str]
+    unseen: int = 0
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class ids `(rows,)`."""
+        return self.rows.labels
+
+
+def read(
+    task: Task | WordTask, subject: Subject, config: ProbingConfig, seed: int
+) -> tuple[dict[str, Split], int]:
+    """The splits `train`, `validation` and `test` that probes use.
+
+    Without labels in the test split the validation split is scored instead, and a fifth of the
+    training rows takes its part. Test rows whose text is also in training are left out: they
+    could be answered from memory.
+
+    Args:
+        task: of words or of sentences.
+        subject: says which words are cut off.
+        config: sizes.
+        seed: decides which rows are taken.
+
+    Returns:
+        The splits, and how many test rows were left out for being in training.
+
+    Raises:
+        InputError: a split has no rows.
+    """
+    if isinstance(task, WordTask):
+        limits = {"train": config.max_train_rows, "test": config.max_test_rows}
+        return {
+            name: _word_split(
+                name, task.read(name).take(limits.get(name, config.max_test_rows), seed),
+                subject, config.max_seq_length,
+            ) for name in ("train", "validation", "test")
+        }, 0  # fmt: skip
+    test = task.read("test")
+    train, validation = task.read("train"), task.read("validation")
+    scored = "test"
+    if test is None or test.labels is None:
+        logging.warning("task %s has no labelled test split: validation is scored", task.name)
+        scored, test = "validation", validation
+        apart = np.random.default_rng(0).permutation(len(train))
+        fifth = len(train) // 5
+        if len(config.inverse_l2) > 1:
+            train, validation = (
+                train.pick(np.sort(places)) for places in (apart[fifth:], apart[:fifth])
+            )
+    train = train.take(config.max_train_rows, seed)
+    known = set(_texts(train))
+    fresh = [i for i, text in enumerate(_texts(test)) if text not in known]
+    dropped = len(test) - len(fresh)
+    if dropped:
+        logging.info("%d test rows are in training too, and are left out", dropped)
+        test = test.pick(np.array(fresh, np.int64))
+    chosen = {
+        "train": train,
+        "validation": validation.take(config.max_test_rows, seed),
+        "test": test.take(config.max_test_rows, seed),
+    }
+    names = {**{name: name for name in chosen}, "test": scored}
+    return {
+        name: Split(names[name], rows, [_first_word(text) for text in rows.first])
+        for name, rows in chosen.items()
+    }, dropped
+
+
+def _word_split(name: str, rows: WordRows, subject: Subject, max_seq_length: int) -> Split:
+    seen = words.seen(subject.tokenizer, rows.sentences, max_seq_length)
+    whole = np.array(
+        [seen[s][list(places)].all() for s, places in zip(rows.sentence, rows.places, strict=True)]
+    )
+    unseen = int((~whole).sum())
+    if unseen:
+        logging.info("%s: %d words are cut off by max_seq_length and left out", name, unseen)
+        rows = rows.pick(np.flatnonzero(whole))
+    return Split(name, rows, rows.types, unseen)
+
+
+def _texts(rows: Rows) -> list[Any]:
+    if rows.second is None:
+        return list(rows.first)
+    return list(zip(rows.first, rows.second, strict=True))
+
+
+def _first_word(text: str) -> str:
+    found = words.split(text)
+    return found[0].lower() if found else ""
+
+
+def activations(subject: Subject, split: Split, config: ProbingConfig) -> dict[str, np.ndarray]:
+    """Activations of the rows, `(rows, features)` a tap; of pairs of words side by side."""
+    sizes = {"batch_size": config.batch_size, "max_seq_length": config.max_seq_length}
+    rows = split.rows
+    if isinstance(rows, Rows):
+        stream = taps.pooled_activations(
+            subject.encoder, subject.tokenizer, rows, pooling=config.pooling, **sizes
+        )
+        return _joined(list(stream))
+    needed = [np.unique(rows.places[rows.sentence == i]) for i in range(len(rows.sentences))]
+    stream = taps.word_activations(
+        subject.encoder, subject.tokenizer, rows.sentences, needed, **sizes
+    )
+    found = _joined(list(stream))
+    starts = np.cumsum([0, *map(len, needed)])
+    at = np.array(
+        [
+            starts[s] + np.searchsorted(needed[s], places)
+            for s, places in zip(rows.sentence, rows.places, strict=True)
+        ]
+    )
+    return {name: x[at].reshape(len(at), -1) for name, x in found.items()}
+
+
+def _joined(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}

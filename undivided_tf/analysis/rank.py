@@ -1,0 +1,161 @@
+"""What every block does to the tokens of a text: collapse, size of its contribution, linearity.
+
+References:
+    Dong, Cordonnier, Loukas 2021, arXiv 2103.03404 (rank collapse).
+    Razzhigaev et al. 2024, arXiv 2405.12250 (how linear a transformer's blocks are).
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from undivided_tf.analysis import extraction, threads
+from undivided_tf.analysis.subjects import Subject
+from undivided_tf.data.tasks import Rows
+from undivided_tf.metrics import collapse
+
+MEASURES = {
+    "relative_residual": collapse.relative_residual,
+    "composite_residual": collapse.composite_residual,
+    "effective_rank": collapse.effective_rank,
+    "mean_cosine": collapse.mean_cosine,
+}
+TOO_FEW_TOKENS = "fewer tokens than twice the hidden size: a linear map would fit anything"
+
+
+def measure_blocks(
+    subject: Subject, rows: Rows, *, batch_size: int, max_seq_length: int
+) -> dict[str, Any]:
+    """Looks at every tap and block on the tokens of each text, special tokens included.
+
+    Args:
+        subject: the encoder.
+        rows: texts.
+        batch_size: texts a forward pass.
+        max_seq_length: word pieces a text.
+
+    Returns:
+        `collapse`: for each name of `MEASURES` its mean over the texts, one a tap;
+        `contribution_norm`: by block, the mean over tokens of the norm of what the block adds,
+        divided by that of the residual stream it adds to; `linear_r2`: by intermediate block,
+        see `LinearFit`, of its `contribution` and its `output`, None where `linear_reason` says
+        why; `texts` and `tokens`.
+
+    Raises:
+        InputError: no rows, texts longer than the encoder's positions, or an activation that is
+            not finite.
+    """
+    encoder = subject.encoder
+    taps = list(encoder.config.pattern.tap_names)
+    blocks = taps[1:]
+    before = dict(zip(blocks, taps, strict=False))
+    intermediate = [block for block in blocks if block.endswith("/intermediate")]
+
+    @tf.function
+    def forward(inputs):
+        values = encoder(inputs, training=False, return_taps=True)["taps"]
+        added = extraction.block_contributions(encoder, values, inputs["padding_mask"])
+        return [
+            [tf.cast(of[name], tf.float32) for name in names]
+            for of, names in ((values, taps), (added, blocks))
+        ]
+
+    sums = {name: np.zeros(len(taps)) for name in MEASURES}
+    shares = dict.fromkeys(blocks, 0.0)
+    fits = {(block, of): LinearFit() for block in intermediate for of in ("contribution", "output")}
+    texts = tokens = 0
+    for inputs, size in extraction.batches(
+        encoder, subject.tokenizer, rows, batch_size, max_seq_length
+    ):
+        inputs = extraction.cut(inputs)
+        mask = inputs["padding_mask"].numpy().astype(bool)
+        mask[size:] = False
+        values, added = forward(inputs)
+        values, added = (
+            extraction.named(names, of, mask) for names, of in ((taps, values), (blocks, added))
+        )
+        ends = np.cumsum(mask[:size].sum(1))
+
+        def of_tap(tap: str, values=values, ends=ends) -> np.ndarray:
+            parts = np.split(values[tap], ends[:-1])
+            return np.array([[measure(x) for x in parts] for measure in MEASURES.values()]).sum(1)
+
+        for place, found in enumerate(threads.each(of_tap, taps)):
+            for name, value in zip(MEASURES, found, strict=True):
+                sums[name][place] += value
+        for block in blocks:
+            norms = [np.linalg.norm(x, axis=1) for x in (added[block], values[before[block]])]
+            shares[block] += float((norms[0] / np.maximum(norms[1], 1e-30)).sum())
+        # Texts alternate between fitting and scoring: tokens of one text are too alike.
+        scored = np.repeat((texts + np.arange(size)) % 2 == 1, mask[:size].sum(1))
+        for block in intermediate:
+            for of, y in (("contribution", added[block]), ("output", values[block])):
+                fits[block, of].update(values[before[block]], y, scored)
+        texts, tokens = texts + size, tokens + len(scored)
+    enough = bool(fits) and all(
+        fit.fitted >= 2 * encoder.config.hidden_size for fit in fits.values()
+    )
+    return {
+        "collapse": {name: (total / texts).tolist() for name, total in sums.items()},
+        "contribution_norm": {block: share / tokens for block, share in shares.items()},
+        "linear_r2": {
+            block: {
+                of: fits[block, of].r2() if enough else None for of in ("contribution", "output")
+            }
+            for block in intermediate
+        },
+        "linear_reason": None if enough or not fits else TOO_FEW_TOKENS,
+        "texts": texts,
+        "tokens": tokens,
+    }
+
+
+class LinearFit:
+    """How well the best affine map from x to y does on tokens that it was not fitted on.
+
+    1: y is a linear map of x in disguise; 0: no better than the mean of the scored tokens;
+    below 0: worse. Sums of products are kept, no tokens: memory is O(width^2).
+
+    Attributes:
+        fitted: tokens that the map is fitted on.
+    """
+
+    def __init__(self):
+        self.fitted = self._scored = 0
+        self._fit_xx = self._fit_xy = self._xx = self._xy = self._yy = self._y = 0.0
+
+    def update(self, x: np.ndarray, y: np.ndarray, scored: np.ndarray) -> None:
+        """Adds tokens.
+
+        Args:
+            x: `(tokens, width)`.
+            y: `(tokens, other width)`.
+            scored: bool `(tokens,)`; the map is scored on these and fitted on the others.
+        """
+        x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], 1).astype(np.float64)
+        y = y.astype(np.float64)
+        for chosen in (scored, ~scored):
+            one, other = x[chosen], y[chosen]
+            if chosen is scored:
+                self._xx, self._xy = self._xx + one.T @ one, self._xy + one.T @ other
+                self._yy, self._y = self._yy + np.square(other).sum(), self._y + other.sum(0)
+                self._scored += len(one)
+            else:
+                self._fit_xx = self._fit_xx + one.T @ one
+                self._fit_xy = self._fit_xy + one.T @ other
+                self.fitted += len(one)
+
+    def r2(self) -> float | None:
+        """Share of the variance of y, over all its features, that the map explains.
+
+        None when nothing was scored, or y has no variance.
+        """
+        if not self._scored or not self.fitted:
+            return None
+        total = self._yy - np.square(self._y).sum() / self._scored
+        if total <= 1e-12 * self._yy:
+            return None
+        best = np.linalg.lstsq(self._fit_xx, self._fit_xy, rcond=1e-12)[0]
+        rest = self._yy - 2 * np.sum(best * self._xy) + np.sum(best * (self._xx @ best))
+        return float(1 - rest / total)

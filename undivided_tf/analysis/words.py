@@ -1,0 +1,98 @@
+"""Words as the common unit of encoders that cut text into different pieces.
+
+A sentence is a list of words. A word's activation is the mean over its pieces. A word that is
+cut off by `max_seq_length`, whole or in part, is not seen; which these are is known before any
+encoder runs, so that it can be the same for all encoders that are compared.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from undivided_tf.tokenization import Tokenizer
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def split(text: str) -> list[str]:
+    """Runs of letters and digits, and every other character that is no space by itself."""
+    return _WORD.findall(text)
+
+
+def pieces(
+    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Word pieces of sentences, without special tokens.
+
+    Args:
+        tokenizer: cuts the words, joined by spaces.
+        sentences: lists of words; a word may hold spaces.
+
+    Returns:
+        For each sentence the ids of its pieces and the place of each piece's word, int32.
+    """
+    if not len(sentences):
+        return []
+    ids, starts, _ = tokenizer.tokenize_with_offsets([" ".join(words) for words in sentences])
+    found = []
+    for words, row, places in zip(sentences, ids.to_list(), starts.to_list(), strict=True):
+        # Where each word begins in the joined sentence.
+        begins = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
+        of_word = np.searchsorted(begins, np.array(places, np.int64), side="right") - 1
+        found.append((np.array(row, np.int32), of_word.astype(np.int32)))
+    return found
+
+
+def seen(
+    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_seq_length: int
+) -> list[np.ndarray]:
+    """Which words an encoder sees whole.
+
+    Args:
+        tokenizer: the encoder's.
+        sentences: lists of words.
+        max_seq_length: word pieces a sentence, [CLS] and [SEP] included.
+
+    Returns:
+        For each sentence bool `(words,)`; false too for a word without pieces, such as a
+        control character.
+    """
+    masks = []
+    for start in range(0, len(sentences), 1024):
+        some = sentences[start : start + 1024]
+        for words, (_, of_word) in zip(some, pieces(tokenizer, some), strict=True):
+            whole = np.bincount(of_word, minlength=len(words))
+            cut = np.bincount(of_word[: max_seq_length - 2], minlength=len(words))
+            masks.append((whole > 0) & (whole == cut))
+    return masks
+
+
+def seen_by_all(
+    tokenizers: Sequence[Tokenizer], sentences: Sequence[Sequence[str]], max_seq_length: int
+) -> list[np.ndarray]:
+    """As `seen`, of the words that every one of some encoders sees whole."""
+    distinct = {(t.vocabulary_hash, t.do_lower_case): t for t in tokenizers}
+    masks = [seen(tokenizer, sentences, max_seq_length) for tokenizer in distinct.values()]
+    return [np.logical_and.reduce(of_sentence) for of_sentence in zip(*masks, strict=True)]
+
+
+def encode(
+    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_seq_length: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Encodes sentences as `Tokenizer.encode` does, and says which word each piece belongs to.
+
+    Returns:
+        int32 `token_ids`, `segment_ids`, `padding_mask` and the places of the words, each
+        `(sentences, max_seq_length)`; the place is -1 for special tokens and padding.
+    """
+    shape = (len(sentences), max_seq_length)
+    ids, of_words = np.full(shape, tokenizer.pad_id, np.int32), np.full(shape, -1, np.int32)
+    mask = np.zeros(shape, np.int32)
+    for i, (row, of_word) in enumerate(pieces(tokenizer, sentences)):
+        count = min(len(row), max_seq_length - 2)
+        ids[i, : count + 2] = [tokenizer.cls_id, *row[:count], tokenizer.sep_id]
+        of_words[i, 1 : count + 1] = of_word[:count]
+        mask[i, : count + 2] = 1
+    inputs = {"token_ids": ids, "segment_ids": np.zeros(shape, np.int32), "padding_mask": mask}
+    return inputs, of_words

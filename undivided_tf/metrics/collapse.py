@@ -1,0 +1,72 @@
+"""How alike the tokens of a text have become: measures of rank collapse. Needs no TensorFlow.
+
+References:
+    Dong, Cordonnier, Loukas 2021, arXiv 2103.03404 (attention alone collapses to rank 1).
+    Roy, Vetterli 2007, EUSIPCO (effective rank).
+    Ethayarajh 2019, arXiv 1909.00512 (cosine similarity between tokens).
+"""
+
+import numpy as np
+
+from undivided_tf.errors import InputError
+
+
+def relative_residual(tokens: np.ndarray) -> float:
+    """Distance to the nearest matrix of equal rows, relative to the norm: 0 when all are equal.
+
+    In the Frobenius norm the nearest such matrix repeats the mean row.
+
+    Args:
+        tokens: `(tokens, hidden)` of one text.
+
+    Returns:
+        From 0 to 1; 0 for a matrix of zeros.
+
+    References:
+        Dong et al. 2021, section 2, whose norm is `composite_residual`'s.
+    """
+    tokens = _tokens(tokens)
+    norm = np.linalg.norm(tokens)
+    return float(np.linalg.norm(tokens - tokens.mean(0)) / norm) if norm else 0.0
+
+
+def composite_residual(tokens: np.ndarray) -> float:
+    """As `relative_residual`, in the norm of the paper: the root of 1-norm times infinity-norm.
+
+    The nearest matrix of equal rows has no closed form in it; the mean row is taken.
+    """
+    tokens = _tokens(tokens)
+
+    def norm(x: np.ndarray) -> float:
+        return float(np.sqrt(np.linalg.norm(x, 1) * np.linalg.norm(x, np.inf)))
+
+    whole = norm(tokens)
+    return norm(tokens - tokens.mean(0)) / whole if whole else 0.0
+
+
+def effective_rank(tokens: np.ndarray) -> float:
+    """Exponential of the entropy of the normalised singular values: from 1 to the rank."""
+    values = np.linalg.svd(_tokens(tokens), compute_uv=False)
+    if not values.any():
+        return 0.0
+    shares = values / values.sum()
+    shares = shares[shares > 0]
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def mean_cosine(tokens: np.ndarray) -> float:
+    """Mean cosine between the tokens of all pairs; 1 for a single token."""
+    tokens = _tokens(tokens)
+    norms = np.linalg.norm(tokens, axis=1, keepdims=True)
+    unit = tokens / np.where(norms, norms, 1)
+    n = len(unit)
+    # The sum of all products less those of a token with itself.
+    products = np.square(unit.sum(0)).sum() - np.square(unit).sum()
+    return float(products / (n * (n - 1))) if n > 1 else 1.0
+
+
+def _tokens(tokens: np.ndarray) -> np.ndarray:
+    tokens = np.asarray(tokens, np.float64)
+    if tokens.ndim != 2 or not tokens.size:
+        raise InputError(f"expected (tokens, hidden), got shape {tokens.shape}")
+    return tokens

@@ -1,0 +1,63 @@
+"""Watches, while an encoder trains, whether the tokens of a text become alike.
+
+References:
+    Dong, Cordonnier, Loukas 2021, arXiv 2103.03404 (attention alone collapses to rank 1).
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from undivided_tf.data import streams
+from undivided_tf.metrics.collapse import relative_residual
+from undivided_tf.tokenization import Tokenizer
+
+ALARM = 0.2  # What the tokens share is then 96 % of their squared norm.
+_ROWS = 8
+
+
+class CollapseWatch:
+    """The relative residual of every tap on a few held-out rows, always the same.
+
+    Args:
+        encoder: Encoder that trains.
+        records_dir: what `create_records` wrote.
+        tokenizer: that of the records.
+    """
+
+    def __init__(self, encoder: Any, records_dir: str, tokenizer: Tokenizer):
+        ids = np.asarray(streams.validation_rows(records_dir, _ROWS)["token_ids"])
+        self._encoder, self._mask = encoder, ids != tokenizer.pad_id
+        self._inputs = {
+            "token_ids": tf.constant(ids),
+            "segment_ids": tf.zeros_like(ids),
+            "padding_mask": tf.constant(self._mask.astype(np.int32)),
+        }
+        self._alarmed = False
+
+    def look(self, step: int) -> dict[str, float]:
+        """Relative residual by tap, a mean over the rows; see `metrics.collapse`.
+
+        Warns when a tap falls below `ALARM`, once until all have risen above it again.
+
+        Args:
+            step: for the warning.
+        """
+        taps = self._encoder(self._inputs, training=False, return_taps=True)["taps"]
+        found = {}
+        for name, tap in taps.items():
+            rows = tf.cast(tap, tf.float32).numpy()
+            texts = [row[mask] for row, mask in zip(rows, self._mask, strict=True)]
+            found[name] = float(np.mean([relative_residual(text) for text in texts]))
+        low = [name for name, residual in found.items() if residual < ALARM]
+        if low and not self._alarmed:
+            logging.warning(
+                "step %d: RANK COLLAPSE begins: at %s the tokens of a text differ by %.3f of their "
+                "norm (alarm below %g); try a lower --learning_rate, --norm_first, or a pattern "
+                "with more intermediate blocks",
+                step, low[0], found[low[0]], ALARM,
+            )  # fmt: skip
+        self._alarmed = bool(low)
+        return found
