@@ -154,7 +154,7 @@ class Encoder(keras.Model):
         for number, (block, layer) in enumerate(zip(self.config.pattern, self.blocks, strict=True)):
             if block.kind == "attention":
                 wanted = positions if number == last_attention else None
-                hidden = layer(hidden, inputs["padding_mask"], training=training, positions=wanted)
+                hidden = layer(hidden, inputs["padding_mask"], wanted, training=training)
             else:
                 hidden = _scaled(hidden, layer(hidden, training=training), next(scales, None))
             taps[block.name] = hidden
