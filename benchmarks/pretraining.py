@@ -37,7 +37,7 @@ flags.DEFINE_string("output", "", "File of the results; empty: results/benchmark
 _ROOT = pathlib.Path(__file__).parents[1]
 _PEERS = pathlib.Path(__file__).parent / "peers"
 _COMMON = {"length": 128, "predictions": 20, "vocab_size": 30522}
-_SIZES = {  # The preset, rows a batch, and steps a round.
+SIZES = {  # The preset, rows a batch, and steps a round.
     "tiny": {"preset": "bert_tiny", "rows": 2, "steps": 1},
     "mini": {"preset": "bert_mini", "rows": 32, "steps": 4},
     "small": {"preset": "bert_small", "rows": 16, "steps": 3},
@@ -45,7 +45,7 @@ _SIZES = {  # The preset, rows a batch, and steps a round.
 }
 _PATTERNS = ("(AI)*12", "(AAI)*6", "A*12")
 # glibc keeps what was freed, in huge pages: what STACK found to help PyTorch most.
-_TUNED_ALLOCATOR = {
+TUNED_ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -100,7 +100,7 @@ def peers_of(folder: pathlib.Path) -> dict[str, Peer]:
         if FLAGS.torch_python:
             found["tuned torch" + mark] = Peer(
                 "torch_bert.py", folder, {"tuned": True, "dtype": dtype},
-                FLAGS.torch_python, _TUNED_ALLOCATOR,
+                FLAGS.torch_python, TUNED_ALLOCATOR,
             )  # fmt: skip
     if FLAGS.torch_python:
         job = {"tuned": False, "dtype": "float32"}
@@ -120,7 +120,7 @@ def running(peers: dict[str, Peer]):
 
 def start(folder: pathlib.Path, size: str) -> pathlib.Path:
     """Initial weights and the batch of a size."""
-    job = {**_COMMON, **_SIZES[size]}
+    job = {**_COMMON, **SIZES[size]}
     if (folder / size).exists():
         return folder / size
     subprocess.run(
@@ -157,7 +157,7 @@ def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> float:
 
 def step_flops(size: str, pattern: str | None = None, gathered: bool = True) -> int:
     """Matrix-product FLOPs of a step: those of ours, or with all positions in every block."""
-    job = {**_COMMON, **_SIZES[size]}
+    job = {**_COMMON, **SIZES[size]}
     config = presets.preset(job["preset"]).replace(vocab_size=job["vocab_size"])
     config = config.replace(block_pattern=pattern or config.block_pattern)
     if gathered:
@@ -186,7 +186,7 @@ def products(folder: pathlib.Path) -> dict[str, list[float]]:
 
 def compare(folder: pathlib.Path, size: str, peak: float) -> dict[str, Any]:
     """All peers at one size; ratios of ours to the best other and to transformers as it is."""
-    job, folder = {**_COMMON, **_SIZES[size]}, start(folder, size)
+    job, folder = {**_COMMON, **SIZES[size]}, start(folder, size)
     with running(peers_of(folder)) as peers:
         about = {name: peer.ask("about") for name, peer in peers.items()}
         found = take_turns(peers, job["steps"])
@@ -217,9 +217,9 @@ def _median(values: dict[str, Any]) -> float:
 
 def patterns(folder: pathlib.Path) -> dict[str, Any]:
     """What removing intermediate blocks saves at base, in time and in FLOPs."""
-    jobs = {pattern: {"block_pattern": pattern} for pattern in _PATTERNS}
+    jobs = {pattern: {"encoder": {"block_pattern": pattern}} for pattern in _PATTERNS}
     with running({p: Peer("ours.py", folder / "base", job) for p, job in jobs.items()}) as peers:
-        found = take_turns(peers, _SIZES["base"]["steps"])
+        found = take_turns(peers, SIZES["base"]["steps"])
     full = _PATTERNS[0]
     for pattern, values in found.items():
         values["time_over_full"] = 1 / ratio(found[full], values)

@@ -1,10 +1,13 @@
 """Our pre-training step, made as `run_pretraining` makes it by default."""
 
+import keras
 import protocol
 import tensorflow as tf
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data import masking, records
+from undivided_tf.layers import attention_block, embeddings, intermediate_block
+from undivided_tf.layers.positions import at_positions
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.pretraining_recipes import PretrainingConfig
@@ -13,19 +16,36 @@ from undivided_tf.training.steps import POLICIES, Steps
 from undivided_tf.training.weights import load_weights
 
 
+def take_back(levers: list[str]) -> None:
+    """Undoes what made the step faster, by name, to see by how much it did."""
+    if "hashed_dropout" in levers:
+        for module in (attention_block, embeddings, intermediate_block):
+            module.Dropout = keras.layers.Dropout
+    if "masked_positions_only" in levers:
+        call = Encoder.call
+
+        def call_at_all(self, inputs, training=None, return_taps=False, positions=None):
+            outputs = call(self, inputs, training=training)
+            return {
+                **outputs,
+                "sequence_output": at_positions(outputs["sequence_output"], positions),
+            }
+
+        Encoder.call = call_at_all
+
+
 def main() -> None:
     """Builds the model, then serves."""
     job, batch, folder = protocol.read_job()
+    take_back(job.get("without", []))
     run = PretrainingConfig(**job.get("run", {}))
     strategies.make_repeatable(run.seed, run.deterministic)
     strategy = strategies.get(run.strategy)
     config = EncoderConfig.from_json(folder / "ours" / "encoder.json")
-    pattern = job.get("block_pattern", config.block_pattern)
+    config = config.replace(**job.get("encoder", {}))
     with strategy.scope():
-        model = Pretrainer(
-            Encoder(config.replace(block_pattern=pattern), seed=0, dtype=POLICIES[run.dtype])
-        )
-        if pattern == config.block_pattern:
+        model = Pretrainer(Encoder(config, seed=0, dtype=POLICIES[run.dtype]))
+        if "block_pattern" not in job.get("encoder", {}):
             load_weights(model.trainable_variables, folder / "ours")
         beta_1, beta_2 = protocol.BETAS
         optimizer = optimizers.adamw(

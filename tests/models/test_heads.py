@@ -2,6 +2,7 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import tiny_config
 
 from undivided_tf.models.classifier import Classifier, pool
@@ -74,6 +75,28 @@ def test_sums_leave_out_what_has_no_weight():
     assert float(sums["weight"]) == 3
     hits = [logits[0, 0].argmax() == 1, logits[0, 1].argmax() == 2, logits[1, 0].argmax() == 4]
     assert float(sums["correct"]) == sum(hits)
+
+
+def test_cross_entropy_and_its_gradient_against_numpy():
+    random = np.random.default_rng(0)
+    logits = tf.constant(random.normal(size=(3, 4, 50), scale=3).astype("float32"))
+    ids, weights = random.integers(0, 50, (3, 4)), np.ones((3, 4), "float32")
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = masked_lm_sums(logits, ids, weights)["loss"]
+    exponentials = np.exp(np.float64(logits))
+    shares = exponentials / exponentials.sum(-1, keepdims=True)
+    truth = np.eye(50)[ids]
+    assert float(loss) == pytest.approx(-np.log((shares * truth).sum(-1)).sum(), rel=1e-5)
+    np.testing.assert_allclose(tape.gradient(loss, logits), shares - truth, atol=1e-6)
+
+
+def test_of_equal_logits_the_first_is_the_guess():
+    logits = np.array([[[1, 3, 3, 0], [1, 3, 3, 0], [2, 2, 2, 2], [2, 2, 2, 2]]], "float32")
+    ids, weights = np.array([[1, 2, 0, 3]]), np.ones((1, 4), "float32")
+    for i, right in enumerate([1, 0, 1, 0]):
+        only = weights * (np.arange(4) == i)
+        assert float(masked_lm_sums(logits, ids, only)["correct"]) == right
 
 
 def test_next_sentence_head_is_optional():

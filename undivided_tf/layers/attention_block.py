@@ -102,14 +102,14 @@ class AttentionBlock(keras.layers.Layer):
         self.layer_norm.build(input_shape)
         self.built = True
 
-    def call(self, hidden, padding_mask, training=None, positions=None):
+    def call(self, hidden, padding_mask, positions=None, training=None):
         """Lets every token, or those at some positions, look at every real token.
 
         Args:
             hidden: float tensor (batch, length, hidden).
             padding_mask: int or bool tensor (batch, length); 1 for real tokens.
-            training: bool. Whether dropout is on.
             positions: int tensor (batch, places). What is wanted of the output; None: all.
+            training: bool. Whether dropout is on.
 
         Returns:
             Float tensor (batch, length, hidden), or (batch, places, hidden).

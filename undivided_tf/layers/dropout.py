@@ -8,7 +8,7 @@ _GOLDEN = 0x9E3779B9  # 2^32 over the golden ratio: tells seeds, calls and repli
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
 class Dropout(keras.layers.Layer):
-    """As `keras.layers.Dropout`: the same arguments, the same state, another random source.
+    """As `keras.layers.Dropout`, with the same state but another random source.
 
     Whether an element stays is decided by 32 bits: a hash of its index, keyed by the seed, the
     count of earlier calls and the number of the replica. That takes a dozen integer operations,
@@ -60,15 +60,15 @@ def keep_bits(shape, keys):
     """32 random bits for each element of a tensor, those of equal keys being equal.
 
     Args:
-        shape: int32 tensor (rank,). Of more than 2^32 elements some would share their bits.
+        shape: int32 tensor (rank,), of fewer than 2^31 elements.
         keys: two uint32 scalars.
 
     Returns:
         uint32 tensor of that shape.
     """
     index = tf.reshape(tf.range(tf.reduce_prod(shape)), shape)
-    # A second key, since the bits of two keys alone would be those of other places: the first
-    # hash only permutes the indices.
+    # One key alone would only shift or permute the same 2^32 bits: another would then give the
+    # bits of other places.
     return _hash(_hash(tf.cast(index, tf.uint32) + keys[0]) ^ keys[1])
 
 

@@ -1,0 +1,87 @@
+"""What makes our pre-training step faster or slower: each lever by itself, in turns.
+
+    python benchmarks/levers.py --size=mini
+
+Writes results/benchmarks/levers_SIZE.json: how many times as long as the step that users get by
+default each of the others takes.
+"""
+
+import os
+import pathlib
+import sys
+import tempfile
+
+import pretraining
+from absl import app, flags
+
+from undivided_tf import files
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("size", "mini", "mini, small or base; tiny tries this script.")
+flags.DEFINE_list("levers", [], "Only these of the names that are printed; empty: all.")
+
+_DEFAULT = "default"
+_LEVERS = {  # By name: the job of peers/ours.py, and its environment.
+    _DEFAULT: ({}, {}),
+    "Keras's dropout": ({"without": ["hashed_dropout"]}, {}),
+    "all positions in the last blocks": ({"without": ["masked_positions_only"]}, {}),
+    "both of these": ({"without": ["hashed_dropout", "masked_positions_only"]}, {}),
+    "no dropout": (
+        {"encoder": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}},
+        {},
+    ),
+    "graph mode": ({"run": {"jit_compile": False}}, {}),
+    "graph mode, XLA for what is fusible": (
+        {"run": {"jit_compile": False}},
+        {
+            "TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit "
+            "--tf_xla_ops_to_cluster=FUSIBLE"
+        },
+    ),
+    "kernels that need not be deterministic": ({"run": {"deterministic": False}}, {}),
+    "bfloat16": ({"run": {"dtype": "bfloat16"}}, {}),
+    "bfloat16, graph mode": ({"run": {"dtype": "bfloat16", "jit_compile": False}}, {}),
+    "GELU by tanh": ({"encoder": {"hidden_activation": "gelu_tanh"}}, {}),
+    "vectors of 512 bits": ({}, {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"}),
+    "XLA's fast math": ({}, {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}),
+    "products by oneDNN in XLA": (
+        {},
+        {"XLA_FLAGS": "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"},
+    ),
+    "tuned allocator": ({}, pretraining.TUNED_ALLOCATOR),
+}
+
+
+def main(_):
+    """A few at a time beside the default, since each holds its memory."""
+    chosen = FLAGS.levers or list(_LEVERS)
+    others = [name for name in chosen if name != _DEFAULT]
+    result = {
+        "benchmark": "milliseconds of our pre-training step with one thing changed, in turns",
+        "command": " ".join(["python", *sys.argv]),
+        "machine": pretraining.machine(),
+        "load_before": os.getloadavg(),
+        "levers": {},
+    }
+    output = pathlib.Path(__file__).parents[1] / "results" / "benchmarks"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pretraining.start(pathlib.Path(temporary), FLAGS.size)
+        for first in range(0, len(others), 4):
+            names = [_DEFAULT, *others[first : first + 4]]
+            peers = {
+                name: pretraining.Peer("ours.py", folder, job, environment=environment)
+                for name, (job, environment) in _LEVERS.items()
+                if name in names
+            }
+            with pretraining.running(peers):
+                found = pretraining.take_turns(peers, pretraining.SIZES[FLAGS.size]["steps"])
+            for name in names[1:]:
+                times = {"time_over_default": pretraining.ratio(found[name], found[_DEFAULT])}
+                result["levers"][name] = {**times, **found[name]}
+                print(f"{name:<40}takes {times['time_over_default']:.3f} times the default")
+    result["load_after"] = os.getloadavg()
+    files.write_json(output / f"levers_{FLAGS.size}.json", result)
+
+
+if __name__ == "__main__":
+    app.run(main)
