@@ -163,3 +163,45 @@ class DiagnosticsConfig(Config):
         require_positive(
             self, "num_examples", "num_attention_examples", "max_seq_length", "batch_size", "top"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class BlimpConfig(Config):
+    """Which of two sentences that differ in a point of grammar an encoder finds likelier."""
+
+    workdir: str = option("", "Directory for results and figures.")
+    init_checkpoint: str = option(
+        "", "Pre-training workdir, or one of its checkpoints, with the masked-language-model head."
+    )
+    data: str = option("BLiMP.zip", "The archive of alexwarstadt/blimp.")
+    max_pairs: int = option(100, "Pairs of each paradigm; 0: all 1000.")
+    max_seq_length: int = option(64, "Word pieces a sentence; longer pairs are left out.")
+    batch_size: int = option(256, "Masked copies of sentences a forward pass.")
+    seed: int = option(12345, "Decides the pairs.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "max_seq_length", "batch_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class StructuralConfig(Config):
+    """Structural probe: are the trees of sentences distances in a linear view of every tap?"""
+
+    workdir: str = option("", "Directory for results and figures.")
+    init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
+    treebank: str = option("", "Folder with *-ud-train.conllu, -dev and -test, or packed (.gz).")
+    probe_rank: int = option(64, "Dimensions of the view; at most the hidden size.")
+    max_train_sentences: int = option(2000, "Use at most so many; 0: all. Held in memory.")
+    max_test_sentences: int = option(1000, "Use at most so many to validate, and to test; 0: all.")
+    max_seq_length: int = option(128, "Word pieces a sentence; those that are cut are left out.")
+    batch_size: int = option(32, "Sentences a step, and a forward pass.")
+    num_epochs: int = option(20, "Passes over the training sentences; the best is kept.")
+    learning_rate: float = option(1e-3, "Of Adam.")
+    seed: int = option(12345, "Decides sentences, order, first values and untrained weights.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(
+            self, "probe_rank", "max_seq_length", "batch_size", "num_epochs", "learning_rate"
+        )

@@ -71,12 +71,13 @@ def test_the_penalty_is_the_best_on_validation_and_of_equals_the_strongest():
         c: linear_probes.linear_probe(x, labels, other, others, num_labels=3, inverse_l2=c)[0]
         for c in choices
     }
-    chosen = linear_probes.choose_l2(x, labels, other, others, choices)
+    chosen, model, _ = linear_probes.fit_best(x, labels, other, others, choices)
+    assert np.mean(model.predict(other) == others) == pytest.approx(scores[chosen], abs=0.003)
     assert scores[chosen] == max(scores.values()) and chosen < 1e3
     easy = np.eye(3)[labels]
-    found = linear_probes.choose_l2(easy, labels, np.eye(3)[others], others, (1.0, 0.1, 10.0))
+    found, *_ = linear_probes.fit_best(easy, labels, np.eye(3)[others], others, (1.0, 0.1, 10.0))
     assert found == 0.1
-    assert linear_probes.choose_l2(x, labels, None, None, (3.0,)) == 3.0
+    assert linear_probes.fit_best(x, labels, None, None, (3.0,))[0] == 3.0
 
 
 def test_control_labels_are_one_a_type_with_the_frequencies_of_the_task():

@@ -5,6 +5,7 @@ import pathlib
 import resource
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import toys
@@ -19,6 +20,8 @@ BINARIES = {
     "run_squad": ("--train_files", "--doc_stride", "--n_best_size"),
     "run_cka": ("--first_checkpoint", "--num_examples"),
     "run_probing": ("--init_checkpoint", "--inverse_l2"),
+    "run_blimp": ("--init_checkpoint", "--data", "--max_pairs"),
+    "run_structural_probe": ("--init_checkpoint", "--treebank", "--probe_rank"),
     "run_diagnostics": ("--init_checkpoint", "--num_attention_examples", "--top"),
     "convert_checkpoint": ("--input", "--output_dir"),
     "run_surgery": ("--block_pattern", "--drop_blocks"),
@@ -86,6 +89,8 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_squad", ["--doc_stride=400"], "doc_stride 400 would pass over text"),
         ("run_cka", ["--batch_size=0"], "batch_size must be above 0, got 0"),
         ("run_probing", ["--inverse_l2=-1"], "inverse_l2 must be above 0, got -1.0"),
+        ("run_blimp", ["--batch_size=0"], "batch_size must be above 0, got 0"),
+        ("run_structural_probe", ["--probe_rank=0"], "probe_rank must be above 0, got 0"),
         ("run_diagnostics", ["--top=0"], "top must be above 0, got 0"),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
     ],
@@ -109,10 +114,15 @@ def test_flagfiles_give_a_config(path):
         "squad": "Squad",
         "cka": "Cka",
         "diagnostics": "Diagnostics",
+        "probing": "Probing",
+        "blimp": "Blimp",
+        "structural": "Structural",
         "study": "Study",
     }
     word = path.name.split("_")[0]
     binary, config = f"run_{word}", named[word]
+    if word == "structural":
+        binary += "_probe"
     code = (
         "import json, sys\n"
         "from absl import flags\n"
@@ -241,6 +251,22 @@ def test_cka(made, toy):
         assert (toy / "cka" / f"{name}.png").exists() and (toy / "cka" / f"{name}.svg").exists()
 
 
+def test_blimp(made, toy):
+    pair = {
+        "sentence_good": "the cat sat on a mat", "sentence_bad": "the cat mat on a sat",
+        "UID": "toy", "linguistics_term": "order", "field": "syntax",
+    }  # fmt: skip
+    with zipfile.ZipFile(toy / "blimp.zip", "w") as archive:
+        archive.writestr("data/toy.jsonl", json.dumps(pair))
+    printed = succeed(
+        "run_blimp", f"--init_checkpoint={toy}/run", f"--data={toy}/blimp.zip",
+        f"--workdir={toy}/blimp", f"--max_seq_length={toys.LENGTH}", "--batch_size=8",
+    )  # fmt: skip
+    accuracy = results(toy / "blimp")["phenomena"]["order"]["accuracy"]
+    assert f"{'order':<28}{accuracy:>10.3f}" in printed and "1 pairs" in printed
+    assert (toy / "blimp" / "blimp.png").exists() and (toy / "blimp" / "blimp.svg").exists()
+
+
 def test_diagnostics(made, toy):
     printed = succeed(
         "run_diagnostics", f"--init_checkpoint={toy}/run", f"--second_checkpoint={toy}/run",
@@ -268,4 +294,5 @@ def test_probing(made, toy):
     assert found["rows"] == {"train": 96, "test": 11}
     for tap, accuracy in zip(found["taps"], found["accuracy"], strict=True):
         assert f"{tap:<24}{accuracy:>10.3f}" in printed
-    assert (toy / "probes" / "probes.png").exists()
+    assert "scalar mix" in printed and "3 seed(s)" in printed and " control" in printed
+    assert (toy / "probes" / "probes.png").exists() and (toy / "probes" / "probes.svg").exists()

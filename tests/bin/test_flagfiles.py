@@ -9,7 +9,13 @@ import sys
 import pytest
 
 from undivided_tf import accounting
-from undivided_tf.analysis_recipes import CkaConfig, DiagnosticsConfig
+from undivided_tf.analysis_recipes import (
+    BlimpConfig,
+    CkaConfig,
+    DiagnosticsConfig,
+    ProbingConfig,
+    StructuralConfig,
+)
 from undivided_tf.config import EncoderConfig
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.recipes import StudyConfig
@@ -22,6 +28,9 @@ BENCHMARKS = [name for name in FILES if name.startswith(("flags/glue_", "flags/s
 INSIDE = {
     "flags/cka_": ("run_cka", CkaConfig),
     "flags/diagnostics_": ("run_diagnostics", DiagnosticsConfig),
+    "flags/probing_": ("run_probing", ProbingConfig),
+    "flags/blimp_": ("run_blimp", BlimpConfig),
+    "flags/structural_": ("run_structural_probe", StructuralConfig),
 }
 LOOKS_INSIDE = [name for name in FILES if name.startswith(tuple(INSIDE))]
 BASE = accounting.count_parameters(EncoderConfig())

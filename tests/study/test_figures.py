@@ -8,7 +8,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.study import diagnostics_figures, figures, similarity_figures
+from undivided_tf.study import (
+    blimp_figures,
+    diagnostics_figures,
+    figures,
+    probing_figures,
+    similarity_figures,
+    structural_figures,
+)
 from undivided_tf.study.looks import LOOKS, looks
 
 PATTERNS = ("(AI)*3", "(AAI)*2", "A*4")
@@ -104,7 +111,47 @@ def diagnostics(pattern="(AI)*2"):
     }  # fmt: skip
 
 
+def probing_in_full():
+    result = probing("(AI)*3")
+    taps = len(result["taps"])
+    return {
+        **result,
+        "pretraining_seed": 1,
+        "low": [0.4] * taps,
+        "high": [0.8] * taps,
+        "control_accuracy": [0.3] * taps,
+        "selectivity": [0.2] * (taps - 1) + [None],
+        "compression": [2.0] * taps,
+        "untrained_compression": [1.2] * taps,
+        "type_majority_accuracy": 0.5,
+        "scalar_mix": {"accuracy": 0.75, "centre_of_gravity": 3.5},
+    }
+
+
+def blimp():
+    share = {"accuracy": 0.6, "low": 0.5, "high": 0.7, "pairs": 90}
+    return {
+        "encoder": {"pattern": "(AI)*3", "seed": 1, "trained": True},
+        "phenomena": {"binding": share, "island_effects": share, "none": {**share, "pairs": 0}},
+    }
+
+
+def structural():
+    taps = list(BlockPattern.parse("(AI)*3").tap_names)
+    keys = ("uuas", "spearman", "untrained_uuas", "untrained_spearman")
+    return {
+        "encoder": {"pattern": "(AI)*3", "seed": 1, "trained": True},
+        "taps": taps,
+        **{key: list(np.linspace(0.4, 0.7, len(taps))) for key in keys},
+        "chain_uuas": 0.48,
+        "chain_spearman": None,
+    }
+
+
 ALL = {
+    structural_figures.structural_figure: structural(),
+    blimp_figures.phenomena: blimp(),
+    probing_figures.probe_figure: probing_in_full(),
     diagnostics_figures.block_figure: diagnostics(),
     diagnostics_figures.attention_figure: diagnostics(),
     diagnostics_figures.read_out_figure: diagnostics(),
@@ -232,6 +279,18 @@ def test_why_there_is_no_linear_score_stands_in_its_panel(tmp_path, drawn):
     assert [text.get_text() for text in drawn[0].axes[-1].texts] == ["too few tokens"]
     diagnostics_figures.block_figure(diagnostics("A*2"), tmp_path / "blocks.png")
     assert [text.get_text() for text in drawn[1].axes[-1].texts] == ["no intermediate block"]
+
+
+def test_a_bare_probing_has_one_panel_and_a_full_one_three(tmp_path, drawn):
+    bare = dict.fromkeys(
+        ("control_accuracy", "selectivity", "compression", "untrained_compression", "scalar_mix")
+    )
+    result = probing_in_full()
+    probing_figures.probe_figure(result, tmp_path / "full.png")
+    probing_figures.probe_figure({**result, **bare, "low": [None] * 7}, tmp_path / "bare.png")
+    assert [len(figure.axes) for figure in drawn] == [3, 1]
+    star = [line for line in drawn[0].axes[0].lines if line.get_marker() == "*"]
+    assert star[0].get_xdata() == [2.25]  # Between the second attention tap and the one behind it.
 
 
 def test_probes_line_up_by_encoder_block(tmp_path, drawn):

@@ -53,30 +53,35 @@ def fit(x: np.ndarray, labels: np.ndarray, inverse_l2: float) -> tuple[Pipeline,
     return model, bool(model[-1].n_iter_.max() < MAX_ITERATIONS)
 
 
-def choose_l2(
+def fit_best(
     x: np.ndarray,
     labels: np.ndarray,
-    validation_x: np.ndarray,
-    validation_labels: np.ndarray,
+    validation_x: np.ndarray | None,
+    validation_labels: np.ndarray | None,
     choices: Sequence[float],
-) -> float:
-    """The choice with the highest validation accuracy, of equals the strongest penalty.
+) -> tuple[float, Pipeline, bool]:
+    """As `fit`, with the penalty of the highest validation accuracy, of equals the strongest.
 
     Args:
         x: training activations `(examples, features)`.
         labels: class ids `(examples,)`.
-        validation_x: activations `(others, features)`.
+        validation_x: activations `(others, features)`; not looked at for a single choice.
         validation_labels: class ids `(others,)`.
-        choices: inverse strengths; a single one is taken without a look at anything.
+        choices: inverse strengths.
+
+    Returns:
+        The choice, the probe trained with it, and whether the solver converged.
     """
-    if len(choices) == 1:
-        return choices[0]
-
-    def accuracy(choice: float) -> float:
-        model, _ = fit(x, labels, choice)
-        return float(np.mean(model.predict(validation_x.astype(np.float64)) == validation_labels))
-
-    return max(sorted(choices), key=accuracy)  # The first of equals.
+    best, highest = None, -1.0
+    for choice in sorted(choices):
+        model, converged = fit(x, labels, choice)
+        score = 0.0
+        if len(choices) > 1:
+            predictions = model.predict(validation_x.astype(np.float64))
+            score = float(np.mean(predictions == validation_labels))
+        if score > highest:
+            best, highest = (choice, model, converged), score
+    return best
 
 
 def linear_probe(

@@ -214,13 +214,10 @@ class _TapProbes:
             seed: the order in which labels are sent for the codelength.
         """
         x, train, test = self.x, self.splits["train"], self.splits["test"]
-        chosen = self.config.inverse_l2[0]
-        if len(self.config.inverse_l2) > 1:
-            chosen = linear_probes.choose_l2(
-                x["train"], train.labels, x["validation"], self.splits["validation"].labels,
-                self.config.inverse_l2,
-            )  # fmt: skip
-        model, converged = linear_probes.fit(x["train"], train.labels, chosen)
+        chosen, model, converged = linear_probes.fit_best(
+            x["train"], train.labels, x.get("validation"), self.splits["validation"].labels,
+            self.config.inverse_l2,
+        )  # fmt: skip
         right = model.predict(x["test"].astype(np.float64)) == test.labels
         found = {
             "accuracy": float(right.mean()),

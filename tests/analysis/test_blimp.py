@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import scipy.stats
+from small import subject
+
+from undivided_tf.analysis import blimp, masked_lm, subjects
+from undivided_tf.analysis_recipes import BlimpConfig
+from undivided_tf.data.blimp import Paradigm
+from undivided_tf.errors import InputError
+from undivided_tf.models.pretrainer import Pretrainer
+
+CONFIG = BlimpConfig(max_pairs=0, max_seq_length=8, batch_size=7)
+PAIRS = tuple((f"{a} b {c}", f"{c} b {a}") for a in "abcdefgh" for c in "fgh")
+PARADIGMS = [
+    Paradigm("one", "agreement", "syntax", PAIRS),
+    Paradigm("two", "agreement", "syntax", PAIRS[:5]),
+    Paradigm("three", "binding", "syntax", (("a b c d e f g", "a b"), ("a", "h g"))),
+]
+
+
+def test_pairs_are_scored_by_their_pseudo_log_likelihoods():
+    seen = subject()
+    model = Pretrainer(seen.encoder)
+    result = blimp.score(seen, model, PARADIGMS, CONFIG)
+
+    def likelihoods(sentences):
+        return masked_lm.pseudo_log_likelihoods(
+            model, seen, sentences, batch_size=50, max_seq_length=8
+        )
+
+    good, bad = (likelihoods([pair[side] for pair in PAIRS]) for side in (0, 1))
+    right = int((good > bad).sum())
+    assert 0 < right < len(PAIRS)
+    one = result["paradigms"]["one"]
+    assert (one["accuracy"], one["pairs"]) == (right / len(PAIRS), len(PAIRS))
+    interval = scipy.stats.binomtest(right, len(PAIRS)).proportion_ci(0.95, "wilson")
+    assert (one["low"], one["high"]) == pytest.approx((interval.low, interval.high))
+    both = result["phenomena"]["agreement"]
+    assert both["pairs"] == len(PAIRS) + 5
+    assert both["accuracy"] == pytest.approx((right + (good > bad)[:5].sum()) / both["pairs"])
+    assert (result["left_out"], result["pairs"]) == (1, len(PAIRS) + 6)
+    assert result["pairs_of_unequal_length"] == 1
+    assert result["accuracy"] == pytest.approx(
+        np.mean([of["accuracy"] for of in result["paradigms"].values()])
+    )
+
+
+def test_some_pairs_of_each_paradigm():
+    seen = subject()
+    result = blimp.score(seen, Pretrainer(seen.encoder), PARADIGMS, CONFIG.replace(max_pairs=4))
+    assert [of["pairs"] for of in result["paradigms"].values()] == [4, 4, 1]
+
+
+def test_without_a_head_nothing_can_be_scored(monkeypatch, tmp_path):
+    monkeypatch.setattr(subjects, "load", lambda path: subject())
+    monkeypatch.setattr(masked_lm, "load_head", lambda *_: None)
+    config = CONFIG.replace(init_checkpoint="minilm", workdir=str(tmp_path / "work"))
+    with pytest.raises(InputError, match="minilm has no masked-language-model head"):
+        blimp.run_blimp(config)
+    assert not (tmp_path / "work").exists()

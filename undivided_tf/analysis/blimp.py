@@ -1,0 +1,117 @@
+"""Zero-shot syntax: does an encoder find the grammatical sentence of a pair likelier?
+
+A sentence is scored by its pseudo-log-likelihood, the sum over its word pieces. Sentences of a
+pair may have different numbers of pieces, and the sum then favours the shorter; how many pairs
+these are is reported.
+
+References:
+    Warstadt et al. 2020, arXiv 1912.00582 (BLiMP).
+    Salazar, Liang, Nguyen, Kirchhoff 2020, arXiv 1910.14659 (pseudo-log-likelihood).
+"""
+
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from undivided_tf import progress
+from undivided_tf.analysis import masked_lm, subjects
+from undivided_tf.analysis.subjects import Subject
+from undivided_tf.analysis_recipes import BlimpConfig
+from undivided_tf.config import results_once
+from undivided_tf.data import blimp
+from undivided_tf.errors import InputError
+from undivided_tf.models.pretrainer import Pretrainer
+
+
+def run_blimp(config: BlimpConfig) -> dict[str, Any]:
+    """Scores a checkpoint.
+
+    Args:
+        config: names checkpoint and archive; `config.workdir` receives config.json and
+            results.json, and when it has that already, it is read.
+
+    Returns:
+        As `score`.
+
+    Raises:
+        InputError: no checkpoint there or one without the head, no archive, or a workdir of
+            another config.
+    """
+
+    def inputs() -> tuple[Subject, Pretrainer, list[blimp.Paradigm]]:
+        subject = subjects.load(config.init_checkpoint)
+        model = masked_lm.load_head(config.init_checkpoint, subject)
+        if model is None:
+            raise InputError(
+                f"{config.init_checkpoint} has no masked-language-model head, which scores "
+                "sentences: give a checkpoint of run_pretraining"
+            )
+        return subject, model, blimp.read(config.data)
+
+    return results_once(config, inputs, lambda read: score(*read, config))
+
+
+def score(
+    subject: Subject, model: Pretrainer, paradigms: list[blimp.Paradigm], config: BlimpConfig
+) -> dict[str, Any]:
+    """Share of the pairs whose grammatical sentence has the higher pseudo-log-likelihood.
+
+    Args:
+        subject: the encoder.
+        model: the encoder with its head, see `masked_lm.load_head`.
+        paradigms: pairs.
+        config: sizes and seed.
+
+    Returns:
+        `kind`, `encoder`, `accuracy` (mean over the paradigms; chance is 0.5), `paradigms` and
+        `phenomena` (by name: `accuracy`, its 95 % Wilson interval `low` and `high`, `pairs`),
+        `pairs`, `pairs_of_unequal_length`, `left_out` (pairs with a sentence that is too long).
+    """
+    found, phenomena = {}, {}
+    unequal = left_out = 0
+    with progress.bar(len(paradigms), f"BLiMP {subject.pattern}", "paradigms") as bar:
+        for paradigm in paradigms:
+            pairs = list(paradigm.pairs)
+            if 0 < config.max_pairs < len(pairs):
+                order = np.random.default_rng(config.seed).permutation(len(pairs))
+                pairs = [pairs[i] for i in np.sort(order[: config.max_pairs])]
+            sides = [subject.tokenizer.tokenize(list(side)) for side in zip(*pairs, strict=True)]
+            lengths = np.stack([side.row_lengths().numpy() for side in sides], 1)
+            fits = (lengths <= config.max_seq_length - 2).all(1) & (lengths > 0).all(1)
+            left_out += int((~fits).sum())
+            unequal += int((lengths[fits, 0] != lengths[fits, 1]).sum())
+            pairs = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
+            values = masked_lm.pseudo_log_likelihoods(
+                model, subject, [sentence for pair in pairs for sentence in pair],
+                batch_size=config.batch_size, max_seq_length=config.max_seq_length,
+            ).reshape(-1, 2)  # fmt: skip
+            right = int((values[:, 0] > values[:, 1]).sum())
+            found[paradigm.name] = {"phenomenon": paradigm.phenomenon, **_share(right, len(pairs))}
+            total = phenomena.setdefault(paradigm.phenomenon, [0, 0])
+            total[0] += right
+            total[1] += len(pairs)
+            bar.update()
+    known = [of["accuracy"] for of in found.values() if of["accuracy"] is not None]
+    return {
+        "kind": "blimp",
+        "encoder": subject.describe(),
+        "accuracy": float(np.mean(known)) if known else None,
+        "phenomena": {name: _share(*counts) for name, counts in sorted(phenomena.items())},
+        "paradigms": found,
+        "pairs": sum(of["pairs"] for of in found.values()),
+        "pairs_of_unequal_length": unequal,
+        "left_out": left_out,
+    }
+
+
+def _share(right: int, pairs: int) -> dict[str, Any]:
+    if not pairs:
+        return {"accuracy": None, "low": None, "high": None, "pairs": 0}
+    interval = scipy.stats.binomtest(right, pairs).proportion_ci(0.95, "wilson")
+    return {
+        "accuracy": right / pairs,
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "pairs": pairs,
+    }

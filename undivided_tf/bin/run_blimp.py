@@ -1,0 +1,54 @@
+"""Zero-shot syntax: which of two sentences that differ in grammar does an encoder find likelier?
+
+    python -m undivided_tf.bin.run_blimp --init_checkpoint=runs/full --data=BLiMP.zip \
+        --workdir=runs/full_blimp
+
+The checkpoint must have the masked-language-model head. A finished work directory is only shown
+again.
+"""
+
+import pathlib
+
+from undivided_tf.analysis_recipes import BlimpConfig
+from undivided_tf.bin import config_flags
+
+config_flags.define(BlimpConfig())
+
+
+def parse() -> BlimpConfig:
+    """Flags -> config."""
+    return config_flags.parse(BlimpConfig())
+
+
+def main() -> None:
+    """Flags -> config -> scores, their table and figure."""
+    config = parse()
+    from undivided_tf.analysis.blimp import run_blimp
+    from undivided_tf.study.blimp_figures import phenomena
+
+    result = run_blimp(config)
+    folder = pathlib.Path(config.workdir)
+    for kind in ("png", "svg"):
+        phenomena(result, folder / f"blimp.{kind}")
+    print("{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"]))
+    print(f"{'phenomenon':<28}{'accuracy':>10}{'low':>8}{'high':>8}{'pairs':>8}")
+    for name, of in result["phenomena"].items():
+        if of["pairs"]:
+            values = "{accuracy:>10.3f}{low:>8.3f}{high:>8.3f}{pairs:>8}".format(**of)
+            print(f"{name:<28}{values}")
+    if result["accuracy"] is not None:
+        print(f"mean over the paradigms {result['accuracy']:.3f}; chance 0.500")
+    print(
+        f"{result['pairs']} pairs, {result['pairs_of_unequal_length']} of them of unequal length; "
+        f"too long: {result['left_out']}"
+    )
+    print(f"results: {folder}/results.json; blimp (.png, .svg)")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,56 @@
+"""Structural probe: are the trees of sentences distances in a linear view of every tap?
+
+    python -m undivided_tf.bin.run_structural_probe --init_checkpoint=runs/full \
+        --treebank=UD_English-EWT --workdir=runs/full_structure
+
+A finished work directory is only shown again.
+"""
+
+import pathlib
+
+from undivided_tf.analysis_recipes import StructuralConfig
+from undivided_tf.bin import config_flags
+
+config_flags.define(StructuralConfig())
+
+
+def parse() -> StructuralConfig:
+    """Flags -> config."""
+    return config_flags.parse(StructuralConfig())
+
+
+def main() -> None:
+    """Flags -> config -> probe, its table and figure."""
+    config = parse()
+    from undivided_tf.analysis.structural import run_structural
+    from undivided_tf.study.structural_figures import structural_figure
+
+    result = run_structural(config)
+    folder = pathlib.Path(config.workdir)
+    for kind in ("png", "svg"):
+        structural_figure(result, folder / f"structure.{kind}")
+    rows = result["rows"]
+    print(
+        "{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"])
+        + f"; {rows['train']} training sentences, {rows['test']} of test"
+    )
+    keys = ("uuas", "spearman", "untrained_uuas", "untrained_spearman")
+    print(f"{'tap':<24}" + "".join(f"{key:>20}" for key in keys))
+    for tap, *values in zip(result["taps"], *(result[key] for key in keys), strict=True):
+        print(f"{tap:<24}" + "".join(_shown(value) for value in values))
+    chain = "".join(_shown(result[key]) for key in ("chain_uuas", "chain_spearman"))
+    print(f"{'chain of neighbours':<24}{chain}")
+    print(f"results: {folder}/results.json; structure (.png, .svg)")
+
+
+def _shown(value) -> str:
+    return f"{'-':>20}" if value is None else f"{value:>20.3f}"
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
+
+
+if __name__ == "__main__":
+    run()

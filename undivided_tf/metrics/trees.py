@@ -1,0 +1,81 @@
+"""Scores of predicted distances between the words of sentences. Needs no TensorFlow.
+
+References:
+    Hewitt, Manning 2019, NAACL, section 3.2 (UUAS and distance Spearman).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse.csgraph
+import scipy.stats
+
+LENGTHS = range(5, 51)  # Of the sentences that the correlation is averaged over.
+
+
+def tree_edges(distances: np.ndarray, words: np.ndarray) -> set[tuple[int, int]]:
+    """Edges of the minimum spanning tree of some words.
+
+    Args:
+        distances: `(words, words)`, from 0.
+        words: places of the words to join.
+
+    Returns:
+        Pairs of places, the smaller one first.
+    """
+    # To SciPy 0 is an absent edge; a constant on all edges does not change the tree.
+    among = distances[np.ix_(words, words)] + 1.0
+    tree = scipy.sparse.csgraph.minimum_spanning_tree(among).tocoo()
+    pairs = zip(words[tree.row].tolist(), words[tree.col].tolist(), strict=True)
+    return {(min(pair), max(pair)) for pair in pairs}
+
+
+def attachment_score(
+    predicted: Sequence[np.ndarray], gold: Sequence[np.ndarray], words: Sequence[np.ndarray]
+) -> float | None:
+    """UUAS: share of the edges of the true trees that the predicted trees have.
+
+    Args:
+        predicted: for each sentence distances `(words, words)`.
+        gold: true distances; an edge is where they are 1.
+        words: for each sentence the places that count, as a rule all but punctuation.
+
+    Returns:
+        None when no sentence has an edge.
+    """
+    right = total = 0
+    for guess, truth, places in zip(predicted, gold, words, strict=True):
+        if len(places) < 2:
+            continue
+        rows, columns = np.nonzero(np.triu(truth[np.ix_(places, places)] == 1))
+        edges = set(zip(places[rows].tolist(), places[columns].tolist(), strict=True))
+        right += len(edges & tree_edges(guess, places))
+        total += len(edges)
+    return right / total if total else None
+
+
+def distance_correlation(
+    predicted: Sequence[np.ndarray], gold: Sequence[np.ndarray]
+) -> float | None:
+    """Spearman correlation of each word's distances, averaged by length, then over lengths.
+
+    Args:
+        predicted: for each sentence distances `(words, words)`.
+        gold: true distances.
+
+    Returns:
+        None when no sentence has from 5 to 50 words.
+    """
+    by_length: dict[int, list[float]] = {}
+    for guess, truth in zip(predicted, gold, strict=True):
+        if len(truth) in LENGTHS:
+            ranks = [scipy.stats.rankdata(x, axis=1) for x in (guess, truth)]
+            one, other = (x - x.mean(1, keepdims=True) for x in ranks)
+            norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+            products = (one * other).sum(1)
+            # Distances that are all equal order nothing.
+            values = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+            by_length.setdefault(len(truth), []).append(float(values.mean()))
+    if not by_length:
+        return None
+    return float(np.mean([np.mean(values) for values in by_length.values()]))
