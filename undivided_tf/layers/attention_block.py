@@ -114,11 +114,11 @@ class AttentionBlock(keras.layers.Layer):
         Returns:
             Float tensor (batch, length, hidden), or (batch, places, hidden).
         """
-        update = self.contribution(hidden, padding_mask, training, positions)
+        update = self.contribution(hidden, padding_mask, positions, training)
         hidden = at_positions(hidden, positions)
         return hidden + update if self.norm_first else self.layer_norm(hidden + update)
 
-    def contribution(self, hidden, padding_mask, training=None, positions=None):
+    def contribution(self, hidden, padding_mask, positions=None, training=None):
         """What the block adds to `hidden`; arguments and result as of `call`."""
         inputs = self.layer_norm(hidden) if self.norm_first else hidden
         asking = at_positions(inputs, positions)
