@@ -44,7 +44,7 @@ SIZES = {  # The preset, rows a batch, and steps a round.
     "base": {"preset": "bert_base", "rows": 8, "steps": 2},
 }
 _PATTERNS = ("(AI)*12", "(AAI)*6", "A*12")
-# glibc keeps what was freed, in huge pages: what STACK found to help PyTorch most.
+# glibc keeps what was freed, in huge pages, which helps PyTorch most.
 TUNED_ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",

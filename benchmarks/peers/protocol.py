@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-# The shapes of STACK: a projection of BERT-base and of mini, a square, the vocabulary.
+# Their shapes: a projection of BERT-base and of mini, a square, the vocabulary.
 PRODUCTS = ((1024, 768, 3072), (4096, 256, 1024), (2048, 2048, 2048), (160, 768, 30522))
 LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, CLIP = 1e-4, 0.01, (0.9, 0.999), 1e-6, 1.0
 
