@@ -52,7 +52,8 @@ def call(binary, *flags):
             ["--init_checkpoint={run}/checkpoints/step_00000007", "--max_train_rows=60",
              "--max_test_rows=40"],
             "probes.png",
-            ["A*2I, pre-training seed 77, wiki_topic: 60 training rows, 40 of test", "majority"],
+            ["A*2I, pre-training seed 77, wiki_topic: 60 training sentences, 40 of test",
+             "majority"],
         ),
     ],
 )  # fmt: skip

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from undivided_tf import progress
 from undivided_tf.analysis import masked_lm, subjects
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.analysis_recipes import BlimpConfig
@@ -68,30 +67,33 @@ def score(
         `phenomena` (by name: `accuracy`, its 95 % Wilson interval `low` and `high`, `pairs`),
         `pairs`, `pairs_of_unequal_length`, `left_out` (pairs with a sentence that is too long).
     """
-    found, phenomena = {}, {}
+    chosen: dict[str, list[tuple[str, str]]] = {}
     unequal = left_out = 0
-    with progress.bar(len(paradigms), f"BLiMP {subject.pattern}", "paradigms") as bar:
-        for paradigm in paradigms:
-            pairs = list(paradigm.pairs)
-            if 0 < config.max_pairs < len(pairs):
-                order = np.random.default_rng(config.seed).permutation(len(pairs))
-                pairs = [pairs[i] for i in np.sort(order[: config.max_pairs])]
-            sides = [subject.tokenizer.tokenize(list(side)) for side in zip(*pairs, strict=True)]
-            lengths = np.stack([side.row_lengths().numpy() for side in sides], 1)
-            fits = (lengths <= config.max_seq_length - 2).all(1) & (lengths > 0).all(1)
-            left_out += int((~fits).sum())
-            unequal += int((lengths[fits, 0] != lengths[fits, 1]).sum())
-            pairs = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
-            values = masked_lm.pseudo_log_likelihoods(
-                model, subject, [sentence for pair in pairs for sentence in pair],
-                batch_size=config.batch_size, max_seq_length=config.max_seq_length,
-            ).reshape(-1, 2)  # fmt: skip
-            right = int((values[:, 0] > values[:, 1]).sum())
-            found[paradigm.name] = {"phenomenon": paradigm.phenomenon, **_share(right, len(pairs))}
-            total = phenomena.setdefault(paradigm.phenomenon, [0, 0])
-            total[0] += right
-            total[1] += len(pairs)
-            bar.update()
+    for paradigm in paradigms:
+        pairs = list(paradigm.pairs)
+        if 0 < config.max_pairs < len(pairs):
+            order = np.random.default_rng(config.seed).permutation(len(pairs))
+            pairs = [pairs[i] for i in np.sort(order[: config.max_pairs])]
+        sides = [subject.tokenizer.tokenize(list(side)) for side in zip(*pairs, strict=True)]
+        lengths = np.stack([side.row_lengths().numpy() for side in sides], 1)
+        fits = (lengths <= config.max_seq_length - 2).all(1) & (lengths > 0).all(1)
+        left_out += int((~fits).sum())
+        unequal += int((lengths[fits, 0] != lengths[fits, 1]).sum())
+        chosen[paradigm.name] = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
+    # All at once: sentences of like length share a batch, whatever their paradigm.
+    values = masked_lm.pseudo_log_likelihoods(
+        model, subject, [text for pairs in chosen.values() for pair in pairs for text in pair],
+        batch_size=config.batch_size, max_seq_length=config.max_seq_length,
+    ).reshape(-1, 2)  # fmt: skip
+    wins = values[:, 0] > values[:, 1]
+    found, phenomena = {}, {}
+    for paradigm in paradigms:
+        pairs = len(chosen[paradigm.name])
+        right, wins = int(wins[:pairs].sum()), wins[pairs:]
+        found[paradigm.name] = {"phenomenon": paradigm.phenomenon, **_share(right, pairs)}
+        total = phenomena.setdefault(paradigm.phenomenon, [0, 0])
+        total[0] += right
+        total[1] += pairs
     known = [of["accuracy"] for of in found.values() if of["accuracy"] is not None]
     return {
         "kind": "blimp",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from undivided_tf import progress
 from undivided_tf.analysis import extraction
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.data.tasks import Rows
@@ -203,19 +204,21 @@ def pseudo_log_likelihoods(
         (s, p) for s in np.argsort([len(ids) for ids in pieces]) for p in range(len(pieces[s]))
     ]
     totals = np.zeros(len(pieces))
-    for start in range(0, len(copies), batch_size):
-        some = copies[start : start + batch_size]
-        ids = np.full((batch_size, max_seq_length), tokenizer.pad_id, np.int32)
-        mask, true = np.zeros_like(ids), np.zeros((batch_size, 1), np.int32)
-        positions = np.ones((batch_size, 1), np.int32)
-        mask[len(some) :, 0] = 1  # Rows that fill the last batch up need a token.
-        for i, (sentence, place) in enumerate(some):
-            row = [tokenizer.cls_id, *pieces[sentence], tokenizer.sep_id]
-            ids[i, : len(row)], mask[i, : len(row)] = row, 1
-            positions[i], true[i] = place + 1, row[place + 1]
-            ids[i, place + 1] = tokenizer.mask_id
-        inputs = {"token_ids": ids, "segment_ids": np.zeros_like(ids), "padding_mask": mask}
-        inputs = extraction.cut({name: tf.constant(value) for name, value in inputs.items()})
-        values = forward(inputs, positions, true).numpy()[: len(some)]
-        np.add.at(totals, [sentence for sentence, _ in some], values)
+    with progress.bar(len(copies), "pseudo-log-likelihood", "masked pieces") as bar:
+        for start in range(0, len(copies), batch_size):
+            some = copies[start : start + batch_size]
+            ids = np.full((batch_size, max_seq_length), tokenizer.pad_id, np.int32)
+            mask, true = np.zeros_like(ids), np.zeros((batch_size, 1), np.int32)
+            positions = np.ones((batch_size, 1), np.int32)
+            mask[len(some) :, 0] = 1  # Rows that fill the last batch up need a token.
+            for i, (sentence, place) in enumerate(some):
+                row = [tokenizer.cls_id, *pieces[sentence], tokenizer.sep_id]
+                ids[i, : len(row)], mask[i, : len(row)] = row, 1
+                positions[i], true[i] = place + 1, row[place + 1]
+                ids[i, place + 1] = tokenizer.mask_id
+            inputs = {"token_ids": ids, "segment_ids": np.zeros_like(ids), "padding_mask": mask}
+            inputs = extraction.cut({name: tf.constant(value) for name, value in inputs.items()})
+            values = forward(inputs, positions, true).numpy()[: len(some)]
+            np.add.at(totals, [sentence for sentence, _ in some], values)
+            bar.update(len(some))
     return totals

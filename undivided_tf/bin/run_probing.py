@@ -41,11 +41,11 @@ def _table(result) -> str:
     columns["untrained"] = result["untrained_accuracy"]
     for name, key in (
         ("control", "control_accuracy"), ("select.", "selectivity"),
-        ("new types", "new_type_accuracy"), ("compress.", "compression"),
-        ("untrained", "untrained_compression"),
+        ("new types", "new_type_accuracy"), ("compr.", "compression"),
+        ("untr. c.", "untrained_compression"),
     ):  # fmt: skip
         if result[key] and any(value is not None for value in result[key]):
-            columns[name if name not in columns else f"{name} "] = result[key]
+            columns[name] = result[key]
     lines = [
         f"{result['pattern']}, pre-training seed {result['pretraining_seed']}, {result['task']}: "
         f"{result['rows']['train']} training {result['unit']}, {result['rows']['test']} of "
