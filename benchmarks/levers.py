@@ -31,7 +31,7 @@ _LEVERS = {  # By name: the job of peers/ours.py, and its environment.
         {},
     ),
     "graph mode": ({"run": {"jit_compile": False}}, {}),
-    "graph mode, XLA for what is fusible": (
+    "graph mode with XLA for what is fusible": (
         {"run": {"jit_compile": False}},
         {
             "TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit "
@@ -40,7 +40,7 @@ _LEVERS = {  # By name: the job of peers/ours.py, and its environment.
     ),
     "kernels that need not be deterministic": ({"run": {"deterministic": False}}, {}),
     "bfloat16": ({"run": {"dtype": "bfloat16"}}, {}),
-    "bfloat16, graph mode": ({"run": {"dtype": "bfloat16", "jit_compile": False}}, {}),
+    "bfloat16 in graph mode": ({"run": {"dtype": "bfloat16", "jit_compile": False}}, {}),
     "GELU by tanh": ({"encoder": {"hidden_activation": "gelu_tanh"}}, {}),
     "vectors of 512 bits": ({}, {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"}),
     "XLA's fast math": ({}, {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}),

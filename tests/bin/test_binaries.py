@@ -146,7 +146,7 @@ def test_flagfiles_give_a_config(path):
             if not text:
                 assert value is (told == name)
             elif isinstance(value, list):
-                assert value == text.split(",")
+                assert [str(item) for item in value] == text.split(",")
             else:
                 assert type(value)(text) == value
 
