@@ -12,6 +12,9 @@ BIN := $(VENV)/bin
 
 export PYTHONUNBUFFERED = 1
 
+# Two processes share the test files; more would want more than two cores.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 COMPARE := .venv-compare
 
 .PHONY: study test test-slow test-beam lint bench clean
@@ -20,13 +23,13 @@ study: $(VENV)/.sample
 	$(BIN)/python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m "slow and not network and not gpu and not tpu"
+	$(PYTEST) -m "slow and not network and not gpu and not tpu"
 
 test-beam: $(VENV)/.test $(VENV)/.beam
-	$(BIN)/python -m pytest -m "not network" -k "beam or DirectRunner" tests/data
+	$(PYTEST) -m "not network" -k "beam or DirectRunner" tests/data
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
