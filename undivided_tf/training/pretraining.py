@@ -6,6 +6,7 @@ and data position come from the newest checkpoint, and masks are a function of s
 """
 
 import pathlib
+import re
 import resource
 import statistics
 import sys
@@ -304,5 +305,8 @@ def peak_memory_bytes() -> int:
     """Largest resident memory of this process, or of its GPU when it has one."""
     if tf.config.list_logical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():  # What getrusage tells on Linux is never less than the parent's memory.
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
