@@ -12,7 +12,9 @@ BIN := $(VENV)/bin
 
 export PYTHONUNBUFFERED = 1
 
-# Two processes share the test files; more would want more than two cores.
+# Two processes share the test files; more would want more than two cores. Both must collect the
+# same tests in the same order, whatever order sets have.
+export PYTHONHASHSEED = 0
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 COMPARE := .venv-compare
