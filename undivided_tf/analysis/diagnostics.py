@@ -9,8 +9,7 @@ from undivided_tf.analysis.attention import HeadDivergence, HeadStatistics, roll
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.analysis_recipes import DiagnosticsConfig
 from undivided_tf.config import results_once
-from undivided_tf.data.tasks import Rows, load_task
-from undivided_tf.errors import InputError
+from undivided_tf.data.tasks import Rows, read_split
 from undivided_tf.models.pretrainer import Pretrainer
 
 
@@ -32,9 +31,7 @@ def run_diagnostics(config: DiagnosticsConfig) -> dict[str, Any]:
     def inputs() -> tuple:
         subject = subjects.load(config.init_checkpoint)
         second = config.second_checkpoint and subjects.load(config.second_checkpoint)
-        rows = load_task(config.task).read(config.split)
-        if rows is None:
-            raise InputError(f"task {config.task} has no split {config.split}: give --split")
+        rows = read_split(config.task, config.split)
         head = masked_lm.load_head(config.init_checkpoint, subject)
         return subject, rows, head, second or None
 

@@ -16,8 +16,7 @@ from undivided_tf.analysis.comparisons import Sample
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.analysis_recipes import CkaConfig
 from undivided_tf.config import results_once
-from undivided_tf.data.tasks import Rows, load_task
-from undivided_tf.errors import InputError
+from undivided_tf.data.tasks import Rows, read_split
 
 
 def run_cka(config: CkaConfig) -> dict[str, Any]:
@@ -43,9 +42,7 @@ def run_cka(config: CkaConfig) -> dict[str, Any]:
             else first.untrained_twin(config.seed)
         )
         other = config.other_seed_checkpoint and subjects.load(config.other_seed_checkpoint)
-        rows = load_task(config.task).read(config.split)
-        if rows is None:
-            raise InputError(f"task {config.task} has no split {config.split}: give --split")
+        rows = read_split(config.task, config.split)
         return first, second, rows, other or None
 
     def run(read: tuple) -> dict[str, Any]:

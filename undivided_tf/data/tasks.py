@@ -13,7 +13,7 @@ from undivided_tf.data.rows import SPLITS, Rows, Task, checked_split, positions
 from undivided_tf.data.tables import Table, read_table
 from undivided_tf.errors import InputError
 
-__all__ = ["SPLITS", "Rows", "Task", "load_task"]
+__all__ = ["SPLITS", "Rows", "Task", "load_task", "read_split"]
 
 
 # Of the GLUE tasks whose files have a header; the first that a file has counts.
@@ -56,6 +56,18 @@ def load_task(name: str) -> Task:
     raise InputError(
         f"task {name!r}: neither a folder nor one of {', '.join(SAMPLE_TASKS)}, tfds:glue/NAME"
     )
+
+
+def read_split(name: str, split: str) -> Rows:
+    """The rows of one split of a task.
+
+    Raises:
+        InputError: as `load_task`, or the task has no such split.
+    """
+    rows = load_task(name).read(split)
+    if rows is None:
+        raise InputError(f"task {name} has no split {split}: give --split")
+    return rows
 
 
 def _wiki_topic() -> Task:
