@@ -128,7 +128,11 @@ def write_ours(folder, **changes):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"block_pattern": "AAIA", "attention_normalization": "relu"}, {"half_layer_norms": True}],
+    [
+        {"block_pattern": "AAIA", "attention_normalization": "relu"},
+        {"half_layer_norms": True},
+        {"share_intermediate": True},
+    ],
 )
 def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
     encoder = write_ours(tmp_path / "ours", **changes)

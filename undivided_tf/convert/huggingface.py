@@ -25,7 +25,10 @@ CONFIG = "config.json"
 # Ours: "bert" with keys for what BERT has not, so that transformers refuses it by itself
 # instead of filling absent blocks with random weights.
 MODEL_TYPE = "undivided_bert"
-_OURS = ("block_pattern", "norm_first", "half_layer_norms", "attention_normalization")
+_OURS = (
+    "block_pattern", "norm_first", "half_layer_norms", "attention_normalization",
+    "share_intermediate",
+)  # fmt: skip
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
                 "relu": "relu"}  # fmt: skip
 # Fields whose names and meanings are the same here and there.

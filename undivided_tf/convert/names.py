@@ -40,7 +40,9 @@ def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
             "embeddings",
         )
     yield from _norm("encoder/embeddings/layer_norm", hidden, "embeddings.LayerNorm")
-    for block, has_norm in zip(config.pattern, config.layer_norms, strict=True):
+    for block, has_norm, owns in zip(
+        config.pattern, config.layer_norms, config.owns_weights, strict=True
+    ):
         ours = f"encoder/{block.name.replace('/', '_')}"
         layer = f"encoder.layer.{block.index}"
         if block.kind == "attention":
@@ -49,7 +51,7 @@ def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
                 yield from _dense(f"{ours}/{part}", hidden, hidden, theirs)
             layer += ".attention"
             yield from _dense(f"{ours}/output", hidden, hidden, f"{layer}.output.dense")
-        else:
+        elif owns:  # Of blocks that share their weights the first has them.
             yield from _dense(f"{ours}/intermediate", hidden, inner, f"{layer}.intermediate.dense")
             yield from _dense(f"{ours}/output", inner, hidden, f"{layer}.output.dense")
         if has_norm:
