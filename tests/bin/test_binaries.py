@@ -25,6 +25,7 @@ BINARIES = {
     "run_diagnostics": ("--init_checkpoint", "--num_attention_examples", "--top"),
     "convert_checkpoint": ("--input", "--output_dir"),
     "run_surgery": ("--block_pattern", "--cut", "--importance", "--share_intermediate"),
+    "run_damage": ("--num_cut", "--order.importance", "--per_task"),
     "run_study": ("--patterns", "--records.vocab_size", "--pretraining.hidden_size"),
 }
 
@@ -93,6 +94,7 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_structural_probe", ["--probe_rank=0"], "probe_rank must be above 0, got 0"),
         ("run_diagnostics", ["--top=0"], "top must be above 0, got 0"),
         ("run_surgery", ["--cut=first"], "cut first needs a number: --num_cut=N"),
+        ("run_damage", ["--num_cut=1,2"], "num_cut must rise from 0"),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
     ],
 )
@@ -107,10 +109,19 @@ def test_there_are_flagfiles():
     assert FLAGFILES
 
 
+def _sections(config):
+    """A config, then its sections: one without a prefix, such as the encoder, is levels down."""
+    yield config
+    for value in config.values():
+        if isinstance(value, dict):
+            yield from _sections(value)
+
+
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.name)
 def test_flagfiles_give_a_config(path):
     """Each flag is known, fits its type, and reaches the config; all values go together."""
     named = {
+        "damage": "Damage",
         "glue": "Glue",
         "squad": "Squad",
         "cka": "Cka",
@@ -141,9 +152,7 @@ def test_flagfiles_give_a_config(path):
             value = config
             told = name.removeprefix("no") if name.startswith("no") and not text else name
             for key in told.split("."):
-                # A section without a prefix, such as the encoder, is one level down.
-                places = (value, *(v for v in value.values() if isinstance(v, dict)))
-                value = next(place[key] for place in places if key in place)
+                value = next(place[key] for place in _sections(value) if key in place)
             if not text:
                 assert value is (told == name)
             elif isinstance(value, list):

@@ -84,6 +84,11 @@ def classifier_tensors(config: EncoderConfig, labels: int) -> Iterator[Tensor]:
     yield from _dense("classifier_head", config.hidden_size, labels, "classifier")
 
 
+def span_tensors(config: EncoderConfig) -> Iterator[Tensor]:
+    """The head of a span predictor: start and end of an answer."""
+    yield from _dense("span_head", config.hidden_size, 2, "qa_outputs")
+
+
 def head_tensors(config: EncoderConfig, paths: Container[str], labels: int) -> Iterator[Tensor]:
     """The heads whose weights are among our `paths`."""
     if "masked_lm_head/output_bias" in paths:
@@ -92,6 +97,8 @@ def head_tensors(config: EncoderConfig, paths: Container[str], labels: int) -> I
         yield from next_sentence_tensors(config)
     if labels and "classifier_head/kernel" in paths:
         yield from classifier_tensors(config, labels)
+    if "span_head/kernel" in paths:
+        yield from span_tensors(config)
 
 
 def _dense(path: str, inputs: int, outputs: int, module: str) -> Iterator[Tensor]:
