@@ -45,7 +45,7 @@ class SurgeryConfig(Config):
         "validation", "Split on which damage is measured; a logistic regression is always scored "
         "on training rows that it was not fitted on.", SPLITS,
     )  # fmt: skip
-    max_rows: int = option(1000, "Use at most so many rows; 0: all.")
+    max_rows: int = option(500, "Use at most so many rows; 0: all.")
     max_seq_length: int = option(64, "Word pieces a text.")
     batch_size: int = option(64, "Texts a forward pass.")
     seed: int = option(12345, "Decides rows and masks.")

@@ -153,7 +153,7 @@ def damage_figure(results: Result, path: str | os.PathLike) -> None:
     with drawing(path, 6.2) as figure:
         scores, costs = figure.subplots(2, 1, sharex=True)
         marks = []
-        for (colour, marker), task in zip(LOOKS, tasks, strict=False):
+        for (colour, marker), task in zip(LOOKS * 2, tasks, strict=False):
             found = [cell["tasks"][task] for cell in cells]
             before = [of["before"] for of in found]
             after = [numbers.estimate(of["after"]).mean if "after" in of else None for of in found]

@@ -172,6 +172,12 @@ def _outputs(
     call: Callable[[Batch], tf.Tensor],
 ) -> Callable[[Sequence[str]], np.ndarray]:  # fmt: skip
     """A function from the names of blocks that are gone to what `call` makes of the rows."""
+    # Texts of like length share a batch, so that little of it is padding.
+    lengths = [len(text) for text in rows.first]
+    if rows.second is not None:
+        lengths = [a + len(text) for a, text in zip(lengths, rows.second, strict=True)]
+    order = np.argsort(lengths, kind="stable")
+    rows = rows.pick(order)
     batches = [
         (extraction.cut(inputs), size)
         for inputs, size in extraction.batches(encoder, tokenizer, rows, batch_size, max_seq_length)
@@ -180,6 +186,6 @@ def _outputs(
 
     def outputs(gone: Sequence[str]) -> np.ndarray:
         found = [forward(_without(encoder, gone, inputs)).numpy()[:n] for inputs, n in batches]
-        return np.concatenate(found)
+        return np.concatenate(found)[np.argsort(order)]
 
     return outputs
