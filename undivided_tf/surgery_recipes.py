@@ -78,6 +78,9 @@ class DamageConfig(Config):
     workdir: str = option("", "Directory for checkpoints, runs, results and figures.")
     input: str = option("", "Checkpoint of any format: a folder, or wheel:NAME.")
     num_cut: tuple[int, ...] = option((0, 1, 2, 3, 4, 5, 6), "Numbers of blocks to cut.")
+    max_probe_rows: int = option(
+        2000, "Training rows of the classifier on frozen states; 0: as many as fine-tuning has."
+    )
     latency_batch_sizes: tuple[int, ...] = option((1, 32), "Rows of the timed forward passes.")
     latency_rounds: int = option(15, "Rounds in which all encoders are timed in turn.")
     order: SurgeryConfig = section(
@@ -95,6 +98,8 @@ class DamageConfig(Config):
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
         require_positive(self, "latency_rounds")
+        if self.max_probe_rows < 0:
+            raise InputError(f"max_probe_rows must be from 0, got {self.max_probe_rows}")
         for name in ("num_cut", "latency_batch_sizes"):
             values = getattr(self, name)
             least = 0 if name == "num_cut" else 1

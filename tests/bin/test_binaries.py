@@ -306,3 +306,31 @@ def test_probing(made, toy):
         assert f"{tap:<24}{accuracy:>10.3f}" in printed
     assert "scalar mix" in printed and "3 seed(s)" in printed and " control" in printed
     assert (toy / "probes" / "probes.png").exists() and (toy / "probes" / "probes.svg").exists()
+
+
+def test_surgery(made, toy):
+    printed = succeed(
+        "run_surgery", f"--input={toy}/run", f"--output_dir={toy}/cut", "--cut=importance",
+        "--num_cut=1", f"--records_dir={toy}/records", "--batch_size=4",
+    )  # fmt: skip
+    about = json.loads((toy / "cut" / "surgery.json").read_text())
+    before, after = about["order"]["damages"]
+    assert f"| 0 | | {before:.4f} | |\n| 1 | block_01/intermediate | {after:.4f} |" in printed
+    assert "A*2I -> A*2\nnew: none\ndropped: block_01/intermediate" in printed
+    assert before == pytest.approx(results(toy / "run")["validation"]["loss"], rel=1e-4)
+    assert (toy / "cut" / "damage.png").exists() and (toy / "cut" / "damage.svg").exists()
+
+
+@pytest.mark.slow
+def test_healing(made, toy):
+    if not (toy / "cut").exists():
+        test_surgery(made, toy)
+    printed = succeed(
+        "run_pretraining", f"--init_checkpoint={toy}/cut", f"--teacher_checkpoint={toy}/run",
+        f"--records_dir={toy}/records", f"--workdir={toy}/healed", "--num_train_steps=2",
+        "--num_warmup_steps=1", "--train_batch_size=4", "--nojit_compile",
+    )  # fmt: skip
+    found = results(toy / "healed")
+    assert found["pattern"] == "A*2"  # The checkpoint brings its sizes.
+    distance = found["validation"]["hidden_loss"]
+    assert f"distance from the teacher: states {distance:.4f}, answers" in printed

@@ -101,7 +101,7 @@ def test_truncated_files(folder, cut):
         read_all(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(names=st.one_of(st.dictionaries(st.text(max_size=3), st.one_of(NAMES, JSON)), JSON))
 def test_indexes_stay_in_their_folder(folder, names):
     path = folder / INDEX
@@ -113,7 +113,7 @@ def test_indexes_stay_in_their_folder(folder, names):
         path.unlink()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     name=st.sampled_from(["config.json", "tokenizer_config.json", "tokenizer.json"]),
     changes=st.dictionaries(

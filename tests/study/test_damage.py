@@ -37,7 +37,9 @@ def made_up():
     return {
         "kind": "damage", "command": "make it", "from": "(AI)*2", "order": order, "damage": "drift",
         "hardware": {"cpu": "a chip", "cores": 2, "device": "CPU"},
-        "config": {"glue": {"tasks": ["sst2"]}, "latency_batch_sizes": [4]},
+        "config": {
+            "glue": {"tasks": ["sst2"]}, "latency_batch_sizes": [4], "max_probe_rows": 2000,
+        },
         "cells": [cell(0, "(AI)*2", [0.9, 0.8]), cell(1, "AIA", [0.75]), cell(2, "A*2", [])],
     }  # fmt: skip
 

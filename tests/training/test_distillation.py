@@ -103,6 +103,7 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_only_it_learns(place, to
     assert float(found["logits_loss"]) == pytest.approx(by_hand, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_compiled_run_heals_and_goes_on_where_it_stopped(place, toy, tmp_path, monkeypatch):
     config = healing(
         place, toy, tmp_path / "run", jit_compile=True, num_train_steps=60, learning_rate=3e-3,
@@ -130,6 +131,7 @@ def test_a_compiled_run_heals_and_goes_on_where_it_stopped(place, toy, tmp_path,
     assert history[-1]["hidden_loss"] < start["hidden_loss"] / 2
 
 
+@pytest.mark.slow
 def test_an_encoder_without_a_head_learns_from_states_alone(place, toy, tmp_path):
     with pytest.raises(InputError, match="start anew: --new_weights"):
         pretraining.pretrain(healing(place, toy, tmp_path / "run", "bare",

@@ -23,11 +23,14 @@ from undivided_tf.convert import converter
 from undivided_tf.data.rows import Task
 from undivided_tf.data.tasks import load_task
 from undivided_tf.errors import InputError
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.recipes import FinetuningConfig
 from undivided_tf.study import damage_figures
 from undivided_tf.study.study import hardware
 from undivided_tf.surgery import cut, damage, run
 from undivided_tf.surgery.order import intermediate_blocks
 from undivided_tf.surgery_recipes import DamageConfig
+from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints, glue, scores
 
 _INVERSE_L2 = 0.1
@@ -148,22 +151,27 @@ def _before(config: DamageConfig, home: pathlib.Path, name: str) -> float:
         place = glue.source(config.glue, name)
         task, settings = load_task(place), config.glue.of_task(name)
         encoder, tokenizer = checkpoints.load_encoder(home / "model")
-        score = _probe_score(encoder, tokenizer, task, settings)
-        files.write_json(path, {"score": score, "inverse_l2": _INVERSE_L2})
+        found = _probe(encoder, tokenizer, task, settings, config.max_probe_rows)
+        files.write_json(path, found)
     return files.read_json(path)["score"]
 
 
-def _probe_score(encoder: Any, tokenizer: Any, task: Task, settings: Any) -> float:
+def _probe(
+    encoder: Encoder, tokenizer: Tokenizer, task: Task, settings: FinetuningConfig, rows: int
+) -> dict[str, Any]:
+    """Fits on training rows of the fine-tuning, scores on the dev set."""
     task = task.graded()
     train = task.read("train").take(settings.max_train_rows, settings.seed)
-    held_out = task.read(next(s for s in task.splits if s.startswith("validation")))
+    train = train.take(rows, settings.seed)
+    held_out = task.read(next(name for name in task.splits if name.startswith("validation")))
     states = [
-        damage.pooled_states(encoder, tokenizer, rows, 64, settings.max_seq_length)([])
-        for rows in (train, held_out)
+        damage.pooled_states(encoder, tokenizer, some, 64, settings.max_seq_length)([])
+        for some in (train, held_out)
     ]
     model, _ = linear_probes.fit(states[0], train.labels, _INVERSE_L2)
     answers = model.predict(states[1].astype(np.float64))
-    return scores.score_predictions(task, answers, held_out.labels)[scores.primary(task)]
+    score = scores.score_predictions(task, answers, held_out.labels)[scores.primary(task)]
+    return {"score": score, "inverse_l2": _INVERSE_L2, "train_rows": len(train)}
 
 
 def _latency(config: DamageConfig, workdir: pathlib.Path) -> dict[str, Any]:

@@ -134,7 +134,8 @@ def damage_table(results: Result) -> str:
     note = (
         "Scores on the dev sets times 100; a constant answer has "
         f"{', '.join(constants) or 'none'}. Frozen: logistic regression on mean-pooled last "
-        f"states. Sequences of {first['sequence_length']} word pieces; times on {machine['cpu']}, "
+        f"states of at most {results['config']['max_probe_rows'] or 'all'} training rows. "
+        f"Sequences of {first['sequence_length']} word pieces; times on {machine['cpu']}, "
         f"{machine['cores']} cores, {machine['device']}, all encoders in turn."
     )
     return "\n".join([*(f"| {line} |" for line in lines), "", note])
