@@ -18,9 +18,11 @@ LAYERS = [
     ["accounting", "analysis_recipes", "pretraining_recipes", "tokenization"],
     ["layers", "memory", "recipes"],
     ["benchmark_recipes"],
+    ["surgery_recipes"],
     ["models", "data", "metrics"],
     ["training", "analysis"],
-    ["surgery", "convert", "export"],
+    ["convert", "export"],
+    ["surgery"],
     ["study"],
     ["bin"],
 ]
@@ -68,7 +70,7 @@ def test_every_file_is_short():
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
         "pattern", "config", "recipes", "analysis_recipes", "pretraining_recipes",
-        "accounting", "memory", "progress",
+        "surgery_recipes", "accounting", "memory", "progress",
         "metrics.statistics",
         "metrics.classification", "metrics.glue", "training.scores", "data.submission",
         "benchmark_recipes", "analysis.cka", "study.grid", "study.report",

@@ -17,7 +17,8 @@ INVESTMENTS = ("attention", "intermediate", "hidden")
 def attention_block_parameters(config: EncoderConfig) -> int:
     """Query, key, value, output projections with biases, and LayerNorm: 4 (H^2 + H) + 2 H.
 
-    A block without LayerNorm (`half_layer_norms`) has 2 H less; so has an intermediate block.
+    A block without LayerNorm (`half_layer_norms`) has 2 H less; so has an intermediate block. With
+    `share_intermediate` all intermediate blocks but the first have their LayerNorm only.
     """
     hidden = config.hidden_size
     return 4 * (hidden * hidden + hidden) + 2 * hidden
@@ -39,13 +40,14 @@ def parameter_breakdown(config: EncoderConfig) -> dict[str, int]:
     hidden = config.hidden_size
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
     blocks = {"attention": 0, "intermediate": 0}
-    for block, has_norm in zip(config.pattern, config.layer_norms, strict=True):
-        whole = (
-            attention_block_parameters(config)
-            if block.kind == "attention"
-            else intermediate_block_parameters(config)
-        )
-        blocks[block.kind] += whole - (0 if has_norm else 2 * hidden)
+    of_kind = {
+        "attention": attention_block_parameters(config) - 2 * hidden,
+        "intermediate": intermediate_block_parameters(config) - 2 * hidden,
+    }
+    for block, has_norm, owns in zip(
+        config.pattern, config.layer_norms, config.owns_weights, strict=True
+    ):
+        blocks[block.kind] += owns * of_kind[block.kind] + has_norm * 2 * hidden
     return {
         "embeddings": rows * hidden + 2 * hidden,
         **blocks,

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from undivided_tf import files
 from undivided_tf.errors import InputError
-from undivided_tf.pattern import BlockPattern
+from undivided_tf.pattern import INTERMEDIATE, BlockPattern
 
 
 def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
@@ -244,6 +244,10 @@ class EncoderConfig(Config):
         False, "Only every second block has a LayerNorm, the last included; that of the "
         "embeddings stays."
     )  # fmt: skip
+    share_intermediate: bool = option(
+        False, "All intermediate blocks have one set of dense weights; each keeps a LayerNorm of "
+        "its own."
+    )  # fmt: skip
     vocabulary_hash: str = option("", "SHA-256 of the vocabulary that the ids belong to.")
     do_lower_case: bool = option(True, "The vocabulary is uncased: lower case, no accents.")
 
@@ -279,3 +283,15 @@ class EncoderConfig(Config):
         """Whether each block of the pattern has a LayerNorm."""
         blocks = len(self.pattern)
         return tuple(not self.half_layer_norms or (blocks - i) % 2 == 1 for i in range(blocks))
+
+    @property
+    def owns_weights(self) -> tuple[bool, ...]:
+        """Whether each block of the pattern has dense weights of its own.
+
+        With `share_intermediate` those of all intermediate blocks are the first one's.
+        """
+        first = self.pattern.letters.find(INTERMEDIATE)
+        return tuple(
+            not self.share_intermediate or block.kind == "attention" or number == first
+            for number, block in enumerate(self.pattern)
+        )

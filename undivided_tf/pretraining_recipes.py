@@ -112,6 +112,26 @@ class PretrainingConfig(Config):
     encoder: EncoderConfig = section(
         EncoderConfig(), without=("vocab_size", "vocabulary_hash", "do_lower_case")
     )
+    init_checkpoint: str = option(
+        "", "Checkpoint to go on from; it brings its sizes along. Empty: random weights."
+    )
+    new_weights: tuple[str, ...] = option(
+        (), "Layers or weights that start anew; all others must be in init_checkpoint."
+    )
+    teacher_checkpoint: str = option(
+        "", "Frozen encoder whose states and answers are learnt too; empty: none."
+    )
+    distillation_hidden_weight: float = option(
+        1.0, "Weight of the mean squared difference from the teacher's states at matching taps."
+    )
+    distillation_logits_weight: float = option(
+        1.0, "Weight of the divergence from the teacher's answers at masked positions."
+    )
+    distillation_temperature: float = option(2.0, "Divides both logits before their softmax.")
+    masked_lm_weight: float = option(
+        1.0, "Weight of the masked-language-model loss; at 0, and without the teacher's answers, "
+        "the head stays as it is."
+    )  # fmt: skip
     train_batch_size: int = option(256, "Sequences a step, over all devices.")
     gradient_accumulation_steps: int = option(
         1, "Parts into which each device splits its share of the batch to save memory."
@@ -181,6 +201,7 @@ class PretrainingConfig(Config):
             self, "train_batch_size", "num_train_steps", "learning_rate", "adam_epsilon",
             "max_gradient_norm", "masked_lm_prob", "eval_every_steps", "max_eval_rows",
             "save_checkpoints_steps", "keep_checkpoints", "gradient_accumulation_steps",
+            "distillation_temperature",
         )  # fmt: skip
         if self.max_skipped_steps < 0:
             raise InputError(f"max_skipped_steps must be from 0, got {self.max_skipped_steps}")
@@ -193,10 +214,25 @@ class PretrainingConfig(Config):
                 f"num_warmup_steps {self.num_warmup_steps} must be from 0 to "
                 f"num_train_steps {self.num_train_steps}"
             )
-        if self.next_sentence_weight < 0:
-            weight = self.next_sentence_weight
-            raise InputError(f"next_sentence_weight must be from 0, got {weight}")
+        for name in (
+            "next_sentence_weight", "masked_lm_weight",
+            "distillation_hidden_weight", "distillation_logits_weight",
+        ):  # fmt: skip
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be from 0, got {getattr(self, name)}")
+        if self.new_weights and not self.init_checkpoint:
+            raise InputError("new_weights are those that init_checkpoint lacks: give it")
+        if not self.masked_lm_weight and not self.distils:
+            raise InputError(
+                "masked_lm_weight 0 leaves nothing to learn: give --teacher_checkpoint"
+            )
         self.stages  # noqa: B018 - Raises what is wrong with the curriculum.
+
+    @property
+    def distils(self) -> bool:
+        """Whether a teacher takes part in the loss."""
+        weights = self.distillation_hidden_weight + self.distillation_logits_weight
+        return bool(self.teacher_checkpoint and weights)
 
     @property
     def stages(self) -> tuple["Stage", ...]:

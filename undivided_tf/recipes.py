@@ -101,26 +101,6 @@ class ConversionConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class SurgeryConfig(Config):
-    """Blocks cut out of a trained encoder, added to it or resized."""
-
-    input: str = option("", "Checkpoint of any format: a folder, or wheel:NAME.")
-    output_dir: str = option("", "Directory for the result; must not exist yet.")
-    block_pattern: str = option("", "Blocks of the result; empty: those of the input.")
-    intermediate_size: int = option(0, "Width of intermediate blocks; 0: that of the input.")
-    drop_blocks: tuple[str, ...] = option(
-        (), "Blocks to cut instead of a pattern, such as block_03/intermediate."
-    )
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        if self.intermediate_size < 0:
-            raise InputError(f"intermediate_size must be from 0, got {self.intermediate_size}")
-        if self.drop_blocks and (self.block_pattern or self.intermediate_size):
-            raise InputError("drop_blocks goes with neither block_pattern nor intermediate_size")
-
-
-@dataclasses.dataclass(frozen=True)
 class StudyConfig(Config):
     """A grid of block patterns x pre-training seeds x tasks x fine-tuning seeds, and its report."""
 

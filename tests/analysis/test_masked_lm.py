@@ -29,7 +29,7 @@ def test_the_read_out_of_the_last_tap_is_the_models_own(norm_first):
         model, seen, rows(9, 60), batch_size=4, max_seq_length=64, top=3, seed=5
     )
     losses, hits = [], []
-    for batch in masked_lm._masked_batches(seen, rows(9, 60), 4, 64, 5):
+    for batch in masked_lm.masked_batches(seen, rows(9, 60), 4, 64, 5):
         for text in range(len(batch.ids)):
             count = int(batch.weights[text].sum())
             if not count:
@@ -57,7 +57,7 @@ def test_masked_pieces_are_the_same_whatever_the_batch():
     def masked(batch_size):
         return [
             sorted(zip(batch.positions[i][batch.weights[i] > 0], batch.ids[i], strict=False))
-            for batch in masked_lm._masked_batches(seen, rows(9, 60), batch_size, 64, 5)
+            for batch in masked_lm.masked_batches(seen, rows(9, 60), batch_size, 64, 5)
             for i in range(len(batch.ids))
             if batch.weights[i].any()
         ]

@@ -24,7 +24,8 @@ BINARIES = {
     "run_structural_probe": ("--init_checkpoint", "--treebank", "--probe_rank"),
     "run_diagnostics": ("--init_checkpoint", "--num_attention_examples", "--top"),
     "convert_checkpoint": ("--input", "--output_dir"),
-    "run_surgery": ("--block_pattern", "--drop_blocks"),
+    "run_surgery": ("--block_pattern", "--cut", "--importance", "--share_intermediate"),
+    "run_damage": ("--num_cut", "--order.importance", "--per_task"),
     "run_study": ("--patterns", "--records.vocab_size", "--pretraining.hidden_size"),
 }
 
@@ -92,6 +93,8 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_blimp", ["--batch_size=0"], "batch_size must be above 0, got 0"),
         ("run_structural_probe", ["--probe_rank=0"], "probe_rank must be above 0, got 0"),
         ("run_diagnostics", ["--top=0"], "top must be above 0, got 0"),
+        ("run_surgery", ["--cut=first"], "cut first needs a number: --num_cut=N"),
+        ("run_damage", ["--num_cut=1,2"], "num_cut must rise from 0"),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
     ],
 )
@@ -106,10 +109,19 @@ def test_there_are_flagfiles():
     assert FLAGFILES
 
 
+def _sections(config):
+    """A config, then its sections: one without a prefix, such as the encoder, is levels down."""
+    yield config
+    for value in config.values():
+        if isinstance(value, dict):
+            yield from _sections(value)
+
+
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.name)
 def test_flagfiles_give_a_config(path):
     """Each flag is known, fits its type, and reaches the config; all values go together."""
     named = {
+        "damage": "Damage",
         "glue": "Glue",
         "squad": "Squad",
         "cka": "Cka",
@@ -140,9 +152,7 @@ def test_flagfiles_give_a_config(path):
             value = config
             told = name.removeprefix("no") if name.startswith("no") and not text else name
             for key in told.split("."):
-                # A section without a prefix, such as the encoder, is one level down.
-                places = (value, *(v for v in value.values() if isinstance(v, dict)))
-                value = next(place[key] for place in places if key in place)
+                value = next(place[key] for place in _sections(value) if key in place)
             if not text:
                 assert value is (told == name)
             elif isinstance(value, list):
@@ -296,3 +306,31 @@ def test_probing(made, toy):
         assert f"{tap:<24}{accuracy:>10.3f}" in printed
     assert "scalar mix" in printed and "3 seed(s)" in printed and " control" in printed
     assert (toy / "probes" / "probes.png").exists() and (toy / "probes" / "probes.svg").exists()
+
+
+def test_surgery(made, toy):
+    printed = succeed(
+        "run_surgery", f"--input={toy}/run", f"--output_dir={toy}/cut", "--cut=importance",
+        "--num_cut=1", f"--records_dir={toy}/records", "--batch_size=4",
+    )  # fmt: skip
+    about = json.loads((toy / "cut" / "surgery.json").read_text())
+    before, after = about["order"]["damages"]
+    assert f"| 0 | | {before:.4f} | |\n| 1 | block_01/intermediate | {after:.4f} |" in printed
+    assert "A*2I -> A*2\nnew: none\ndropped: block_01/intermediate" in printed
+    assert before == pytest.approx(results(toy / "run")["validation"]["loss"], rel=1e-4)
+    assert (toy / "cut" / "damage.png").exists() and (toy / "cut" / "damage.svg").exists()
+
+
+@pytest.mark.slow
+def test_healing(made, toy):
+    if not (toy / "cut").exists():
+        test_surgery(made, toy)
+    printed = succeed(
+        "run_pretraining", f"--init_checkpoint={toy}/cut", f"--teacher_checkpoint={toy}/run",
+        f"--records_dir={toy}/records", f"--workdir={toy}/healed", "--num_train_steps=2",
+        "--num_warmup_steps=1", "--train_batch_size=4", "--nojit_compile",
+    )  # fmt: skip
+    found = results(toy / "healed")
+    assert found["pattern"] == "A*2"  # The checkpoint brings its sizes.
+    distance = found["validation"]["hidden_loss"]
+    assert f"distance from the teacher: states {distance:.4f}, answers" in printed

@@ -24,7 +24,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("flags/**/*.flags"))
 PRETRAINING = [name for name in FILES if name.startswith("flags/pretraining/")]
 STUDIES = [name for name in FILES if name.startswith("flags/study_")]
-BENCHMARKS = [name for name in FILES if name.startswith(("flags/glue_", "flags/squad_"))]
+BENCHMARKS = [
+    name for name in FILES if name.startswith(("flags/glue_", "flags/squad_", "flags/damage_"))
+]
 INSIDE = {
     "flags/cka_": ("run_cka", CkaConfig),
     "flags/diagnostics_": ("run_diagnostics", DiagnosticsConfig),

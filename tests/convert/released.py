@@ -19,7 +19,8 @@ PIECES = [
 
 
 def weights(heads=(), seed=0):
-    """Random tensors of BertModel, and of the heads `cls` (BertForPreTraining), `classifier`."""
+    """Random tensors of BertModel, and of the heads `cls` (BertForPreTraining), `classifier`,
+    `qa_outputs`."""
     random = np.random.default_rng(seed)
     shapes = {
         "embeddings.word_embeddings.weight": (60, 8),
@@ -50,6 +51,8 @@ def weights(heads=(), seed=0):
         dense("cls.seq_relationship", 8, 2)
     if "classifier" in heads:
         dense("classifier", 8, 3)
+    if "qa_outputs" in heads:
+        dense("qa_outputs", 8, 2)
     return {name: random.normal(size=shape).astype("float32") for name, shape in shapes.items()}
 
 

@@ -13,11 +13,12 @@ from safetensors.numpy import load_file
 from undivided_tf import convert
 from undivided_tf.convert.converter import fingerprint
 from undivided_tf.errors import InputError
+from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
+from undivided_tf.training import checkpoints, classifiers, span_finetuning
 
 GOOGLE = {"LayerNorm.weight": "LayerNorm/gamma", "LayerNorm.bias": "LayerNorm/beta"}
 
@@ -30,7 +31,8 @@ def google_variables(tensors):
             name = name.replace(theirs, ours)
         if name.endswith("_embeddings.weight"):
             name = name.removesuffix(".weight")
-        elif name.startswith("cls.seq_relationship."):
+        elif name.startswith(("cls.seq_relationship.", "qa_outputs.")):
+            name = name.replace("qa_outputs", "cls.squad")
             name = name.replace("weight", "output_weights").replace(".bias", ".output_bias")
         elif name == "cls.predictions.bias":
             name = "cls.predictions.output_bias"
@@ -128,7 +130,11 @@ def write_ours(folder, **changes):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"block_pattern": "AAIA", "attention_normalization": "relu"}, {"half_layer_norms": True}],
+    [
+        {"block_pattern": "AAIA", "attention_normalization": "relu"},
+        {"half_layer_norms": True},
+        {"share_intermediate": True},
+    ],
 )
 def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
     encoder = write_ours(tmp_path / "ours", **changes)
@@ -143,6 +149,46 @@ def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
     with pytest.raises(InputError, match="KerasHub's BERT has no"):
         run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
     assert not (tmp_path / "preset").exists()
+
+
+# === Answers to questions ===
+
+
+def test_span_predictors_in_and_out(tmp_path):
+    tensors = released.weights(["qa_outputs"])
+    pooler = {name: tensors.pop(name) for name in list(tensors) if name.startswith("pooler.")}
+    about = {"architectures": ["BertForQuestionAnswering"]}
+    released.write(tmp_path / "hf", tensors, **about)
+    run(tmp_path / "hf", tmp_path / "ours")
+    predictor, _ = span_finetuning.load_span_predictor(tmp_path / "ours")
+    np.testing.assert_array_equal(predictor.head.kernel, tensors["qa_outputs.weight"].T)
+    windows = json.loads((tmp_path / "ours/span_predictor.json").read_text())
+    assert (windows["max_seq_length"], windows["doc_stride"]) == (12, 128)
+    run(tmp_path / "ours", tmp_path / "again", "huggingface")
+    after = load_file(tmp_path / "again/model.safetensors")
+    after = {name.removeprefix("bert."): value for name, value in after.items()}
+    assert after.keys() == tensors.keys()
+    assert all(tensors[name].tobytes() == value.tobytes() for name, value in after.items())
+    config = json.loads((tmp_path / "again/config.json").read_text())
+    assert config["architectures"] == about["architectures"]
+    write_google(tmp_path / "google", google_variables({**tensors, **pooler}))
+    run(tmp_path / "google", tmp_path / "ours2")
+    found, _ = span_finetuning.load_span_predictor(tmp_path / "ours2")
+    np.testing.assert_array_equal(found.head.kernel, predictor.head.kernel)
+
+
+def test_a_classifier_on_the_mean_stays_with_us(tmp_path):
+    encoder = write_ours(tmp_path / "encoder")
+    classifier = Classifier(encoder, ["no", "yes"], "mean")
+    classifiers.save_classifier(
+        tmp_path / "ours", classifier, Tokenizer(released.PIECES), task="toy", max_seq_length=12
+    )
+    run(tmp_path / "ours", tmp_path / "again")
+    found, _ = classifiers.load_classifier(tmp_path / "again")
+    assert (found.pooling, found.labels) == ("mean", ("no", "yes"))
+    run(tmp_path / "ours", tmp_path / "hf", "huggingface")
+    config = json.loads((tmp_path / "hf/config.json").read_text())
+    assert config["architectures"] == ["BertModel"] and "id2label" not in config
 
 
 # === KerasHub ===

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from undivided_tf import convert
 from undivided_tf.config import EncoderConfig
-from undivided_tf.convert import huggingface, names
+from undivided_tf.convert import names, vocabularies
 from undivided_tf.convert.tensor_files import SafetensorsReader, write_tensors
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier
@@ -120,22 +120,22 @@ def test_half_precision_is_widened(tmp_path, plain, kind):
 
 def test_vocabulary_and_casing_come_along(tmp_path):
     folder = released.write(tmp_path / "bert")
-    assert huggingface.read_tokenizer(folder).do_lower_case
+    assert vocabularies.read_tokenizer(folder).do_lower_case
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    assert not huggingface.read_tokenizer(folder).do_lower_case
+    assert not vocabularies.read_tokenizer(folder).do_lower_case
     (folder / "tokenizer_config.json").unlink()
-    assert huggingface.read_tokenizer(folder).do_lower_case
+    assert vocabularies.read_tokenizer(folder).do_lower_case
     (folder / "vocab.txt").unlink()
     ids = {piece: i for i, piece in enumerate(released.PIECES)}
     whole = {"model": {"type": "WordPiece", "vocab": ids}, "normalizer": {"lowercase": False}}
     (folder / "tokenizer.json").write_text(json.dumps(whole))
-    tokenizer = huggingface.read_tokenizer(folder)
+    tokenizer = vocabularies.read_tokenizer(folder)
     assert tokenizer.vocabulary == tuple(released.PIECES) and not tokenizer.do_lower_case
 
 
 def test_capital_letters_in_the_vocabulary_tell_the_casing():
-    assert huggingface.tells_lower_case(("[CLS]", "[unused1]", "cat", "##s", "é", "中"))
-    assert not huggingface.tells_lower_case(("[CLS]", "cat", "Paris"))
+    assert vocabularies.tells_lower_case(("[CLS]", "[unused1]", "cat", "##s", "é", "中"))
+    assert not vocabularies.tells_lower_case(("[CLS]", "cat", "Paris"))
 
 
 # === Heads, and the checkpoint of ours ===
@@ -184,9 +184,9 @@ def test_what_is_left_over_or_made_up_is_reported(tmp_path):
     tensors = {
         name: value for name, value in released.weights().items() if not name.startswith("pooler")
     }
-    odd = {"qa_outputs.weight": np.zeros((2, 8), "float32")}
+    odd = {"regression.weight": np.zeros((2, 8), "float32")}
     output, report = converted(released.write(tmp_path / "bert", {**tensors, **odd}))
-    assert report["coverage"]["unused"] == ["qa_outputs.weight"]
+    assert report["coverage"]["unused"] == ["regression.weight"]
     assert report["coverage"]["initial"] == ["encoder/pooler/kernel", "encoder/pooler/bias"]
     assert len(report["coverage"]["loaded"]) == len(tensors)
     kernel = checkpoints.load_encoder(output)[0].pooler.kernel

@@ -42,7 +42,7 @@ def load_head(checkpoint: str, subject: Subject) -> Pretrainer | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Masked:
+class Masked:
     """A minibatch with masked pieces.
 
     Attributes:
@@ -98,7 +98,7 @@ def logit_lens(
         return [_scores(model, taps[name], positions, ids, weights, top) for name in names]
 
     sums, masked_tokens = np.zeros((len(names), 3)), 0
-    for batch in _masked_batches(subject, rows, batch_size, max_seq_length, seed):
+    for batch in masked_batches(subject, rows, batch_size, max_seq_length, seed):
         scores = forward(batch.inputs, batch.positions, batch.ids, batch.weights)
         sums += np.array([[float(value) for value in tap] for tap in scores])
         masked_tokens += int(batch.weights.sum())
@@ -130,9 +130,9 @@ def _scores(model: Pretrainer, tap, positions, ids, weights, top: int):
     ]
 
 
-def _masked_batches(
+def masked_batches(
     subject: Subject, rows: Rows, batch_size: int, max_seq_length: int, seed: int
-) -> Iterator[_Masked]:
+) -> Iterator[Masked]:
     """Every chosen piece becomes [MASK]; at least one a text that has pieces."""
     tokenizer = subject.tokenizer
     slots = max(1, round(MASKED_SHARE * max_seq_length))
@@ -152,7 +152,7 @@ def _masked_batches(
             weights[i, :count] = 1
             ids[i, chosen] = tokenizer.mask_id
         row += size
-        yield _Masked(inputs, positions, true, weights)
+        yield Masked(inputs, positions, true, weights)
 
 
 def pseudo_log_likelihoods(

@@ -4,11 +4,13 @@
         --preset=bert_tiny --block_pattern='(AI)*2' --num_train_steps=1000 --num_warmup_steps=100
 
 The same command goes on where it stopped. Flags of sizes override those of --preset.
+--init_checkpoint goes on from an encoder, which --teacher_checkpoint heals after surgery.
 """
 
 from absl import flags
 
 from undivided_tf.bin import config_flags
+from undivided_tf.config import EncoderConfig
 from undivided_tf.models import presets
 from undivided_tf.pretraining_recipes import PretrainingConfig
 
@@ -21,9 +23,18 @@ flags.DEFINE_boolean(
 
 
 def parse() -> PretrainingConfig:
-    """The config that the flags give; those of sizes override the preset's."""
+    """The config that the flags give; those of sizes override the preset's.
+
+    A checkpoint to go on from brings its sizes, whatever the preset is.
+    """
+    encoder = presets.preset(flags.FLAGS.preset)
+    if flags.FLAGS.init_checkpoint:
+        from undivided_tf.training import checkpoints
+
+        path = checkpoints.resolve(flags.FLAGS.init_checkpoint)
+        encoder = EncoderConfig.from_json(path / checkpoints.ENCODER)
     base = PretrainingConfig(
-        encoder=presets.preset(flags.FLAGS.preset),
+        encoder=encoder,
         masking_unit="whole_word" if flags.FLAGS.do_whole_word_mask else "token",
     )
     return config_flags.parse(base)
@@ -46,7 +57,13 @@ def main() -> None:
         f"held-out loss {validation['loss']:.3f} nats, accuracy {validation['accuracy']:.3f} on "
         f"{validation['masked_tokens']:,} masked tokens "
         f"(unigram entropy {results['unigram_entropy']:.3f})\n"
-        f"results: {config.workdir}/results.json"
+        + (
+            f"distance from the teacher: states {validation['hidden_loss']:.4f}, answers "
+            f"{validation['logits_loss']:.4f} nats\n"
+            if "hidden_loss" in validation
+            else ""
+        )
+        + f"results: {config.workdir}/results.json"
     )
 
 

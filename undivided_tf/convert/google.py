@@ -5,13 +5,18 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.convert import huggingface, names
+from undivided_tf.convert import huggingface, names, vocabularies
 from undivided_tf.convert.source import Foreign, Source, match
 from undivided_tf.convert.tensor_files import read_object
 from undivided_tf.errors import InputError
 from undivided_tf.tokenization import Tokenizer
 
 CONFIG = "bert_config.json"
+_ON_OUTPUTS = {  # Heads whose kernels are (outputs, inputs).
+    "cls.seq_relationship": "cls/seq_relationship/",
+    "classifier": "",
+    "qa_outputs": "cls/squad/",
+}
 _OPTIMIZER = ("/adam_m", "/adam_v")
 
 
@@ -30,7 +35,7 @@ def open_source(folder: pathlib.Path) -> Source:
         InputError: another architecture, a bad file, or parts that do not fit together.
     """
     path = folder / "vocab.txt"
-    lower = huggingface.tells_lower_case(Tokenizer(path).vocabulary)
+    lower = vocabularies.tells_lower_case(Tokenizer(path).vocabulary)
     tokenizer = Tokenizer(path, lower)
     there = {"layer_norm_eps": 1e-12, **read_object(folder / CONFIG), "model_type": "bert"}
     config = huggingface.encoder_config(there, folder / CONFIG, tokenizer)
@@ -45,6 +50,8 @@ def open_source(folder: pathlib.Path) -> Source:
     if len(reader.shapes.get("output_weights", ())) == 2:
         labels = tuple(f"LABEL_{i}" for i in range(reader.shapes["output_weights"][0]))
         needed += names.classifier_tensors(config, len(labels))
+    if "cls/squad/output_weights" in reader.shapes:
+        needed += names.span_tensors(config)
     tensors, coverage = match(folder, needed, _foreign, reader, pooler, _is_encoder)
     return Source("google", config, tokenizer, tensors, coverage, labels)
 
@@ -54,10 +61,10 @@ def _is_encoder(name: str) -> bool:
 
 
 def _foreign(tensor: names.Tensor) -> Foreign:
-    """Kernels are (inputs, outputs) as ours, but those of the heads on the pooled output."""
+    """Kernels are (inputs, outputs) as ours, but those of most heads."""
     module, part, shape = tensor.module, tensor.part, tensor.shape
-    if module in ("cls.seq_relationship", "classifier"):
-        scope = "" if module == "classifier" else "cls/seq_relationship/"
+    if module in _ON_OUTPUTS:
+        scope = _ON_OUTPUTS[module]
         if part == "kernel":
             return Foreign(f"{scope}output_weights", shape[::-1], transposed=True)
         return Foreign(f"{scope}output_bias", shape)

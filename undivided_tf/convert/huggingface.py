@@ -1,5 +1,6 @@
 """Folders of Hugging Face's BERT: config.json, safetensors, vocabulary and casing."""
 
+import dataclasses
 import math
 import pathlib
 from typing import Any
@@ -18,6 +19,7 @@ from undivided_tf.convert.tensor_files import (
     read_object,
     write_tensors,
 )
+from undivided_tf.convert.vocabularies import read_tokenizer
 from undivided_tf.errors import InputError
 from undivided_tf.tokenization import Tokenizer
 
@@ -25,7 +27,10 @@ CONFIG = "config.json"
 # Ours: "bert" with keys for what BERT has not, so that transformers refuses it by itself
 # instead of filling absent blocks with random weights.
 MODEL_TYPE = "undivided_bert"
-_OURS = ("block_pattern", "norm_first", "half_layer_norms", "attention_normalization")
+_OURS = (
+    "block_pattern", "norm_first", "half_layer_norms", "attention_normalization",
+    "share_intermediate",
+)  # fmt: skip
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
                 "relu": "relu"}  # fmt: skip
 # Fields whose names and meanings are the same here and there.
@@ -35,8 +40,10 @@ _SAME = (
     "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range",
 )  # fmt: skip
 _SUFFIXES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight"}
+_QUESTIONS = "BertForQuestionAnswering"
 _ARCHITECTURES = (
     ("BertForSequenceClassification", {"classifier_head"}),
+    (_QUESTIONS, {"span_head"}),
     ("BertForPreTraining", {"masked_lm_head", "next_sentence_head"}),
     ("BertForMaskedLM", {"masked_lm_head"}),
 )
@@ -74,6 +81,8 @@ def open_source(folder: pathlib.Path) -> Source:
     if _is_sequence_classifier(there, reader):
         labels = _labels(there, reader.shapes["classifier.weight"], folder / CONFIG)
         needed += names.classifier_tensors(config, len(labels))
+    if len(reader.shapes.get("qa_outputs.weight", ())) == 2:
+        needed += names.span_tensors(config)
     tensors, coverage = match(folder, needed, _foreign, reader, pooler, _is_encoder)
     _check_ties(reader, coverage, folder)
     return Source("huggingface", config, tokenizer, tensors, coverage, labels)
@@ -159,63 +168,6 @@ def _labels(there: dict[str, Any], shape: tuple[int, ...], path: pathlib.Path) -
     return labels
 
 
-# === Vocabulary ===
-
-
-def read_tokenizer(folder: pathlib.Path) -> Tokenizer:
-    """Vocabulary and casing of a folder.
-
-    The vocabulary is vocab.txt, else that of tokenizer.json; the casing stands in
-    tokenizer_config.json or tokenizer.json, else the vocabulary tells it (`tells_lower_case`).
-
-    Raises:
-        InputError: no vocabulary, or one that is no WordPiece vocabulary.
-    """
-    told = _optional(folder / "tokenizer_config.json")
-    whole = _optional(folder / "tokenizer.json")
-    if (folder / "vocab.txt").exists():
-        vocabulary: Any = folder / "vocab.txt"
-        pieces = Tokenizer(vocabulary).vocabulary
-    else:
-        vocabulary = pieces = _pieces(whole, folder)
-    normalizer = whole.get("normalizer")
-    normalizer = normalizer if isinstance(normalizer, dict) else {}
-    lower = told.get("do_lower_case", normalizer.get("lowercase"))
-    if lower is None:
-        lower = tells_lower_case(pieces)
-    if not isinstance(lower, bool):
-        raise InputError(f"{folder}: do_lower_case is {lower!r}, expected true or false")
-    strips = told.get("strip_accents", normalizer.get("strip_accents"))
-    if strips is not None and strips != lower:
-        logging.warning(
-            "%s: strip_accents %s with do_lower_case %s; our tokenizer does both or neither, so "
-            "accented words are cut differently",
-            folder, strips, lower,
-        )  # fmt: skip
-    return Tokenizer(vocabulary, lower)
-
-
-def tells_lower_case(pieces: tuple[str, ...]) -> bool:
-    """Whether no word piece has a capital letter; `[unused1]` and its like do not count."""
-    words = (piece for piece in pieces if not (piece.startswith("[") and piece.endswith("]")))
-    return all(piece == piece.lower() for piece in words)
-
-
-def _optional(path: pathlib.Path) -> dict[str, Any]:
-    return read_object(path) if path.exists() else {}
-
-
-def _pieces(whole: dict[str, Any], folder: pathlib.Path) -> tuple[str, ...]:
-    model = whole.get("model")
-    model = model if isinstance(model, dict) else {}
-    ids = model.get("vocab")
-    if model.get("type", "WordPiece") != "WordPiece" or not isinstance(ids, dict):
-        raise InputError(f"{folder} has neither vocab.txt nor a WordPiece tokenizer.json")
-    if {*ids.values()} != {*range(len(ids))}:
-        raise InputError(f"{folder}/tokenizer.json: the ids of the vocabulary leave gaps")
-    return tuple(sorted(ids, key=ids.get))
-
-
 # === Out ===
 
 
@@ -225,7 +177,13 @@ def write(directory: pathlib.Path, source: Source) -> None:
     BERT is post-norm with the pattern `(AI)*L`. Any other encoder gets the model type
     `undivided_bert` and its own keys `_OURS`; `transformers` refuses it,
     where for "bert" it would fill absent blocks with random weights. `open_source` reads both.
+    A classifier that does not pool the first token is left out, with a warning, since the format
+    has no other; and of a span predictor the pooler, which it does not use.
     """
+    if source.pooling != "first":
+        logging.warning("the classifier is left out: its pooling is %s", source.pooling)
+        kept = {p: t for p, t in source.tensors.items() if not p.startswith("classifier_head/")}
+        source = dataclasses.replace(source, labels=(), pooling="first", tensors=kept)
     config = source.config
     directory.mkdir()
     layers = config.pattern.num_attention
@@ -252,14 +210,15 @@ def write(directory: pathlib.Path, source: Source) -> None:
         },
     )  # fmt: skip
     prefix = "bert." if heads else ""
+    left_out = {*names.pooler_tensors(config)} if architecture == _QUESTIONS else set()
     tensors = [
-        *names.encoder_tensors(config),
+        *(tensor for tensor in names.encoder_tensors(config) if tensor not in left_out),
         *names.head_tensors(config, source.tensors, len(source.labels)),
     ]
 
     def stored(tensor: names.Tensor):
         there, read = _foreign(tensor), source.tensors[tensor.path][1]
-        scope = "" if there.name.startswith(("cls.", "classifier.")) else prefix
+        scope = "" if there.name.startswith(("cls.", "classifier.", "qa_outputs.")) else prefix
         return scope + there.name, there.shape, lambda: read().T if there.transposed else read()
 
     write_tensors(directory / SINGLE, map(stored, tensors))

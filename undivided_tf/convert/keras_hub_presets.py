@@ -27,6 +27,7 @@ _FIXED = {
     "norm_first": False,
     "half_layer_norms": False,
     "attention_normalization": "softmax",
+    "share_intermediate": False,
 }
 _SIZES = {
     "vocabulary_size": "vocab_size",

@@ -40,7 +40,9 @@ def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
             "embeddings",
         )
     yield from _norm("encoder/embeddings/layer_norm", hidden, "embeddings.LayerNorm")
-    for block, has_norm in zip(config.pattern, config.layer_norms, strict=True):
+    for block, has_norm, owns in zip(
+        config.pattern, config.layer_norms, config.owns_weights, strict=True
+    ):
         ours = f"encoder/{block.name.replace('/', '_')}"
         layer = f"encoder.layer.{block.index}"
         if block.kind == "attention":
@@ -49,7 +51,7 @@ def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
                 yield from _dense(f"{ours}/{part}", hidden, hidden, theirs)
             layer += ".attention"
             yield from _dense(f"{ours}/output", hidden, hidden, f"{layer}.output.dense")
-        else:
+        elif owns:  # Of blocks that share their weights the first has them.
             yield from _dense(f"{ours}/intermediate", hidden, inner, f"{layer}.intermediate.dense")
             yield from _dense(f"{ours}/output", inner, hidden, f"{layer}.output.dense")
         if has_norm:
@@ -82,6 +84,11 @@ def classifier_tensors(config: EncoderConfig, labels: int) -> Iterator[Tensor]:
     yield from _dense("classifier_head", config.hidden_size, labels, "classifier")
 
 
+def span_tensors(config: EncoderConfig) -> Iterator[Tensor]:
+    """The head of a span predictor: start and end of an answer."""
+    yield from _dense("span_head", config.hidden_size, 2, "qa_outputs")
+
+
 def head_tensors(config: EncoderConfig, paths: Container[str], labels: int) -> Iterator[Tensor]:
     """The heads whose weights are among our `paths`."""
     if "masked_lm_head/output_bias" in paths:
@@ -90,6 +97,8 @@ def head_tensors(config: EncoderConfig, paths: Container[str], labels: int) -> I
         yield from next_sentence_tensors(config)
     if labels and "classifier_head/kernel" in paths:
         yield from classifier_tensors(config, labels)
+    if "span_head/kernel" in paths:
+        yield from span_tensors(config)
 
 
 def _dense(path: str, inputs: int, outputs: int, module: str) -> Iterator[Tensor]:

@@ -3,6 +3,7 @@
 import pathlib
 
 from undivided_tf import files
+from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import names
 from undivided_tf.convert.source import Foreign, Source, match
@@ -10,6 +11,7 @@ from undivided_tf.convert.tensor_files import SafetensorsReader, read_object, wr
 from undivided_tf.errors import InputError
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints, classifiers
+from undivided_tf.training.span_finetuning import SPAN_PREDICTOR, WINDOW_FIELDS
 from undivided_tf.training.weights import WEIGHTS
 
 
@@ -29,12 +31,12 @@ def open_source(folder: pathlib.Path) -> Source:
     tokenizer = Tokenizer(folder / checkpoints.VOCABULARY, config.do_lower_case)
     if tokenizer.vocabulary_hash != config.vocabulary_hash:
         raise InputError(f"{folder / checkpoints.VOCABULARY} is not the vocabulary of the weights")
-    labels: tuple[str, ...] = ()
+    labels, pooling = (), "first"
     if (folder / classifiers.CLASSIFIER).exists():
         about = read_object(folder / classifiers.CLASSIFIER)
-        # No other format says how tokens are pooled: theirs is the pooler on the first token.
-        # Another head is left over, and the coverage says so.
-        labels = tuple(about["labels"]) if about["pooling"] == "first" else ()
+        labels, pooling = tuple(about["labels"]), about["pooling"]
+    told = folder / SPAN_PREDICTOR
+    windows = read_object(told) if told.exists() else {}
     reader = SafetensorsReader([folder / WEIGHTS])
     heads = names.head_tensors(config, reader.shapes, len(labels))
     needed = [*names.encoder_tensors(config), *heads]
@@ -45,11 +47,11 @@ def open_source(folder: pathlib.Path) -> Source:
         reader,
         is_encoder=lambda name: name.startswith("encoder/"),
     )
-    return Source("undivided", config, tokenizer, tensors, coverage, labels)
+    return Source("undivided", config, tokenizer, tensors, coverage, labels, pooling, windows)
 
 
 def write(directory: pathlib.Path, source: Source) -> None:
-    """Writes what `checkpoints.load_encoder` and `classifiers.load_classifier` read."""
+    """Writes what `load_encoder`, `load_classifier` and `load_span_predictor` read."""
     directory.mkdir()
     write_tensors(
         directory / WEIGHTS,
@@ -61,7 +63,14 @@ def write(directory: pathlib.Path, source: Source) -> None:
         about = {
             "task": "",
             "labels": list(source.labels),
-            "pooling": "first",
+            "pooling": source.pooling,
             "max_seq_length": source.config.max_position_embeddings,
         }
         files.write_json(directory / classifiers.CLASSIFIER, about)
+    if "span_head/kernel" in source.tensors:
+        # Other formats do not say how windows were made: as by default, where they fit.
+        usual = SquadConfig()
+        length = min(usual.max_seq_length, source.config.max_position_embeddings)
+        about = {name: getattr(usual, name) for name in WINDOW_FIELDS}
+        about = {**about, "max_seq_length": length, **source.windows}
+        files.write_json(directory / SPAN_PREDICTOR, about)

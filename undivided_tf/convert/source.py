@@ -74,6 +74,8 @@ class Source:
         tensors: from our names to (shape, function that reads the array in our shape).
         coverage: what became of every tensor of the checkpoint.
         labels: names of the classes when it has a sequence classifier, else empty.
+        pooling: of that classifier; formats other than ours have the pooler on the first token.
+        windows: of a span predictor of ours, what span_predictor.json says; else empty.
     """
 
     format: str
@@ -82,6 +84,8 @@ class Source:
     tensors: dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
     coverage: Coverage
     labels: tuple[str, ...] = ()
+    pooling: str = "first"
+    windows: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def match(

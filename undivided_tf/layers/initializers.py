@@ -1,8 +1,32 @@
 """Seeds and initial values that depend on a variable's name, not on the order of building."""
 
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+
 import keras
+import tensorflow as tf
 
 from undivided_tf import files
+
+_UNSET = contextvars.ContextVar("unset", default=False)
+
+
+@contextlib.contextmanager
+def unset() -> Iterator[None]:
+    """Inside it `truncated_normal` leaves memory as it is: for models all of whose weights follow.
+
+    To draw values only to overwrite them takes time, and as much memory again.
+    """
+    token = _UNSET.set(True)
+    try:
+        yield
+    finally:
+        _UNSET.reset(token)
+
+
+def _as_it_is(shape, dtype=None):
+    return tf.raw_ops.Empty(shape=shape, dtype=tf.as_dtype(dtype or "float32"), init=False)
 
 
 def derive_seed(seed: int | None, name: str) -> int | None:
@@ -20,8 +44,10 @@ def derive_seed(seed: int | None, name: str) -> int | None:
 
 def truncated_normal(
     initializer_range: float, seed: int | None, name: str
-) -> keras.initializers.Initializer:
+) -> keras.initializers.Initializer | Callable:
     """BERT's initialiser: normal with deviation `initializer_range`, cut at two deviations."""
+    if _UNSET.get():
+        return _as_it_is
     return keras.initializers.TruncatedNormal(
         stddev=initializer_range, seed=derive_seed(seed, name)
     )

@@ -54,6 +54,11 @@ class IntermediateBlock(keras.layers.Layer):
         self.norm_first = norm_first
         self.use_layer_norm = use_layer_norm
         self.seed = seed
+        self.intermediate_dense = self.output_dense = None
+
+    def share(self, other):
+        """Takes the dense layers of another block, which is built, for its own; before `build`."""
+        self.intermediate_dense, self.output_dense = other.intermediate_dense, other.output_dense
 
     def build(self, input_shape):
         """Builds all sublayers; `input_shape` is (batch, length, hidden)."""
@@ -70,10 +75,12 @@ class IntermediateBlock(keras.layers.Layer):
             layer.build(shape)
             return layer
 
-        self.intermediate_dense = dense(
-            self.intermediate_size, input_shape, "intermediate", activation(self.hidden_activation)
-        )
-        self.output_dense = dense(input_shape[-1], inner_shape, "output")
+        if self.intermediate_dense is None:
+            function = activation(self.hidden_activation)
+            self.intermediate_dense = dense(
+                self.intermediate_size, input_shape, "intermediate", function
+            )
+            self.output_dense = dense(input_shape[-1], inner_shape, "output")
         self.output_dropout = Dropout(
             self.hidden_dropout_prob,
             seed=derive_seed(self.seed, "output_dropout"),

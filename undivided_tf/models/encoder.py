@@ -49,7 +49,8 @@ class Encoder(keras.Model):
     """Embeddings, the blocks of a pattern, and a pooler on the first token.
 
     With the pattern `(AI)*L` it is numerically BERT. All weights exist once it is constructed,
-    and a block that is absent from the pattern has none.
+    and a block that is absent from the pattern has none. With `share_intermediate` the first
+    intermediate block has the dense weights of all of them; LayerNorm and dropout are each one's.
 
     Args:
         config: EncoderConfig, or the dict of one. The architecture.
@@ -144,8 +145,11 @@ class Encoder(keras.Model):
         """Makes all weights; no shape is needed, the config has them all."""
         hidden_shape = (None, None, self.config.hidden_size)
         self.embeddings.build((None, None))
-        for block in self.blocks:
-            block.build(hidden_shape)
+        first = next((b for b in self.blocks if isinstance(b, IntermediateBlock)), None)
+        for layer, owns in zip(self.blocks, self.config.owns_weights, strict=True):
+            if not owns:
+                layer.share(first)
+            layer.build(hidden_shape)
         if self.final_layer_norm:
             self.final_layer_norm.build(hidden_shape)
         self.pooler.build((None, self.config.hidden_size))

@@ -5,6 +5,7 @@ from keras import ops
 
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 from undivided_tf.layers.masked_lm_head import MaskedLMHead
+from undivided_tf.layers.positions import at_positions
 
 
 class Pretrainer(keras.Model):
@@ -44,23 +45,30 @@ class Pretrainer(keras.Model):
             self.next_sentence_head.build((None, config.hidden_size))
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, return_taps=False):
         """Scores the masked positions.
 
         Args:
             inputs: dict of int tensors: those of the encoder, (batch, length), and
                 `masked_positions` (batch, predictions).
             training: bool. Whether dropout is on.
+            return_taps: bool. Whether to return all taps, of all places; nothing is then saved
+                at places that are not masked.
 
         Returns:
             Dict of float32 tensors: `masked_lm_logits` (batch, predictions, vocabulary) and, with
-            that head, `next_sentence_logits` (batch, 2).
+            that head, `next_sentence_logits` (batch, 2). With `return_taps` also `taps`, see
+            `Encoder.call`.
         """
         positions = inputs["masked_positions"]
         if self.next_sentence_head:  # The pooled output is that of the first token.
             positions = ops.pad(positions, ((0, 0), (1, 0)))
-        encoded = self.encoder(inputs, training=training, positions=positions)
-        masked = encoded["sequence_output"]
+        if return_taps:
+            encoded = self.encoder(inputs, training=training, return_taps=True)
+            masked = at_positions(encoded["sequence_output"], positions)
+        else:
+            encoded = self.encoder(inputs, training=training, positions=positions)
+            masked = encoded["sequence_output"]
         outputs = {
             "masked_lm_logits": self.masked_lm_head(
                 masked[:, 1:] if self.next_sentence_head else masked,
@@ -68,6 +76,8 @@ class Pretrainer(keras.Model):
                 self.encoder.embeddings.word_embeddings.embeddings,
             )
         }
+        if return_taps:
+            outputs["taps"] = encoded["taps"]
         if self.next_sentence_head:
             logits = self.next_sentence_head(encoded["pooled_output"])
             outputs["next_sentence_logits"] = ops.cast(logits, "float32")

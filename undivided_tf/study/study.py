@@ -49,7 +49,7 @@ def run_study(config: StudyConfig, command: str) -> dict[str, Any]:
         "created": time.strftime("%Y-%m-%d"),
         "seconds": sum(cell["seconds"] or 0 for cell in cells),
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "config": config.to_dict(),
         "corpus": records["result"],
         "sources": list(sample.SOURCES) if named & {"sample", *tasks.SAMPLE_TASKS} else [],
@@ -60,7 +60,7 @@ def run_study(config: StudyConfig, command: str) -> dict[str, Any]:
     return results
 
 
-def _hardware() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
     """Processor, cores, memory and accelerator of this machine."""
     import tensorflow as tf  # Late: everything else here answers without it.
 

@@ -11,6 +11,8 @@ from undivided_tf.training.steps import Steps
 def scores(steps: Steps, batches: Any) -> dict[str, float]:
     """Loss (nats) and accuracy over masked tokens, and over the labels of pairs if there are any.
 
+    With a teacher what sets the student apart from it too, see `Distillation.scores`.
+
     Args:
         steps: compiled steps of the model.
         batches: what `Curriculum.validation_batches` gives.
@@ -28,6 +30,8 @@ def scores(steps: Steps, batches: Any) -> dict[str, float]:
         pairs = totals["sequences"]
         found["next_sentence_loss"] = totals["next_sentence_loss"] / pairs
         found["next_sentence_accuracy"] = totals["next_sentence_correct"] / pairs
+    if steps.distillation:
+        found |= steps.distillation.scores(totals)
     return found
 
 

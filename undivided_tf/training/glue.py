@@ -68,22 +68,27 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
     return results
 
 
+def source(config: GlueConfig, task: str) -> str:
+    """Where a task is read from, as `load_task` takes it."""
+    return (
+        f"tfds:glue/{task}" if config.data == "tfds" else f"{config.data}/{data.TASKS[task].folder}"
+    )
+
+
 def _candidates(config: GlueConfig, task: str, workdir: pathlib.Path) -> list[FinetuningConfig]:
     """The settings of a task, each with a directory of its own."""
-    about = data.TASKS[task]
     base = config.of_task(task)
     tuned = [
         base.replace(learning_rate=rate, num_train_epochs=epochs)
         for rate in config.learning_rates or (base.learning_rate,)
         for epochs in config.epochs or (base.num_train_epochs,)
     ]
-    source = f"tfds:glue/{task}" if config.data == "tfds" else f"{config.data}/{about.folder}"
     found = []
     for candidate in tuned:
         place = workdir / task
         if len(tuned) > 1:
             place /= f"lr{candidate.learning_rate:g}_epochs{candidate.num_train_epochs}"
-        found.append(candidate.replace(workdir=str(place), task=source))
+        found.append(candidate.replace(workdir=str(place), task=source(config, task)))
     return found
 
 

@@ -185,7 +185,8 @@ def layerwise_scales(model, decay):
     """Learning rates that fall from the top of an encoder to its embeddings.
 
     The head and the pooler learn at the full rate, the blocks of the last encoder layer at
-    `decay` times it, those below at another `decay` each, the embeddings least.
+    `decay` times it, those below at another `decay` each, the embeddings least. Weights that all
+    intermediate blocks share learn at the rate of the first of them.
 
     Args:
         model: Keras model with an `encoder`, whose variables' paths start with `encoder/`.

@@ -30,6 +30,7 @@ from undivided_tf.training import checkpoints, evaluation, faults, optimizers, s
 from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
+from undivided_tf.training.distillation import Distillation, load_start
 from undivided_tf.training.steps import POLICIES, Steps
 from undivided_tf.training.weights import dropout_states
 
@@ -104,6 +105,10 @@ class Trainer:
                 Encoder(self.encoder_config, config.seed, config.recompute, dtype=policy),
                 next_sentence=pairs_weight > 0,
             )
+            teacher = Distillation(config, self.encoder_config) if config.distils else None
+            # A head that nothing asks for would only decay.
+            asked = config.masked_lm_weight or (teacher and teacher.logits_weight)
+            self.model.masked_lm_head.trainable = bool(asked)
             self.optimizer = optimizers.OPTIMIZERS[config.optimizer](
                 self.model.trainable_variables,
                 learning_rate=config.learning_rate,
@@ -126,6 +131,8 @@ class Trainer:
             accumulation=config.gradient_accumulation_steps,
             scale_loss=config.dtype == "float16",
             next_sentence_weight=pairs_weight,
+            masked_lm_weight=config.masked_lm_weight,
+            distillation=teacher,
         )
         self.training_variables = [
             *self.optimizer.variables,
@@ -133,6 +140,8 @@ class Trainer:
             *self.steps.variables,
         ]
         self.workdir = pathlib.Path(config.workdir)
+        if config.init_checkpoint and not checkpoints.newest(self.workdir):
+            load_start(self.model, config)
 
     def restore(self) -> dict[str, Any]:
         """State of the newest checkpoint, or that of a fresh run."""
@@ -207,9 +216,10 @@ class Trainer:
         if step % config.eval_every_steps == 0 or last:
             scores = {"step": step, **self.evaluate()}
             state["validation_history"].append(scores)
-            best = state["best"] is None or scores["loss"] < state["best"]["loss"]
+            loss = scores["loss" if config.masked_lm_weight else "distillation_loss"]
+            best = state["best"] is None or loss < state["best"]["loss"]
             if best:
-                state["best"] = {"step": step, "loss": scores["loss"]}
+                state["best"] = {"step": step, "loss": loss}
             if self.is_chief:
                 self.curves.write("validation", scores, step)
                 self.curves.write("token_residual", self.watch.look(step), step)

@@ -26,6 +26,7 @@ from undivided_tf.training.callbacks import Progress
 from undivided_tf.training.weights import dropout_states, load_weights
 
 SPAN_PREDICTOR = "span_predictor.json"
+WINDOW_FIELDS = ("max_seq_length", "doc_stride", "max_query_length", "version_2_with_negative")
 
 
 def finetune_spans(config: SquadConfig) -> dict[str, Any]:
@@ -250,10 +251,8 @@ class _SpanTuner:
         with files.atomic_path(path) as partial:
             partial.mkdir()
             checkpoints.save_model(partial, model.weights, model.encoder.config, self.tokenizer)
-            names = ("max_seq_length", "doc_stride", "max_query_length", "version_2_with_negative")
-            files.write_json(
-                partial / SPAN_PREDICTOR, {name: getattr(config, name) for name in names}
-            )
+            about = {name: getattr(config, name) for name in WINDOW_FIELDS}
+            files.write_json(partial / SPAN_PREDICTOR, about)
 
 
 def window_logits(model: SpanPredictor, windows: Windows, batch_size: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from undivided_tf.models.pretrainer import masked_lm_sums, next_sentence_sums
+from undivided_tf.training import distillation as teaching
 
 # Weights, softmax, LayerNorm and losses are float32 under each of them.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -31,6 +32,8 @@ class Steps:
         scale_loss: bool. Whether the model computes in float16.
         next_sentence_weight: float. Weight of the mean loss on pairs; 0 where the model has no
             head for them.
+        masked_lm_weight: float. Weight of the mean loss on masked tokens.
+        distillation: teaching.Distillation or None. The teacher, made under the strategy's scope.
 
     References:
         Loss scaling: Micikevicius et al. 2018, arXiv 1710.03740, section 3.2.
@@ -47,6 +50,8 @@ class Steps:
         accumulation: int = 1,
         scale_loss: bool = False,
         next_sentence_weight: float = 0.0,
+        masked_lm_weight: float = 1.0,
+        distillation: teaching.Distillation | None = None,
     ):
         self.strategy = strategy
         self.model = model
@@ -55,7 +60,13 @@ class Steps:
         self.accumulation = accumulation
         self.scale_loss = scale_loss
         self.next_sentence_weight = next_sentence_weight
-        self.sums = (*MASKED_LM_SUMS, *(NEXT_SENTENCE_SUMS if next_sentence_weight else ()))
+        self.masked_lm_weight = masked_lm_weight
+        self.distillation = distillation
+        self.sums = (
+            *MASKED_LM_SUMS,
+            *(NEXT_SENTENCE_SUMS if next_sentence_weight else ()),
+            *(teaching.SUMS if distillation else ()),
+        )
         with strategy.scope():
             first = tf.VariableAggregation.ONLY_FIRST_REPLICA
             scale = _FIRST_LOSS_SCALE if scale_loss else 1.0
@@ -75,25 +86,32 @@ class Steps:
 
     def losses(self, batch: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
         """Sums over the masked tokens of a batch, and over its pairs, by their names `sums`."""
-        outputs, weights = self.model(batch, training=training), batch["masked_weights"]
+        taps = {"return_taps": True} if self.distillation else {}
+        outputs = self.model(batch, training=training, **taps)
+        weights = batch["masked_weights"]
         sums = masked_lm_sums(outputs["masked_lm_logits"], batch["masked_ids"], weights)
         if self.next_sentence_weight:
             logits = outputs["next_sentence_logits"]
             sums |= next_sentence_sums(logits, batch["next_sentence_label"], weights)
+        if self.distillation:
+            sums |= self.distillation.sums(batch, outputs)
         return sums
 
     def _part_gradients(self, batch, sizes):
         """Sums of a part of the batch, and the gradients of its part of the global mean loss.
 
-        `sizes` are the masked tokens and the sequences of the global batch.
+        `sizes` are the masked tokens, the sequences and, with a teacher, the real tokens of the
+        global batch.
         """
         variables = [variable.value for variable in self.model.trainable_variables]
         with tf.GradientTape() as tape:
             sums = self.losses(batch, training=True)
-            loss = sums["loss"] / sizes[0]
+            loss = self.masked_lm_weight * sums["loss"] / sizes[0]
             if self.next_sentence_weight:
                 pairs = sums["next_sentence_loss"] / sizes[1]
                 loss += self.next_sentence_weight * pairs
+            if self.distillation:
+                loss += self.distillation.loss(sums, sizes[0], sizes[2])
             loss *= self.loss_scale
         # The pooler takes no part in masked-language-model training: its gradient is zero.
         zero = tf.UnconnectedGradients.ZERO
@@ -145,8 +163,12 @@ class Steps:
             return tf.distribute.get_replica_context().all_reduce("sum", values)
 
         weights = batch["masked_weights"]
-        sequences = tf.reduce_sum(tf.reduce_max(weights, axis=1))
-        sizes = tuple(global_sum([tf.reduce_sum(weights), sequences]))
+        rows = tf.reduce_max(weights, axis=1)  # 0 for those that only fill the batch up.
+        sizes = [tf.reduce_sum(weights), tf.reduce_sum(rows)]
+        if self.distillation:
+            real = tf.cast(batch["padding_mask"], tf.float32)
+            sizes.append(tf.reduce_sum(real * rows[:, tf.newaxis]))
+        sizes = tuple(global_sum(sizes))
         sums, gradients = self._accumulated_gradients(batch, sizes)
         # The norm is that of the global gradient, so the sum comes before clipping, and our
         # optimizers do not take it once more.

@@ -1,7 +1,7 @@
-"""Cuts blocks out of a trained encoder, adds and resizes some, and finds which to cut."""
+"""Cuts blocks out of a trained encoder, adds some, resizes and shares intermediate blocks."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from undivided_tf.pattern import ATTENTION, BlockPattern
 from undivided_tf.training.weights import named_weights
 
 _NORM = ("gamma", "beta")
+_DENSE = ("intermediate/kernel", "intermediate/bias", "output/kernel", "output/bias")
+MEAN = "mean"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Report:
         dropped: blocks of the old encoder that are gone.
         intermediate_size: old and new width of intermediate blocks.
         parameters: of the old and of the new encoder.
+        shared: the old block whose weights all intermediate blocks have now, or `mean`; "" where
+            they were not shared anew.
     """
 
     kept: dict[str, str]
@@ -32,6 +36,7 @@ class Report:
     dropped: list[str]
     intermediate_size: tuple[int, int]
     parameters: tuple[int, int]
+    shared: str = ""
 
 
 def operate(
@@ -39,6 +44,7 @@ def operate(
     pattern: str | BlockPattern,
     origins: Sequence[str] | None = None,
     intermediate_size: int = 0,
+    share_intermediate: str = "",
 ) -> tuple[Encoder, Report]:
     """A new encoder with the weights of every block that stays; the old one is not changed.
 
@@ -54,23 +60,31 @@ def operate(
     weights of a neuron are shared among its copies. A narrower one keeps the neurons with the
     largest product of the norms of their input and output weights.
 
+    Shared intermediate blocks have one set of dense weights for all places, and a LayerNorm of
+    their own at each place. The mean of several blocks is that of neurons that have nothing to do
+    with each other: what comes out must be healed.
+
     Args:
         encoder: Encoder. The trained one.
         pattern: blocks of the new encoder.
         origins: for each block of the new pattern the old block (`block_03/attention`) whose
             weights it gets, or "" for a new attention block; None: as said above.
         intermediate_size: width of the new encoder's intermediate blocks; 0: as it is.
+        share_intermediate: the old intermediate block whose dense weights all places of the new
+            encoder share, or `mean`, that of all blocks that stay; "": as it is, and an encoder
+            whose blocks are shared keeps them so.
 
     Returns:
         The new encoder and the report.
 
     Raises:
-        InputError: a block of the new pattern has no counterpart in the old one, or the
-            encoder has `half_layer_norms`.
+        InputError: a block of the new pattern has no counterpart in the old one, there is no
+            intermediate block to share, or the encoder has `half_layer_norms`.
 
     References:
         Chen, Goodfellow, Shlens 2015, arXiv 1511.05641 (widening that keeps the function);
-        Sajjad et al. 2020, arXiv 2004.03844 (dropping blocks from the top).
+        Sajjad et al. 2020, arXiv 2004.03844 (dropping blocks from the top);
+        Pessoa Pires et al. 2023, arXiv 2309.01826 (one feed-forward block for all layers).
     """
     pattern = BlockPattern.parse(pattern) if isinstance(pattern, str) else pattern
     old = encoder.config
@@ -80,24 +94,34 @@ def operate(
             "others would need one that they never had"
         )
     width = intermediate_size or old.intermediate_size
-    config = old.replace(block_pattern=str(pattern), intermediate_size=width)
+    config = old.replace(
+        block_pattern=str(pattern),
+        intermediate_size=width,
+        share_intermediate=old.share_intermediate or bool(share_intermediate),
+    )
     sources = _default_origins(old.pattern, pattern) if origins is None else list(origins)
     _check_origins(old.pattern, pattern, sources)
     result = Encoder(config, seed=encoder.seed)
     weights = {name: np.asarray(v) for name, v in named_weights(encoder.weights).items()}
     values = {name: array for name, array in weights.items() if not _is_block(name)}
+    parts = {block.name: _part(old, weights, block.name) for block in old.pattern}
+    if share_intermediate:
+        common = _common(parts, _donors(old.pattern, sources, share_intermediate))
+        parts = {
+            tap: {**part, **common} if _is_dense(part) else part for tap, part in parts.items()
+        }
     before = "encoder/embeddings"
     for block, source in zip(pattern, sources, strict=True):
         scope = _scope(block.name)
         if source:
-            inside = f"{_scope(source)}/"
-            part = {n.removeprefix(inside): a for n, a in weights.items() if n.startswith(inside)}
+            part = parts[source]
             if block.kind == "intermediate" and width != old.intermediate_size:
                 part = _resize(part, width)
             values.update({f"{scope}/{name}": array for name, array in part.items()})
         else:
             values.update(_identity(result, scope, before, values, config))
         before = scope
+    # Of shared blocks the first has the dense weights; the others ask for their norms only.
     for name, variable in named_weights(result.weights).items():
         variable.assign(values[name])
     names = [block.name for block in pattern]
@@ -107,15 +131,23 @@ def operate(
         dropped=[block.name for block in old.pattern if block.name not in sources],
         intermediate_size=(old.intermediate_size, width),
         parameters=(count_parameters(old), count_parameters(config)),
+        shared=share_intermediate,
     )
 
 
-def cut(encoder: Encoder, blocks: Sequence[str]) -> tuple[Encoder, Report]:
+def cut(
+    encoder: Encoder,
+    blocks: Sequence[str],
+    intermediate_size: int = 0,
+    share_intermediate: str = "",
+) -> tuple[Encoder, Report]:
     """`operate` without the named blocks, of either kind.
 
     Args:
         encoder: the trained one.
         blocks: taps, such as `block_03/intermediate`.
+        intermediate_size: as for `operate`.
+        share_intermediate: as for `operate`.
 
     Raises:
         InputError: the encoder has no such block, or none would be left.
@@ -129,39 +161,28 @@ def cut(encoder: Encoder, blocks: Sequence[str]) -> tuple[Encoder, Report]:
         for letter, block in zip(pattern.letters, pattern, strict=True)
         if block.name not in blocks
     ]
+    if not left:
+        raise InputError(f"no block of {pattern} would be left")
     return operate(
-        encoder, BlockPattern("".join(letter for letter, _ in left)), [name for _, name in left]
+        encoder,
+        BlockPattern("".join(letter for letter, _ in left)),
+        [name for _, name in left],
+        intermediate_size,
+        share_intermediate,
     )
 
 
-def cut_order(
-    encoder: Encoder, damage: Callable[[Encoder], float], greedy: bool = True
-) -> list[tuple[str, float]]:
-    """The order in which intermediate blocks are cut best, and the damage after each cut.
+def encoder_blocks(pattern: BlockPattern, numbers: Sequence[int]) -> list[str]:
+    """All blocks, attention and intermediate, of the encoder blocks of these numbers, from 0.
 
-    Args:
-        encoder: the trained one.
-        damage: what shall stay low, such as the held-out loss; called with cut encoders.
-        greedy: measure again what each further removal costs, n (n + 1) / 2 calls; else rank
-            all by their single removal, 2 n calls.
-
-    Returns:
-        Pairs of a block and the damage when it and all before it are cut. The damage of the
-        whole encoder stands first, with the block "".
+    Raises:
+        InputError: there is no encoder block of that number.
     """
-    left = [block.name for block in encoder.config.pattern if block.kind == "intermediate"]
-    curve = [("", damage(encoder))]
-    gone: list[str] = []
-    single = {name: damage(cut(encoder, [name])[0]) for name in left}
-    while left:
-        if greedy and gone:
-            single = {name: damage(cut(encoder, [*gone, name])[0]) for name in left}
-        best = min(left, key=single.get)
-        left.remove(best)
-        gone.append(best)
-        known = greedy or len(gone) == 1
-        curve.append((best, single[best] if known else damage(cut(encoder, gone)[0])))
-    return curve
+    there = {block.index for block in pattern}
+    for number in numbers:
+        if number not in there:
+            raise InputError(f"{pattern} has the encoder blocks 0 to {max(there)}, not {number}")
+    return [block.name for block in pattern if block.index in numbers]
 
 
 def _names(pattern: BlockPattern) -> list[str]:
@@ -207,6 +228,37 @@ def _check_origins(old: BlockPattern, new: BlockPattern, origins: Sequence[str])
             raise InputError(f"{block.name} cannot have the weights of {origin!r} of {old}")
         if not origin and block.kind == "intermediate":
             raise InputError(f"{block.name} has no origin; only attention blocks can be new")
+
+
+def _part(old: EncoderConfig, weights: dict[str, np.ndarray], tap: str) -> dict[str, np.ndarray]:
+    """All weights that a block computes with, by their names inside it; shared ones too."""
+    inside = f"{_scope(tap)}/"
+    part = {n.removeprefix(inside): a for n, a in weights.items() if n.startswith(inside)}
+    if old.share_intermediate and tap.endswith("/intermediate"):
+        owner = next(block.name for block in old.pattern if block.kind == "intermediate")
+        part.update({name: weights[f"{_scope(owner)}/{name}"] for name in _DENSE})
+    return part
+
+
+def _is_dense(part: dict[str, np.ndarray]) -> bool:
+    return _DENSE[0] in part
+
+
+def _donors(pattern: BlockPattern, sources: Sequence[str], share: str) -> list[str]:
+    """The old blocks whose weights are shared."""
+    blocks = [block.name for block in pattern if block.kind == "intermediate"]
+    donors = [name for name in blocks if name in sources] if share == MEAN else [share]
+    if not donors or donors[0] not in blocks or not any(name in sources for name in blocks):
+        raise InputError(
+            f"share_intermediate {share!r}: give {MEAN} or an intermediate block of {pattern} "
+            f"({', '.join(blocks) or 'it has none'}), and keep one at least"
+        )
+    return donors
+
+
+def _common(parts: dict[str, dict[str, np.ndarray]], donors: list[str]) -> dict[str, np.ndarray]:
+    """Mean of the dense weights of some blocks."""
+    return {name: np.mean([parts[tap][name] for tap in donors], axis=0) for name in _DENSE}
 
 
 def _resize(part: dict[str, np.ndarray], width: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,101 @@
+"""Damage is measured on an encoder whose blocks are scaled away: as if they were cut out."""
+
+import json
+
+import numpy as np
+import pytest
+import toys
+
+from undivided_tf import surgery
+from undivided_tf.data.tasks import load_task
+from undivided_tf.errors import InputError
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.surgery import damage, run
+from undivided_tf.surgery_recipes import SurgeryConfig
+from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
+from undivided_tf.training import checkpoints, finetuning
+
+WORDS = sorted({*toys.FILLERS, "cat", "dog"})
+TOKENIZER = Tokenizer((*SPECIAL_TOKENS, *WORDS))
+
+
+def random_encoder():
+    config = toys.encoder_config(
+        vocab_size=TOKENIZER.vocab_size, vocabulary_hash=TOKENIZER.vocabulary_hash,
+        block_pattern="(AI)*2", initializer_range=0.3, hidden_dropout_prob=0.0,
+    )  # fmt: skip
+    return Encoder(config, seed=3)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A checkpoint with a masked-language-model head, one without, and a task."""
+    folder = tmp_path_factory.mktemp("damage")
+    encoder = random_encoder()
+    for name, model in (("headed", Pretrainer(encoder)), ("bare", encoder)):
+        (folder / name).mkdir()
+        checkpoints.save_model(folder / name, model.weights, encoder.config, TOKENIZER)
+    toys.write_task(folder / "animals")
+    return folder
+
+
+def config(place, **changes):
+    values = {"cut": "importance", "num_cut": 1, "max_seq_length": toys.LENGTH, "batch_size": 8}
+    return SurgeryConfig(task=str(place / "animals"), **{**values, **changes})
+
+
+def test_drift_is_that_of_an_encoder_that_was_cut(place):
+    encoder, rows = random_encoder(), load_task(str(place / "animals")).read("validation")
+    measured = damage.drift_damage(encoder, TOKENIZER, rows, 8, toys.LENGTH)
+    assert measured([]) == pytest.approx(0, abs=1e-6)
+    gone = ["block_00/intermediate"]
+    small, _ = surgery.cut(encoder, gone)
+    states = [
+        damage.pooled_states(model, TOKENIZER, rows, 8, toys.LENGTH)([])
+        for model in (encoder, small)
+    ]
+    first, second = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in states)
+    assert states[0].shape == (13, 8)
+    expected = np.mean(1 - (first * second).sum(1))
+    assert measured(gone) == pytest.approx(expected, abs=1e-6) and expected > 1e-4
+
+
+@pytest.mark.parametrize("name", ["text", "task", "drift"])
+def test_the_cut_that_does_least_damage_is_made(place, tmp_path, name):
+    about = run.run_surgery(
+        config(place, input=str(place / "headed"), output_dir=str(tmp_path / "cut"),
+               importance=name)
+    )  # fmt: skip
+    (least,) = about["dropped"]
+    single = about["order"]["single"]
+    assert single[least] == min(single.values()) and about["order"]["blocks"][0] == least
+    assert about["order"]["damages"][1] == single[least]
+    assert "animals" in about["damage"]
+    found, _ = checkpoints.load_encoder(tmp_path / "cut")
+    assert found.config.pattern.num_intermediate == 1
+    assert json.loads((tmp_path / "cut" / "surgery.json").read_text())["kept"] == about["kept"]
+
+
+def test_a_fine_tuned_model_is_measured_by_its_own_head(place, tmp_path):
+    tuned = toys.finetuning_config(
+        tmp_path / "tuned", place / "bare", str(place / "animals"), num_runs=1, num_train_epochs=1
+    )
+    score = finetuning.finetune(tuned)["runs"][0]["validation"]["accuracy"]
+    model = str(tmp_path / "tuned" / "model_12345")
+    about = run.run_surgery(
+        config(place, input=model, output_dir=str(tmp_path / "cut"), importance="task")
+    )
+    assert "own head" in about["damage"]
+    assert 1 - about["order"]["damages"][0] == pytest.approx(score)
+    finetuning.load_classifier(tmp_path / "cut")  # The head came along.
+
+
+def test_what_cannot_be_measured_is_refused(place, tmp_path):
+    bare = {"input": str(place / "bare"), "output_dir": str(tmp_path / "cut")}
+    with pytest.raises(InputError, match="has no masked-language-model head"):
+        run.run_surgery(config(place, **bare))
+    with pytest.raises(InputError, match="num_cut 3: .* has 2 intermediate blocks"):
+        run.run_surgery(config(place, importance="drift", **{**bare, "num_cut": 3}))
+    with pytest.raises(InputError, match="block_pattern and cut all say what to cut"):
+        config(place, block_pattern="AI")

@@ -1,0 +1,40 @@
+"""What cutting 0, 1, 2 ... intermediate blocks costs on GLUE, before and after fine-tuning.
+
+    python -m undivided_tf.bin.run_damage --flagfile=flags/damage_minilm.flags
+
+Blocks go in the order that does least damage. The same command goes on where it stopped.
+"""
+
+import shlex
+import sys
+
+from undivided_tf.bin import config_flags
+from undivided_tf.surgery_recipes import DamageConfig
+
+config_flags.define(DamageConfig())
+
+
+def parse() -> DamageConfig:
+    """Flags -> config."""
+    return config_flags.parse(DamageConfig())
+
+
+def main() -> None:
+    """Flags -> config -> run_damage -> its table."""
+    config = parse()
+    command = shlex.join(["python", "-m", "undivided_tf.bin.run_damage", *sys.argv[1:]])
+    from undivided_tf.study import damage, damage_figures
+
+    results = damage.run_damage(config, command)
+    print(damage_figures.damage_table(results))
+    print(f"results: {config.workdir}/results.json, results.md, damage (.png, .svg)")
+    damage.failures(results)
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,191 @@
+"""What the removal of intermediate blocks costs, measured on one encoder traced once.
+
+A block whose scale is 0 passes its input on, as if it were cut out (`Encoder.call`); so no
+encoder is built for a cut that is only tried.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from undivided_tf.analysis import extraction, linear_probes
+from undivided_tf.analysis.masked_lm import masked_batches
+from undivided_tf.analysis.subjects import Subject
+from undivided_tf.data import masking
+from undivided_tf.data.tasks import Rows, Task
+from undivided_tf.errors import InputError
+from undivided_tf.models.classifier import Classifier, pool
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.pretrainer import Pretrainer, masked_lm_sums
+from undivided_tf.surgery.order import Damage, intermediate_blocks
+from undivided_tf.tokenization import Tokenizer
+from undivided_tf.training import scores
+
+Batch = dict[str, Any]
+_INVERSE_L2 = 0.1  # Of the logistic regression; standardised features of a few hundred states.
+
+
+def _scales(encoder: Encoder, gone: Sequence[str], rows: int) -> tf.Tensor:
+    """0 for the blocks that are gone, else 1: float32 `(rows, intermediate blocks)`."""
+    names = intermediate_blocks(encoder.config.pattern)
+    return tf.tile([[float(name not in gone) for name in names]], [rows, 1])
+
+
+def _without(encoder: Encoder, gone: Sequence[str], batch: Batch) -> Batch:
+    return {**batch, "intermediate_scales": _scales(encoder, gone, len(batch["token_ids"]))}
+
+
+# === Held-out text ===
+
+
+def masked_lm_damage(model: Pretrainer, batches: Iterable[Batch]) -> Damage:
+    """Held-out loss in nats a masked piece.
+
+    Args:
+        model: encoder and masked-language-model head.
+        batches: as `record_batches` or `text_batches` give; they are kept in memory.
+    """
+    batches = list(batches)
+
+    @tf.function
+    def forward(batch):
+        logits = model(batch, training=False)["masked_lm_logits"]
+        return masked_lm_sums(logits, batch["masked_ids"], batch["masked_weights"])
+
+    def damage(gone: Sequence[str]) -> float:
+        found = [forward(_without(model.encoder, gone, batch)) for batch in batches]
+        loss, weight = (sum(float(sums[name]) for sums in found) for name in ("loss", "weight"))
+        if not weight:
+            raise InputError("no text has a word piece to mask: take more or longer texts")
+        return loss / weight
+
+    return damage
+
+
+def record_batches(
+    records_dir: str, tokenizer: Tokenizer, batch_size: int, max_rows: int
+) -> Iterable[Batch]:
+    """Masked batches of the held-out rows of records, the same as a pre-training run scores."""
+    return masking.validation_batches(
+        records_dir, tokenizer, batch_size=batch_size, max_rows=max_rows
+    )
+
+
+def text_batches(
+    subject: Subject, rows: Rows, batch_size: int, max_seq_length: int, seed: int
+) -> Iterator[Batch]:
+    """Masked batches of texts."""
+    for batch in masked_batches(subject, rows, batch_size, max_seq_length, seed):
+        yield {
+            **{name: tf.constant(value) for name, value in batch.inputs.items()},
+            "masked_positions": tf.constant(batch.positions),
+            "masked_ids": tf.constant(batch.ids),
+            "masked_weights": tf.constant(batch.weights),
+        }
+
+
+# === Labelled rows ===
+
+
+def head_damage(
+    classifier: Classifier, tokenizer: Tokenizer, task: Task, rows: Rows,
+    batch_size: int, max_seq_length: int,
+) -> Damage:  # fmt: skip
+    """1 - the task's score of a fine-tuned model with its own head.
+
+    Raises:
+        InputError: the model has other labels than the task.
+    """
+    if sorted(classifier.labels) != sorted(task.labels):
+        raise InputError(
+            f"the model has the labels {', '.join(classifier.labels) or 'of a regression'}, the "
+            f"task {task.name} {', '.join(task.labels) or 'is a regression'}: give the --task that "
+            "it was fine-tuned on"
+        )
+    order = [classifier.labels.index(label) for label in task.labels] or [0]
+    logits = _outputs(classifier.encoder, tokenizer, rows, batch_size, max_seq_length, classifier)
+
+    def damage(gone: Sequence[str]) -> float:
+        return 1 - scores.score(task, logits(gone)[:, order], rows.labels)[scores.primary(task)]
+
+    return damage
+
+
+def probe_damage(
+    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
+) -> Damage:
+    """1 - accuracy of a logistic regression on mean-pooled last states.
+
+    It is fitted anew for each cut, on two thirds of the rows, and scored on every third row.
+    """
+    states = pooled_states(encoder, tokenizer, rows, batch_size, max_seq_length)
+    scored = np.arange(len(rows)) % 3 == 2
+
+    def damage(gone: Sequence[str]) -> float:
+        found = states(gone)
+        model, _ = linear_probes.fit(found[~scored], rows.labels[~scored], _INVERSE_L2)
+        predictions = model.predict(found[scored].astype(np.float64))
+        return float(np.mean(predictions != rows.labels[scored]))
+
+    return damage
+
+
+def drift_damage(
+    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
+) -> Damage:
+    """Mean of 1 - cosine between the mean-pooled last states of the whole and the cut encoder."""
+    states = pooled_states(encoder, tokenizer, rows, batch_size, max_seq_length)
+    whole = _unit(states([]))
+    return lambda gone: float(np.mean(1 - (_unit(states(gone)) * whole).sum(1)))
+
+
+def _unit(states: np.ndarray) -> np.ndarray:
+    return states / np.linalg.norm(states, axis=1, keepdims=True)
+
+
+def pooled_states(
+    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
+) -> Callable[[Sequence[str]], np.ndarray]:
+    """A function from the names of blocks that are gone to mean-pooled last states.
+
+    Args:
+        encoder: the whole one.
+        tokenizer: that of the encoder.
+        rows: texts.
+        batch_size: texts a forward pass.
+        max_seq_length: word pieces a text.
+
+    Returns:
+        The function; it gives float32 `(rows, hidden)`.
+    """
+
+    def mean(inputs):
+        return pool(encoder(inputs, training=False), inputs["padding_mask"], "mean")
+
+    return _outputs(encoder, tokenizer, rows, batch_size, max_seq_length, mean)
+
+
+def _outputs(
+    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int,
+    call: Callable[[Batch], tf.Tensor],
+) -> Callable[[Sequence[str]], np.ndarray]:  # fmt: skip
+    """A function from the names of blocks that are gone to what `call` makes of the rows."""
+    # Texts of like length share a batch, so that little of it is padding.
+    lengths = [len(text) for text in rows.first]
+    if rows.second is not None:
+        lengths = [a + len(text) for a, text in zip(lengths, rows.second, strict=True)]
+    order = np.argsort(lengths, kind="stable")
+    rows = rows.pick(order)
+    batches = [
+        (extraction.cut(inputs), size)
+        for inputs, size in extraction.batches(encoder, tokenizer, rows, batch_size, max_seq_length)
+    ]
+    forward = tf.function(call)
+
+    def outputs(gone: Sequence[str]) -> np.ndarray:
+        found = [forward(_without(encoder, gone, inputs)).numpy()[:n] for inputs, n in batches]
+        return np.concatenate(found)[np.argsort(order)]
+
+    return outputs

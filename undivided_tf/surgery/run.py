@@ -1,0 +1,164 @@
+"""Surgery from config to checkpoint."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from undivided_tf.analysis.subjects import Subject
+from undivided_tf.convert import converter
+from undivided_tf.convert.source import Source
+from undivided_tf.data.tasks import Rows, Task, load_task
+from undivided_tf.errors import InputError
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.surgery import damage
+from undivided_tf.surgery.operations import cut, encoder_blocks, operate
+from undivided_tf.surgery.order import Damage, Order, by_place, cut_order
+from undivided_tf.surgery_recipes import SurgeryConfig
+from undivided_tf.training.classifiers import CLASSIFIER, load_classifier
+from undivided_tf.training.weights import named_weights
+
+REPORT = "surgery.json"
+
+
+def run_surgery(config: SurgeryConfig) -> dict[str, Any]:
+    """Operates on a checkpoint and writes one of ours.
+
+    Args:
+        config: the operation; `config.output_dir` must not exist yet.
+
+    Returns:
+        The content of surgery.json: `from` and `to` (patterns), what `Report` says and, with
+        `cut=importance`, `order` (see `Order`) and `damage`, what was measured.
+
+    Raises:
+        InputError: a checkpoint or an operation that cannot be; see `operate` and `importance`.
+    """
+    output = converter.free_directory(config.output_dir)
+    folder = converter.locate(config.input)
+    source = converter.open_source(folder)
+    encoder = converter.build_encoder(source)
+    pattern, order, measured = source.config.pattern, None, ""
+    if config.cut == "importance":
+        order, measured = importance(config, source, encoder, folder)
+        if config.num_cut > len(order.blocks):
+            raise InputError(
+                f"num_cut {config.num_cut}: {pattern} has {len(order.blocks)} intermediate blocks"
+            )
+        gone = order.blocks[: config.num_cut]
+    elif config.cut != "none":
+        gone = by_place(pattern, config.cut, config.num_cut)
+    else:
+        gone = [*config.drop_blocks, *encoder_blocks(pattern, config.drop_encoder_blocks)]
+    options = {
+        "intermediate_size": config.intermediate_size,
+        "share_intermediate": config.share_intermediate,
+    }
+    if config.block_pattern:
+        result, report = operate(encoder, config.block_pattern, **options)
+    else:
+        result, report = cut(encoder, gone, **options)
+    about = {
+        "kind": "surgery",
+        "from": source.config.block_pattern,
+        "to": result.config.block_pattern,
+        **vars(report),
+        "order": order and vars(order),
+        "damage": measured,
+    }
+    write(output, source, result, about)
+    return about
+
+
+def write(output: pathlib.Path, source: Source, result: Encoder, about: dict[str, Any]) -> None:
+    """Writes an encoder as a checkpoint of ours with the heads of its source and surgery.json."""
+    heads = {path: t for path, t in source.tensors.items() if not path.startswith("encoder/")}
+    weights = {
+        path: (tuple(variable.shape), lambda v=variable: np.asarray(v))
+        for path, variable in named_weights(result.weights).items()
+    }
+    operated = dataclasses.replace(source, config=result.config, tensors={**weights, **heads})
+    converter.write(output, operated, "undivided", {REPORT: about})
+
+
+def importance(
+    config: SurgeryConfig, source: Source, encoder: Encoder, folder: pathlib.Path
+) -> tuple[Order, str]:
+    """The order in which intermediate blocks are cut with least damage, and what was measured.
+
+    Args:
+        config: says how damage is measured, and on what.
+        source: the checkpoint.
+        encoder: that of the source.
+        folder: where the source lies.
+
+    Raises:
+        InputError: text without a masked-language-model head, a task or split without rows.
+    """
+    if not source.config.pattern.num_intermediate:
+        raise InputError(f"{source.config.pattern} has no intermediate block to cut")
+    measured, words = measure(config, source, encoder, folder)
+    logging.info("damage: %s", words)
+    return cut_order(source.config.pattern, measured, config.greedy), words
+
+
+def measure(
+    config: SurgeryConfig, source: Source, encoder: Encoder, folder: pathlib.Path
+) -> tuple[Damage, str]:
+    """The measure of damage, and what it is in words; arguments as of `importance`."""
+    tokenizer, sizes = source.tokenizer, (config.batch_size, config.max_seq_length)
+    if config.importance == "text":
+        return _on_text(config, source, encoder)
+    task = load_task(config.task)
+    if config.importance == "drift":
+        rows = _rows(task, config.split, config, labelled=False)
+        words = "1 - cosine to the mean-pooled states of the whole encoder"
+        return damage.drift_damage(encoder, tokenizer, rows, *sizes), _on(words, task, rows, config)
+    if (folder / CLASSIFIER).exists():
+        classifier, _ = load_classifier(folder)
+        rows = _rows(task, config.split, config)
+        measured = damage.head_damage(classifier, tokenizer, task, rows, *sizes)
+        return measured, _on("1 - score of the model's own head", task, rows, config)
+    task = task.graded()
+    rows = _rows(task, "train", config)
+    words = "errors of a logistic regression on mean-pooled states"
+    measured = damage.probe_damage(encoder, tokenizer, rows, *sizes)
+    return measured, _on(words, task, rows, config.replace(split="train"))
+
+
+def _on(words: str, task: Task, rows: Rows, config: SurgeryConfig) -> str:
+    return f"{words}, {len(rows)} rows of {task.name}, {config.split}"
+
+
+def _on_text(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple[Damage, str]:
+    model, words = Pretrainer(encoder), "masked-language-model loss in nats"
+    for path, variable in named_weights(model.masked_lm_head.weights).items():
+        if path not in source.tensors:
+            raise InputError(
+                f"{config.input} has no masked-language-model head, so its loss on text cannot be "
+                "measured: give --importance=task or --importance=drift"
+            )
+        variable.assign(source.tensors[path][1]())
+    if config.records_dir:
+        batches = damage.record_batches(
+            config.records_dir, source.tokenizer, config.batch_size, config.max_rows
+        )
+        return damage.masked_lm_damage(model, batches), f"{words}, {config.records_dir}"
+    task = load_task(config.task)
+    rows = _rows(task, config.split, config, labelled=False)
+    subject = Subject(encoder, source.tokenizer, None)
+    batches = damage.text_batches(
+        subject, rows, config.batch_size, config.max_seq_length, config.seed
+    )
+    return damage.masked_lm_damage(model, batches), _on(words, task, rows, config)
+
+
+def _rows(task: Task, split: str, config: SurgeryConfig, labelled: bool = True) -> Rows:
+    rows = task.read(split)
+    if rows is None or not len(rows) or (labelled and rows.labels is None):
+        need = "labelled rows" if labelled else "rows"
+        raise InputError(f"task {config.task} has no {need} in its split {split}: give --split")
+    return rows.take(config.max_rows, config.seed)
