@@ -36,10 +36,10 @@ def test_activations_by_counting_every_array():
     alone = tiny_config(block_pattern="A", vocab_size=1)
     kept = sum([*embeddings, *attention])
     assert memory.activation_elements(alone, n, 1) == kept + 2 * stream + 2 * square
-    inputs = sum([*embeddings, stream, stream])
+    outer = sum([*embeddings, *[stream] * 3, *[stream] * 2])
     again = max(sum(attention) + 2 * stream + 2 * square, sum(intermediate) + stream + n * inner)
     found = memory.activation_elements(config, n, predictions, recompute=True)
-    assert found == inputs + max(sum(head), again)
+    assert found == outer + max(sum(head), again)
 
 
 def test_options_of_a_run_that_cost_or_save_memory():

@@ -21,6 +21,10 @@ _RUNTIME_BYTES_OF_A_BLOCK = 30 * 2**20
 # factors of its derivative, the result; its tanh form and ReLU have one and two less.
 _KEPT_INNER = {"gelu": 4, "gelu_tanh": 3, "relu": 2}
 
+# Arrays of the hidden size that a block keeps when its inner part is computed once more: the
+# context, the sum and its norm.
+_KEPT_RECOMPUTING = {"attention": 3, "intermediate": 2}
+
 
 def _kept(config: EncoderConfig, kind: str, length: int) -> int:
     """Elements that a block keeps of a row of that length until its backward pass.
@@ -60,14 +64,14 @@ def activation_elements(
         config: the encoder.
         length: word pieces a row.
         predictions: masked positions a row.
-        recompute: a block keeps its input only, and computes the rest once more.
+        recompute: the inner parts of blocks are computed once more.
     """
     hidden, stream = config.hidden_size, length * config.hidden_size
     embeddings = (3 if config.hidden_dropout_prob else 2) * stream
     head = 3 * predictions * config.vocab_size + 5 * predictions * hidden + stream
     kinds = [block.kind for block in config.pattern]
     if recompute:
-        kept = len(kinds) * stream
+        kept = sum(_KEPT_RECOMPUTING[kind] for kind in kinds) * stream
         passing = [_kept(config, k, length) + _passing(config, k, length) for k in set(kinds)]
     else:
         kept = sum(_kept(config, kind, length) for kind in kinds)

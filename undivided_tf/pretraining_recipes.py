@@ -137,8 +137,8 @@ class PretrainingConfig(Config):
         1, "Parts into which each device splits its share of the batch to save memory."
     )
     recompute: bool = option(
-        False, "Keep of each block its input only, and compute the rest once more in the backward "
-        "pass: less memory, about a third more time, the same training."
+        False, "Compute the inner parts of blocks once more in the backward pass, instead of "
+        "keeping them: less memory, about a fifth more time, the same training."
     )  # fmt: skip
     num_train_steps: int = option(100_000, "Optimizer steps.")
     curriculum: tuple[str, ...] = option(

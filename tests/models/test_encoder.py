@@ -270,4 +270,4 @@ def test_recomputation_saves_memory(jit_compile):
         tf.config.experimental.reset_memory_stats("CPU:0")
         step()
         peaks.append(tf.config.experimental.get_memory_info("CPU:0")["peak"])
-    assert peaks[1] < 0.6 * peaks[0]  # Two fifths less is what the flag promises.
+    assert peaks[1] < 0.6 * peaks[0]  # Two fifths less.

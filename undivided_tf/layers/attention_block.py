@@ -8,6 +8,7 @@ from keras import ops
 from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 from undivided_tf.layers.positions import at_positions
+from undivided_tf.layers.recompute import recomputed
 
 # Added to the scores of padding; float32 holds it, and exp of it is 0 beside any real score.
 _PADDING_BIAS = -1e9
@@ -31,6 +32,8 @@ class AttentionBlock(keras.layers.Layer):
         initializer_range: float. Deviation of the truncated normal initialiser.
         norm_first: bool. Pre-norm instead of post-norm.
         use_layer_norm: bool. Without it `norm` is the identity and has no weights.
+        recompute: bool. When training, compute queries, keys, values and probabilities once more
+            for the gradient instead of keeping them.
         seed: int or None. Decides initial values and dropout.
 
     References:
@@ -52,6 +55,7 @@ class AttentionBlock(keras.layers.Layer):
         initializer_range=0.02,
         norm_first=False,
         use_layer_norm=True,
+        recompute=False,
         seed=None,
         **kwargs,
     ):
@@ -64,6 +68,7 @@ class AttentionBlock(keras.layers.Layer):
         self.initializer_range = initializer_range
         self.norm_first = norm_first
         self.use_layer_norm = use_layer_norm
+        self.recompute = recompute
         self.seed = seed
 
     def build(self, input_shape):
@@ -122,10 +127,17 @@ class AttentionBlock(keras.layers.Layer):
         """What the block adds to `hidden`; arguments and result as of `call`."""
         inputs = self.layer_norm(hidden) if self.norm_first else hidden
         asking = at_positions(inputs, positions)
-        probabilities = self._probabilities(asking, inputs, padding_mask)
-        probabilities = self.probs_dropout(probabilities, training=training)
-        value = self._split_heads(self.value(inputs))
-        context = ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
+
+        def look(asking, inputs):
+            probabilities = self._probabilities(asking, inputs, padding_mask)
+            probabilities = self.probs_dropout(probabilities, training=training)
+            value = self._split_heads(self.value(inputs))
+            return ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
+
+        if self.recompute and training:
+            context = recomputed(look, [self.probs_dropout], asking, inputs)
+        else:
+            context = look(asking, inputs)
         context = ops.reshape(context, ops.shape(asking))
         return self.output_dropout(self.output_dense(context), training=training)
 
@@ -172,5 +184,6 @@ class AttentionBlock(keras.layers.Layer):
             "initializer_range": self.initializer_range,
             "norm_first": self.norm_first,
             "use_layer_norm": self.use_layer_norm,
+            "recompute": self.recompute,
             "seed": self.seed,
         }

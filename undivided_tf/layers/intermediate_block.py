@@ -4,6 +4,7 @@ import keras
 
 from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
+from undivided_tf.layers.recompute import recomputed
 
 
 def activation(name):
@@ -27,6 +28,8 @@ class IntermediateBlock(keras.layers.Layer):
         initializer_range: float. Deviation of the truncated normal initialiser.
         norm_first: bool. Pre-norm instead of post-norm.
         use_layer_norm: bool. Without it `norm` is the identity and has no weights.
+        recompute: bool. When training, compute the first product and its activation once more for
+            the gradient instead of keeping them.
         seed: int or None. Decides initial values and dropout.
 
     References:
@@ -42,6 +45,7 @@ class IntermediateBlock(keras.layers.Layer):
         initializer_range=0.02,
         norm_first=False,
         use_layer_norm=True,
+        recompute=False,
         seed=None,
         **kwargs,
     ):
@@ -53,6 +57,7 @@ class IntermediateBlock(keras.layers.Layer):
         self.initializer_range = initializer_range
         self.norm_first = norm_first
         self.use_layer_norm = use_layer_norm
+        self.recompute = recompute
         self.seed = seed
         self.intermediate_dense = self.output_dense = None
 
@@ -64,10 +69,9 @@ class IntermediateBlock(keras.layers.Layer):
         """Builds all sublayers; `input_shape` is (batch, length, hidden)."""
         inner_shape = (*input_shape[:-1], self.intermediate_size)
 
-        def dense(units, shape, name, function=None):
+        def dense(units, shape, name):
             layer = keras.layers.Dense(
                 units,
-                activation=function,
                 kernel_initializer=truncated_normal(self.initializer_range, self.seed, name),
                 dtype=self.dtype_policy,
                 name=name,
@@ -76,10 +80,7 @@ class IntermediateBlock(keras.layers.Layer):
             return layer
 
         if self.intermediate_dense is None:
-            function = activation(self.hidden_activation)
-            self.intermediate_dense = dense(
-                self.intermediate_size, input_shape, "intermediate", function
-            )
+            self.intermediate_dense = dense(self.intermediate_size, input_shape, "intermediate")
             self.output_dense = dense(input_shape[-1], inner_shape, "output")
         self.output_dropout = Dropout(
             self.hidden_dropout_prob,
@@ -112,7 +113,14 @@ class IntermediateBlock(keras.layers.Layer):
     def contribution(self, hidden, training=None):
         """What the block adds to `hidden`; arguments and result as of `call`."""
         inputs = self.layer_norm(hidden) if self.norm_first else hidden
-        update = self.output_dense(self.intermediate_dense(inputs))
+
+        def transform(inputs):
+            product = self.intermediate_dense(inputs)
+            return self.output_dense(activation(self.hidden_activation)(product))
+
+        # Nothing needs the second product once more, so that the compiler leaves it out.
+        again = self.recompute and training
+        update = recomputed(transform, [], inputs) if again else transform(inputs)
         return self.output_dropout(update, training=training)
 
     def compute_output_shape(self, hidden_shape):
@@ -130,5 +138,6 @@ class IntermediateBlock(keras.layers.Layer):
             "initializer_range": self.initializer_range,
             "norm_first": self.norm_first,
             "use_layer_norm": self.use_layer_norm,
+            "recompute": self.recompute,
             "seed": self.seed,
         }

@@ -1,7 +1,6 @@
 """BERT with any pattern of attention and intermediate blocks."""
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from undivided_tf.config import EncoderConfig
@@ -20,30 +19,6 @@ def _scaled(hidden, output, scale):
     return hidden + ops.cast(scale, hidden.dtype)[:, None, None] * (output - hidden)
 
 
-def _recomputed(layer, hidden, **options):
-    """`layer(hidden, **options)` in training, of which only `hidden` is kept for the gradient.
-
-    The seeds of dropout are drawn once, here, and serve both passes; so the masks are the same.
-    """
-    generators = [found.seed_generator for found in layer._flatten_layers() if _has_seed(found)]
-    seeds = [(generator.state, generator.next()) for generator in generators]
-
-    def call(hidden):
-        # A zero that no compiler sees through. Did the seeds not depend on `hidden`, the random
-        # bits of both passes would be one computation, and be kept from the first to the second.
-        zero = tf.stop_gradient(tf.minimum(tf.abs(tf.reshape(hidden, [-1])[0]), 0))
-        drawn = [(state, seed + tf.cast(zero, seed.dtype)) for state, seed in seeds]
-        # The scope hides the states of the generators behind the seeds that were drawn.
-        with keras.StatelessScope(state_mapping=drawn):
-            return layer(hidden, training=True, **options)
-
-    return tf.recompute_grad(call)(hidden)
-
-
-def _has_seed(layer):
-    return getattr(layer, "seed_generator", None) is not None
-
-
 @keras.saving.register_keras_serializable(package="undivided_tf")
 class Encoder(keras.Model):
     """Embeddings, the blocks of a pattern, and a pooler on the first token.
@@ -56,11 +31,9 @@ class Encoder(keras.Model):
         config: EncoderConfig, or the dict of one. The architecture.
         seed: int or None. Decides initial values and dropout. Two encoders of one seed share
             the initial values of all blocks of the same name.
-        recompute: bool. Keep of each block its input only when training, and compute the rest
-            once more in the backward pass: much less memory for about a third more time.
-
-    References:
-        Recomputation: Chen et al. 2016, arXiv 1604.06174.
+        recompute: bool. When training, compute the inner parts of all blocks (queries, keys,
+            values, probabilities; first product and activation) once more in the backward pass
+            instead of keeping them: much less memory for about a fifth more time.
 
     Example:
         >>> encoder = Encoder(EncoderConfig(vocab_size=100, hidden_size=8, num_attention_heads=2,
@@ -123,6 +96,7 @@ class Encoder(keras.Model):
         shared = {
             "hidden_dropout_prob": config.hidden_dropout_prob,
             "norm_first": config.norm_first,
+            "recompute": self.recompute,
             "seed": derive_seed(self.seed, block.name),
             # A slash would open another scope in the variables' paths.
             "name": block.name.replace("/", "_"),
@@ -191,10 +165,7 @@ class Encoder(keras.Model):
             if block.kind == "attention":
                 wanted = positions if number == last_attention else None
                 options = {"padding_mask": inputs["padding_mask"], "positions": wanted}
-            if self.recompute and training:
-                output = _recomputed(layer, hidden, **options)
-            else:
-                output = layer(hidden, training=training, **options)
+            output = layer(hidden, training=training, **options)
             scale = next(scales, None) if block.kind == "intermediate" else None
             hidden = _scaled(hidden, output, scale)
             taps[block.name] = hidden
