@@ -20,7 +20,8 @@ LAYERS = [
     ["benchmark_recipes"],
     ["models", "data", "metrics"],
     ["training", "analysis"],
-    ["surgery", "convert", "export"],
+    ["surgery", "convert"],
+    ["export"],
     ["study"],
     ["bin"],
 ]

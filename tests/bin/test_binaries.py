@@ -24,6 +24,7 @@ BINARIES = {
     "run_structural_probe": ("--init_checkpoint", "--treebank", "--probe_rank"),
     "run_diagnostics": ("--init_checkpoint", "--num_attention_examples", "--top"),
     "convert_checkpoint": ("--input", "--output_dir"),
+    "export_model": ("--input", "--signatures", "--output_format"),
     "run_surgery": ("--block_pattern", "--drop_blocks"),
     "run_study": ("--patterns", "--records.vocab_size", "--pretraining.hidden_size"),
 }
@@ -92,6 +93,8 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_blimp", ["--batch_size=0"], "batch_size must be above 0, got 0"),
         ("run_structural_probe", ["--probe_rank=0"], "probe_rank must be above 0, got 0"),
         ("run_diagnostics", ["--top=0"], "top must be above 0, got 0"),
+        ("export_model", ["--signatures=embed,summarize"], "signatures has summarize; known:"),
+        ("export_model", ["--output_dir=tests"], "tests exists already; choose another"),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
     ],
 )
