@@ -4,11 +4,11 @@ import pathlib
 from typing import Any
 
 from undivided_tf import accounting, files
-from undivided_tf.export import parts, saved_model
+from undivided_tf.export import litert, onnx, parts, saved_model
 from undivided_tf.recipes import ExportConfig
 
 REPORT = "export.json"
-_FORMATS = {"saved_model": saved_model}
+_FORMATS = {"saved_model": saved_model, "litert": litert, "onnx": onnx}
 
 
 def export(directory: pathlib.Path, config: ExportConfig) -> dict[str, Any]:

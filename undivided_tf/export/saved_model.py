@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from undivided_tf.export import reference, signatures
+from undivided_tf.export.inference import InferenceEncoder
 from undivided_tf.export.parts import Parts
 from undivided_tf.recipes import ExportConfig
 
@@ -66,9 +67,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
 
 
 def _encode(parts: Parts, config: ExportConfig):
-    def encode(inputs, positions):
-        return parts.encoder(inputs, training=False, positions=positions)
-
+    encode = InferenceEncoder(parts.encoder)
     # Strings cannot be compiled; what stands between them can.
     return tf.function(encode, jit_compile=True) if config.jit_compile else encode
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from undivided_tf.export import spans, texts
+from undivided_tf.export.inference import masked_lm_logits
 from undivided_tf.export.parts import Parts
 from undivided_tf.models.classifier import pool
 from undivided_tf.recipes import ExportConfig
@@ -136,9 +137,8 @@ def _answer(parts: Parts, encode: Callable, config: ExportConfig, length: int):
 
 
 def _fill_mask(parts: Parts, encode: Callable, config: ExportConfig, length: int):
-    tokenizer, head = parts.tokenizer, parts.masked_lm.masked_lm_head
+    tokenizer = parts.tokenizer
     vocabulary = tf.constant(tokenizer.vocabulary, tf.string)
-    embeddings = parts.encoder.embeddings.word_embeddings.embeddings
     k = min(config.top_k, tokenizer.vocab_size)
 
     def fill_mask(text):
@@ -147,7 +147,7 @@ def _fill_mask(parts: Parts, encode: Callable, config: ExportConfig, length: int
         inputs = texts.without_padding(inputs, config.pad_to_multiple_of)
         positions, count = texts.mask_positions(inputs["token_ids"], tokenizer.mask_id)
         masked = encode(inputs, positions)["sequence_output"]
-        scores, ids = tf.math.top_k(tf.nn.softmax(head(masked, None, embeddings)), k)
+        scores, ids = tf.math.top_k(tf.nn.softmax(masked_lm_logits(parts.masked_lm, masked)), k)
         used = tf.sequence_mask(count, tf.shape(positions)[1])[..., tf.newaxis]
         return {
             "tokens": tf.where(used, tf.gather(vocabulary, ids), ""),

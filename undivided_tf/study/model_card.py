@@ -46,7 +46,7 @@ def write(directory: pathlib.Path, exported: dict[str, Any]) -> None:
         sizes=list(_sizes(exported, encoder)),
         data=list(_data(exported, run)),
         scores=list(_scores(checkpoint, run)),
-        signatures={name: _signature(name, s) for name, s in exported["signatures"].items()},
+        signatures={name: _signature(name, exported) for name in exported["signatures"]},
         inputs=_TOKENIZED if exported["config"]["output_format"] == "saved_model" else (),
         use=_use(exported),
         licences=list(_licences(run)),
@@ -138,16 +138,21 @@ def _scores(checkpoint: pathlib.Path, run: dict[str, Any]) -> Iterator[tuple[str
                         yield split, numbers.metric(metric), numbers.decimals(value, 4)
 
 
-def _signature(name: str, about: dict[str, Any]) -> dict[str, Any]:
-    if name == "answer":
+def _signature(name: str, exported: dict[str, Any]) -> dict[str, Any]:
+    about = exported["signatures"][name]
+    if exported["config"]["output_format"] != "saved_model":
+        beyond = ""
+    elif name == "answer":
         beyond = " a window; a longer context is read in overlapping windows"
     else:
         beyond = "; what is longer is cut at its end"
-    measured = ""
+    measured = ", ".join(f"{v:.1e} (`{file}`)" for file, v in about.get("differences", {}).items())
     if "largest_difference" in about:
+        measured = f"{about['largest_difference']:.1e}"
+    if measured:
         measured = (
-            "Largest difference from the float32 Python path on a handful of texts when it was "
-            f"exported: {about['largest_difference']:.1e}."
+            "Largest difference of an output from that of the Keras model in float32, on a handful "
+            f"of texts when it was exported: {measured}."
         )
     return {**about, "what": _WHAT[name], "beyond": beyond, "measured": measured}
 
