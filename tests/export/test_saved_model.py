@@ -213,3 +213,40 @@ def test_a_head_that_is_not_there_is_named(tmp_path):
 def test_more_word_pieces_than_positions_are_refused(parts, tmp_path):
     with pytest.raises(InputError, match="max_seq_length 17 is more than"):
         saved_model.write(tmp_path, parts, ExportConfig(max_seq_length=17))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"jit_compile": True}, {"dtype": "bfloat16"}], ids=str)
+def test_compiled_and_half_precision_exports_agree(changes, tmp_path):
+    encoder = Encoder(served.encoder_config(), seed=3)
+    classifier = Classifier(encoder, ("no", "yes"), "first", seed=3)
+    save_classifier(
+        tmp_path / "model", classifier, served.tokenizer(), task="toy", max_seq_length=9
+    )
+    config = ExportConfig(input=str(tmp_path / "model"), **changes)
+    (tmp_path / "export").mkdir()
+    parts = checkpoint_parts.load(config.input, config.dtype)
+    report = saved_model.write(tmp_path / "export", parts, config)
+    most = 1e-5 if config.dtype == "float32" else 0.1
+    for about in report["signatures"].values():
+        assert about["largest_difference"] < most
+
+
+@pytest.mark.slow
+def test_the_binary_writes_model_report_and_card(tmp_path):
+    save_spans(tmp_path / "run_1" / "model")
+    command = [
+        sys.executable, "-m", "undivided_tf.bin.export_model",
+        f"--input={tmp_path / 'run_1' / 'model'}", f"--output_dir={tmp_path / 'served'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "answer(question, context) -> text, start, end, score, null_odds" in done.stdout
+    names = {"1", "README.md", "export.json", "pattern.svg"}
+    assert {path.name for path in (tmp_path / "served").iterdir()} == names
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 2 and "served exists already; choose another" in again.stderr
+    missing = [*command[:-1], f"--output_dir={tmp_path / 'other'}", "--signatures=fill_mask"]
+    failed = subprocess.run(missing, capture_output=True, text=True, check=False)
+    assert failed.returncode == 2 and "no head for the signature fill_mask" in failed.stderr
+    assert not (tmp_path / "other").exists()
