@@ -7,6 +7,7 @@ import tensorflow as tf
 import toys
 
 from undivided_tf.data.windows import Question, make_windows
+from undivided_tf.errors import InputError
 from undivided_tf.export import reference, signatures, spans
 from undivided_tf.recipes import ExportConfig
 
@@ -56,6 +57,20 @@ def test_answers_are_those_of_the_python_path(pieces):
         assert context[start:end] == answer["text"]
     odds = [answer["null_odds"] for answer in expected]
     np.testing.assert_allclose(found["null_odds"], odds, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [5, 7, 11])
+def test_shorter_windows_than_in_training_leave_room_for_both(length):
+    parts = served.parts()
+    encode = lambda inputs, positions: parts.encoder(inputs, positions=positions)  # noqa: E731
+    signature = signatures.make("answer", parts, encode, ExportConfig(max_seq_length=length))
+    questions, contexts = made_up(20, seed=length)
+    found = signature.function(tf.constant(questions), tf.constant(contexts))
+    expected = reference.answer(parts, questions, contexts, length, 30)
+    texts = [text.decode() for text in found["text"].numpy()]
+    assert texts == [answer["text"] for answer in expected]
+    with pytest.raises(InputError, match="max_seq_length 4 is too short"):
+        parts.windows_of(4)
 
 
 def test_no_answer_is_given_where_null_odds_exceed_the_threshold():

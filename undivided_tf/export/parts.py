@@ -20,8 +20,6 @@ from undivided_tf.training import checkpoints, classifiers
 from undivided_tf.training.span_finetuning import SPAN_PREDICTOR
 from undivided_tf.training.weights import WEIGHTS, named_weights
 
-POLICIES = {"float32": "float32", "bfloat16": "bfloat16"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
@@ -78,6 +76,19 @@ class Parts:
                 f"support {', '.join(self.signatures)}"
             )
         return tuple(name for name in SIGNATURES if name in (asked or self.signatures))
+
+    def windows_of(self, length: int) -> dict[str, Any]:
+        """`windows` for another length, in which a question and its context still have room."""
+        about = {**self.windows, "max_seq_length": length}
+        about["max_query_length"] = min(about["max_query_length"], (length - 3) // 2)
+        room = length - about["max_query_length"] - 3
+        about["doc_stride"] = min(about["doc_stride"], room)
+        if min(about["max_query_length"], room) < 1:
+            raise InputError(
+                f"max_seq_length {length} is too short for a question, a context and three "
+                "special tokens: give at least 5"
+            )
+        return about
 
 
 def load(path: str, dtype: str = "float32") -> Parts:

@@ -82,10 +82,9 @@ def answer(
         Question(id=str(i), question=question, context=context, answers=(), place=f"example {i}")
         for i, (question, context) in enumerate(zip(questions, contexts, strict=True))
     ]
-    windows = make_windows(
-        asked, parts.tokenizer, max_seq_length=length, doc_stride=parts.windows["doc_stride"],
-        max_query_length=parts.windows["max_query_length"],
-    )  # fmt: skip
+    about = parts.windows_of(length)
+    keys = ("max_seq_length", "doc_stride", "max_query_length")
+    windows = make_windows(asked, parts.tokenizer, **{key: about[key] for key in keys})
     predictions = predict_answers(
         asked, windows, window_logits(parts.span_predictor, windows, 8),
         n_best_size=1, max_answer_length=pieces, version_2_with_negative=False,

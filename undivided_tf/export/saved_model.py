@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from undivided_tf.export import reference, signatures
 from undivided_tf.export.inference import InferenceEncoder
-from undivided_tf.export.parts import Parts
+from undivided_tf.export.parts import Parts, load
 from undivided_tf.recipes import ExportConfig
 
 VERSION = "1"  # TensorFlow Serving takes the highest-numbered folder of a model.
@@ -23,7 +23,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
 
     Returns:
         `files` (bytes by name) and for each of `signatures` its `inputs`, `outputs`,
-        `max_seq_length` and, in float32, its `largest_difference` from the Python path.
+        `max_seq_length` and its `largest_difference` from the Python path in float32.
     """
     chosen = parts.choose(config.signatures)
     encode = _encode(parts, config)
@@ -52,6 +52,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         for member in sorted(path.rglob("*"))
         if member.is_file()
     }
+    truth = parts if config.dtype == "float32" else load(config.input)
     return {
         "files": sizes,
         "signatures": {
@@ -59,25 +60,17 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
                 "inputs": signature.inputs,
                 "outputs": signature.outputs,
                 "max_seq_length": signature.max_seq_length,
-                **_difference(signature, served, parts, config),
+                "largest_difference": reference.largest_difference(
+                    signature.name, served[signature.name], truth, signature.max_seq_length,
+                    config.max_answer_length,
+                ),
             }
             for signature in made
         },
-    }
+    }  # fmt: skip
 
 
 def _encode(parts: Parts, config: ExportConfig):
     encode = InferenceEncoder(parts.encoder)
     # Strings cannot be compiled; what stands between them can.
     return tf.function(encode, jit_compile=True) if config.jit_compile else encode
-
-
-def _difference(signature, served, parts: Parts, config: ExportConfig) -> dict[str, float]:
-    if config.dtype != "float32":
-        return {}
-    return {
-        "largest_difference": reference.largest_difference(
-            signature.name, served[signature.name], parts, signature.max_seq_length,
-            config.max_answer_length,
-        )
-    }  # fmt: skip

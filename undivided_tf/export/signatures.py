@@ -102,13 +102,7 @@ def _classify(parts: Parts, encode: Callable, config: ExportConfig, length: int)
 
 
 def _answer(parts: Parts, encode: Callable, config: ExportConfig, length: int):
-    about = {**parts.windows, "max_seq_length": length}
-    span_predictor = parts.span_predictor
-    # In a short window the question leaves less room than it did in training.
-    room = length - about["max_query_length"] - 3
-    if room < 1:
-        about["max_query_length"], room = (length - 3) // 2, length - 3 - (length - 3) // 2
-    about["doc_stride"] = min(about["doc_stride"], room)
+    about, span_predictor = parts.windows_of(length), parts.span_predictor
 
     def answer(question, context):
         question, context = texts.clean(question), texts.clean(context)
