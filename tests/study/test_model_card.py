@@ -42,7 +42,7 @@ def write_run(workdir):
     }
     workdir.mkdir()
     (workdir / "results.json").write_text(json.dumps(results))
-    (workdir / "config.json").write_text("{}")
+    (workdir / "config.json").write_text(json.dumps({"init_checkpoint": "runs/half"}))
 
 
 def card(folder):
@@ -55,12 +55,38 @@ def test_the_card_has_the_scores_of_this_model_alone(tmp_path):
     text = card(tmp_path)
     assert "fine-tuned on toy" in text and "| test | accuracy | 0.7500 |" in text
     assert "0.2500" not in text
-    for part in ("1,234,567", "4,096 bytes", "`no|maybe`".replace("|", "\\|"), "2.5e-07",
-                 "96 in train", "tensorflow_model_server", "Apache-2.0"):  # fmt: skip
+    for part in (
+        "1,234,567", "4,096 bytes", "`no\\|maybe`", "2.5e-07", "96 in train",
+        "began with the weights of `runs/half`", "tensorflow_model_server", "Apache-2.0",
+    ):  # fmt: skip
         assert part in text
     assert '"signature_name": "classify"' in text
     drawing = ElementTree.parse(tmp_path / "pattern.svg").getroot()
     assert drawing.tag.endswith("svg") and "(pattern.svg)" in text
+
+
+def test_results_of_other_runs_are_left_alone(tmp_path, monkeypatch):
+    write_run(tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    for checkpoint in ("wheel:some-package", tmp_path / "run" / "converted"):
+        model_card.write(tmp_path, exported(checkpoint))
+        assert "nothing is known here" in card(tmp_path)
+
+
+def test_scores_of_the_last_step_are_not_those_of_an_earlier_one(tmp_path):
+    results = {
+        "kind": "pretraining", "steps": 20, "tokens": 640, "unigram_entropy": 3.5,
+        "validation": {"loss": 3.25, "masked_tokens": 12},
+    }  # fmt: skip
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results))
+    steps = tmp_path / "run" / "checkpoints"
+    for checkpoint, known in (
+        (tmp_path / "run", True), (steps / "step_00000020", True), (steps / "step_00000010", False)
+    ):  # fmt: skip
+        model_card.write(tmp_path, exported(checkpoint))
+        assert ("| held-out text | loss | 3.2500 |" in card(tmp_path)) == known
+        assert "640 tokens in 20 steps" in card(tmp_path)
 
 
 def test_without_results_the_card_says_that_nothing_is_known(tmp_path):

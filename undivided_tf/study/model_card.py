@@ -59,16 +59,25 @@ def write(directory: pathlib.Path, exported: dict[str, Any]) -> None:
 
 def _run(checkpoint: pathlib.Path) -> dict[str, Any]:
     """What the run that made a checkpoint wrote, by file: `results`, `config`, `metadata`."""
-    for folder in (checkpoint, *list(checkpoint.parents)[:2]):
-        found = {
-            name: files.read_json(folder / f"{name}.json")
-            for name in ("results", "config")
-            if (folder / f"{name}.json").is_file()
-        }
-        if found.get("results", {}).get("kind") in ("pretraining", "finetuning", "squad"):
-            records = pathlib.Path(found.get("config", {}).get("records_dir", "")) / "metadata.json"
-            return {**found, "metadata": files.read_json(records) if records.is_file() else {}}
-    return {"results": {}, "config": {}, "metadata": {}}
+    folder = _workdir(checkpoint)
+    found: dict[str, Any] = {"results": {}, "config": {}, "metadata": {}}
+    for name in ("results", "config"):
+        if (folder / f"{name}.json").is_file():
+            found[name] = files.read_json(folder / f"{name}.json")
+    if found["results"].get("kind") not in ("pretraining", "finetuning", "squad"):
+        return {"results": {}, "config": {}, "metadata": {}}
+    records = pathlib.Path(found["config"].get("records_dir", "")) / "metadata.json"
+    return {**found, "metadata": files.read_json(records)} if records.is_file() else found
+
+
+def _workdir(checkpoint: pathlib.Path) -> pathlib.Path:
+    """The run that a checkpoint belongs to, by the names that the binaries give to theirs."""
+    parent = checkpoint.parent
+    if parent.name == "checkpoints" or (
+        re.fullmatch(r"run_\d+", parent.name) and checkpoint.name == "model"
+    ):
+        return parent.parent
+    return parent if re.fullmatch(r"model_\d+", checkpoint.name) else checkpoint
 
 
 def _summary(exported: dict[str, Any], run: dict[str, Any]) -> str:
@@ -114,6 +123,8 @@ def _data(exported: dict[str, Any], run: dict[str, Any]) -> Iterator[str]:
         yield f"Fine-tuned on {results['task']}; rows: {rows}."
     if results.get("kind") == "squad":
         yield f"Trained on {', '.join(results['sources']['train']) or 'no file of this run'}."
+    if run["config"].get("init_checkpoint"):
+        yield f"That began with the weights of `{run['config']['init_checkpoint']}`."
     if exported["labels"]:
         yield f"Labels: {', '.join(f'`{label}`' for label in exported['labels'])}."
 
@@ -122,6 +133,9 @@ def _scores(checkpoint: pathlib.Path, run: dict[str, Any]) -> Iterator[tuple[str
     """Split, metric and value, of the model at `checkpoint` alone."""
     results = run["results"]
     if results.get("kind") == "pretraining":
+        # They are of the last step; an earlier one that was asked for has none.
+        if checkpoint.name not in (_workdir(checkpoint).name, f"step_{results['steps']:08d}"):
+            return
         for name, value in results["validation"].items():
             yield "held-out text", name, numbers.decimals(value, 0 if type(value) is int else 4)
         yield "held-out text", "unigram entropy", numbers.decimals(results["unigram_entropy"], 4)
