@@ -8,15 +8,16 @@ import toys
 
 from undivided_tf.errors import InputError
 from undivided_tf.export import ids, litert, onnx
-from undivided_tf.export.inference import InferenceEncoder
+from undivided_tf.export.inference import LITERT, ONNX, InferenceEncoder
 from undivided_tf.recipes import ExportConfig
 
 NAMES = ("classify", "answer", "fill_mask", "embed")
 
 
-def test_functions_of_ids_are_those_of_the_keras_models():
+@pytest.mark.parametrize("spelling", [LITERT, ONNX], ids=["LiteRT", "ONNX"])
+def test_functions_of_ids_are_those_of_the_keras_models(spelling):
     parts = served.parts()
-    made = ids.make(("classify", "classify_pair", *NAMES[1:]), parts)
+    made = ids.make(("classify", "classify_pair", *NAMES[1:]), parts, spelling)
     assert tuple(signature.name for signature in made) == NAMES
     for signature in made:
 

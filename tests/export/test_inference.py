@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from conftest import tiny_config
 
-from undivided_tf.export.inference import InferenceEncoder
+from undivided_tf.export.inference import LITERT, TENSORFLOW, XLA, InferenceEncoder
 from undivided_tf.models.encoder import Encoder
 
 
@@ -28,9 +28,10 @@ def test_outputs_are_those_of_the_encoder(changes):
     inputs = {"token_ids": ids, "segment_ids": ids % 2, "padding_mask": mask}
     for positions in (None, np.array([[0, 3], [0, 0], [0, 8]], "int32")):
         expected = encoder(inputs, positions=positions)
-        found = tf.function(InferenceEncoder(encoder))(inputs, positions)
-        for name, values in found.items():
-            np.testing.assert_allclose(values, expected[name], atol=2e-6, err_msg=name)
+        for spelling in (TENSORFLOW, XLA, LITERT):
+            found = tf.function(InferenceEncoder(encoder, spelling))(inputs, positions)
+            for name, values in found.items():
+                np.testing.assert_allclose(values, expected[name], atol=1e-5, err_msg=name)
 
 
 def test_bfloat16_computes_what_the_encoder_does():

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from undivided_tf.export import reference
-from undivided_tf.export.inference import InferenceEncoder, masked_lm_logits
+from undivided_tf.export.inference import InferenceEncoder, Spelling, masked_lm_logits
 from undivided_tf.export.parts import Parts
 from undivided_tf.export.texts import MASK
 from undivided_tf.models.classifier import pool
@@ -43,19 +43,19 @@ class IdSignature:
         return [tf.TensorSpec([None, None], tf.int32, name) for name in self.inputs]
 
 
-def make(names: tuple[str, ...], parts: Parts, gelu: Callable | None = None) -> list[IdSignature]:
+def make(names: tuple[str, ...], parts: Parts, spelling: Spelling) -> list[IdSignature]:
     """The signatures of some names.
 
     Args:
         names: of `parts.signatures`.
         parts: the weights, in float32.
-        gelu: as for `InferenceEncoder`.
+        spelling: of what will run them.
     """
-    encode = InferenceEncoder(parts.encoder, gelu)
+    encode = InferenceEncoder(parts.encoder, spelling)
     makers = {
         "classify": _classify,
         "answer": _answer,
-        "fill_mask": functools.partial(_fill_mask, gelu=gelu),
+        "fill_mask": functools.partial(_fill_mask, spelling=spelling),
         "embed": _embed,
     }
     names = dict.fromkeys("classify" if name == "classify_pair" else name for name in names)
@@ -88,11 +88,11 @@ def _answer(parts: Parts, encode: Callable) -> IdSignature:
     return IdSignature("answer", answer, INPUTS, outputs)
 
 
-def _fill_mask(parts: Parts, encode: Callable, gelu: Callable | None) -> IdSignature:
+def _fill_mask(parts: Parts, encode: Callable, spelling: Spelling) -> IdSignature:
     def fill_mask(token_ids, segment_ids, padding_mask, masked_positions):
         inputs = _inputs(token_ids, segment_ids, padding_mask)
         masked = encode(inputs, masked_positions)["sequence_output"]
-        return {"scores": tf.nn.softmax(masked_lm_logits(parts.masked_lm, masked, gelu))}
+        return {"scores": tf.nn.softmax(masked_lm_logits(parts.masked_lm, masked, spelling))}
 
     inputs = {**INPUTS, "masked_positions": "int32 (batch, masks), where [MASK] stands"}
     scores = f"float32 (batch, masks, {parts.tokenizer.vocab_size}), of every word piece"

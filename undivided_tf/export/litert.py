@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from undivided_tf.export import ids
+from undivided_tf.export.inference import LITERT
 from undivided_tf.export.parts import Parts
 from undivided_tf.recipes import ExportConfig
 from undivided_tf.training import checkpoints
@@ -34,7 +35,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
     length = config.max_seq_length or parts.encoder.config.max_position_embeddings
     parts.encoder.config.require_length(length)
     # LiteRT has GELU as an operation, and knows it by TensorFlow's own way of writing it.
-    made = ids.make(parts.choose(config.signatures), parts, gelu=tf.nn.gelu)
+    made = ids.make(parts.choose(config.signatures), parts, LITERT)
     module = tf.Module(name="converted")
     concrete = {}
     for signature in made:

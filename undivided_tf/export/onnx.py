@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from undivided_tf.errors import InputError
 from undivided_tf.export import ids
+from undivided_tf.export.inference import ONNX
 from undivided_tf.export.parts import Parts
 from undivided_tf.recipes import ExportConfig
 from undivided_tf.training import checkpoints
@@ -37,7 +38,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         ) from error
     length = config.max_seq_length or parts.encoder.config.max_position_embeddings
     parts.encoder.config.require_length(length)
-    made = ids.make(parts.choose(config.signatures), parts)
+    made = ids.make(parts.choose(config.signatures), parts, ONNX)
     files, signatures = {}, {}
     for signature in made:
         path = directory / f"{signature.name}.onnx"

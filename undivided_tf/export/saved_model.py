@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from undivided_tf.export import reference, signatures
-from undivided_tf.export.inference import InferenceEncoder
+from undivided_tf.export.inference import XLA, InferenceEncoder
 from undivided_tf.export.parts import Parts, load
 from undivided_tf.recipes import ExportConfig
 
@@ -71,6 +71,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
 
 
 def _encode(parts: Parts, config: ExportConfig):
-    encode = InferenceEncoder(parts.encoder)
+    if not config.jit_compile:
+        return InferenceEncoder(parts.encoder)
     # Strings cannot be compiled; what stands between them can.
-    return tf.function(encode, jit_compile=True) if config.jit_compile else encode
+    return tf.function(InferenceEncoder(parts.encoder, XLA), jit_compile=True, autograph=False)
