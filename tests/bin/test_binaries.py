@@ -94,7 +94,6 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_structural_probe", ["--probe_rank=0"], "probe_rank must be above 0, got 0"),
         ("run_diagnostics", ["--top=0"], "top must be above 0, got 0"),
         ("export_model", ["--signatures=embed,summarize"], "signatures has summarize; known:"),
-        ("export_model", ["--output_dir=tests"], "tests exists already; choose another"),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
     ],
 )
