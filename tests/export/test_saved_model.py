@@ -10,7 +10,8 @@ import toys
 
 from undivided_tf.errors import InputError
 from undivided_tf.export import parts as checkpoint_parts
-from undivided_tf.export import reference, saved_model
+from undivided_tf.export import reference, saved_model, signatures
+from undivided_tf.export.inference import InferenceEncoder
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
@@ -151,11 +152,14 @@ def test_bytes_that_are_no_text_have_a_defined_answer(loaded, text, same_as):
     assert np.isfinite(answer["score"]).all()
 
 
-def test_a_regression_gives_a_score(tmp_path):
+def test_a_regression_gives_a_score():
     parts = served.parts(labels=(), pooling="first")
-    report = saved_model.write(tmp_path, parts, ExportConfig(signatures=("classify",)))
-    about = report["signatures"]["classify"]
-    assert list(about["outputs"]) == ["score"] and about["largest_difference"] < 1e-5
+    encode = InferenceEncoder(parts.encoder)
+    signature = signatures.make("classify", parts, encode, ExportConfig())
+    assert list(signature.outputs) == ["score"]
+    found = signature.function(tf.constant(TEXTS))["score"]
+    expected = reference.classify(parts, TEXTS, None, toys.LENGTH)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 # === What a checkpoint supports ===
