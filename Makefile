@@ -5,6 +5,7 @@
 #   make test-beam   those that need Apache Beam, which it installs
 #   make lint    ruff, and the generated parts of README
 #   make bench   our pre-training step against its peers: results/benchmarks/pretraining.json
+#   make bench-inference   sentences per second against theirs: results/benchmarks/inference.json
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 COMPARE := .venv-compare
 
-.PHONY: study test test-slow test-beam lint bench clean
+.PHONY: study test test-slow test-beam lint bench bench-inference clean
 
 study: $(VENV)/.sample
 	$(BIN)/python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
@@ -41,10 +42,13 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.sample $(COMPARE)/.torch
 	$(BIN)/python benchmarks/pretraining.py --torch_python=$(COMPARE)/bin/python
 
+bench-inference: $(VENV)/.sample $(COMPARE)/.torch
+	$(BIN)/python benchmarks/inference.py --torch_python=$(COMPARE)/bin/python
+
 # Of its own, since PyTorch and TensorFlow bring different versions of the same libraries.
 $(COMPARE)/.torch:
 	$(PYTHON) -m venv $(COMPARE)
-	$(COMPARE)/bin/python -m pip install --quiet torch transformers numpy
+	$(COMPARE)/bin/python -m pip install --quiet torch transformers numpy onnx onnxscript onnxruntime
 	@touch $@
 
 # A stamp per extra: an extra is installed again when setup.cfg changes.

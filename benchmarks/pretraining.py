@@ -34,8 +34,8 @@ flags.DEFINE_boolean("real_input", True, "Also time mini on records against a co
 flags.DEFINE_string("records_dir", "", "Records for that; empty: made of the embedded corpus.")
 flags.DEFINE_string("output", "", "File of the results; empty: results/benchmarks.")
 
-_ROOT = pathlib.Path(__file__).parents[1]
-_PEERS = pathlib.Path(__file__).parent / "peers"
+ROOT = pathlib.Path(__file__).parents[1]
+PEERS = pathlib.Path(__file__).parent / "peers"
 _COMMON = {"length": 128, "predictions": 20, "vocab_size": 30522}
 SIZES = {  # The preset, rows a batch, and steps a round.
     "tiny": {"preset": "bert_tiny", "rows": 2, "steps": 1},
@@ -58,10 +58,10 @@ class Peer:
     """A process of peers/, to be asked."""
 
     def __init__(self, script, folder, job, python=sys.executable, environment=None):
-        paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            [python, str(_PEERS / script), str(folder), json.dumps(job)],
+            [python, str(PEERS / script), str(folder), json.dumps(job)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": os.pathsep.join(paths),
                  **(environment or {})},
@@ -124,9 +124,9 @@ def start(folder: pathlib.Path, size: str) -> pathlib.Path:
     if (folder / size).exists():
         return folder / size
     subprocess.run(
-        [sys.executable, str(_PEERS / "start.py"), str(folder / size), json.dumps(job)],
+        [sys.executable, str(PEERS / "start.py"), str(folder / size), json.dumps(job)],
         check=True, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
     return folder / size
 
@@ -235,7 +235,7 @@ def real_input(folder: pathlib.Path) -> dict[str, Any]:
         subprocess.run(
             [sys.executable, "-m", "undivided_tf.bin.create_pretraining_data",
              f"--output_dir={records_dir}"],
-            check=True, capture_output=True, cwd=_ROOT,
+            check=True, capture_output=True, cwd=ROOT,
         )  # fmt: skip
     times = {"constant": [], "real": []}
     with running({_OURS: Peer("ours.py", folder / "mini", {})}) as peers:
@@ -272,7 +272,7 @@ def _field(line: str) -> tuple[str, str]:
 
 def main(_):
     """Times everything; writes after each size, so that a later failure loses nothing."""
-    default = _ROOT / "results" / "benchmarks" / "pretraining.json"
+    default = ROOT / "results" / "benchmarks" / "pretraining.json"
     output = pathlib.Path(FLAGS.output) if FLAGS.output else default
     result = {
         "benchmark": "milliseconds of a pre-training step, peers in turns",

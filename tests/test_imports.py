@@ -21,8 +21,9 @@ LAYERS = [
     ["surgery_recipes"],
     ["models", "data", "metrics"],
     ["training", "analysis"],
-    ["convert", "export"],
+    ["convert"],
     ["surgery"],
+    ["export"],
     ["study"],
     ["bin"],
 ]

@@ -132,8 +132,7 @@ class Tokenizer:
         What does not fit is cut from the end of the longer text, piece by piece.
 
         Args:
-            first: strings `(batch,)`.
-            second: strings `(batch,)` or None.
+            first, second: strings `(batch,)`; `second` may be None.
             max_seq_length: length of the result, special tokens included.
 
         Returns:
@@ -143,22 +142,27 @@ class Tokenizer:
         Raises:
             InputError: `max_seq_length` leaves no place for a word piece of each text.
         """
-        texts = [
-            tf.convert_to_tensor(text, tf.string) for text in (first, second) if text is not None
-        ]
+        texts = [tf.convert_to_tensor(t, tf.string) for t in (first, second) if t is not None]
+        return self.pack([self.tokenize(t) for t in texts], max_seq_length, texts[0].shape[0])
+
+    def pack(self, texts: list, max_seq_length: int, batch: int | None = None) -> dict[str, Any]:
+        """`encode` for one or two texts that are word pieces already.
+
+        Args:
+            texts: int32 ids, each ragged `(batch, (pieces))`. max_seq_length: as for `encode`.
+            batch: their number, where it is static.
+        """
         budget = max_seq_length - len(texts) - 1
         if budget < len(texts):
             raise InputError(
                 f"max_seq_length {max_seq_length} is too short for {len(texts)} text(s) "
                 f"with their special tokens: give at least {2 * len(texts) + 1}"
             )
-        pieces = _trim([self.tokenize(text) for text in texts], budget)
-        ids, segments = tft.combine_segments(pieces, self.cls_id, self.sep_id)
-        shape = (texts[0].shape[0], max_seq_length)
+        ids, segments = tft.combine_segments(_trim(texts, budget), self.cls_id, self.sep_id)
 
         def dense(ragged: tf.RaggedTensor, fill: int) -> tf.Tensor:
             padded = ragged.to_tensor(fill, shape=(None, max_seq_length))
-            return tf.ensure_shape(tf.cast(padded, tf.int32), shape)
+            return tf.ensure_shape(tf.cast(padded, tf.int32), (batch, max_seq_length))
 
         return {
             "token_ids": dense(ids, self.pad_id),

@@ -26,6 +26,7 @@ BINARIES = {
     "convert_checkpoint": ("--input", "--output_dir"),
     "run_surgery": ("--block_pattern", "--cut", "--importance", "--share_intermediate"),
     "run_damage": ("--num_cut", "--order.importance", "--per_task"),
+    "export_model": ("--input", "--signatures", "--output_format"),
     "run_study": ("--patterns", "--records.vocab_size", "--pretraining.hidden_size"),
 }
 
@@ -95,6 +96,7 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_diagnostics", ["--top=0"], "top must be above 0, got 0"),
         ("run_surgery", ["--cut=first"], "cut first needs a number: --num_cut=N"),
         ("run_damage", ["--num_cut=1,2"], "num_cut must rise from 0"),
+        ("export_model", ["--signatures=embed,summarize"], "signatures has summarize; known:"),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
     ],
 )

@@ -188,10 +188,10 @@ def fingerprint(encoder: Encoder) -> list[float]:
     return [round(float(value), 5) for value in values]
 
 
-def build_encoder(source: Source) -> Encoder:
-    """The encoder of a source, with its weights, read one at a time."""
+def build_encoder(source: Source, dtype: str = "float32") -> Encoder:
+    """The encoder of a source, with its weights in a Keras dtype policy, read one at a time."""
     with initializers.unset():
-        encoder = Encoder(source.config)
+        encoder = Encoder(source.config, dtype=dtype)
     for path, variable in named_weights(encoder.weights).items():
         variable.assign(source.tensors[path][1]())
     return encoder

@@ -21,7 +21,8 @@ def pool(encoded, padding_mask, pooling):
     if pooling == "first":
         return encoded["pooled_output"]
     sequence = encoded["sequence_output"]
-    mask = ops.cast(padding_mask, sequence.dtype)[..., None]
+    # An operation of its own: LiteRT knows no slice that makes an axis of a dynamic shape.
+    mask = ops.expand_dims(ops.cast(padding_mask, sequence.dtype), -1)
     if pooling == "max":
         lowest = -1e4  # Below any activation, and finite in half precision too.
         return ops.max(ops.where(mask > 0, sequence, lowest), axis=1)

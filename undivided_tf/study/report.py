@@ -137,7 +137,7 @@ def write_report(results: dict[str, Any], workdir: str | os.PathLike) -> None:
     content = _content(study)
     content["figures"] = _draw(study, workdir)
     for name, autoescape in (("report.html", True), ("report.md", False)):
-        template = _environment(autoescape).get_template(f"{name}.j2")
+        template = environment(autoescape).get_template(f"{name}.j2")
         files.write_text(workdir / name, template.render(content))
 
 
@@ -246,7 +246,8 @@ def _slug(text: str) -> str:
     return f"{plain}_{files.sha256(text)[:6]}"
 
 
-def _environment(autoescape: bool) -> jinja2.Environment:
+def environment(autoescape: bool) -> jinja2.Environment:
+    """What lays out the templates of this folder, with filters for Markdown and HTML."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("undivided_tf.study", "."),
         autoescape=autoescape,

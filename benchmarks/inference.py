@@ -1,0 +1,153 @@
+"""Sentences per second of our SavedModel and of its peers, in turns on the same machine.
+
+    python benchmarks/inference.py --torch_python=compare/bin/python
+
+From raw strings to one vector a text (the mean of the last tap), tokenizer included, on the same
+weights. The interpreter needs torch, transformers, onnx and onnxruntime. Writes
+results/benchmarks/inference.json; see benchmarks/README.md.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import pretraining
+from absl import app, flags
+
+from undivided_tf import files
+from undivided_tf.models import presets
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("size", "mini", "mini, small or base; tiny tries this script.")
+flags.DEFINE_list("lengths", ["32", "128", "512"], "Word pieces a text.")
+flags.DEFINE_list("batches", ["1", "32"], "Texts a call.")
+flags.DEFINE_list("exports", ["ours"], "Which of our exports: ours, XLA, bfloat16.")
+
+_VOCABULARY = 30522
+_EXPORTS = {
+    "ours": {},
+    "XLA": {"jit_compile": True},
+    "bfloat16": {"dtype": "bfloat16"},
+}
+_TOKENS_A_ROUND, _MOST_CALLS = 8192, 40
+
+
+def patterns(layers: int) -> dict[str, str]:
+    """All, every second, and no intermediate block."""
+    return {"full": f"(AI)*{layers}", "half": f"(AAI)*{layers // 2}", "none": f"A*{layers}"}
+
+
+def peers_of(folder: pathlib.Path) -> dict[str, pretraining.Peer]:
+    """All peers that are to be had, by name."""
+    job = {"vocab_size": _VOCABULARY}
+    found = {
+        name if name == "ours" else f"ours, {name}": pretraining.Peer(
+            "serve_ours.py", folder, {**job, "export": name}
+        )
+        for name in FLAGS.exports
+    }
+    if FLAGS.torch_python:
+        for name in ("transformers", "onnxruntime"):
+            found[name] = pretraining.Peer(
+                "serve_torch.py", folder, {**job, "engine": name}, FLAGS.torch_python
+            )
+    return found
+
+
+def take_turns(peers: dict[str, pretraining.Peer], length: int, batch: int) -> dict[str, Any]:
+    """Two calls of each to warm up, then rounds; by name the times and the rate."""
+    calls = min(max(_TOKENS_A_ROUND // (length * batch), 1), _MOST_CALLS)
+    shape = {"length": length, "batch": batch}
+    found = {name: {"milliseconds": []} for name in peers}
+    for name, peer in peers.items():
+        peer.ask("times", **shape, calls=2)
+        found[name]["first_values"] = peer.ask("first", **shape)["values"]
+    for _ in range(FLAGS.rounds):
+        for name, peer in peers.items():
+            times = peer.ask("times", **shape, calls=calls)["milliseconds"]
+            found[name]["milliseconds"].append([round(t, 3) for t in times])
+    for values in found.values():
+        rounds = [statistics.median(times) for times in values["milliseconds"]]
+        values["median_milliseconds"] = statistics.median(rounds)
+        values["sentences_per_second"] = 1000 * batch / values["median_milliseconds"]
+    others = [name for name in found if not name.startswith("ours")]
+    result = {**shape, "calls_a_round": calls, "peers": found}
+    if others:
+        best = min(others, key=lambda name: found[name]["median_milliseconds"])
+        result["best_other"] = best
+        result["over_best_other"] = {
+            name: pretraining.ratio(found[best], values)
+            for name, values in found.items()
+            if name.startswith("ours")
+        }
+    return result
+
+
+def compare(folder: pathlib.Path, pattern: str) -> dict[str, Any]:
+    """All lengths and batches of one pattern."""
+    job = {
+        "preset": f"bert_{FLAGS.size}",
+        "pattern": pattern,
+        "vocab_size": _VOCABULARY,
+        "exports": {name: _EXPORTS[name] for name in FLAGS.exports},
+    }
+    done = subprocess.run(
+        [sys.executable, str(pretraining.PEERS / "start_serving.py"), str(folder),
+         json.dumps(job)],
+        check=False, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(pretraining.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    with pretraining.running(peers_of(folder)) as peers:
+        about = {name: peer.ask("about") for name, peer in peers.items()}
+        found = []
+        for length in map(int, FLAGS.lengths):
+            for batch in map(int, FLAGS.batches):
+                found.append(take_turns(peers, length, batch))
+                report(pattern, found[-1])
+    return {"pattern": pattern, "about": about, "shapes": found}
+
+
+def report(pattern: str, found: dict[str, Any]) -> None:
+    """A line of text."""
+    rates = "  ".join(
+        f"{name} {values['sentences_per_second']:.1f}" for name, values in found["peers"].items()
+    )
+    ratios = ", ".join(f"{ratio:.2f}" for ratio in found.get("over_best_other", {}).values())
+    print(
+        f"{pattern:<9}length {found['length']:>3}, batch {found['batch']:>2}: {rates}"
+        f" sentences/s; {ratios} times the best other",
+        flush=True,
+    )
+
+
+def main(_):
+    """Times everything; writes after each pattern, so that a later failure loses nothing."""
+    default = pretraining.ROOT / "results" / "benchmarks" / "inference.json"
+    output = pathlib.Path(FLAGS.output) if FLAGS.output else default
+    layers = presets.preset(f"bert_{FLAGS.size}").pattern.num_attention
+    command = " ".join(["python", *sys.argv]).replace(FLAGS.torch_python or "\0", "PYTHON")
+    result = {
+        "benchmark": "sentences per second from raw strings to vectors, peers in turns",
+        "command": command,
+        "machine": pretraining.machine(),
+        "load_before": os.getloadavg(),
+        "size": FLAGS.size,
+        "patterns": {},
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, pattern in patterns(layers).items():
+            result["patterns"][name] = compare(pathlib.Path(temporary) / name, pattern)
+            result["load_after"] = os.getloadavg()
+            files.write_json(output, result)
+    print(output)
+
+
+if __name__ == "__main__":
+    app.run(main)

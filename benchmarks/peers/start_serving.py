@@ -1,0 +1,39 @@
+"""Writes the weights of one block pattern for all peers: Hugging Face's format and our exports.
+
+python start_serving.py FOLDER '{"preset": "bert_mini", "pattern": "A*4", "vocab_size": 30522}'
+"""
+
+import serving
+
+from undivided_tf import convert
+from undivided_tf.export import export
+from undivided_tf.models import presets
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.recipes import ConversionConfig, ExportConfig
+from undivided_tf.tokenization import Tokenizer
+from undivided_tf.training import checkpoints
+
+
+def main() -> None:
+    """Ours first; the others are made of it."""
+    job, folder = serving.read_job()
+    tokenizer = Tokenizer(serving.vocabulary(job["vocab_size"]))
+    config = presets.preset(job["preset"]).replace(
+        block_pattern=job["pattern"],
+        vocab_size=tokenizer.vocab_size,
+        vocabulary_hash=tokenizer.vocabulary_hash,
+    )
+    ours = folder / "checkpoint"
+    ours.mkdir(parents=True)
+    checkpoints.save_model(ours, Encoder(config, seed=0).weights, config, tokenizer)
+    convert.convert(
+        ConversionConfig(
+            input=str(ours), output_dir=str(folder / "huggingface"), output_format="huggingface"
+        )
+    )
+    for name, changes in job["exports"].items():
+        export(folder / name, ExportConfig(input=str(ours), signatures=("embed",), **changes))
+
+
+if __name__ == "__main__":
+    main()

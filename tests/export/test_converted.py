@@ -1,0 +1,81 @@
+"""LiteRT and ONNX, which take ids."""
+
+import numpy as np
+import pytest
+import served
+import tensorflow as tf
+import toys
+
+from undivided_tf.errors import InputError
+from undivided_tf.export import ids, litert, onnx
+from undivided_tf.export.inference import LITERT, ONNX, InferenceEncoder
+from undivided_tf.recipes import ExportConfig
+
+NAMES = ("classify", "answer", "fill_mask", "embed")
+
+
+@pytest.mark.parametrize("spelling", [LITERT, ONNX], ids=["LiteRT", "ONNX"])
+def test_functions_of_ids_are_those_of_the_keras_models(spelling):
+    parts = served.parts()
+    made = ids.make(("classify", "classify_pair", *NAMES[1:]), parts, spelling)
+    assert tuple(signature.name for signature in made) == NAMES
+    for signature in made:
+
+        def run(signature=signature, **inputs):
+            tensors = {name: tf.constant(value) for name, value in inputs.items()}
+            found = signature.function(**tensors)
+            assert set(found) == set(signature.outputs)
+            return {name: value.numpy() for name, value in found.items()}
+
+        assert ids.largest_difference(parts, signature.name, toys.LENGTH, run) < 1e-5
+
+
+def test_a_difference_is_seen():
+    parts = served.parts()
+
+    def run(**inputs):
+        return {"pooled": InferenceEncoder(parts.encoder)(inputs)["pooled_output"].numpy() + 0.25}
+
+    assert ids.largest_difference(parts, "embed", toys.LENGTH, run) == pytest.approx(0.25, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_litert_files_run_at_any_batch_and_length(tmp_path):
+    parts = served.parts(pooling="first")
+    report = litert.write(tmp_path, parts, ExportConfig(output_format="litert"))
+    assert (tmp_path / "vocab.txt").exists()
+    for about in report["signatures"].values():
+        exact, half, eight_bits = about["differences"].values()
+        assert exact < 1e-5 and half < 0.02 and eight_bits < 0.3
+        assert exact < half
+    sizes = [(tmp_path / name).stat().st_size for name in report["files"]]
+    assert sizes == list(report["files"].values()) and sizes[0] > sizes[1]
+    interpreter = tf.lite.Interpreter(model_path=str(tmp_path / "model.tflite"))
+    assert set(interpreter.get_signature_list()) == set(NAMES)
+    run = interpreter.get_signature_runner("embed")
+    for batch, length in ((1, 3), (4, 7)):
+        inputs = {name: np.ones((batch, length), np.int32) for name in ids.INPUTS}
+        expected = parts.encoder(inputs)["pooled_output"]
+        np.testing.assert_allclose(run(**inputs)["pooled"], expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_onnx_files_give_what_the_keras_models_give(tmp_path):
+    pytest.importorskip("tf2onnx", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    parts = served.parts()
+    report = onnx.write(tmp_path, parts, ExportConfig(output_format="onnx"))
+    assert tuple(report["signatures"]) == NAMES
+    for name, about in report["signatures"].items():
+        assert about["differences"][f"{name}.onnx"] < 1e-5
+
+
+def test_without_the_converter_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"onnxruntime: pip install undivided_tf\[onnx\]"):
+        onnx.write(tmp_path, served.parts(), ExportConfig(output_format="onnx"))
+
+
+def test_other_formats_are_made_of_float32():
+    with pytest.raises(InputError, match="litert is made of float32 weights, got dtype bfloat16"):
+        ExportConfig(output_format="litert", dtype="bfloat16")

@@ -1,0 +1,43 @@
+"""Writes a trained model for serving, in one of several formats."""
+
+import pathlib
+from typing import Any
+
+from undivided_tf import accounting, files
+from undivided_tf.export import litert, onnx, parts, saved_model
+from undivided_tf.recipes import ExportConfig
+
+REPORT = "export.json"
+_FORMATS = {"saved_model": saved_model, "litert": litert, "onnx": onnx}
+
+
+def export(directory: pathlib.Path, config: ExportConfig) -> dict[str, Any]:
+    """Writes a model and export.json into a directory that is being made.
+
+    Args:
+        directory: to be made, usually that of `files.atomic_path`.
+        config: what to export; its `output_dir` is not looked at.
+
+    Returns:
+        The content of export.json.
+
+    Raises:
+        InputError: no checkpoint at `config.input`, a signature without a head in it, or more
+            word pieces than the encoder has positions.
+    """
+    loaded = parts.load(config.input, config.dtype)
+    loaded.choose(config.signatures)
+    directory.mkdir()
+    encoder = loaded.encoder.config
+    written = _FORMATS[config.output_format].write(directory, loaded, config)
+    report = {
+        "kind": "export",
+        "config": config.to_dict(),
+        "checkpoint_format": loaded.format,
+        "encoder": encoder.to_dict(),
+        "parameters": accounting.count_parameters(encoder),
+        "labels": list(loaded.classifier.labels) if loaded.classifier else None,
+        **written,
+    }
+    files.write_json(directory / REPORT, report)
+    return report

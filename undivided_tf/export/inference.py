@@ -1,0 +1,200 @@
+"""The encoder at inference, in few and plain operations of TensorFlow."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from undivided_tf.layers.intermediate_block import activation
+from undivided_tf.layers.positions import at_positions
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.pattern import ATTENTION
+
+_PADDING_BIAS = -1e9  # As in `layers.attention_block`.
+
+
+def _gelu_by_erf(x):
+    """Exact GELU. `tf.nn.gelu` is written with erfc, which ONNX has not."""
+    return ((tf.math.erf(x * math.sqrt(0.5)) + 1.0) * 0.5) * x
+
+
+def _layer_norm(x, gamma, beta, epsilon):
+    centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+    return centred * tf.math.rsqrt(variance + epsilon) * gamma + beta
+
+
+def _layer_norm_by_batch_norm(x, gamma, beta, epsilon):
+    """Rows as the channels of one image, as Keras 2 did."""
+    rows, width = tf.shape(x)[0], x.shape[1]
+    normal, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=tf.reshape(x, [1, rows, width, 1]), scale=tf.ones([rows]), offset=tf.zeros([rows]),
+        mean=tf.constant([]), variance=tf.constant([]), epsilon=epsilon, data_format="NCHW",
+    )  # fmt: skip
+    return tf.reshape(normal, [rows, width]) * gamma + beta
+
+
+@dataclasses.dataclass(frozen=True)
+class Spelling:
+    """How what is no operation of its own is written, so that a runtime recognises it.
+
+    Attributes:
+        layer_norm: of a float32 matrix, with gamma, beta and epsilon.
+        gelu: exact GELU.
+    """
+
+    layer_norm: Callable
+    gelu: Callable
+
+
+# TensorFlow's optimizer makes one oneDNN kernel of each: normalisation; product, bias and GELU.
+TENSORFLOW = Spelling(_layer_norm_by_batch_norm, _gelu_by_erf)
+XLA = ONNX = Spelling(_layer_norm, _gelu_by_erf)
+LITERT = Spelling(_layer_norm, tf.nn.gelu)
+
+
+class InferenceEncoder:
+    """What an Encoder computes without training, from the same variables.
+
+    Nothing but matrices and vectors: tokens of all texts stand in one matrix, so that each dense
+    layer is one product that TensorFlow fuses with its bias and activation. Of the operations
+    that Keras makes some are unknown to LiteRT's and ONNX's converters, these are known.
+
+    Args:
+        encoder: Encoder. Gives config and variables.
+        spelling: what will run it.
+    """
+
+    def __init__(self, encoder: Encoder, spelling: Spelling = TENSORFLOW):
+        self.encoder = encoder
+        self.config = encoder.config
+        self._spelling = spelling
+
+    def __call__(self, inputs, positions=None):
+        """Encodes token ids.
+
+        Args:
+            inputs: dict of int tensors (batch, length), as for `Encoder.call`.
+            positions: int tensor (batch, places), or None, as for `Encoder.call`.
+
+        Returns:
+            Dict of `sequence_output` (batch, length or places, hidden) and `pooled_output`.
+        """
+        config, encoder = self.config, self.encoder
+        shape = tf.shape(inputs["token_ids"])
+        hidden = self._embed(inputs, shape)
+        bias = self._bias(inputs["padding_mask"], shape)
+        last_attention = config.pattern.letters.rfind(ATTENTION)
+        if last_attention < 0:
+            hidden, shape = self._at(hidden, positions, shape)
+        for number, (block, layer) in enumerate(zip(config.pattern, encoder.blocks, strict=True)):
+            if block.kind == "attention":
+                wanted = positions if number == last_attention else None
+                hidden, shape = self._attend(layer, hidden, bias, shape, wanted)
+            else:
+                inner = self._norm(layer, hidden) if config.norm_first else hidden
+                inner = _activation(encoder, self._spelling)(
+                    _dense(layer.intermediate_dense, inner)
+                )
+                hidden = self._add(layer, hidden, _dense(layer.output_dense, inner))
+        if encoder.final_layer_norm:
+            hidden = _normalise(encoder.final_layer_norm, hidden, self._spelling)
+        hidden = tf.reshape(hidden, [shape[0], shape[1], config.hidden_size])
+        pooled = tf.tanh(_dense(encoder.pooler, hidden[:, 0]))
+        return {"sequence_output": hidden, "pooled_output": pooled}
+
+    def _embed(self, inputs, shape):
+        tables = self.encoder.embeddings
+        ids, segments = (tf.reshape(inputs[name], [-1]) for name in ("token_ids", "segment_ids"))
+        words = tf.gather(tables.word_embeddings.embeddings.value, ids)
+        places = tf.tile(tables.position_embeddings.embeddings.value[: shape[1]], [shape[0], 1])
+        kinds = tf.gather(tables.segment_embeddings.embeddings.value, segments)
+        return _normalise(tables.layer_norm, words + places + kinds, self._spelling)
+
+    def _bias(self, padding_mask, shape):
+        """What is added to, or for `relu` multiplied with, scores of (batch, heads, *, length)."""
+        mask = tf.reshape(tf.cast(padding_mask, tf.float32), [shape[0], 1, 1, shape[1]])
+        if self.config.attention_normalization == "relu":
+            return mask / tf.maximum(tf.reduce_sum(mask, axis=-1, keepdims=True), 1.0)
+        return (1.0 - mask) * _PADDING_BIAS
+
+    def _attend(self, layer, hidden, bias, shape, positions):
+        """An attention block; returns its output and the (batch, places) that it has."""
+        inputs = self._norm(layer, hidden) if self.config.norm_first else hidden
+        asking, asked = self._at(inputs, positions, shape)
+        heads = self.config.num_attention_heads
+        width = self.config.hidden_size // heads
+
+        def split(dense, matrix, shape):
+            parts = tf.reshape(_dense(dense, matrix), [shape[0], shape[1], heads, width])
+            return tf.transpose(parts, [0, 2, 1, 3])
+
+        query = split(layer.query, asking, asked)
+        key, value = (split(dense, inputs, shape) for dense in (layer.key, layer.value))
+        # float32, as in training. Scaled behind the product, which then takes scale and bias in.
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
+        scores = scores * (1 / math.sqrt(width))
+        if self.config.attention_normalization == "relu":
+            weights = tf.nn.relu(1.0 + scores) * bias
+        else:
+            weights = tf.nn.softmax(scores + bias)
+        context = tf.matmul(tf.cast(weights, value.dtype), value)
+        context = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, self.config.hidden_size])
+        hidden, _ = self._at(hidden, positions, shape)
+        return self._add(layer, hidden, _dense(layer.output_dense, context)), asked
+
+    def _at(self, hidden, positions, shape):
+        """Rows of a matrix of tokens at some places of each text, and their (batch, places)."""
+        if positions is None:
+            return hidden, shape
+        width = self.config.hidden_size
+        hidden = at_positions(tf.reshape(hidden, [shape[0], shape[1], width]), positions)
+        return tf.reshape(hidden, [-1, width]), tf.shape(positions)
+
+    def _add(self, layer, hidden, update):
+        hidden = hidden + update
+        return hidden if self.config.norm_first else self._norm(layer, hidden)
+
+    def _norm(self, block, matrix):
+        if not block.use_layer_norm:
+            return matrix
+        return _normalise(block.layer_norm, matrix, self._spelling)
+
+
+def masked_lm_logits(masked_lm, masked, spelling: Spelling = TENSORFLOW):
+    """What `masked_lm.masked_lm_head` computes without training, from the same variables.
+
+    Args:
+        masked_lm: Pretrainer.
+        masked: float tensor (batch, places, hidden), `sequence_output` at the masked places.
+        spelling: what will run it.
+
+    Returns:
+        float32 logits (batch, places, vocabulary).
+    """
+    head, encoder = masked_lm.masked_lm_head, masked_lm.encoder
+    shape = tf.shape(masked)
+    hidden = tf.reshape(masked, [-1, encoder.config.hidden_size])
+    hidden = _activation(encoder, spelling)(_dense(head.transform, hidden))
+    hidden = _normalise(head.layer_norm, hidden, spelling)
+    table = encoder.embeddings.word_embeddings.embeddings.value
+    bias = tf.cast(head.output_bias.value, hidden.dtype)
+    logits = tf.cast(tf.matmul(hidden, table, transpose_b=True) + bias, tf.float32)
+    return tf.reshape(logits, [shape[0], shape[1], encoder.config.vocab_size])
+
+
+def _activation(encoder, spelling):
+    name = encoder.config.hidden_activation
+    return spelling.gelu if name == "gelu" else activation(name)
+
+
+def _dense(layer, matrix):
+    return tf.nn.bias_add(tf.matmul(matrix, layer.kernel.value), layer.bias.value)
+
+
+def _normalise(layer, matrix, spelling):
+    # float32: squares of half precision lose what their mean needs.
+    gamma, beta = (tf.cast(v.value, tf.float32) for v in (layer.gamma, layer.beta))
+    found = spelling.layer_norm(tf.cast(matrix, tf.float32), gamma, beta, layer.epsilon)
+    return tf.cast(found, matrix.dtype)

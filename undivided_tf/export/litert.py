@@ -1,0 +1,77 @@
+"""LiteRT files (`.tflite`) that take word piece ids: in float32, float16 and 8-bit weights."""
+
+import pathlib
+import tempfile
+from typing import Any
+
+import tensorflow as tf
+
+from undivided_tf.export import ids
+from undivided_tf.export.inference import LITERT
+from undivided_tf.export.parts import Parts
+from undivided_tf.recipes import ExportConfig
+from undivided_tf.training import checkpoints
+
+# Weights in halves, or in 8 bits with products that quantise activations as they come.
+FILES = {
+    "float32": "model.tflite",
+    "float16": "model_float16.tflite",
+    "dynamic_range": "model_dynamic_range.tflite",
+}
+
+
+def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[str, Any]:
+    """Writes the three files and the vocabulary, and runs each to compare.
+
+    Args:
+        directory: an existing directory.
+        parts: the weights, in float32.
+        config: what to export.
+
+    Returns:
+        `files` (bytes by name) and for each of `signatures` its `inputs`, `outputs`,
+        `max_seq_length` and `differences`: by file the largest difference from the Keras models.
+    """
+    length = config.max_seq_length or parts.encoder.config.max_position_embeddings
+    parts.encoder.config.require_length(length)
+    # LiteRT has GELU as an operation, and knows it by TensorFlow's own way of writing it.
+    made = ids.make(parts.choose(config.signatures), parts, LITERT)
+    module = tf.Module(name="converted")
+    concrete = {}
+    for signature in made:
+        function = tf.function(signature.function, signature.specs, autograph=False)
+        setattr(module, signature.name, function)
+        concrete[signature.name] = function.get_concrete_function()
+    module.weights = list({id(v): v for f in concrete.values() for v in f.variables}.values())
+    differences: dict[str, dict[str, float]] = {name: {} for name in concrete}
+    with tempfile.TemporaryDirectory() as temporary:
+        tf.saved_model.save(module, temporary, concrete)
+        for kind, file in FILES.items():
+            content = _convert(temporary, list(concrete), kind)
+            (directory / file).write_bytes(content)
+            interpreter = tf.lite.Interpreter(model_content=content)
+            for name in concrete:
+                run = interpreter.get_signature_runner(name)
+                differences[name][file] = ids.largest_difference(parts, name, length, run)
+    parts.tokenizer.save(directory / checkpoints.VOCABULARY)
+    return {
+        "files": {file: (directory / file).stat().st_size for file in FILES.values()},
+        "signatures": {
+            signature.name: {
+                "inputs": signature.inputs,
+                "outputs": signature.outputs,
+                "max_seq_length": length,
+                "differences": differences[signature.name],
+            }
+            for signature in made
+        },
+    }
+
+
+def _convert(saved_model: str, signatures: list[str], kind: str) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=signatures)
+    if kind != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()

@@ -1,0 +1,63 @@
+"""ONNX files that take word piece ids, one a signature; needs the extra `onnx`."""
+
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+
+from undivided_tf.errors import InputError
+from undivided_tf.export import ids
+from undivided_tf.export.inference import ONNX
+from undivided_tf.export.parts import Parts
+from undivided_tf.recipes import ExportConfig
+from undivided_tf.training import checkpoints
+
+OPSET = 17
+
+
+def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[str, Any]:
+    """Writes `SIGNATURE.onnx` for each and the vocabulary, and runs each to compare.
+
+    Args:
+        directory: an existing directory.
+        parts: the weights, in float32.
+        config: what to export.
+
+    Returns:
+        As `litert.write`.
+
+    Raises:
+        InputError: tf2onnx or onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+        import tf2onnx
+    except ImportError as error:
+        raise InputError(
+            f"output_format onnx needs the package {error.name}: pip install undivided_tf[onnx]"
+        ) from error
+    length = config.max_seq_length or parts.encoder.config.max_position_embeddings
+    parts.encoder.config.require_length(length)
+    made = ids.make(parts.choose(config.signatures), parts, ONNX)
+    files, signatures = {}, {}
+    for signature in made:
+        path = directory / f"{signature.name}.onnx"
+        function = tf.function(signature.function, signature.specs, autograph=False)
+        tf2onnx.convert.from_function(
+            function, input_signature=signature.specs, opset=OPSET, output_path=str(path)
+        )
+        session = onnxruntime.InferenceSession(path)
+        outputs = [output.name for output in session.get_outputs()]
+
+        def run(session=session, outputs=outputs, **inputs):
+            return dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+        files[path.name] = path.stat().st_size
+        signatures[signature.name] = {
+            "inputs": signature.inputs,
+            "outputs": signature.outputs,
+            "max_seq_length": length,
+            "differences": {path.name: ids.largest_difference(parts, signature.name, length, run)},
+        }
+    parts.tokenizer.save(directory / checkpoints.VOCABULARY)
+    return {"files": files, "signatures": signatures}

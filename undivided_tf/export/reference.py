@@ -1,0 +1,142 @@
+"""The Python path: what a served model must agree with, computed without its graph."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.special
+import tensorflow as tf
+
+from undivided_tf.data.answers import predict_answers
+from undivided_tf.data.squad import Question
+from undivided_tf.data.windows import make_windows
+from undivided_tf.errors import InputError
+from undivided_tf.export.parts import Parts
+from undivided_tf.models.classifier import pool
+from undivided_tf.training.span_finetuning import window_logits
+
+# Short and long, empty, with accents, without a known word, and with characters of three bytes.
+TEXTS = (
+    "The cat sat on the mat, and the dog ran up the hill.",
+    "",
+    "A naïve café owner: \N{SNOWMAN} \N{SNOWMAN}!",
+    "zxqv " * 7,
+    "One bird sang in that tree; " * 30,
+)
+QUESTIONS = ("Where did the cat sit?", "Who?", "What is \N{SNOWMAN}?", "zxqv?", "Where?")
+
+
+def classify(parts: Parts, texts: Sequence[str], seconds: Sequence[str] | None, length: int):
+    """Probabilities (texts, labels), or scores (texts,) of a regression, float64."""
+    pair = None if seconds is None else list(seconds)
+    inputs = parts.tokenizer.encode(list(texts), pair, max_seq_length=length)
+    logits = np.asarray(parts.classifier(inputs, training=False), np.float64)
+    return scipy.special.softmax(logits, -1) if parts.classifier.labels else logits[:, 0]
+
+
+def embed(parts: Parts, texts: Sequence[str], length: int) -> dict[str, np.ndarray]:
+    """`mean` and `pooled`, (texts, hidden) each."""
+    inputs = parts.tokenizer.encode(list(texts), max_seq_length=length)
+    encoded = parts.encoder(inputs, training=False)
+    mean = pool(encoded, inputs["padding_mask"], "mean")
+    return {"mean": np.asarray(mean), "pooled": np.asarray(encoded["pooled_output"])}
+
+
+def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarray]:
+    """For each text the probabilities (masks, vocabulary) at every [MASK] within its length."""
+    tokenizer, found = parts.tokenizer, []
+    for text in texts:
+        ids: list[int] = []
+        for part in tokenizer.tokenize(text.split("[MASK]")).to_list():
+            ids += [*part, tokenizer.mask_id]
+        ids = [tokenizer.cls_id, *ids[:-1][: length - 2], tokenizer.sep_id]
+        token_ids = np.array([ids], np.int32)
+        positions = np.flatnonzero(token_ids[0] == tokenizer.mask_id)[np.newaxis]
+        if not positions.size:
+            found.append(np.zeros((0, tokenizer.vocab_size)))
+            continue
+        inputs = {
+            "token_ids": token_ids,
+            "segment_ids": np.zeros_like(token_ids),
+            "padding_mask": np.ones_like(token_ids),
+            "masked_positions": positions.astype(np.int32),
+        }
+        logits = parts.masked_lm(inputs, training=False)["masked_lm_logits"]
+        found.append(scipy.special.softmax(np.asarray(logits[0], np.float64), -1))
+    return found
+
+
+def answer(
+    parts: Parts, questions: Sequence[str], contexts: Sequence[str], length: int, pieces: int
+) -> list[dict[str, Any]]:
+    """For each question `text`, the best span, and `null_odds`.
+
+    Args:
+        parts: the weights.
+        questions: texts.
+        contexts: as many.
+        length: word pieces a window.
+        pieces: word pieces of an answer at most.
+    """
+    asked = [
+        Question(id=str(i), question=question, context=context, answers=(), place=f"example {i}")
+        for i, (question, context) in enumerate(zip(questions, contexts, strict=True))
+    ]
+    about = parts.windows_of(length)
+    keys = ("max_seq_length", "doc_stride", "max_query_length")
+    windows = make_windows(asked, parts.tokenizer, **{key: about[key] for key in keys})
+    predictions = predict_answers(
+        asked, windows, window_logits(parts.span_predictor, windows, 8),
+        n_best_size=1, max_answer_length=pieces, version_2_with_negative=False,
+    )  # fmt: skip
+    return [
+        {"text": predictions.texts[q.id], "null_odds": predictions.null_odds[q.id]} for q in asked
+    ]
+
+
+def largest_difference(name: str, served: Any, parts: Parts, length: int, pieces: int) -> float:
+    """How far a served signature is from the Python path, over `TEXTS`.
+
+    Args:
+        name: of the signature.
+        served: the loaded signature: keyword arguments of string tensors to a dict of tensors.
+        parts: the weights in float32.
+        length: word pieces a text or window.
+        pieces: word pieces of an answer at most.
+
+    Returns:
+        Of probabilities, scores, activations or null odds.
+    """
+
+    def ask(**strings):
+        found = served(**{key: tf.constant(value) for key, value in strings.items()})
+        return {key: value.numpy() for key, value in found.items()}
+
+    if name in ("classify", "classify_pair"):
+        pair = QUESTIONS if name == "classify_pair" else None
+        strings = {"text": TEXTS} | ({"second_text": pair} if pair else {})
+        found = ask(**strings)
+        expected = classify(parts, TEXTS, pair, length)
+        return _apart(found["probabilities" if parts.classifier.labels else "score"], expected)
+    if name == "embed":
+        found, expected = ask(text=TEXTS), embed(parts, TEXTS, length)
+        return max(_apart(values, expected[kind]) for kind, values in found.items())
+    if name == "fill_mask":
+        masked = [f"[MASK] {text} [MASK]" for text in TEXTS]
+        found = ask(text=masked)
+        expected = fill_mask(parts, masked, length)
+        k = found["scores"].shape[-1]
+        return max(
+            _apart(scores[: len(all_of)], -np.sort(-all_of, axis=-1)[:, :k])
+            for scores, all_of in zip(found["scores"], expected, strict=True)
+        )
+    if name == "answer":
+        found = ask(question=QUESTIONS, context=TEXTS)
+        expected = answer(parts, QUESTIONS, TEXTS, length, pieces)
+        odds = np.array([row["null_odds"] for row in expected])
+        return _apart(found["null_odds"], odds)
+    raise InputError(f"unknown signature {name!r}")
+
+
+def _apart(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(np.asarray(found, np.float64) - expected).max(initial=0.0))

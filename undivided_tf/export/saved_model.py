@@ -1,0 +1,77 @@
+"""A SavedModel that takes raw strings: the tokenizer is part of its graph."""
+
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+
+from undivided_tf.export import reference, signatures
+from undivided_tf.export.inference import XLA, InferenceEncoder
+from undivided_tf.export.parts import Parts, load
+from undivided_tf.recipes import ExportConfig
+
+VERSION = "1"  # TensorFlow Serving takes the highest-numbered folder of a model.
+
+
+def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[str, Any]:
+    """Writes `directory/1`, as TensorFlow Serving wants it, and loads it to compare.
+
+    Args:
+        directory: an existing directory.
+        parts: the weights in `config.dtype`.
+        config: what to export.
+
+    Returns:
+        `files` (bytes by name) and for each of `signatures` its `inputs`, `outputs`,
+        `max_seq_length` and its `largest_difference` from the Python path in float32.
+    """
+    chosen = parts.choose(config.signatures)
+    encode = _encode(parts, config)
+    made = [signatures.make(name, parts, encode, config) for name in chosen]
+    module = tf.Module(name="served")
+    concrete = {}
+    for signature in made:
+        function = tf.function(
+            signature.function,
+            input_signature=[tf.TensorSpec([None], tf.string, name) for name in signature.inputs],
+            autograph=False,
+        )
+        setattr(module, signature.name, function)
+        concrete[signature.name] = function.get_concrete_function()
+    # Of the Keras layers only what the graphs use is tracked, and nothing of dropout.
+    variables = {id(v): v for f in concrete.values() for v in f.variables}
+    module.weights = list(variables.values())
+    path = directory / VERSION
+    default = concrete[chosen[0]]  # What TensorFlow Serving takes when none is named.
+    tf.saved_model.save(
+        module, str(path), {**concrete, tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: default}
+    )
+    served = tf.saved_model.load(str(path)).signatures
+    sizes = {
+        str(member.relative_to(directory)): member.stat().st_size
+        for member in sorted(path.rglob("*"))
+        if member.is_file()
+    }
+    truth = parts if config.dtype == "float32" else load(config.input)
+    return {
+        "files": sizes,
+        "signatures": {
+            signature.name: {
+                "inputs": signature.inputs,
+                "outputs": signature.outputs,
+                "max_seq_length": signature.max_seq_length,
+                "largest_difference": reference.largest_difference(
+                    signature.name, served[signature.name], truth, signature.max_seq_length,
+                    config.max_answer_length,
+                ),
+            }
+            for signature in made
+        },
+    }  # fmt: skip
+
+
+def _encode(parts: Parts, config: ExportConfig):
+    if not config.jit_compile:
+        return InferenceEncoder(parts.encoder)
+    # Strings cannot be compiled; what stands between them can.
+    return tf.function(InferenceEncoder(parts.encoder, XLA), jit_compile=True, autograph=False)
