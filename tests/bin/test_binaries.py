@@ -335,4 +335,4 @@ def test_healing(made, toy):
     found = results(toy / "healed")
     assert found["pattern"] == "A*2"  # The checkpoint brings its sizes.
     distance = found["validation"]["hidden_loss"]
-    assert f"distance from the teacher: states {distance:.4f}, answers" in printed
+    assert f"states differ from the teacher's by {distance:.4f}\nanswers differ from" in printed

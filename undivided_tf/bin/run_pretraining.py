@@ -57,11 +57,10 @@ def main() -> None:
         f"held-out loss {validation['loss']:.3f} nats, accuracy {validation['accuracy']:.3f} on "
         f"{validation['masked_tokens']:,} masked tokens "
         f"(unigram entropy {results['unigram_entropy']:.3f})\n"
-        + (
-            f"distance from the teacher: states {validation['hidden_loss']:.4f}, answers "
-            f"{validation['logits_loss']:.4f} nats\n"
-            if "hidden_loss" in validation
-            else ""
+        + "".join(
+            f"{words} differ from the teacher's by {validation[name]:.4f}\n"
+            for name, words in (("hidden_loss", "states"), ("logits_loss", "answers"))
+            if name in validation
         )
         + f"results: {config.workdir}/results.json"
     )

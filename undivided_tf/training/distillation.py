@@ -128,14 +128,15 @@ class Distillation:
         return hidden + self.logits_weight * sums["logits_loss"] / masked
 
     def scores(self, totals: Mapping[str, float]) -> dict[str, float]:
-        """Means of totals over held-out batches: `hidden_loss`, `logits_loss`, `distillation_loss`,
-        which is the weighted sum of both."""
+        """Means of totals over held-out batches: `hidden_loss` and `logits_loss`, those that have a
+        weight, and `distillation_loss`, their weighted sum."""
         masked, tokens = totals["weight"], totals["tokens"]
-        return {
-            "hidden_loss": totals["hidden_loss"] / tokens,
-            "logits_loss": totals["logits_loss"] / masked,
-            "distillation_loss": self.loss(totals, masked, tokens),
-        }
+        found = {"distillation_loss": self.loss(totals, masked, tokens)}
+        if self.hidden_weight:
+            found["hidden_loss"] = totals["hidden_loss"] / tokens
+        if self.logits_weight:
+            found["logits_loss"] = totals["logits_loss"] / masked
+        return found
 
 
 def _float(value: tf.Tensor) -> tf.Tensor:
