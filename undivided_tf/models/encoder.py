@@ -61,7 +61,8 @@ class Encoder(keras.Model):
     References:
         Recomputation: Chen et al. 2016, arXiv 1604.06174.
 
-    Example:
+    Examples:
+        >>> import numpy as np
         >>> encoder = Encoder(EncoderConfig(vocab_size=100, hidden_size=8, num_attention_heads=2,
         ...     intermediate_size=16, block_pattern="AAI"))
         >>> ids = np.array([[2, 5, 6, 3]])
