@@ -3,7 +3,8 @@
 #   make test    the default test suite
 #   make test-slow   those that take longer
 #   make test-beam   those that need Apache Beam, which it installs
-#   make lint    ruff, and the generated parts of README
+#   make lint    ruff, notebooks without outputs, and the generated parts of README
+#   make docs    the documentation, site/index.html
 #   make bench   our pre-training step against its peers: results/benchmarks/pretraining.json
 #   make bench-inference   sentences per second against theirs: results/benchmarks/inference.json
 
@@ -20,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 COMPARE := .venv-compare
 
-.PHONY: study test test-slow test-beam lint bench bench-inference clean
+.PHONY: study test test-slow test-beam lint docs bench bench-inference clean
 
 study: $(VENV)/.sample
 	$(BIN)/python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
@@ -37,7 +38,11 @@ test-beam: $(VENV)/.test $(VENV)/.beam
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify colab/*.ipynb
 	$(BIN)/python results/update_readme.py --check
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.sample $(COMPARE)/.torch
 	$(BIN)/python benchmarks/pretraining.py --torch_python=$(COMPARE)/bin/python
@@ -67,4 +72,4 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 clean:
-	rm -rf $(VENV) $(COMPARE) runs
+	rm -rf $(VENV) $(COMPARE) runs site

@@ -57,7 +57,12 @@ def parameter_breakdown(config: EncoderConfig) -> dict[str, int]:
 
 
 def count_parameters(config: EncoderConfig) -> int:
-    """Trainable parameters of the encoder, pooler included, without any head."""
+    """Trainable parameters of the encoder, pooler included, without any head.
+
+    Examples:
+        >>> [count_parameters(EncoderConfig(block_pattern=p)) for p in ("(AI)*12", "(AAI)*6")]
+        [109482240, 81138432]
+    """
     return sum(parameter_breakdown(config).values())
 
 

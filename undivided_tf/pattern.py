@@ -46,7 +46,7 @@ class BlockPattern:
     Args:
         letters: the blocks spelt out, such as `"AAIAAI"`.
 
-    Example:
+    Examples:
         >>> pattern = BlockPattern.parse("(AAI)*3")
         >>> str(pattern), pattern.num_attention, pattern.num_intermediate
         ('(AAI)*3', 6, 3)

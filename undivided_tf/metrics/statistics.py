@@ -30,6 +30,11 @@ def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
     Raises:
         InputError: no value, or one that is not finite.
 
+    Examples:
+        >>> found = summarize([0.70, 0.72, 0.74])
+        >>> f"{found['mean']:.3f}, from {found['low']:.3f} to {found['high']:.3f}"
+        '0.720, from 0.670 to 0.770'
+
     References:
         Student 1908, Biometrika 6(1).
     """
@@ -123,6 +128,10 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted so that the chance of any false rejection among them stays at the level.
+
+    Examples:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
 
     References:
         Holm 1979, Scandinavian Journal of Statistics 6(2).

@@ -43,11 +43,18 @@ class Classifier(keras.Model):
         classifier_dropout: float. Dropout on the pooled vector.
         seed: int or None. Decides the head's initial values and dropout.
 
-    Example:
+    Examples:
+        >>> from undivided_tf.config import EncoderConfig
+        >>> from undivided_tf.models.encoder import Encoder
+        >>> encoder = Encoder(EncoderConfig(vocab_size=100, hidden_size=8, num_attention_heads=2,
+        ...                                 intermediate_size=16, block_pattern="AAI"))
         >>> classifier = Classifier(encoder, labels=["negative", "positive"])
         >>> classifier.compile(
         ...     "adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        >>> classifier.fit(batches)
+        >>> ids = ops.array([[2, 5, 6, 3]])
+        >>> batch = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": ids // ids}
+        >>> classifier(batch).shape
+        TensorShape([1, 2])
     """
 
     def __init__(

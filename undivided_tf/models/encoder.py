@@ -35,7 +35,8 @@ class Encoder(keras.Model):
             values, probabilities; first product and activation) once more in the backward pass
             instead of keeping them: much less memory for about a fifth more time.
 
-    Example:
+    Examples:
+        >>> import numpy as np
         >>> encoder = Encoder(EncoderConfig(vocab_size=100, hidden_size=8, num_attention_heads=2,
         ...     intermediate_size=16, block_pattern="AAI"))
         >>> ids = np.array([[2, 5, 6, 3]])

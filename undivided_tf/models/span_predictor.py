@@ -16,11 +16,18 @@ class SpanPredictor(keras.Model):
         encoder: Encoder. Trained together with the head, but for its pooler.
         seed: int or None. Decides the head's initial values.
 
-    Example:
+    Examples:
+        >>> from undivided_tf.config import EncoderConfig
+        >>> from undivided_tf.models.encoder import Encoder
+        >>> encoder = Encoder(EncoderConfig(vocab_size=100, hidden_size=8, num_attention_heads=2,
+        ...                                 intermediate_size=16, block_pattern="AAI"))
         >>> predictor = SpanPredictor(encoder)
         >>> predictor.compile(
         ...     "adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        >>> predictor.fit(batches)
+        >>> ids = ops.array([[2, 5, 6, 3]])
+        >>> batch = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": ids // ids}
+        >>> predictor(batch).shape
+        TensorShape([1, 2, 4])
 
     References:
         Devlin et al. 2018, arXiv 1810.04805, section 4.2.
