@@ -2,6 +2,7 @@
 #   make study   the small study on the embedded sample: runs/study_quick/report.html
 #   make test    the default test suite
 #   make test-slow   those that take longer
+#   make test-notebooks   the notebooks in colab/, at toy sizes
 #   make test-beam   those that need Apache Beam, which it installs
 #   make lint    ruff, notebooks without outputs, and the generated parts of README
 #   make docs    the documentation, site/index.html
@@ -21,7 +22,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 COMPARE := .venv-compare
 
-.PHONY: study test test-slow test-beam lint docs bench bench-inference clean
+.PHONY: study test test-slow test-notebooks test-beam lint docs bench bench-inference clean
 
 study: $(VENV)/.sample
 	$(BIN)/python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
@@ -30,7 +31,10 @@ test: $(VENV)/.test
 	$(PYTEST)
 
 test-slow: $(VENV)/.test
-	$(PYTEST) -m "slow and not network and not gpu and not tpu"
+	$(PYTEST) -m "slow and not network and not gpu and not tpu" --ignore=tests/test_notebooks.py
+
+test-notebooks: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow tests/test_notebooks.py
 
 test-beam: $(VENV)/.test $(VENV)/.beam
 	$(PYTEST) -m "not network" -k "beam or DirectRunner" tests/data
