@@ -111,9 +111,8 @@ def test_core_patterns_have_all_their_seeds_first_and_each_seed_is_whole():
         if c.kind == "pretraining"
     ]
     assert order == [
-        ("(AI)*6", 5, None), ("(AAI)*3", 5, None), ("(AAI)*3", 5, "flops"),
-        ("(AI)*6", 6, None), ("(AAI)*3", 6, None), ("(AAI)*3", 6, "flops"),
-        ("A*6", 5, None), ("A*6", 6, None),
+        ("(AI)*6", 5, None), ("(AAI)*3", 5, None), ("(AI)*6", 6, None), ("(AAI)*3", 6, None),
+        ("A*6", 5, None), ("(AAI)*3", 5, "flops"), ("A*6", 6, None), ("(AAI)*3", 6, "flops"),
     ]  # fmt: skip
     kinds = [c.kind for c in grid.expand(config)]
     assert kinds.index("probing") < len(kinds) - 1 - kinds[::-1].index("pretraining")

@@ -71,10 +71,10 @@ class Cell:
 
     @property
     def order(self) -> tuple[int, bool, int]:
-        """Place in the grid: by seed, then equal steps, then by stage.
+        """Place in the grid: by turn, then equal steps, then by stage.
 
-        All patterns have had one seed before any has its second, so that an interrupted study
-        is balanced.
+        The core patterns have had one seed before any of them has its second, so that an
+        interrupted study is balanced; so have, behind these, the others and other frames.
         """
         return self.turn, "frame" in self.label, STAGES.index(self.kind)
 
@@ -100,10 +100,11 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
     """Pre-trained encoders of one size: at equal steps, then in the other frames."""
     seeds = range(config.seed, config.seed + config.num_pretraining_seeds)
     patterns = config.canonical_patterns
+    core = patterns[: config.core_patterns or None]
     cells: dict[Arm, Cell] = {}
 
     def add(arm: Arm, times: tuple[Cell, ...] = ()) -> None:
-        later = config.core_patterns and arm.pattern not in patterns[: config.core_patterns]
+        later = arm.frame != frames.STEPS or arm.pattern not in core
         cells[arm] = Cell(
             "pretraining",
             {"pattern": arm.pattern, "seed": arm.seed, **arm.extra},
