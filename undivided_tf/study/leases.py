@@ -6,6 +6,7 @@ not touched it for long, is overtaken by creating the next generation, again exc
 is ever removed, so that a slow process cannot take away a claim that is newer than what it saw.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -114,7 +115,9 @@ class Leases:
     def _touch(self) -> None:
         while not self._done.wait(self.beat):
             for path in list(self.held.values()):
-                os.utime(path)
+                # A folder that is away for a moment must not end all further touches.
+                with contextlib.suppress(OSError):
+                    os.utime(path)
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
