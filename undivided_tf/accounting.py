@@ -105,6 +105,18 @@ def forward_flops(config: EncoderConfig, sequence_length: int) -> int:
     return sum(forward_flops_breakdown(config, sequence_length).values())
 
 
+def prediction_slots(max_seq_length: int, masked_lm_prob: float, max_predictions: int = 0) -> int:
+    """The most predictions a row can have, hence the width of `masked_positions`.
+
+    Args:
+        max_seq_length: word pieces a row.
+        masked_lm_prob: share of them to predict.
+        max_predictions: a cap; 0 for none.
+    """
+    slots = max(1, round(max_seq_length * masked_lm_prob))
+    return min(slots, max_predictions) if max_predictions else slots
+
+
 def masked_lm_head_flops(config: EncoderConfig, predictions: int) -> int:
     """Forward FLOPs of the head on `predictions` gathered positions: 2 H^2 + 2 H V each."""
     return predictions * (2 * config.hidden_size**2 + 2 * config.hidden_size * config.vocab_size)

@@ -91,8 +91,8 @@ class Config:
         return values
 
     def to_json(self, path: str | os.PathLike) -> None:
-        """Writes the config atomically."""
-        files.write_json(path, self.to_dict())
+        """Writes the config atomically; several processes may do so at once."""
+        files.write_json(path, self.to_dict(), shared=True)
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> Self:

@@ -69,9 +69,9 @@ def remove(path: str | os.PathLike) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a UTF-8 text file atomically."""
-    with atomic_path(path) as partial:
+def write_text(path: str | os.PathLike, text: str, shared: bool = False) -> None:
+    """Writes a UTF-8 text file atomically; `shared` as for `atomic_path`."""
+    with atomic_path(path, shared) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
@@ -100,9 +100,10 @@ def decode(content: bytes, where: Any, encoding: str = "utf-8") -> str:
         ) from error
 
 
-def write_json(path: str | os.PathLike, value: Any) -> None:
+def write_json(path: str | os.PathLike, value: Any, shared: bool = False) -> None:
     """Writes indented JSON atomically; NaN is refused, since JSON has none."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, text, shared)
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -6,7 +6,12 @@ The names are google-research/bert's where it has them. Needs no TensorFlow, so 
 
 import dataclasses
 
-from undivided_tf.analysis_recipes import CkaConfig, ProbingConfig
+from undivided_tf.analysis_recipes import (
+    BlimpConfig,
+    CkaConfig,
+    DiagnosticsConfig,
+    ProbingConfig,
+)
 from undivided_tf.config import (
     POOLINGS,
     TASK_HELP,
@@ -20,6 +25,9 @@ from undivided_tf.config import (
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
 
+# The budget that a pattern has in common with the reference. The last three are of equal
+# parameters: where those that removed blocks freed went.
+FRAMES = ("steps", "flops", "time", "more_attention", "wider_intermediate", "wider_hidden")
 OUTPUT_FORMATS = ("undivided", "huggingface", "keras_hub")
 EXPORT_FORMATS = ("saved_model", "litert", "onnx")
 EXPORT_DTYPES = ("float32", "bfloat16")
@@ -150,13 +158,32 @@ class ExportConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig(Config):
-    """A grid of block patterns x pre-training seeds x tasks x fine-tuning seeds, and its report."""
+    """A grid of block patterns x sizes x seeds x tasks x budgets, and its report."""
 
     workdir: str = option("runs/study", "Directory for cells, results.json and the report.")
     patterns: tuple[str, ...] = option(
         ("(AI)*6", "(AAI)*3", "A*6"), "Block patterns; the first is the reference."
     )
+    sizes: tuple[str, ...] = option(
+        (), "More sizes of all patterns beside that of pretraining.*, as HIDDENxHEADS such as "
+        "256x4; intermediate blocks keep their proportion."
+    )  # fmt: skip
+    frames: tuple[str, ...] = option(
+        ("steps",), "Budgets that a pattern has in common with the reference: steps, always there; "
+        "flops (of training); time (measured, of a step); and of parameters, with those that were "
+        "freed in more_attention, wider_intermediate or wider_hidden."
+    )  # fmt: skip
+    core_patterns: int = option(
+        0, "The first so many patterns have all their seeds before the others begin, and they "
+        "alone have frames beside steps; 0: all patterns alike."
+    )  # fmt: skip
     tasks: tuple[str, ...] = option(("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.")
+    probing_tasks: tuple[str, ...] = option(
+        (), "More tasks to probe only, such as ud:pos:FOLDER; see run_probing."
+    )
+    diagnose: bool = option(
+        False, "Look for rank collapse and at the linearity of blocks, too, in every encoder."
+    )
     num_pretraining_seeds: int = option(1, "Pre-trained encoders a pattern.")
     seed: int = option(12345, "First seed.")
     accuracy_margin: float = option(
@@ -197,10 +224,33 @@ class StudyConfig(Config):
         "probing.",
         without=("workdir", "init_checkpoint", "task", "seed"),
     )
+    diagnostics: DiagnosticsConfig = section(
+        DiagnosticsConfig(),
+        "diagnostics.",
+        without=("workdir", "init_checkpoint", "second_checkpoint", "seed"),
+    )
+    blimp: BlimpConfig = section(
+        # Without an archive no encoder is asked.
+        BlimpConfig(data=""),
+        "blimp.",
+        without=("workdir", "init_checkpoint", "seed"),
+    )
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
         require_positive(self, "num_pretraining_seeds", "num_workers", "accuracy_margin")
+        for frame in self.frames:
+            if frame not in FRAMES:
+                raise InputError(f"frames has {frame!r}; known: {', '.join(FRAMES)}")
+        if self.pretraining.curriculum and {"flops", "time"} & set(self.frames):
+            raise InputError("frames of other steps (flops, time) go with no curriculum")
+        if not 0 <= self.core_patterns <= len(self.patterns):
+            raise InputError(
+                f"core_patterns must be from 0 to {len(self.patterns)}, the number of patterns, "
+                f"got {self.core_patterns}"
+            )
+        for size in self.sizes:
+            self.encoder(self.patterns[0], size)
         if not self.patterns or not self.tasks:
             raise InputError("a study needs at least one pattern and one task")
         if len(set(self.canonical_patterns)) < len(self.patterns):
@@ -211,6 +261,20 @@ class StudyConfig(Config):
         """The patterns in their canonical spelling; the first is the reference."""
         return tuple(self.encoder(pattern).block_pattern for pattern in self.patterns)
 
-    def encoder(self, pattern: str) -> EncoderConfig:
-        """The encoder of a pattern; its vocabulary is filled in from the records."""
-        return self.pretraining.encoder.replace(block_pattern=pattern)
+    def encoder(self, pattern: str, size: str = "") -> EncoderConfig:
+        """The encoder of a pattern; its vocabulary is filled in from the records.
+
+        Args:
+            pattern: the blocks.
+            size: one of `sizes`; empty: that of the flags.
+        """
+        encoder = self.pretraining.encoder.replace(block_pattern=pattern)
+        if not size:
+            return encoder
+        hidden, _, heads = size.partition("x")
+        if not (hidden.isdecimal() and heads.isdecimal()):
+            raise InputError(f"sizes must list HIDDENxHEADS such as 256x4, got {size!r}")
+        inner = round(encoder.intermediate_size * int(hidden) / encoder.hidden_size)
+        return encoder.replace(
+            hidden_size=int(hidden), num_attention_heads=int(heads), intermediate_size=inner
+        )

@@ -1,7 +1,7 @@
 """Work that stands for that of real cells: worker processes import it, and no TensorFlow.
 
 A cell does what its task says: `fail` (until a file `mended` lies in the study), `die`, `sleep`,
-anything else succeeds. Each call adds a line to the study's `journal`.
+`wait` (a moment); anything else succeeds. Each call adds a line to the study's `journal`.
 """
 
 import os
@@ -20,7 +20,7 @@ def cell(name, does="succeed", needs=None, **options):
 
 
 def timed_call(kind, config):
-    """Stands for `grid._timed_call`."""
+    """Stands for `running._timed_call`."""
     home = pathlib.Path(config.workdir)
     study = home.parents[1]
     with open(study / "journal", "a") as journal:
@@ -31,5 +31,15 @@ def timed_call(kind, config):
         os._exit(9)
     if config.task == "sleep":
         time.sleep(600)
+    if config.task == "wait":
+        time.sleep(0.3)
     need = pathlib.Path(config.init_checkpoint).name.split("_")[1:2]
     return {"kind": kind, "did": config.task, "need": need}, 0.25
+
+
+def invented(kind, config):
+    """Stands for `running._timed_call`: intermediate blocks cost time, whatever their number."""
+    if kind == "records":
+        return {}, 0.1
+    slow = config.encoder.pattern.num_intermediate
+    return {"steps": config.num_train_steps, "step_milliseconds": 30.0 if slow else 20.0}, 0.1

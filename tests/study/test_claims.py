@@ -126,7 +126,9 @@ def test_tables_show_every_claim_and_comparison():
     table = verdict_tables.verdicts(study)
     assert [row[0].text for row in table.rows] == [c.statement for c in claims.CLAIMS]
     assert all(len(row) == len(table.columns) == 3 for row in table.rows)
-    assert [row[1].text for row in verdict_tables.rules().rows] == [c.name for c in claims.CLAIMS]
+    assert [row[1].text for row in verdict_tables.rules(study).rows] == [
+        c.name for c in claims.CLAIMS
+    ]
     evidence = verdict_tables.evidence(study)
     assert all(len(row) == len(evidence.columns) for row in evidence.rows)
     assert sum(row[0].text == "accuracy" for row in evidence.rows) == 2 * len(study.tasks)

@@ -145,14 +145,15 @@ def test_every_figure_is_drawn_from_finished_cells_and_stands_in_both_reports(
     results = made_up_study.results()
     page, markdown = write(results)
     assert [name for name, _ in figures] == [
-        "loss_curves", "cost_bars", "task_scores", "task_scores", "cka_heat_map", "cka_heat_map",
-        "cka_heat_map", "cka_heat_map", "probe_curves", "probe_curves",
+        "loss_curves", "cost_bars", "task_scores", "task_scores", "quality_against_cost",
+        "quality_against_cost", "cka_heat_map", "cka_heat_map", "cka_heat_map", "cka_heat_map",
+        "probe_curves", "probe_curves",
     ]  # fmt: skip
     by_kind = {kind: [c["result"] for c in results["cells"] if c["kind"] == kind] for kind in (
         "pretraining", "finetuning", "cka", "probing")}  # fmt: skip
     assert figures[0][1] == by_kind["pretraining"]
     assert figures[2][1] == [r for r in by_kind["finetuning"] if r["task"] == "wiki_topic"]
-    assert [argument for _, argument in figures[4:8]] == by_kind["cka"]
+    assert [argument for _, argument in figures[6:10]] == by_kind["cka"]
     paths = re.findall(r"\]\((figures/[^)]+)\)", markdown)
     assert len(set(paths)) == len(figures) == len(page.all("img"))
     assert all((tmp_path / path).read_bytes() == PIXEL for path in paths)

@@ -2,17 +2,24 @@
 
     python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
 
-The same command goes on where it stopped and retries what failed.
+The same command goes on where it stopped and retries what failed. With --cells=1/2 and
+--cells=2/2 two machines share the work, and the workdir, which both must see.
 """
 
 import shlex
 import sys
+
+from absl import flags
 
 from undivided_tf.bin import config_flags
 from undivided_tf.errors import InputError
 from undivided_tf.recipes import StudyConfig
 
 config_flags.define(StudyConfig())
+flags.DEFINE_boolean("dry_run", False, "Show cells, parameters, FLOPs and times, and leave.")
+flags.DEFINE_string(
+    "cells", "1/1", "Share i/n of one of n processes or machines that have the same workdir."
+)
 
 
 def parse() -> StudyConfig:
@@ -23,11 +30,17 @@ def parse() -> StudyConfig:
 def main() -> None:
     """Flags -> config -> run_study."""
     config = parse()
+    if flags.FLAGS.dry_run:
+        from undivided_tf.study import projection
+
+        print(projection.describe(config, *projection.project(config)))
+        return
     command = shlex.join(["python", "-m", "undivided_tf.bin.run_study", *sys.argv[1:]])
     from undivided_tf.study.report import summary_lines
+    from undivided_tf.study.running import Share
     from undivided_tf.study.study import run_study
 
-    results = run_study(config, command)
+    results = run_study(config, command, Share.parse(flags.FLAGS.cells))
     print("\n".join(summary_lines(results)))
     print(f"report: {config.workdir}/report.html")
     failed = [cell["name"] for cell in results["cells"] if cell["status"] == "failed"]

@@ -5,23 +5,12 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from undivided_tf.accounting import prediction_slots
 from undivided_tf.data import masking_units, streams
 from undivided_tf.tokenization import Tokenizer
 
 Batch = dict[str, tf.Tensor]
 REPLACED_BY_MASK, REPLACED_AT_RANDOM = 0.8, 0.1  # The rest keeps its word piece.
-
-
-def prediction_slots(max_seq_length: int, masked_lm_prob: float, max_predictions: int = 0) -> int:
-    """The most predictions a row can have, hence the width of `masked_positions`.
-
-    Args:
-        max_seq_length: word pieces a row.
-        masked_lm_prob: share of them to predict.
-        max_predictions: a cap; 0 for none.
-    """
-    slots = max(1, round(max_seq_length * masked_lm_prob))
-    return min(slots, max_predictions) if max_predictions else slots
 
 
 def mask_tokens(

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from undivided_tf.metrics.statistics import summarize
 from undivided_tf.study import numbers as writing
 from undivided_tf.study.axes import depths, encoder_name, letter_size, mark_kinds
+from undivided_tf.study.cost_figures import quality_against_cost as quality_against_cost
 from undivided_tf.study.looks import (
     BLACK,
     FONT,

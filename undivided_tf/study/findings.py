@@ -72,7 +72,7 @@ def findings(study: StudyResults, pattern: str) -> list[Finding]:
             )
     found += [f for task in study.tasks for f in _task(study, task, pattern)]
     found += _cka(study, pattern)
-    found += [f for task in study.tasks for f in _probe(study, task, pattern)]
+    found += [f for task in study.probed for f in _probe(study, task, pattern)]
     return found
 
 

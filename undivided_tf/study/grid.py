@@ -1,26 +1,24 @@
-"""The cells of a study: what there is to run, in which order, and running what is missing.
+"""The cells of a study: what there is to run, and in which order.
 
-A cell is a directory `WORKDIR/cells/KIND_NAME_HASH` with `results.json` once it is finished.
+A cell is a directory `WORKDIR/cells/KIND_NAME_HASH` with `finished.json` once it is finished.
 The hash covers its whole recipe and the hashes of the cells that it builds upon, so that a
 cell is found again by the same command and never mistaken for another.
 """
 
-import concurrent.futures
-import concurrent.futures.process
 import dataclasses
-import os
-import pathlib
+import functools
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
-from absl import logging
-
-from undivided_tf import files, progress
+from undivided_tf import files
 from undivided_tf.config import Config
+from undivided_tf.errors import InputError
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study.workers import Workers
+from undivided_tf.study import frames
+from undivided_tf.study.frames import Arm
+
+STAGES = ("records", "pretraining", "finetuning", "cka", "probing", "diagnostics", "blimp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +26,15 @@ class Cell:
     """One piece of work.
 
     Attributes:
-        kind: `records`, `pretraining`, `finetuning`, `cka` or `probing`.
+        kind: one of `STAGES`.
         label: what a reader wants to know of it, such as pattern, seed and task; goes into
             its result.
         recipe: its config; fields that hold places are empty.
         places: fields of the recipe that take the directory of another cell.
         isolated: run it in a process of its own, so that its peak memory is its own.
+        times: cells of the same pattern and of the reference at equal steps, whose measured
+            step times decide the steps of this one; see `resolved`.
+        turn: when its seed comes; cells of a lower turn run first.
     """
 
     kind: str
@@ -41,14 +42,22 @@ class Cell:
     recipe: Config
     places: dict[str, "Cell"] = dataclasses.field(default_factory=dict)
     isolated: bool = False
+    times: tuple["Cell", ...] = ()
+    turn: int = 0
 
     @property
+    def needs(self) -> tuple["Cell", ...]:
+        """Cells that must be finished before."""
+        return (*self.places.values(), *self.times)
+
+    @functools.cached_property
     def hash(self) -> str:
         """Eight hexadecimal digits of recipe and needs."""
         needs = [f"{field}={cell.hash}" for field, cell in sorted(self.places.items())]
+        needs += [f"times={cell.hash}" for cell in self.times]
         return files.sha256(self.kind, self.recipe.fingerprint(), *needs)[:8]
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """The directory: readable, and unique by its hash."""
         words = [str(v) for v in self.label.values() if isinstance(v, str | int)]
@@ -61,184 +70,178 @@ class Cell:
         return "_".join(filter(None, [self.kind, readable, self.hash]))
 
     @property
-    def order(self) -> int:
-        """Place in the grid: by stage, then by seed, so that an interrupted study is balanced."""
-        return STAGES.index(self.kind)
+    def order(self) -> tuple[int, bool, int]:
+        """Place in the grid: by turn, then equal steps, then by stage.
 
-
-STAGES = ("records", "pretraining", "finetuning", "cka", "probing")
+        The core patterns have had one seed before any of them has its second, so that an
+        interrupted study is balanced; so have, behind these, the others and other frames.
+        """
+        return self.turn, "frame" in self.label, STAGES.index(self.kind)
 
 
 def expand(config: StudyConfig) -> list[Cell]:
     """All cells of a study, in the order in which they run."""
-    seeds = range(config.seed, config.seed + config.num_pretraining_seeds)
     records = Cell("records", {}, config.records)
-    trained = {
-        (pattern, seed): Cell(
-            "pretraining",
-            {"pattern": pattern, "seed": seed},
-            config.pretraining.replace(encoder=config.encoder(pattern), seed=seed),
-            {"records_dir": records},
-            isolated=True,
+    cells = [records]
+    for size in ("", *config.sizes):
+        trained = _trained(config, records, size)
+        cells += trained.values()
+        for arm, encoder in trained.items():
+            cells += _finetuning(config, arm, encoder)
+            if arm.frame == frames.STEPS:
+                cells += _looks_inside(config, arm, encoder)
+        cells += _comparisons(
+            config, {arm: c for arm, c in trained.items() if arm.frame == frames.STEPS}
         )
-        for seed in seeds
-        for pattern in config.canonical_patterns
-    }
-    cells = [records, *trained.values()]
-    for (pattern, seed), encoder in trained.items():
-        for task in config.tasks:
-            label = {"pattern": pattern, "pretraining_seed": seed, "task": task}
-            places = {"init_checkpoint": encoder}
-            for start in ("pretrained", "scratch"):
-                if start == "scratch" and seed != config.seed:
-                    continue  # Random weights know nothing of pre-training: once is enough.
-                recipe = config.finetuning.replace(
-                    task=task, seed=config.seed, from_scratch=start == "scratch"
-                )
-                cells.append(Cell("finetuning", {**label, "start": start}, recipe, places))
-            recipe = config.probing.replace(task=task, seed=config.seed)
-            cells.append(Cell("probing", label, recipe, places))
-    cells += _comparisons(config, trained)
     return sorted(cells, key=lambda cell: cell.order)
 
 
-def _comparisons(config: StudyConfig, trained: dict[tuple[str, int], Cell]) -> list[Cell]:
+def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
+    """Pre-trained encoders of one size: at equal steps, then in the other frames."""
+    seeds = range(config.seed, config.seed + config.num_pretraining_seeds)
+    patterns = config.canonical_patterns
+    core = patterns[: config.core_patterns or None]
+    cells: dict[Arm, Cell] = {}
+
+    def add(arm: Arm, times: tuple[Cell, ...] = ()) -> None:
+        later = arm.frame != frames.STEPS or arm.pattern not in core
+        cells[arm] = Cell(
+            "pretraining",
+            {"pattern": arm.pattern, "seed": arm.seed, **arm.extra},
+            frames.pretraining(config, arm),
+            {"records_dir": records},
+            isolated=True,
+            times=times,
+            turn=arm.seed - config.seed + (config.num_pretraining_seeds if later else 0),
+        )
+
+    for seed in seeds:
+        for pattern in patterns:
+            add(Arm(pattern, seed, size=size))
+        for frame in frames.other_frames(config):
+            for pattern in frames.compared(config):
+                try:
+                    if frames.same_as(config, pattern, frame, size):
+                        continue
+                except InputError:
+                    continue  # Named by `frames.obstacles`, which report and dry run show.
+                times = (Arm(pattern, seed, size=size), Arm(patterns[0], seed, size=size))
+                times = times if frame == frames.TIME else ()
+                add(Arm(pattern, seed, frame, size), tuple(cells[arm] for arm in times))
+    return cells
+
+
+def _finetuning(config: StudyConfig, arm: Arm, encoder: Cell) -> list[Cell]:
+    """Fine-tunings of an encoder; at equal steps the first seed's random weights as well."""
+    cells = []
+    for task in config.tasks:
+        label = {"pattern": arm.pattern, "pretraining_seed": arm.seed, "task": task}
+        for start in ("pretrained", "scratch"):
+            if start == "scratch" and (arm.seed != config.seed or arm.frame != frames.STEPS):
+                continue  # Random weights know nothing of pre-training: once is enough.
+            recipe = config.finetuning.replace(
+                task=task, seed=config.seed, from_scratch=start == "scratch"
+            )
+            cells.append(
+                Cell(
+                    "finetuning",
+                    {**label, "start": start, **arm.extra},
+                    recipe,
+                    {"init_checkpoint": encoder},
+                    turn=encoder.turn,
+                )
+            )
+    return cells
+
+
+def _looks_inside(config: StudyConfig, arm: Arm, encoder: Cell) -> list[Cell]:
+    """Probes, diagnostics and BLiMP of an encoder."""
+    label = {"pattern": arm.pattern, "pretraining_seed": arm.seed}
+    asked: list[tuple[str, dict[str, Any], Config]] = [
+        ("probing", {"task": task}, config.probing.replace(task=task))
+        for task in dict.fromkeys((*config.tasks, *config.probing_tasks))
+    ]
+    if config.diagnose:
+        asked.append(("diagnostics", {}, config.diagnostics))
+    if config.blimp.data:
+        asked.append(("blimp", {}, config.blimp))
+    return [
+        Cell(
+            kind,
+            {**label, **more, **arm.extra},
+            recipe.replace(seed=config.seed),
+            {"init_checkpoint": encoder},
+            turn=encoder.turn,
+        )
+        for kind, more, recipe in asked
+    ]
+
+
+def _comparisons(config: StudyConfig, trained: dict[Arm, Cell]) -> list[Cell]:
     """CKA of the reference with itself, the other patterns and its other seeds; and of every
     encoder with its untrained twin.
     """
     recipe = config.cka.replace(seed=config.seed)
-    reference = (config.canonical_patterns[0], config.seed)
+    reference = next(iter(trained))
     cells = []
     for first, second in [
         *((reference, other) for other in trained),
         *((encoder, None) for encoder in trained),
     ]:
-        label = {"first": {"pattern": first[0], "seed": first[1], "trained": True}}
+        label = {"first": _side(first, first.seed, True)}
         places = {"first_checkpoint": trained[first]}
         if second:
             places["second_checkpoint"] = trained[second]
-        pattern, seed = second or (first[0], config.seed)
-        label["second"] = {"pattern": pattern, "seed": seed, "trained": second is not None}
-        cells.append(Cell("cka", label, recipe, places))
+            label["second"] = _side(second, second.seed, True)
+        else:
+            label["second"] = _side(first, config.seed, False)
+        turn = max(cell.turn for cell in places.values())
+        cells.append(Cell("cka", {**label, **first.extra}, recipe, places, turn=turn))
     return cells
 
 
-# === Running ===
+def _side(arm: Arm, seed: int, trained: bool) -> dict[str, Any]:
+    return {"pattern": arm.pattern, "seed": seed, "trained": trained}
 
 
-def _function(kind: str) -> Callable[[Any], dict[str, Any]]:
-    """The library call of a kind; imported late, since each of them brings TensorFlow."""
-    if kind == "records":
-        from undivided_tf.data.records import create_records as call
-    elif kind == "pretraining":
-        from undivided_tf.training.pretraining import pretrain as call
-    elif kind == "finetuning":
-        from undivided_tf.training.finetuning import finetune as call
-    elif kind == "cka":
-        from undivided_tf.analysis.similarity import run_cka as call
-    else:
-        from undivided_tf.analysis.probing import run_probing as call
-    return call
+def resolved(cell: Cell, outcome_of: Callable[[Cell], dict[str, Any] | None]) -> Cell | None:
+    """The cell with the steps that measured times give it, and those it builds upon likewise.
 
-
-def run(
-    cells: list[Cell], workdir: str | os.PathLike, num_workers: int = 1
-) -> list[dict[str, Any]]:
-    """Runs the cells that are not finished; one that fails does not stop the others.
+    The steps become part of the recipe, and so of the hash: where the times are measured anew,
+    the cell is another one.
 
     Args:
-        cells: as `expand` gives, needs before those that need them.
-        workdir: the study's directory.
-        num_workers: cells that run at the same time, each on its share of the cores. Isolated
-            cells run one by one on all cores, since they are timed.
+        cell: as `expand` gives.
+        outcome_of: the outcome of a cell, None while it has none or has failed.
 
     Returns:
-        One dict a cell: `name`, `kind`, `label`, `status` (`finished` or `failed`), `error`,
-        `seconds` and `result`.
+        The cell itself where no time decides; None while times are not known.
+
+    Raises:
+        InputError: the times were measured on different machines.
     """
-    root = pathlib.Path(workdir) / "cells"
-    outcomes: dict[str, dict[str, Any]] = {}
-    workers = Workers(num_workers)
-    with progress.bar(len(cells), "study", "cells") as done, workers:
-        running: dict[concurrent.futures.Future, Cell] = {}
-
-        def collect(wait_for: list[Cell], most: int) -> None:
-            """Waits until the outcomes of some cells are there, and at most so many run."""
-            while len(running) > most or any(cell.name not in outcomes for cell in wait_for):
-                completed, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
-                for future in completed:
-                    cell = running.pop(future)
-                    outcomes[cell.name] = _outcome_of(cell, future, root)
-                    done.update()
-
-        for cell in cells:
-            finished = _finished(cell, root)
-            if not finished.exists():
-                collect(list(cell.places.values()), most=num_workers - 1)
-            failed = [
-                need.name
-                for need in cell.places.values()
-                if need.name in outcomes and outcomes[need.name]["status"] == "failed"
-            ]
-            if finished.exists():
-                outcomes[cell.name] = files.read_json(finished)
-                done.update()
-            elif failed:
-                outcomes[cell.name] = _outcome(cell, error=f"needs {', '.join(failed)}")
-                done.update()
-            elif cell.isolated:
-                collect([], most=0)
-                with workers.alone() as pool:
-                    future = pool.submit(_timed_call, cell.kind, _placed(cell, root))
-                    outcomes[cell.name] = _outcome_of(cell, future, root)
-                done.update()
-            else:
-                running[workers.submit(_timed_call, cell.kind, _placed(cell, root))] = cell
-        collect([], most=0)
-    return [outcomes[cell.name] for cell in cells]
+    places = {field: resolved(need, outcome_of) for field, need in cell.places.items()}
+    if None in places.values():
+        return None
+    if cell.times:
+        outcomes = [outcome_of(need) for need in cell.times]
+        if None in outcomes:
+            return None
+        if len({outcome.get("machine") for outcome in outcomes}) > 1:
+            own, full = (need.name for need in cell.times)
+            raise InputError(
+                f"{own} and {full} were timed on different machines, so their times do not "
+                "compare: remove one of these directories, and run it where the other ran"
+            )
+        own, full = (step_seconds(outcome["result"]) for outcome in outcomes)
+        recipe = frames.with_steps(cell.recipe, full / own)
+        return dataclasses.replace(cell, recipe=recipe, places=places)
+    changed = any(places[field] is not need for field, need in cell.places.items())
+    return dataclasses.replace(cell, places=places) if changed else cell
 
 
-def _finished(cell: Cell, root: pathlib.Path) -> pathlib.Path:
-    return root / cell.name / "finished.json"
-
-
-def _placed(cell: Cell, root: pathlib.Path) -> Config:
-    """The recipe with its own directory and those of the cells that it needs."""
-    home = "output_dir" if cell.kind == "records" else "workdir"
-    places = {field: str(root / need.name) for field, need in cell.places.items()}
-    return cell.recipe.replace(**{home: str(root / cell.name)}, **places)
-
-
-def _outcome(cell: Cell, result=None, seconds=None, error=None) -> dict[str, Any]:
-    return {
-        "name": cell.name,
-        "kind": cell.kind,
-        "label": cell.label,
-        "status": "failed" if error else "finished",
-        "error": error,
-        "seconds": seconds,
-        "result": result,
-    }
-
-
-def _outcome_of(
-    cell: Cell, future: concurrent.futures.Future, root: pathlib.Path
-) -> dict[str, Any]:
-    """Waits for a cell and writes its outcome down."""
-    try:
-        result, seconds = future.result()
-    except concurrent.futures.process.BrokenProcessPool:
-        logging.error("cell %s failed: its process died", cell.name)
-        return _outcome(cell, error="its process died: killed, perhaps for want of memory")
-    except Exception as error:  # Whatever it is, the other cells still run; it is reported.
-        logging.error("cell %s failed", cell.name, exc_info=error)
-        return _outcome(cell, error=f"{type(error).__name__}: {error}")
-    outcome = _outcome(cell, {**result, **cell.label}, seconds)
-    files.write_json(_finished(cell, root), outcome)
-    return outcome
-
-
-def _timed_call(kind: str, config: Config) -> tuple[dict[str, Any], float]:
-    started = time.perf_counter()
-    result = _function(kind)(config)
-    return result, time.perf_counter() - started
+def step_seconds(result: dict[str, Any]) -> float:
+    """Measured seconds of a step of a finished pre-training."""
+    if result["step_milliseconds"] is not None:
+        return result["step_milliseconds"] / 1000
+    return result["training_seconds"] / result["steps"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from undivided_tf.config import Config
-from undivided_tf.study import numbers
+from undivided_tf.study import frames, numbers
 from undivided_tf.study.findings import Finding
 from undivided_tf.study.results import StudyResults, task_name
 from undivided_tf.study.tables import Table, Value
@@ -17,6 +17,8 @@ SECTIONS = {
     "finetuning": "Fine-tuning",
     "cka": "CKA",
     "probing": "Probing",
+    "diagnostics": "Diagnostics",
+    "blimp": "BLiMP",
 }
 LONGEST_LIST = 8
 
@@ -74,7 +76,32 @@ def procedure(study: StudyResults) -> list[Finding]:
             f"Logistic regression on standardised activations of each tap, {probing.pooling} "
             "pooling, beside an untrained encoder of the same pattern and the majority class.",
         ),
+        *_frames(study),
     ]
+
+
+_TOLD = {
+    frames.FLOPS: "equal training FLOPs: its steps are multiplied by the ratio of closed-form "
+    "FLOPs of a step (matrix products, forward and backward), warm-up keeps its share",
+    frames.TIME: "equal training time: its steps are multiplied by the ratio of the step times "
+    "measured at equal steps, of the same seed and on the same machine",
+    "more_attention": "equal parameters by more attention blocks, spread evenly",
+    "wider_intermediate": "equal parameters by wider intermediate blocks",
+    "wider_hidden": "equal parameters by a wider hidden size at the same number of heads",
+}
+
+
+def _frames(study: StudyResults) -> Iterator[Finding]:
+    """How the budgets beside equal steps were met."""
+    if told := [_TOLD[frame] for frame in frames.other_frames(study.config)]:
+        patterns = ", ".join(f"`{pattern}`" for pattern in frames.compared(study.config))
+        yield Finding(
+            "Frames",
+            f"{patterns}: pre-trained and fine-tuned once more with the budget of "
+            f"`{study.reference}`, the same seeds and tasks, at {'; at '.join(told)}. Equal "
+            f"parameters are within {numbers.percent(frames.TOLERANCE)} %, and all else is as at "
+            "equal steps. The encoders of these frames are not looked into.",
+        )
 
 
 def limits(study: StudyResults) -> list[str]:
@@ -84,7 +111,8 @@ def limits(study: StudyResults) -> list[str]:
         f"The encoders are small (hidden size {study.config.pretraining.encoder.hidden_size}) and "
         "see little text; what holds here need not hold for BERT-Base, and is not claimed for it.",
         "Patterns are compared at equal steps. At equal time, equal FLOPs or equal parameters "
-        "their order may differ.",
+        "their order may differ"
+        + (": see the verdicts there." if frames.other_frames(study.config) else "."),
         "Intervals are of single comparisons; none is corrected for their number.",
         "Step times, tokens a second and memory are those of one machine, other load included.",
         "The best tap of a probe is picked on the rows it is scored on, for trained and untrained "
@@ -141,8 +169,9 @@ def settings(study: StudyResults) -> list[Table]:
     """Every setting of the study, with its meaning, one table a stage."""
     columns = ("setting", "value", "meaning")
     tables = [Table("Study", columns, tuple(_settings(study.config, tuple(SECTIONS))))]
+    asked = {"diagnostics": study.config.diagnose, "blimp": bool(study.config.blimp.data)}
     for field in dataclasses.fields(study.config):
-        if field.name in SECTIONS:
+        if field.name in SECTIONS and asked.get(field.name, True):
             rows = _settings(getattr(study.config, field.name), field.metadata["without"])
             tables.append(Table(SECTIONS[field.name], columns, tuple(rows)))
     return tables

@@ -21,8 +21,11 @@ from undivided_tf.study import (
     analysis_tables,
     drawings,
     findings,
+    frame_tables,
+    frames,
     methods,
     numbers,
+    record_files,
     tables,
     verdict_tables,
 )
@@ -62,14 +65,20 @@ def _together(kind: str) -> Callable[[StudyResults], Iterator[tuple[str, Any]]]:
 
 
 def _per_task(kind: str) -> Callable[[StudyResults], Iterator[tuple[str, Any]]]:
-    """A figure for each task."""
+    """A figure for each task, or each that is probed."""
 
     def drawn(study: StudyResults) -> Iterator[tuple[str, Any]]:
-        for task in study.tasks:
+        for task in study.probed if kind == "probing" else study.tasks:
             if results := getattr(study, kind)(task):
                 yield task, results
 
     return drawn
+
+
+def _quality(study: StudyResults) -> Iterator[tuple[str, Any]]:
+    for task in study.tasks:
+        if points := frame_tables.quality(study, task):
+            yield task, points
 
 
 def _per_pair(study: StudyResults) -> Iterator[tuple[str, Any]]:
@@ -106,6 +115,14 @@ FIGURES = (
         _per_task("finetuning"),
     ),
     (
+        "quality",
+        "quality_against_cost",
+        "Score on {} against parameters, training FLOPs and training time",
+        "Scores on {} over three costs, one point a pattern and budget; dotted lines mark the full "
+        "model. The values stand in the tables of cost, of the task and of other budgets.",
+        _quality,
+    ),
+    (
         "cka",
         "cka_heat_map",
         "CKA: {}",
@@ -124,7 +141,7 @@ FIGURES = (
 
 
 def write_report(results: dict[str, Any], workdir: str | os.PathLike) -> None:
-    """Writes report.html, report.md and figures/*.png.
+    """Writes report.html, report.md, figures/*.png, cells.csv and citation.bib.
 
     Args:
         results: the study's results, as in its results.json.
@@ -139,6 +156,8 @@ def write_report(results: dict[str, Any], workdir: str | os.PathLike) -> None:
     for name, autoescape in (("report.html", True), ("report.md", False)):
         template = environment(autoescape).get_template(f"{name}.j2")
         files.write_text(workdir / name, template.render(content))
+    files.write_text(workdir / "cells.csv", record_files.cells_csv(study))
+    files.write_text(workdir / "citation.bib", record_files.bibtex(study))
 
 
 def summary_lines(results: dict[str, Any]) -> list[str]:
@@ -180,8 +199,9 @@ def _closing(study: StudyResults, hidden_columns: int) -> list[str]:
     if hidden_columns:
         lines.append(f"{hidden_columns} more columns in the report")
     lines.append(
-        f"cells: {len(study.cells) - len(study.failed_cells)} finished, "
+        f"cells: {len(study.cells) - len(study.failed_cells) - len(study.left_cells)} finished, "
         f"{len(study.failed_cells)} failed"
+        + (f", {len(study.left_cells)} left to other shares" if study.left_cells else "")
     )
     for cell in study.failed_cells[:3]:
         reason = (cell["error"] or "no reason given").strip().splitlines()[-1]
@@ -197,7 +217,7 @@ def _content(study: StudyResults) -> dict[str, Any]:
         "scope": findings.scope(study),
         "overview": tables.overview(study),
         "verdicts": verdict_tables.verdicts(study),
-        "rules": verdict_tables.rules(),
+        "rules": verdict_tables.rules(study),
         "evidence": verdict_tables.evidence(study),
         "findings": {pattern: findings.findings(study, pattern) for pattern in study.patterns},
         "drawings": [
@@ -210,7 +230,12 @@ def _content(study: StudyResults) -> dict[str, Any]:
         "tasks": {name: tables.task(study, name) for name in study.tasks},
         "cka": analysis_tables.cka(study),
         "cka_gaps": analysis_tables.cka_gaps(study),
-        "probes": {name: analysis_tables.probing(study, name) for name in study.tasks},
+        "probes": {name: analysis_tables.probing(study, name) for name in study.probed},
+        "budgets": frame_tables.budgets(study) if frames.other_frames(study.config) else None,
+        "obstacles": frames.obstacles(study.config),
+        "sizes": frame_tables.sizes(study),
+        "diagnostics": frame_tables.diagnostics(study) if study.config.diagnose else None,
+        "grammar": frame_tables.grammar(study) if study.config.blimp.data else None,
         "procedure": methods.procedure(study),
         "limits": methods.limits(study),
         "sources": methods.sources(study),

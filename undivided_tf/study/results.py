@@ -3,10 +3,12 @@
 import dataclasses
 import pathlib
 import statistics
+from collections.abc import Iterator
 from typing import Any
 
+from undivided_tf.errors import InputError
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import numbers
+from undivided_tf.study import frames, numbers
 from undivided_tf.study.numbers import Estimate
 
 FINISHED, FAILED, NOT_RUN = "finished", "failed", "not run"
@@ -18,8 +20,10 @@ MEASURE_NAMES = {
 
 
 def task_name(task: str) -> str:
-    """The last part of a task's path: a task may be a name or a folder."""
-    return pathlib.PurePath(task).name
+    """The last part of a task's path: a task may be a name or a folder; `ud:pos` of a treebank."""
+    if task.startswith("ud:"):
+        return ":".join(task.split(":")[:2])
+    return pathlib.PurePath(task.partition(":")[0] if task.endswith(".zip") else task).name
 
 
 def primary(result: dict[str, Any]) -> str:
@@ -50,29 +54,68 @@ class Score:
 
 
 class StudyResults:
-    """The study's results.json, by question.
+    """The study's results.json, by question, as one frame and one size of encoders answer it.
 
     Args:
         results: what the study wrote; see `study/grid.py`.
+        frame: one of `frames.NAMES`. The reference is the same in all of them.
+        size: one of the config's `sizes`; empty: that of its flags.
+
+    Attributes:
+        cells, failed_cells, left_cells: of the whole study; those that failed, and those that
+            no process has run.
 
     Raises:
         InputError: its config is none of this version.
     """
 
-    def __init__(self, results: dict[str, Any]):
-        self.raw = results
+    def __init__(self, results: dict[str, Any], frame: str = frames.STEPS, size: str = ""):
+        self.raw, self.frame, self.size = results, frame, size
         self.config = StudyConfig.from_dict(results["config"], "results.json: config")
         self.patterns = list(self.config.canonical_patterns)
         self.tasks = [task_name(task) for task in self.config.tasks]
+        self.probed = list(dict.fromkeys((*self.tasks, *map(task_name, self.config.probing_tasks))))
         self.reference, *self.reduced = self.patterns
         self.cells = results["cells"]
         self.failed_cells = [cell for cell in self.cells if cell["status"] == FAILED]
+        self.left_cells = [cell for cell in self.cells if cell["status"] == NOT_RUN]
+        self.seen = list(self._seen())
+        if frame != frames.STEPS:
+            self.reduced = list(frames.compared(self.config))
+            self.patterns = [self.reference, *self.reduced]
+
+    def in_frame(self, frame: str) -> "StudyResults":
+        """The same study in another frame."""
+        return StudyResults(self.raw, frame, self.size)
+
+    def of_size(self, size: str) -> "StudyResults":
+        """The same study with encoders of another size."""
+        return StudyResults(self.raw, self.frame, size)
+
+    def _seen(self) -> Iterator[dict[str, Any]]:
+        """Cells of this frame and size; where an encoder stands for another, under its name."""
+        here = [cell for cell in self.cells if cell["label"].get("size", "") == self.size]
+        plain = [cell for cell in here if "frame" not in cell["label"]]
+        if self.frame == frames.STEPS:
+            yield from plain
+            return
+        yield from (cell for cell in here if cell["label"].get("frame") == self.frame)
+        yield from (cell for cell in plain if cell["label"].get("pattern") == self.reference)
+        for pattern in frames.compared(self.config):
+            try:
+                other = frames.same_as(self.config, pattern, self.frame, self.size)
+            except InputError:
+                continue
+            for cell in (c for c in plain if c["label"].get("pattern") == other):
+                named = {"pattern": pattern}
+                result = cell["result"] and {**cell["result"], **named}
+                yield {**cell, "label": {**cell["label"], **named}, "result": result}
 
     def finished(self, kind: str) -> list[dict[str, Any]]:
         """Results of the finished cells of one kind, in the order of the grid."""
         return [
             cell["result"]
-            for cell in self.cells
+            for cell in self.seen
             if cell["kind"] == kind and cell["status"] == FINISHED
         ]
 
@@ -92,7 +135,8 @@ class StudyResults:
                 "task": task_name(cell["label"].get("task", "")),
             }.items()
             >= asked.items()
-            for cell in self.failed_cells
+            for cell in self.seen
+            if cell["status"] == FAILED
         )
 
     def absence(self, kind: str, task: str = "", **label: Any) -> str:
@@ -192,6 +236,15 @@ class StudyResults:
             if values:
                 found[result["pretraining_seed"]] = statistics.fmean(values)
         return found
+
+    def by_seed(self, kind: str, pattern: str) -> dict[int, dict[str, Any]]:
+        """Finished `diagnostics` or `blimp` of a pattern, by pre-training seed."""
+        return {r["pretraining_seed"]: r for r in self.finished(kind) if r["pattern"] == pattern}
+
+    def mean_score(self, task: str, pattern: str) -> float | None:
+        """Mean score of a pattern's pre-trained encoders on a task."""
+        found = self.score(task, pattern, PRETRAINED).estimate
+        return found and found.mean
 
     def best_probe(self, task: str, pattern: str, key: str) -> tuple[str, float] | None:
         """The tap with the highest mean accuracy over the encoders, and that accuracy.

@@ -13,7 +13,9 @@ from undivided_tf import files
 from undivided_tf.config import claim_workdir
 from undivided_tf.data import sample, tasks
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import grid, report
+from undivided_tf.study import grid, report, running
+from undivided_tf.study.leases import Leases
+from undivided_tf.study.running import WHOLE, Share
 
 _VERSIONED = (
     "undivided_tf",
@@ -26,13 +28,15 @@ _VERSIONED = (
 )
 
 
-def run_study(config: StudyConfig, command: str) -> dict[str, Any]:
+def run_study(config: StudyConfig, command: str, share: Share = WHOLE) -> dict[str, Any]:
     """Runs a study, or goes on where an interrupted call stopped, and reports.
 
     Args:
         config: the study; `config.workdir` receives config.json, the cells, results.json,
             report.html, report.md and figures.
         command: the command line, for the report.
+        share: what this process does where several have the same workdir. Each of them reports
+            in the end; the last one has everything.
 
     Returns:
         The content of results.json.
@@ -41,7 +45,7 @@ def run_study(config: StudyConfig, command: str) -> dict[str, Any]:
         InputError: the workdir holds another study.
     """
     workdir = claim_workdir(config.workdir, config)
-    cells = grid.run(grid.expand(config), workdir, config.num_workers)
+    cells = running.run(grid.expand(config), workdir, config.num_workers, share)
     records = next(cell for cell in cells if cell["kind"] == "records")
     named = {*config.records.input_files, *config.tasks, config.cka.task}
     results = {
@@ -55,8 +59,11 @@ def run_study(config: StudyConfig, command: str) -> dict[str, Any]:
         "sources": list(sample.SOURCES) if named & {"sample", *tasks.SAMPLE_TASKS} else [],
         "cells": cells,
     }
-    files.write_json(workdir / "results.json", results)
-    report.write_report(results, workdir)
+    with Leases(workdir / "claims") as leases:
+        while not leases.take("report"):  # Another process of this study writes its own.
+            time.sleep(running.POLL_SECONDS)
+        files.write_json(workdir / "results.json", results)
+        report.write_report(results, workdir)
     return results
 
 

@@ -16,7 +16,7 @@ def verdicts(study: StudyResults) -> Table:
             Value(claim.statement),
             *(_verdict(found[claim.name][pattern]) for pattern in study.reduced),
         )
-        for claim in claims.CLAIMS
+        for claim in claims.declared(study)
     )
     margin = numbers.percent(study.config.accuracy_margin)
     note = (
@@ -27,13 +27,19 @@ def verdicts(study: StudyResults) -> Table:
     return Table("Verdicts on the claims", ("claim", *study.reduced), rows, note)
 
 
-def rules() -> Table:
+def rules(study: StudyResults) -> Table:
     """What is measured for each claim, and what decides."""
     rows = tuple(
-        (Value(claim.statement), Value(claim.name), Value(claim.metric), Value(claim.test))
-        for claim in claims.CLAIMS
+        (
+            Value(claim.statement),
+            Value(claim.name),
+            Value(claim.metric),
+            Value(claim.margin),
+            Value(claim.test),
+        )
+        for claim in claims.declared(study)
     )
-    columns = ("claim", "named below", "measured", "supported when")
+    columns = ("claim", "named below", "measured", "margin", "supported when")
     return Table("How the claims are judged", columns, rows)
 
 
@@ -49,9 +55,9 @@ def evidence(study: StudyResults) -> Table:
             Value(claim.name),
             Value(pattern, code=True),
             Value(one.matter),
-            *_numbers(one, claim.name),
+            *_numbers(one, claim.unit),
         )
-        for claim in claims.CLAIMS
+        for claim in claims.declared(study)
         for pattern in study.reduced
         for one in found[claim.name][pattern].evidence
     )
@@ -70,19 +76,19 @@ def evidence(study: StudyResults) -> Table:
     )
     note = (
         "Pattern minus reference, paired by pre-training seed: points of accuracy, parameters, "
-        "the logarithm of a ratio of times, or plain CKA. The first two p-values are "
-        "one-sided t-tests, adjusted by Holm over the tasks (for time: the ratio is 1 or more, "
-        "and 1 or less); TOST is the test of equivalence within the margin. The detectable "
-        "difference is what so many pairs of this spread would show four times in five."
+        "the logarithm of a ratio of times or residuals, or plain CKA and shares. The first two "
+        "p-values are one-sided t-tests, adjusted by Holm over the tasks (for time: the ratio is "
+        "1 or more, and 1 or less); TOST is the test of equivalence within the margin. The "
+        "detectable difference is what so many pairs of this spread would show four times in five."
     )
     return Table("Evidence", columns, rows, note)
 
 
-def _numbers(one: Evidence, claim: str) -> Iterator[Value]:
-    accuracy = claim in ("accuracy", "probes")
+def _numbers(one: Evidence, unit: str) -> Iterator[Value]:
+    accuracy = unit == "points"
 
     def shown(value: float) -> str:
-        if claim == "size":
+        if unit == "count":
             return numbers.count(value)
         return numbers.points(value) if accuracy else numbers.decimals(value, 3)
 

@@ -1,0 +1,173 @@
+"""Each frame gives a pattern the reference's budget, and the grid the cells that this takes."""
+
+import dataclasses
+
+import made_up_cells
+import pytest
+
+from undivided_tf import accounting
+from undivided_tf.config import EncoderConfig
+from undivided_tf.errors import InputError
+from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
+from undivided_tf.recipes import StudyConfig
+from undivided_tf.study import frames, grid, running
+from undivided_tf.study.frames import Arm
+from undivided_tf.study.leases import machine
+
+CONFIG = StudyConfig(
+    patterns=("(AI)*6", "(AAI)*3", "A*6"),
+    frames=tuple(frames.NAMES),
+    tasks=("wiki_topic",),
+    records=RecordsConfig(vocab_size=1000, max_seq_length=64),
+    pretraining=PretrainingConfig(
+        encoder=EncoderConfig(hidden_size=128, num_attention_heads=1, intermediate_size=512),
+        num_train_steps=1000, num_warmup_steps=100, train_batch_size=4,
+    ),
+    seed=5,
+)  # fmt: skip
+
+
+def pretraining(config=CONFIG):
+    """Pre-training cells by pattern, seed and frame."""
+    return {
+        (c.label["pattern"], c.label["seed"], c.label.get("frame", "steps")): c
+        for c in grid.expand(config)
+        if c.kind == "pretraining" and "size" not in c.label
+    }
+
+
+def size(recipe):
+    return accounting.count_parameters(recipe.encoder.replace(vocab_size=1000))
+
+
+def test_equal_parameters_come_within_a_hundredth():
+    cells = pretraining()
+    full = size(cells["(AI)*6", 5, "steps"].recipe)
+    partners = {key: c for key, c in cells.items() if key[2] in frames.INVESTMENTS}
+    # A*6 has no intermediate block that could widen.
+    assert len(partners) == 5 and ("A*6", 5, "wider_intermediate") not in partners
+    for key, found in partners.items():
+        assert abs(size(found.recipe) / full - 1) <= 0.01, key
+        assert found.recipe.num_train_steps == 1000
+    [why] = frames.obstacles(CONFIG)
+    assert "`A*6` has no partner" in why and "no intermediate block that could widen" in why
+
+
+def test_equal_flops_are_equal():
+    cells = pretraining()
+    full, own = (
+        c.recipe.num_train_steps * frames.step_flops(CONFIG, c.recipe.encoder)
+        for c in (cells["(AI)*6", 5, "steps"], cells["A*6", 5, "flops"])
+    )
+    assert own == pytest.approx(full, rel=1e-3)
+    recipe = cells["A*6", 5, "flops"].recipe
+    assert recipe.num_warmup_steps == round(recipe.num_train_steps / 10)
+
+
+def timed(milliseconds):
+    """Outcomes of pre-training cells by pattern, and what `resolved` makes of a cell."""
+
+    def outcome_of(cell, machine="m"):
+        result = {"step_milliseconds": milliseconds[cell.label["pattern"]]}
+        return {"machine": machine, "result": result}
+
+    return outcome_of
+
+
+def test_measured_times_decide_the_steps_and_the_hash():
+    planned = pretraining()["A*6", 5, "time"]
+    assert planned.label["frame"] == "time" and len(planned.times) == 2
+    found = grid.resolved(planned, timed({"(AI)*6": 30.0, "A*6": 20.0}))
+    assert (found.recipe.num_train_steps, found.recipe.num_warmup_steps) == (1500, 150)
+    again = grid.resolved(planned, timed({"(AI)*6": 33.0, "A*6": 20.0}))
+    assert again.recipe.num_train_steps == 1650
+    assert len({planned.hash, found.hash, again.hash}) == 3
+    [tuned] = [c for c in grid.expand(CONFIG) if c.label.get("frame") == "time"
+               and c.kind == "finetuning" and c.label["pattern"] == "A*6"]  # fmt: skip
+    after = grid.resolved(tuned, timed({"(AI)*6": 30.0, "A*6": 20.0}))
+    assert after.places["init_checkpoint"].hash == found.hash and after.hash != tuned.hash
+    assert grid.resolved(tuned, lambda cell: None) is None
+
+
+def test_times_of_two_machines_do_not_compare():
+    planned = pretraining()["A*6", 5, "time"]
+    outcome_of = timed({"(AI)*6": 30.0, "A*6": 20.0})
+    with pytest.raises(InputError, match="different machines"):
+        grid.resolved(planned, lambda c: outcome_of(c, machine=c.label["pattern"]))
+
+
+def test_other_frames_are_fine_tuned_only_and_of_core_patterns_only():
+    config = CONFIG.replace(core_patterns=2, num_pretraining_seeds=2, frames=("flops",))
+    cells = [c for c in grid.expand(config) if "frame" in c.label]
+    assert {c.label["pattern"] for c in cells} == {"(AAI)*3"}
+    assert sorted(c.kind for c in cells) == ["finetuning"] * 2 + ["pretraining"] * 2
+
+
+def test_core_patterns_have_all_their_seeds_first_and_each_seed_is_whole():
+    config = CONFIG.replace(core_patterns=2, num_pretraining_seeds=2, frames=("flops",))
+    order = [
+        (c.label["pattern"], c.label["seed"], c.label.get("frame"))
+        for c in grid.expand(config)
+        if c.kind == "pretraining"
+    ]
+    assert order == [
+        ("(AI)*6", 5, None), ("(AAI)*3", 5, None), ("(AI)*6", 6, None), ("(AAI)*3", 6, None),
+        ("A*6", 5, None), ("(AAI)*3", 5, "flops"), ("A*6", 6, None), ("(AAI)*3", 6, "flops"),
+    ]  # fmt: skip
+    kinds = [c.kind for c in grid.expand(config)]
+    assert kinds.index("probing") < len(kinds) - 1 - kinds[::-1].index("pretraining")
+
+
+def test_a_partner_that_is_in_the_grid_is_not_trained_twice():
+    partner = frames.partner(CONFIG, "A*6", "more_attention").block_pattern
+    config = CONFIG.replace(patterns=(*CONFIG.patterns, partner), frames=("more_attention",))
+    assert frames.same_as(config, "A*6", "more_attention") == partner
+    assert frames.same_as(config, partner, "more_attention") == partner  # It has its budget.
+    made = [c.label["pattern"] for c in grid.expand(config) if "frame" in c.label]
+    assert set(made) == {"(AAI)*3"}
+
+
+def test_sizes_multiply_the_grid():
+    config = CONFIG.replace(sizes=("32x2",), frames=("steps",))
+    cells = grid.expand(config)
+    assert len(cells) == 2 * len(grid.expand(CONFIG.replace(frames=("steps",)))) - 1
+    assert len({c.name for c in cells}) == len(cells)
+    small = next(c for c in cells if c.label.get("size") and c.kind == "pretraining").recipe
+    encoder = small.encoder
+    assert (encoder.hidden_size, encoder.num_attention_heads, encoder.intermediate_size) == (
+        32, 2, 128
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": ("speed",)}, "frames has 'speed'"),
+        ({"sizes": ("big",)}, "HIDDENxHEADS"),
+        ({"core_patterns": 9}, "core_patterns must be"),
+    ],
+)
+def test_what_cannot_be(changes, message):
+    with pytest.raises(InputError, match=message):
+        CONFIG.replace(**changes)
+
+
+def test_cells_of_equal_time_run_with_the_steps_that_were_measured(tmp_path, monkeypatch):
+    """Real dealing and places; only what a cell computes is made up."""
+    monkeypatch.setattr(running, "_timed_call", made_up_cells.invented)
+    config = CONFIG.replace(frames=("time",), patterns=("(AI)*6", "A*6"))
+    cells = [c for c in grid.expand(config) if c.kind in ("records", "pretraining")]
+    found = running.run(cells, tmp_path)
+    *_, last = found
+    assert last["label"]["frame"] == "time" and last["result"]["steps"] == 1500
+    assert last["machine"] == machine()
+    assert (tmp_path / "cells" / last["name"] / "finished.json").exists()
+    assert last["name"] != cells[-1].name
+    assert running.run(cells, tmp_path) == found
+
+
+def test_an_arm_is_labelled_only_where_it_differs():
+    assert Arm("A", 1).extra == {}
+    assert dataclasses.replace(Arm("A", 1), frame="time", size="8x1").extra == {
+        "frame": "time", "size": "8x1"
+    }  # fmt: skip

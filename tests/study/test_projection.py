@@ -1,0 +1,54 @@
+"""What a study will cost, told before it runs."""
+
+import made_up_cells
+import pytest
+
+from undivided_tf.recipes import StudyConfig
+from undivided_tf.study import frames, grid, projection, running
+from undivided_tf.study.projection import StepTimes
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A small study with two of three pre-trainings and its records finished, as if measured."""
+    config = StudyConfig(
+        workdir=str(tmp_path), patterns=("(AI)*2", "A*2"), tasks=("wiki_topic",),
+        frames=("steps", "time"), diagnose=True,
+    )  # fmt: skip
+    monkeypatch.setattr(running, "_timed_call", made_up_cells.invented)
+    monkeypatch.setattr(projection, "_rows", lambda task: {"train": 100, "test": 50})
+    cells = [c for c in grid.expand(config) if c.kind in ("records", "pretraining")]
+    running.run([c for c in cells if not c.times], tmp_path)
+    return config
+
+
+def test_step_times_lie_on_a_line_through_what_was_measured():
+    one, two = StepTimes({100: 2.0}, ""), StepTimes({100: 2.0, 300: 4.0}, "")
+    assert (one.seconds(100), one.seconds(50)) == (2.0, 1.0)
+    assert (two.seconds(100), two.seconds(200), two.seconds(400)) == (2.0, 3.0, 5.0)
+    assert two.seconds(1) > 0 and two.speed == 75
+
+
+def test_finished_cells_give_the_times_of_the_others(config):
+    found, source = projection.project(config)
+    assert source == projection.SCALED
+    assert [one.cell.name for one in found if one.finished] != []
+    by_frame = {
+        (one.cell.label["pattern"], one.cell.label.get("frame")): one
+        for one in found
+        if one.cell.kind == "pretraining"
+    }
+    full, none = by_frame["(AI)*2", None], by_frame["A*2", None]
+    assert full.finished and none.finished and full.parameters > none.parameters
+    assert full.flops == full.steps * frames.step_flops(config, full.cell.recipe.encoder)
+    timed = by_frame["A*2", "time"]  # 30 ms and 20 ms a step.
+    assert not timed.finished and timed.steps == 1.5 * none.steps
+    assert timed.seconds == pytest.approx(timed.steps * 0.02, rel=0.5)
+    assert all(one.seconds > 0 for one in found)
+
+
+def test_dry_run_says_what_is_left_and_where_times_come_from(config):
+    text = projection.describe(config, *projection.project(config))
+    assert "(finished)" in text and "projected time left" in text
+    assert projection.SCALED in text and projection.RULE in text
+    assert sum("pretraining_" in line for line in text.splitlines()) == 3

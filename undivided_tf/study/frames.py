@@ -1,0 +1,160 @@
+"""Budgets in which a pattern is compared with the reference: steps, FLOPs, time, parameters.
+
+At equal steps the encoders differ in their blocks only, so that the smaller one costs less. The
+other frames give it what it saved: more steps, or more blocks, or wider ones.
+"""
+
+import dataclasses
+from typing import Any
+
+from undivided_tf import accounting, files
+from undivided_tf.config import EncoderConfig
+from undivided_tf.errors import InputError
+from undivided_tf.pretraining_recipes import PAIR_PACKINGS, PretrainingConfig, RecordsConfig
+from undivided_tf.recipes import StudyConfig
+
+STEPS, FLOPS, TIME = "steps", "flops", "time"
+INVESTMENTS = {
+    "more_attention": "attention",
+    "wider_intermediate": "intermediate",
+    "wider_hidden": "hidden",
+}
+NAMES = {
+    STEPS: "equal steps",
+    FLOPS: "equal training FLOPs",
+    TIME: "equal training time",
+    "more_attention": "equal parameters, more attention blocks",
+    "wider_intermediate": "equal parameters, wider intermediate blocks",
+    "wider_hidden": "equal parameters, a wider hidden size",
+}
+TOLERANCE = 0.01  # Of parameters, as a share of the reference's.
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One encoder of a study.
+
+    Attributes:
+        pattern: canonical pattern that it stands for; a partner of equal parameters may have
+            more blocks.
+        seed: of its pre-training.
+        frame: one of `NAMES`.
+        size: one of the config's `sizes`; empty: that of its flags.
+    """
+
+    pattern: str
+    seed: int
+    frame: str = STEPS
+    size: str = ""
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What a label says beyond pattern and seed: nothing at equal steps and first size."""
+        frame = {} if self.frame == STEPS else {"frame": self.frame}
+        return frame | ({"size": self.size} if self.size else {})
+
+
+def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
+    """The recipe of an arm; of equal time that of equal steps, until times are measured.
+
+    Raises:
+        InputError: no partner of equal parameters; see `partner`.
+    """
+    recipe = config.pretraining.replace(
+        encoder=config.encoder(arm.pattern, arm.size), seed=arm.seed
+    )
+    if arm.frame in INVESTMENTS:
+        return recipe.replace(encoder=partner(config, arm.pattern, arm.frame, arm.size))
+    if arm.frame == FLOPS:
+        reference = config.encoder(config.canonical_patterns[0], arm.size)
+        own, full = (step_flops(config, encoder) for encoder in (recipe.encoder, reference))
+        return with_steps(recipe, full / own)
+    return recipe
+
+
+def with_steps(recipe: PretrainingConfig, factor: float) -> PretrainingConfig:
+    """A recipe of `factor` times the steps; warm-up keeps its share."""
+    steps = max(1, round(recipe.num_train_steps * factor))
+    warmup = round(recipe.num_warmup_steps * steps / recipe.num_train_steps)
+    return recipe.replace(num_train_steps=steps, num_warmup_steps=warmup)
+
+
+def partner(config: StudyConfig, pattern: str, frame: str, size: str = "") -> EncoderConfig:
+    """The encoder of a pattern with the reference's parameters, by `INVESTMENTS[frame]`.
+
+    An encoder within `TOLERANCE` of the reference is its own partner.
+
+    Raises:
+        InputError: there is no such encoder.
+    """
+    plain = config.encoder(pattern, size)
+    own, full = (
+        encoder.replace(vocab_size=vocab_size(config.records))
+        for encoder in (plain, config.encoder(config.canonical_patterns[0], size))
+    )
+    counts = [accounting.count_parameters(encoder) for encoder in (own, full)]
+    if abs(counts[0] / counts[1] - 1) <= TOLERANCE:
+        return plain
+    found = accounting.matched_partner(own, full, INVESTMENTS[frame], TOLERANCE)
+    return found.replace(vocab_size=plain.vocab_size)
+
+
+def same_as(config: StudyConfig, pattern: str, frame: str, size: str = "") -> str | None:
+    """The pattern whose encoder at equal steps is this one in this frame, where there is one.
+
+    That is the pattern itself when it has the budget of the reference anyway, or another pattern
+    of the grid that its partner happens to be.
+    """
+    if frame in (STEPS, TIME):
+        return pattern if frame == STEPS else None
+    recipe = pretraining(config, Arm(pattern, config.seed, frame, size))
+    for other in config.canonical_patterns:
+        if recipe == pretraining(config, Arm(other, config.seed, STEPS, size)):
+            return other
+    return None
+
+
+def compared(config: StudyConfig) -> tuple[str, ...]:
+    """The patterns that are compared in frames beside equal steps."""
+    return config.canonical_patterns[1 : config.core_patterns or None]
+
+
+def other_frames(config: StudyConfig) -> tuple[str, ...]:
+    """The config's frames beside equal steps, each once."""
+    return tuple(frame for frame in dict.fromkeys(config.frames) if frame != STEPS)
+
+
+def obstacles(config: StudyConfig) -> list[str]:
+    """Which patterns have no partner in a frame, and why, a sentence each."""
+    found = []
+    for size in ("", *config.sizes):
+        for frame in other_frames(config):
+            for pattern in compared(config):
+                try:
+                    pretraining(config, Arm(pattern, config.seed, frame, size))
+                except InputError as error:
+                    where = f"{NAMES[frame]}{f', size {size}' if size else ''}"
+                    found.append(f"`{pattern}` has no partner of {where}: {error}.")
+    return found
+
+
+def step_flops(config: StudyConfig, encoder: EncoderConfig) -> int:
+    """Training FLOPs of one step of an encoder of the study."""
+    recipe, records = config.pretraining, config.records
+    length = records.max_seq_length
+    highest = max(recipe.masked_lm_prob, recipe.initial_masked_lm_prob)
+    pairs = records.packing in PAIR_PACKINGS and recipe.next_sentence_weight > 0
+    return accounting.training_flops(
+        encoder.replace(vocab_size=vocab_size(records)),
+        length,
+        accounting.prediction_slots(length, highest, recipe.max_predictions_per_seq),
+        recipe.train_batch_size,
+        pairs,
+    )
+
+
+def vocab_size(records: RecordsConfig) -> int:
+    """Word pieces of the records' vocabulary: lines of the file, or the size that is trained."""
+    if records.vocab_file:
+        return len(files.read_text(records.vocab_file).splitlines())
+    return records.vocab_size

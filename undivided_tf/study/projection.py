@@ -1,0 +1,293 @@
+"""What a study will cost, before it runs: parameters, FLOPs and time of every cell.
+
+Step times are those of finished cells where there are any, else of a short timing, and between
+patterns they are drawn as a line over FLOPs. All else is FLOPs at the speed of the reference's
+step, and where no FLOPs tell, a rule of thumb: right to a factor of two, not better.
+"""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from undivided_tf import accounting, files
+from undivided_tf.config import EncoderConfig
+from undivided_tf.data.tasks import load_task
+from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.recipes import StudyConfig
+from undivided_tf.study import frames, grid, numbers
+from undivided_tf.study.grid import Cell
+
+MEASURED, SCALED, TIMED = "measured", "scaled from finished cells", "scaled from a short timing"
+RULE = "rule of thumb"
+COMPILATION_SECONDS, START_SECONDS = 25.0, 8.0
+_TIMED_STEPS = 10
+# Of the kinds whose time is not that of forward passes: a probe, on 1000 rows of width 128.
+_PROBE_SECONDS = 0.4
+_BLIMP_PARADIGMS, _BLIMP_PIECES = 67, 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Projection:
+    """What is known of a cell beforehand.
+
+    Attributes:
+        cell: as `grid.expand` gives, of measured times with the steps that they give.
+        finished: whether it is there already; its time is then what it took.
+        parameters, flops, steps: of pre-training cells, else None.
+        seconds: on all cores, as if it ran alone.
+        source: where the time comes from.
+    """
+
+    cell: Cell
+    finished: bool
+    parameters: int | None
+    flops: int | None
+    steps: int | None
+    seconds: float
+    source: str
+
+
+class StepTimes:
+    """Seconds of a pre-training step by its FLOPs: a line through what was measured.
+
+    Args:
+        points: seconds by FLOPs, at least one; through a single one the line is proportional.
+        source: where they come from.
+    """
+
+    def __init__(self, points: Mapping[int, float], source: str):
+        self.points, self.source = dict(sorted(points.items())), source
+
+    def seconds(self, flops: int) -> float:
+        """Seconds of a step of so many FLOPs."""
+        if flops in self.points:
+            return self.points[flops]
+        (x, y), (last_x, last_y) = list(self.points.items())[0], list(self.points.items())[-1]
+        if last_x == x:
+            return y * flops / x
+        slope = (last_y - y) / (last_x - x)
+        return max(y + slope * (flops - x), 0.1 * y * flops / x)
+
+    @property
+    def speed(self) -> float:
+        """FLOPs a second of the largest step."""
+        flops, seconds = list(self.points.items())[-1]
+        return flops / seconds
+
+
+def project(config: StudyConfig) -> tuple[list[Projection], str]:
+    """Projects every cell of a study; writes nothing to its workdir.
+
+    Returns:
+        Projections in the order of the grid, and where the step times come from.
+
+    Raises:
+        InputError: a corpus, a task or a folder is not there.
+    """
+    root = pathlib.Path(config.workdir) / "cells"
+    outcomes: dict[str, dict[str, Any]] = {}
+    cells = []
+    for planned in grid.expand(config):
+        cell = grid.resolved(planned, lambda need: outcomes.get(need.name)) or planned
+        path = root / cell.name / "finished.json"
+        if path.exists():
+            outcomes[planned.name] = outcomes[cell.name] = files.read_json(path)
+        cells.append(cell)
+    times = _finished_times(config, cells, outcomes)
+    times = times or _short_timing(config, cells, root, outcomes)
+    rows = {task: _rows(task) for task in dict.fromkeys(config.tasks)}
+    return [_project(config, cell, outcomes, times, rows) for cell in cells], times.source
+
+
+def _finished_times(
+    config: StudyConfig, cells: list[Cell], outcomes: Mapping[str, Any]
+) -> StepTimes | None:
+    found: dict[int, list[float]] = {}
+    for cell in cells:
+        if cell.kind == "pretraining" and cell.name in outcomes:
+            flops = frames.step_flops(config, cell.recipe.encoder)
+            found.setdefault(flops, []).append(grid.step_seconds(outcomes[cell.name]["result"]))
+    if not found:
+        return None
+    return StepTimes({flops: sum(x) / len(x) for flops, x in found.items()}, SCALED)
+
+
+def _short_timing(
+    config: StudyConfig, cells: list[Cell], root: pathlib.Path, outcomes: Mapping[str, Any]
+) -> StepTimes:
+    """Times the steps of most and of fewest FLOPs, on the records, which are made for it."""
+    recipes = {
+        frames.step_flops(config, cell.recipe.encoder): cell.recipe
+        for cell in cells
+        if cell.kind == "pretraining"
+    }
+    records = next(cell for cell in cells if cell.kind == "records")
+    with tempfile.TemporaryDirectory() as folder:
+        home = str(root / records.name)
+        if records.name not in outcomes:
+            from undivided_tf.data.records import create_records
+
+            home = f"{folder}/records"
+            create_records(config.records.replace(output_dir=home))
+        points = {
+            flops: _step_seconds(recipes[flops].replace(records_dir=home, workdir=folder))
+            for flops in {min(recipes), max(recipes)}
+        }
+    return StepTimes(points, TIMED)
+
+
+def _step_seconds(recipe: PretrainingConfig) -> float:
+    from undivided_tf.training.dry_run import dry_run  # Late: brings TensorFlow.
+
+    (stage, *_) = dry_run(recipe, _TIMED_STEPS)["stages"]
+    return stage["step_milliseconds"] / 1000
+
+
+def _rows(task: str) -> dict[str, int]:
+    loaded = load_task(task)
+    read = {split: loaded.read(split) for split in loaded.splits}
+    return {split: len(rows) for split, rows in read.items() if rows is not None}
+
+
+def _project(
+    config: StudyConfig, cell: Cell, outcomes: Mapping[str, Any], times: StepTimes,
+    rows: dict[str, dict[str, int]],
+) -> Projection:  # fmt: skip
+    found: dict[str, int | None] = {"parameters": None, "flops": None, "steps": None}
+    if cell.kind == "pretraining":
+        recipe = cell.recipe
+        encoder = recipe.encoder.replace(vocab_size=frames.vocab_size(config.records))
+        step = frames.step_flops(config, encoder)
+        steps = recipe.num_train_steps
+        if cell.times and cell.name not in outcomes:
+            full = frames.step_flops(config, cell.times[1].recipe.encoder)
+            if any(need.name not in outcomes for need in cell.times):
+                steps = round(steps * times.seconds(full) / times.seconds(step))
+        found = {
+            "parameters": accounting.count_parameters(encoder),
+            "flops": steps * step,
+            "steps": steps,
+        }
+    if cell.name in outcomes:
+        return Projection(cell, True, **found, seconds=outcomes[cell.name]["seconds"] or 0.0,
+                          source=MEASURED)  # fmt: skip
+    if cell.kind == "pretraining":
+        seconds = steps * times.seconds(step) + _evaluation(config, recipe, encoder, times, steps)
+        return Projection(cell, False, **found, seconds=seconds, source=times.source)
+    alike = [
+        outcome
+        for outcome in outcomes.values()
+        if outcome["kind"] == cell.kind and outcome["label"].get("task") == cell.label.get("task")
+    ]
+    if alike:
+        seconds = sum(outcome["seconds"] for outcome in alike) / len(alike)
+        return Projection(cell, False, **found, seconds=seconds, source=SCALED)
+    seconds, source = _ESTIMATES[cell.kind](cell, times, rows)
+    return Projection(cell, False, **found, seconds=seconds, source=source)
+
+
+def _evaluation(
+    config: StudyConfig, recipe: PretrainingConfig, encoder: EncoderConfig, times: StepTimes,
+    steps: int,
+) -> float:  # fmt: skip
+    flops = accounting.forward_flops(encoder, config.records.max_seq_length)
+    often = -(-steps // recipe.eval_every_steps)
+    return COMPILATION_SECONDS + often * recipe.max_eval_rows * flops / times.speed
+
+
+def _encoder(cell: Cell) -> EncoderConfig:
+    """Of the first pre-training that a cell looks at."""
+    place = cell.places.get("init_checkpoint") or cell.places["first_checkpoint"]
+    return place.recipe.encoder
+
+
+def _finetuning(cell: Cell, times: StepTimes, rows: dict[str, dict[str, int]]) -> tuple[float, str]:
+    recipe, counts = cell.recipe, rows[cell.recipe.task]
+    forward = accounting.forward_flops(_encoder(cell), recipe.max_seq_length)
+    train = min(counts["train"], recipe.max_train_rows or counts["train"])
+    scored = sum(count for split, count in counts.items() if split != "train")
+    flops = forward * (3 * recipe.num_train_epochs * train + 2 * scored)
+    one_run = flops / times.speed + 0.4 * COMPILATION_SECONDS
+    return START_SECONDS + recipe.num_runs * one_run, times.source
+
+
+def _cka(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
+    recipe, encoder = cell.recipe, _encoder(cell)
+    taps = len(encoder.pattern) + 1
+    passes = 4 * recipe.num_examples * accounting.forward_flops(encoder, recipe.max_seq_length)
+    pairs = taps * taps * recipe.num_examples / 512
+    return START_SECONDS + passes / times.speed + 0.03 * pairs, RULE
+
+
+def _probing(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
+    recipe, encoder = cell.recipe, _encoder(cell)
+    rows = (recipe.max_train_rows or 10_000) + (recipe.max_test_rows or 2_000)
+    forward = 2 * rows * accounting.forward_flops(encoder, recipe.max_seq_length) / times.speed
+    probes = 2 * (len(encoder.pattern) + 1) * len(recipe.inverse_l2)
+    fits = _PROBE_SECONDS * probes * rows / 1000 * encoder.hidden_size / 128
+    extra = 1 + recipe.control_task + recipe.codelength
+    return START_SECONDS + recipe.num_seeds * (forward + extra * fits), RULE
+
+
+def _diagnostics(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
+    recipe, encoder = cell.recipe, _encoder(cell)
+    forward = accounting.forward_flops(encoder, recipe.max_seq_length) / times.speed
+    texts = 6 * recipe.num_examples
+    singular_values = 0.002 * recipe.num_examples * 2 * (len(encoder.pattern) + 1)
+    return 3 * START_SECONDS + texts * forward + singular_values, RULE
+
+
+def _blimp(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
+    pairs = _BLIMP_PARADIGMS * (cell.recipe.max_pairs or 1000)
+    copies = 2 * pairs * _BLIMP_PIECES
+    encoder = _encoder(cell)
+    forward = accounting.forward_flops(encoder, _BLIMP_PIECES + 2)
+    head = accounting.masked_lm_head_flops(encoder, 1)
+    return 2 * START_SECONDS + copies * (forward + head) / times.speed, RULE
+
+
+_ESTIMATES: dict[str, Callable[..., tuple[float, str]]] = {
+    "records": lambda *_: (2 * START_SECONDS, RULE),
+    "finetuning": _finetuning,
+    "cka": _cka,
+    "probing": _probing,
+    "diagnostics": _diagnostics,
+    "blimp": _blimp,
+}
+
+
+def describe(config: StudyConfig, projections: list[Projection], source: str) -> str:
+    """The lines that `--dry_run` prints."""
+    lines = [f"{'parameters':>12} {'steps':>8} {'FLOPs':>8} {'time':>12}  cell"]
+    for one in projections:
+        cost = [
+            "-" if value is None else show(value)
+            for value, show in (
+                (one.parameters, numbers.count), (one.steps, numbers.count),
+                (one.flops, numbers.large),
+            )
+        ]  # fmt: skip
+        done = " (finished)" if one.finished else ""
+        lines.append(
+            f"{cost[0]:>12} {cost[1]:>8} {cost[2]:>8} {numbers.duration(one.seconds):>12}  "
+            f"{one.cell.name}{done}"
+        )
+    lines += ["", f"{'kind':<12} {'cells':>6} {'finished':>9} {'time left':>12}  time from"]
+    for kind in grid.STAGES:
+        of = [one for one in projections if one.cell.kind == kind]
+        left = [one for one in of if not one.finished]
+        if of:
+            told = ", ".join(dict.fromkeys(one.source for one in left)) or MEASURED
+            seconds = sum(one.seconds for one in left)
+            lines.append(
+                f"{kind:<12} {len(of):>6} {len(of) - len(left):>9} "
+                f"{numbers.duration(seconds):>12}  {told}"
+            )
+    lines += [*frames.obstacles(config)]
+    left = sum(one.seconds for one in projections if not one.finished)
+    lines.append(f"step times: {source}; {os.cpu_count()} cores")
+    lines.append(f"{len(projections)} cells, projected time left: {numbers.duration(left)}")
+    return "\n".join(lines)
