@@ -49,7 +49,10 @@ def test_litert_files_run_at_any_batch_and_length(tmp_path):
         assert exact < 1e-5 and half < 0.02 and eight_bits < 0.3
         assert exact < half
     sizes = [(tmp_path / name).stat().st_size for name in report["files"]]
-    assert sizes == list(report["files"].values()) and sizes[0] > sizes[1]
+    assert sizes == list(report["files"].values())
+    # So few weights take no less room in half: the operations that widen them take more.
+    half = tf.lite.Interpreter(model_path=str(tmp_path / list(report["files"])[1]))
+    assert np.float16 in {tensor["dtype"] for tensor in half.get_tensor_details()}
     interpreter = tf.lite.Interpreter(model_path=str(tmp_path / "model.tflite"))
     assert set(interpreter.get_signature_list()) == set(NAMES)
     run = interpreter.get_signature_runner("embed")
