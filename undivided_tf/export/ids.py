@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ from undivided_tf.export.inference import InferenceEncoder, Spelling, masked_lm_
 from undivided_tf.export.parts import Parts
 from undivided_tf.export.texts import MASK
 from undivided_tf.models.classifier import pool
+from undivided_tf.recipes import ExportConfig
 
 _IDS = "int32 (batch, length)"
 INPUTS = {
@@ -41,6 +43,26 @@ class IdSignature:
     def specs(self) -> list[tf.TensorSpec]:
         """Of the inputs, in order."""
         return [tf.TensorSpec([None, None], tf.int32, name) for name in self.inputs]
+
+    def describe(self, length: int, differences: dict[str, float]) -> dict[str, Any]:
+        """What export.json says of it: word pieces a text, and by file how far it is off."""
+        return {
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "max_seq_length": length,
+            "differences": differences,
+        }
+
+
+def asked(parts: Parts, config: ExportConfig, spelling: Spelling) -> tuple[list[IdSignature], int]:
+    """The signatures that a config asks for, and the word pieces a text.
+
+    Raises:
+        InputError: a signature without a head, or more word pieces than the encoder has positions.
+    """
+    length = config.max_seq_length or parts.encoder.config.max_position_embeddings
+    parts.encoder.config.require_length(length)
+    return make(parts.choose(config.signatures), parts, spelling), length
 
 
 def make(names: tuple[str, ...], parts: Parts, spelling: Spelling) -> list[IdSignature]:

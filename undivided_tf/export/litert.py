@@ -32,10 +32,8 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         `files` (bytes by name) and for each of `signatures` its `inputs`, `outputs`,
         `max_seq_length` and `differences`: by file the largest difference from the Keras models.
     """
-    length = config.max_seq_length or parts.encoder.config.max_position_embeddings
-    parts.encoder.config.require_length(length)
     # LiteRT has GELU as an operation, and knows it by TensorFlow's own way of writing it.
-    made = ids.make(parts.choose(config.signatures), parts, LITERT)
+    made, length = ids.asked(parts, config, LITERT)
     module = tf.Module(name="converted")
     concrete = {}
     for signature in made:
@@ -57,12 +55,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
     return {
         "files": {file: (directory / file).stat().st_size for file in FILES.values()},
         "signatures": {
-            signature.name: {
-                "inputs": signature.inputs,
-                "outputs": signature.outputs,
-                "max_seq_length": length,
-                "differences": differences[signature.name],
-            }
+            signature.name: signature.describe(length, differences[signature.name])
             for signature in made
         },
     }

@@ -36,9 +36,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         raise InputError(
             f"output_format onnx needs the package {error.name}: pip install undivided_tf[onnx]"
         ) from error
-    length = config.max_seq_length or parts.encoder.config.max_position_embeddings
-    parts.encoder.config.require_length(length)
-    made = ids.make(parts.choose(config.signatures), parts, ONNX)
+    made, length = ids.asked(parts, config, ONNX)
     files, signatures = {}, {}
     for signature in made:
         path = directory / f"{signature.name}.onnx"
@@ -53,11 +51,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
             return dict(zip(outputs, session.run(outputs, inputs), strict=True))
 
         files[path.name] = path.stat().st_size
-        signatures[signature.name] = {
-            "inputs": signature.inputs,
-            "outputs": signature.outputs,
-            "max_seq_length": length,
-            "differences": {path.name: ids.largest_difference(parts, signature.name, length, run)},
-        }
+        difference = ids.largest_difference(parts, signature.name, length, run)
+        signatures[signature.name] = signature.describe(length, {path.name: difference})
     parts.tokenizer.save(directory / checkpoints.VOCABULARY)
     return {"files": files, "signatures": signatures}
