@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import pathlib
+import shlex
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -69,6 +71,12 @@ def _fields(config: Config, without: tuple[str, ...]) -> Iterator[tuple[Any, Any
     for field in dataclasses.fields(config):
         if field.name not in without:
             yield field, hints[field.name], getattr(config, field.name)
+
+
+def command() -> str:
+    """The command that this process was started with, to write beside its results."""
+    name = pathlib.Path(sys.argv[0]).stem.removeprefix("undivided-").replace("-", "_")
+    return shlex.join(["python", "-m", f"undivided_tf.bin.{name}", *sys.argv[1:]])
 
 
 def run(main: Callable[[], None]) -> None:

@@ -7,8 +7,6 @@ The checkpoint must have the masked-language-model head. A finished work directo
 again.
 """
 
-import pathlib
-
 from undivided_tf.analysis_recipes import BlimpConfig
 from undivided_tf.bin import config_flags
 
@@ -24,25 +22,31 @@ def main() -> None:
     """Flags -> config -> scores, their table and figure."""
     config = parse()
     from undivided_tf.analysis.blimp import run_blimp
+    from undivided_tf.study import pages
     from undivided_tf.study.blimp_figures import phenomena
 
     result = run_blimp(config)
-    folder = pathlib.Path(config.workdir)
-    for kind in ("png", "svg"):
-        phenomena(result, folder / f"blimp.{kind}")
-    print("{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"]))
-    print(f"{'phenomenon':<28}{'accuracy':>10}{'low':>8}{'high':>8}{'pairs':>8}")
+    drawn = {"blimp": phenomena}
+    print(pages.present(result, config.workdir, config_flags.command(), _table(result), drawn))
+
+
+def _table(result) -> str:
+    """A line a phenomenon."""
+    lines = [
+        "{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"]),
+        f"{'phenomenon':<28}{'accuracy':>10}{'low':>8}{'high':>8}{'pairs':>8}",
+    ]
     for name, of in result["phenomena"].items():
         if of["pairs"]:
             values = "{accuracy:>10.3f}{low:>8.3f}{high:>8.3f}{pairs:>8}".format(**of)
-            print(f"{name:<28}{values}")
+            lines.append(f"{name:<28}{values}")
     if result["accuracy"] is not None:
-        print(f"mean over the paradigms {result['accuracy']:.3f}; chance 0.500")
-    print(
+        lines.append(f"mean over the paradigms {result['accuracy']:.3f}; chance 0.500")
+    lines.append(
         f"{result['pairs']} pairs, {result['pairs_of_unequal_length']} of them of unequal length; "
         f"too long: {result['left_out']}"
     )
-    print(f"results: {folder}/results.json; blimp (.png, .svg)")
+    return "\n".join(lines)
 
 
 def run() -> None:

@@ -7,8 +7,6 @@ Without --second_checkpoint the other is the untrained twin of the first. --meas
 PWCCA, Procrustes and RSA too. A finished work directory is only shown again.
 """
 
-import pathlib
-
 from undivided_tf.bin import config_flags
 from undivided_tf.recipes import CkaConfig
 
@@ -24,17 +22,16 @@ def main() -> None:
     """Flags -> config -> CKA, its table and its figures."""
     config = parse()
     from undivided_tf.analysis.similarity import run_cka
-    from undivided_tf.study import axes, figures, similarity_figures
+    from undivided_tf.study import axes, figures, pages, similarity_figures
 
     result = run_cka(config)
-    folder = pathlib.Path(config.workdir)
-    for kind in ("png", "svg"):
-        figures.cka_heat_map(result, folder / f"cka.{kind}")
-        similarity_figures.depth_lines(result, folder / f"cka_by_depth.{kind}")
-        similarity_figures.difference_map(result, folder / f"cka_difference.{kind}")
-    print(_table(result, axes.short_name))
-    print(_references(result, similarity_figures.matched))
-    print(f"results: {folder}/results.json; cka, cka_by_depth, cka_difference (.png, .svg)")
+    table = f"{_table(result, axes.short_name)}\n{_references(result, similarity_figures.matched)}"
+    drawn = {
+        "cka": figures.cka_heat_map,
+        "cka_by_depth": similarity_figures.depth_lines,
+        "cka_difference": similarity_figures.difference_map,
+    }
+    print(pages.present(result, config.workdir, config_flags.command(), table, drawn))
 
 
 def _table(result, short_name) -> str:

@@ -5,9 +5,6 @@
 Blocks go in the order that does least damage. The same command goes on where it stopped.
 """
 
-import shlex
-import sys
-
 from undivided_tf.bin import config_flags
 from undivided_tf.surgery_recipes import DamageConfig
 
@@ -22,10 +19,9 @@ def parse() -> DamageConfig:
 def main() -> None:
     """Flags -> config -> run_damage -> its table."""
     config = parse()
-    command = shlex.join(["python", "-m", "undivided_tf.bin.run_damage", *sys.argv[1:]])
     from undivided_tf.study import damage, damage_figures
 
-    results = damage.run_damage(config, command)
+    results = damage.run_damage(config, config_flags.command())
     print(damage_figures.damage_table(results))
     print(f"results: {config.workdir}/results.json, results.md, damage (.png, .svg)")
     damage.failures(results)

@@ -7,8 +7,6 @@ All of it stands beside the untrained twin. With --second_checkpoint the attenti
 encoders are matched. A finished work directory is only shown again.
 """
 
-import pathlib
-
 from undivided_tf.analysis_recipes import DiagnosticsConfig
 from undivided_tf.bin import config_flags
 
@@ -25,18 +23,14 @@ def main() -> None:
     config = parse()
     from undivided_tf.analysis.diagnostics import run_diagnostics
     from undivided_tf.study import diagnostics_figures as figures
+    from undivided_tf.study import pages
 
     result = run_diagnostics(config)
-    folder = pathlib.Path(config.workdir)
     drawn = {"blocks": figures.block_figure, "attention": figures.attention_figure}
     if result["read_out"]:
         drawn["read_out"] = figures.read_out_figure
-    for name, draw in drawn.items():
-        for kind in ("png", "svg"):
-            draw(result, folder / f"{name}.{kind}")
-    print(_blocks(result))
-    print(_attention(result))
-    print(f"results: {folder}/results.json; {', '.join(drawn)} (.png, .svg)")
+    table = f"{_blocks(result)}\n{_attention(result)}"
+    print(pages.present(result, config.workdir, config_flags.command(), table, drawn))
 
 
 def _blocks(result) -> str:

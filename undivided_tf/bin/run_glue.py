@@ -6,9 +6,6 @@
 The same command goes on where it stopped and retries what failed.
 """
 
-import shlex
-import sys
-
 from undivided_tf.benchmark_recipes import GlueConfig
 from undivided_tf.bin import config_flags
 
@@ -23,10 +20,9 @@ def parse() -> GlueConfig:
 def main() -> None:
     """Flags -> config -> run_glue."""
     config = parse()
-    command = shlex.join(["python", "-m", "undivided_tf.bin.run_glue", *sys.argv[1:]])
     from undivided_tf.training import glue
 
-    results = glue.run_glue(config, command)
+    results = glue.run_glue(config, config_flags.command())
     print(glue.table(results), end="")
     print(f"results: {config.workdir}/results.json, {config.workdir}/results.md")
     if config.finetuning.write_predictions:

@@ -6,8 +6,6 @@
 A finished work directory is only shown again.
 """
 
-import pathlib
-
 from undivided_tf.analysis_recipes import ProbingConfig
 from undivided_tf.bin import config_flags
 
@@ -23,14 +21,12 @@ def main() -> None:
     """Flags -> config -> probes, their table and their figure."""
     config = parse()
     from undivided_tf.analysis.probing import run_probing
+    from undivided_tf.study import pages
     from undivided_tf.study.probing_figures import probe_figure
 
     result = run_probing(config)
-    folder = pathlib.Path(config.workdir)
-    for kind in ("png", "svg"):
-        probe_figure(result, folder / f"probes.{kind}")
-    print(_table(result))
-    print(f"results: {folder}/results.json; probes (.png, .svg)")
+    drawn = {"probes": probe_figure}
+    print(pages.present(result, config.workdir, config_flags.command(), _table(result), drawn))
 
 
 def _table(result) -> str:

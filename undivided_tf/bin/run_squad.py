@@ -20,23 +20,39 @@ def parse() -> SquadConfig:
 def main() -> None:
     """Flags -> config -> finetune_spans."""
     config = parse()
+    from undivided_tf.study import pages
     from undivided_tf.training.span_finetuning import finetune_spans
 
     results = finetune_spans(config)
-    print(f"SQuAD, {results['pattern']}")
+    table = _table(results, config.version_2_with_negative)
+    print(pages.present(results, config.workdir, config_flags.command(), table))
+    print(f"predictions: {config.workdir}/run_SEED")
+
+
+def _table(results, has_null_odds) -> str:
+    """Counts of the data sets, and the scores of each run."""
+    lines = [f"SQuAD, {results['pattern']}"]
     for name, counts in results["counts"].items():
-        print(f"  {name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
+        lines.append(f"  {name}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
     for run in results["runs"]:
         for name in ("validation", "predict"):
             if name in run:
                 scores = run[name]
-                print(
+                lines.append(
                     f"  seed {run['seed']}, {name}: exact {scores['exact']:.2f}, "
                     f"F1 {scores['f1']:.2f}, {scores['total']} questions"
                 )
-        if config.version_2_with_negative:
-            print(f"  no answer where null odds exceed {run['null_score_diff_threshold']:.3f}")
-    print(f"results: {config.workdir}/results.json, predictions: {config.workdir}/run_SEED")
+                lines += [
+                    f"    {subset}: F1 {scores[f'{subset}_f1']:.2f}, "
+                    f"{scores[f'{subset}_total']} questions"
+                    for subset in ("HasAns", "NoAns")
+                    if has_null_odds and f"{subset}_f1" in scores
+                ]
+        if has_null_odds:
+            lines.append(
+                f"  no answer where null odds exceed {run['null_score_diff_threshold']:.3f}"
+            )
+    return "\n".join(lines)
 
 
 def run() -> None:

@@ -6,8 +6,6 @@
 A finished work directory is only shown again.
 """
 
-import pathlib
-
 from undivided_tf.analysis_recipes import StructuralConfig
 from undivided_tf.bin import config_flags
 
@@ -23,24 +21,27 @@ def main() -> None:
     """Flags -> config -> probe, its table and figure."""
     config = parse()
     from undivided_tf.analysis.structural import run_structural
+    from undivided_tf.study import pages
     from undivided_tf.study.structural_figures import structural_figure
 
     result = run_structural(config)
-    folder = pathlib.Path(config.workdir)
-    for kind in ("png", "svg"):
-        structural_figure(result, folder / f"structure.{kind}")
+    drawn = {"structure": structural_figure}
+    print(pages.present(result, config.workdir, config_flags.command(), _table(result), drawn))
+
+
+def _table(result) -> str:
+    """A line a tap."""
     rows = result["rows"]
-    print(
-        "{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"])
-        + f"; {rows['train']} training sentences, {rows['test']} of test"
-    )
     keys = ("uuas", "spearman", "untrained_uuas", "untrained_spearman")
-    print(f"{'tap':<24}" + "".join(f"{key:>20}" for key in keys))
+    lines = [
+        "{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"])
+        + f"; {rows['train']} training sentences, {rows['test']} of test",
+        f"{'tap':<24}" + "".join(f"{key:>20}" for key in keys),
+    ]
     for tap, *values in zip(result["taps"], *(result[key] for key in keys), strict=True):
-        print(f"{tap:<24}" + "".join(_shown(value) for value in values))
+        lines.append(f"{tap:<24}" + "".join(_shown(value) for value in values))
     chain = "".join(_shown(result[key]) for key in ("chain_uuas", "chain_spearman"))
-    print(f"{'chain of neighbours':<24}{chain}")
-    print(f"results: {folder}/results.json; structure (.png, .svg)")
+    return "\n".join([*lines, f"{'chain of neighbours':<24}{chain}"])
 
 
 def _shown(value) -> str:

@@ -5,8 +5,7 @@ import math
 import keras
 from keras import ops
 
-from undivided_tf.layers.dropout import Dropout
-from undivided_tf.layers.initializers import derive_seed, truncated_normal
+from undivided_tf.layers.block import Block
 from undivided_tf.layers.positions import at_positions
 from undivided_tf.layers.recompute import recomputed
 
@@ -15,61 +14,37 @@ _PADDING_BIAS = -1e9
 
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
-class AttentionBlock(keras.layers.Layer):
+class AttentionBlock(Block):
     """Self-attention, output projection, dropout, residual and LayerNorm.
 
-    Post-norm (BERT): `norm(x + dropout(attention(x)))`.
-    Pre-norm: `x + dropout(attention(norm(x)))`.
+    With `recompute`, queries, keys, values and probabilities are what is not kept.
 
     Args:
         num_attention_heads: int. Heads; must divide the width of the input.
-        hidden_dropout_prob: float. Dropout on the projected context.
         attention_probs_dropout_prob: float. Dropout on the attention probabilities.
         attention_normalization: str. `softmax`, or `relu`: the weight of score s is
             max(0, 1 + s) / n with n real tokens. That is the first-order expansion of exp with its
             sum left at n, which it is for small scores; rows need not add up to 1.
-        layer_norm_eps: float. Added to the variance in LayerNorm.
-        initializer_range: float. Deviation of the truncated normal initialiser.
-        norm_first: bool. Pre-norm instead of post-norm.
-        use_layer_norm: bool. Without it `norm` is the identity and has no weights.
-        recompute: bool. When training, compute queries, keys, values and probabilities once more
-            for the gradient instead of keeping them.
-        seed: int or None. Decides initial values and dropout.
+        **kwargs: those of `Block`.
 
     References:
         Vaswani et al. 2017, arXiv 1706.03762, section 3.2; Devlin et al. 2018, arXiv 1810.04805.
-        Pre-norm: Xiong et al. 2020, arXiv 2002.04745. `relu` and blocks without LayerNorm are our
-        reading of TrimBERT (Sridhar, Sarah, Sundaresan 2022, arXiv 2202.12411), of which only the
-        abstract is known to us: "a computationally simpler alternative" to softmax, and half of
-        the LayerNorms removed. Attention by ReLU over the length: Wortsman et al. 2023,
-        arXiv 2309.08586.
+        `relu` is our reading of TrimBERT (Sridhar, Sarah, Sundaresan 2022, arXiv 2202.12411), of
+        which only the abstract is known to us: "a computationally simpler alternative" to softmax.
+        Attention by ReLU over the length: Wortsman et al. 2023, arXiv 2309.08586.
     """
 
     def __init__(
         self,
         num_attention_heads,
-        hidden_dropout_prob=0.1,
         attention_probs_dropout_prob=0.1,
         attention_normalization="softmax",
-        layer_norm_eps=1e-12,
-        initializer_range=0.02,
-        norm_first=False,
-        use_layer_norm=True,
-        recompute=False,
-        seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.num_attention_heads = num_attention_heads
-        self.hidden_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
         self.attention_normalization = attention_normalization
-        self.layer_norm_eps = layer_norm_eps
-        self.initializer_range = initializer_range
-        self.norm_first = norm_first
-        self.use_layer_norm = use_layer_norm
-        self.recompute = recompute
-        self.seed = seed
 
     def build(self, input_shape):
         """Builds all sublayers; `input_shape` is (batch, length, hidden)."""
@@ -78,34 +53,12 @@ class AttentionBlock(keras.layers.Layer):
             raise ValueError(
                 f"hidden size {hidden_size} is not divisible by {self.num_attention_heads} heads"
             )
-
-        def dense(name):
-            layer = keras.layers.Dense(
-                hidden_size,
-                kernel_initializer=truncated_normal(self.initializer_range, self.seed, name),
-                dtype=self.dtype_policy,
-                name=name,
-            )
-            layer.build(input_shape)
-            return layer
-
-        def dropout(rate, name):
-            return Dropout(
-                rate, seed=derive_seed(self.seed, name), dtype=self.dtype_policy, name=name
-            )
-
-        self.query, self.key, self.value = dense("query"), dense("key"), dense("value")
-        self.output_dense = dense("output")
-        self.probs_dropout = dropout(self.attention_probs_dropout_prob, "probs_dropout")
-        self.output_dropout = dropout(self.hidden_dropout_prob, "output_dropout")
-        norm = {"dtype": self.dtype_policy, "name": "layer_norm"}
-        self.layer_norm = (
-            keras.layers.LayerNormalization(epsilon=self.layer_norm_eps, **norm)
-            if self.use_layer_norm
-            else keras.layers.Identity(**norm)
+        self.query, self.key, self.value, self.output_dense = (
+            self._dense(hidden_size, input_shape, name)
+            for name in ("query", "key", "value", "output")
         )
-        self.layer_norm.build(input_shape)
-        self.built = True
+        self.probs_dropout = self._dropout(self.attention_probs_dropout_prob, "probs_dropout")
+        super().build(input_shape)
 
     def call(self, hidden, padding_mask, positions=None, training=None):
         """Lets every token, or those at some positions, look at every real token.
@@ -120,12 +73,11 @@ class AttentionBlock(keras.layers.Layer):
             Float tensor (batch, length, hidden), or (batch, places, hidden).
         """
         update = self.contribution(hidden, padding_mask, positions, training)
-        hidden = at_positions(hidden, positions)
-        return hidden + update if self.norm_first else self.layer_norm(hidden + update)
+        return self._add(at_positions(hidden, positions), update)
 
     def contribution(self, hidden, padding_mask, positions=None, training=None):
         """What the block adds to `hidden`; arguments and result as of `call`."""
-        inputs = self.layer_norm(hidden) if self.norm_first else hidden
+        inputs = self._inputs(hidden)
         asking = at_positions(inputs, positions)
 
         def look(asking, inputs):
@@ -143,7 +95,7 @@ class AttentionBlock(keras.layers.Layer):
 
     def probabilities(self, hidden, padding_mask):
         """Weight of every token (last axis) for every token: (batch, heads, length, length)."""
-        inputs = self.layer_norm(hidden) if self.norm_first else hidden
+        inputs = self._inputs(hidden)
         return self._probabilities(inputs, inputs, padding_mask)
 
     def _probabilities(self, asking, inputs, padding_mask):
@@ -177,13 +129,6 @@ class AttentionBlock(keras.layers.Layer):
         return {
             **super().get_config(),
             "num_attention_heads": self.num_attention_heads,
-            "hidden_dropout_prob": self.hidden_dropout_prob,
             "attention_probs_dropout_prob": self.attention_probs_dropout_prob,
             "attention_normalization": self.attention_normalization,
-            "layer_norm_eps": self.layer_norm_eps,
-            "initializer_range": self.initializer_range,
-            "norm_first": self.norm_first,
-            "use_layer_norm": self.use_layer_norm,
-            "recompute": self.recompute,
-            "seed": self.seed,
         }
