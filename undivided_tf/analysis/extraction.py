@@ -15,7 +15,7 @@ from undivided_tf.tokenization import Tokenizer
 
 Activations = dict[str, np.ndarray]
 
-_LENGTHS = 32  # Minibatches are cut to a multiple of it: the encoder is traced once a length.
+_LENGTHS = 16  # Minibatches are cut to a multiple of it: the encoder is traced once a length.
 
 
 def known_taps(

@@ -122,25 +122,33 @@ def activations(subject: Subject, split: Split, config: ProbingConfig) -> dict[s
     """Activations of the rows, `(rows, features)` a tap; of pairs of words side by side."""
     sizes = {"batch_size": config.batch_size, "max_seq_length": config.max_seq_length}
     rows = split.rows
+    # The encoder sees texts of like length together, and so little padding.
     if isinstance(rows, Rows):
+        order = np.argsort([len("".join(text)) for text in _texts(rows)], kind="stable")
         stream = taps.pooled_activations(
-            subject.encoder, subject.tokenizer, rows, pooling=config.pooling, **sizes
+            subject.encoder, subject.tokenizer, rows.pick(order), pooling=config.pooling, **sizes
         )
-        return _joined(list(stream))
+        return _joined(list(stream), np.argsort(order))
     needed = [np.unique(rows.places[rows.sentence == i]) for i in range(len(rows.sentences))]
+    order = np.argsort([len(" ".join(sentence)) for sentence in rows.sentences], kind="stable")
     stream = taps.word_activations(
-        subject.encoder, subject.tokenizer, rows.sentences, needed, **sizes
+        subject.encoder,
+        subject.tokenizer,
+        [rows.sentences[i] for i in order],
+        [needed[i] for i in order],
+        **sizes,
     )
-    found = _joined(list(stream))
-    starts = np.cumsum([0, *map(len, needed)])
+    starts = np.zeros(len(order), np.int64)
+    starts[order] = np.cumsum([0, *(len(needed[i]) for i in order[:-1])])
     at = np.array(
         [
             starts[s] + np.searchsorted(needed[s], places)
             for s, places in zip(rows.sentence, rows.places, strict=True)
         ]
     )
-    return {name: x[at].reshape(len(at), -1) for name, x in found.items()}
+    return {name: x.reshape(len(at), -1) for name, x in _joined(list(stream), at).items()}
 
 
-def _joined(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+def _joined(batches: list[dict[str, np.ndarray]], places: np.ndarray) -> dict[str, np.ndarray]:
+    """Minibatches one behind the other, and of that some places."""
+    return {name: np.concatenate([batch[name] for batch in batches])[places] for name in batches[0]}
