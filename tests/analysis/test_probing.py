@@ -109,6 +109,19 @@ def test_test_rows_that_are_in_training_are_left_out(subject):
     assert (result["duplicates_dropped"], result["rows"]["test"]) == (30, 50)
 
 
+def test_activations_stand_in_the_order_of_the_rows_whatever_their_lengths(subject):
+    def activations(texts):
+        return probe_rows.activations(
+            subject, probe_rows.Split("train", Rows(texts), texts), CONFIG.replace(batch_size=2)
+        )
+
+    texts = ["a b c d e f", "a", "b c", "d e f g h"]
+    together = activations(texts)
+    for i, text in enumerate(texts):
+        for tap, (alone,) in activations([text]).items():
+            np.testing.assert_allclose(together[tap][i], alone, atol=1e-5)
+
+
 # === Words ===
 
 
