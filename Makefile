@@ -7,6 +7,7 @@
 #   make lint    ruff, notebooks without outputs, and the generated parts of README
 #   make docs    the documentation, site/index.html
 #   make bench   our pre-training step against its peers: results/benchmarks/pretraining.json
+#   make bench-cka   CKA of all pairs of taps, with what else is in use: results/benchmarks/cka.json
 #   make bench-inference   sentences per second against theirs: results/benchmarks/inference.json
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 COMPARE := .venv-compare
 
-.PHONY: study test test-slow test-notebooks test-beam lint docs bench bench-inference clean
+.PHONY: study test test-slow test-notebooks test-beam lint docs bench bench-inference bench-cka clean
 
 study: $(VENV)/.sample
 	$(BIN)/python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
@@ -54,10 +55,13 @@ bench: $(VENV)/.sample $(COMPARE)/.torch
 bench-inference: $(VENV)/.sample $(COMPARE)/.torch
 	$(BIN)/python benchmarks/inference.py --torch_python=$(COMPARE)/bin/python
 
+bench-cka: $(COMPARE)/.torch
+	PYTHONPATH=. $(COMPARE)/bin/python benchmarks/cka.py
+
 # Of its own, since PyTorch and TensorFlow bring different versions of the same libraries.
 $(COMPARE)/.torch:
 	$(PYTHON) -m venv $(COMPARE)
-	$(COMPARE)/bin/python -m pip install --quiet torch transformers numpy onnx onnxscript onnxruntime
+	$(COMPARE)/bin/python -m pip install --quiet torch transformers numpy onnx onnxscript onnxruntime absl-py threadpoolctl
 	@touch $@
 
 # A stamp per extra: an extra is installed again when setup.cfg changes.

@@ -1,12 +1,12 @@
 """Time of CKA between all taps of two encoders: ours beside what is in use, on the same numbers.
 
-    python benchmarks/cka.py
+    make bench-cka
 
 The activations are made up; the peers are written as their users have them:
 torch_cka       the loop of the package of that name (PyTorch-Model-Compare), without its hooks
 numpy_grams     centred Gram matrices for each pair, minibatch by minibatch, ratios averaged
 numpy_features  `feature_space_linear_cka` of google-research's Demo.ipynb, on the whole sample
-Needs PyTorch (the extra `compare`). All are timed in turns. Writes results/benchmarks/cka.json.
+Needs PyTorch, and none of TensorFlow. All are timed in turns. Writes results/benchmarks/cka.json.
 """
 
 import itertools
