@@ -1,5 +1,9 @@
 """Our SavedModel: from texts to vectors in one call."""
 
+import os
+
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As docs/surgery.md says of servers.
+
 import serving
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 (the tokenizer's operations)
