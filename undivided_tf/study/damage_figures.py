@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from undivided_tf import files
-from undivided_tf.study import numbers
+from undivided_tf.study import numbers, pages
 from undivided_tf.study.axes import short_name
 from undivided_tf.study.looks import BLUE, GREY, LOOKS, VERMILION, drawing, legend
 
@@ -24,8 +24,7 @@ def write_order(about: Result, folder: str | os.PathLike) -> None:
     """
     folder = pathlib.Path(folder)
     files.write_text(folder / "damage.md", order_table(about) + "\n")
-    for kind in ("png", "svg"):
-        order_figure(about, folder / f"damage.{kind}")
+    pages.draw(about, folder, {"damage": order_figure})
 
 
 def order_table(about: Result) -> str:
@@ -89,9 +88,7 @@ def write_damage(results: Result, folder: str | os.PathLike) -> None:
         f"Made by `{results['command']}`.",
     ]
     files.write_text(folder / "results.md", "\n".join(lines) + "\n")
-    for kind in ("png", "svg"):
-        damage_figure(results, folder / f"damage.{kind}")
-        order_figure(results, folder / f"order.{kind}")
+    pages.draw(results, folder, {"damage": damage_figure, "order": order_figure})
 
 
 def damage_table(results: Result) -> str:

@@ -6,13 +6,28 @@ from typing import Any
 
 from undivided_tf import files
 
+Figures = Mapping[str, Callable[[dict[str, Any], pathlib.Path], object]]
+
+
+def draw(results: dict[str, Any], folder: str | pathlib.Path, figures: Figures) -> None:
+    """Draws figures as PNG and SVG.
+
+    Args:
+        results: what they show.
+        folder: where.
+        figures: by file name without its ending, what draws the results into a file.
+    """
+    for name, figure in figures.items():
+        for kind in ("png", "svg"):
+            figure(results, pathlib.Path(folder) / f"{name}.{kind}")
+
 
 def present(
     results: dict[str, Any],
     workdir: str | pathlib.Path,
     command: str,
     table: str,
-    figures: Mapping[str, Callable[[dict[str, Any], pathlib.Path], object]] | None = None,
+    figures: Figures | None = None,
 ) -> str:
     """Draws the figures of a run, writes its results.md, and returns what to print.
 
@@ -21,12 +36,10 @@ def present(
         workdir: where that is.
         command: that made the results.
         table: the results as text, in columns.
-        figures: by name, what draws the results into a file; each is drawn as PNG and SVG.
+        figures: as for `draw`.
     """
     folder = pathlib.Path(workdir)
-    for name, draw in (figures or {}).items():
-        for kind in ("png", "svg"):
-            draw(results, folder / f"{name}.{kind}")
+    draw(results, folder, figures or {})
     images = [f"![{name}]({name}.png)" for name in figures or ()]
     page = [f"```text\n{table}\n```", *images, f"Made by `{command}`."]
     files.write_text(folder / "results.md", "\n\n".join(page) + "\n")
