@@ -1,5 +1,6 @@
 """Every flagfile parses with its binary's own flags, and is of the size that its header names."""
 
+import functools
 import json
 import pathlib
 import re
@@ -16,25 +17,27 @@ from undivided_tf.analysis_recipes import (
     ProbingConfig,
     StructuralConfig,
 )
+from undivided_tf.benchmark_recipes import GlueConfig, SquadConfig
 from undivided_tf.config import EncoderConfig
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.recipes import StudyConfig
+from undivided_tf.surgery_recipes import DamageConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("flags/**/*.flags"))
-PRETRAINING = [name for name in FILES if name.startswith("flags/pretraining/")]
-STUDIES = [name for name in FILES if name.startswith("flags/study_")]
-BENCHMARKS = [
-    name for name in FILES if name.startswith(("flags/glue_", "flags/squad_", "flags/damage_"))
-]
-INSIDE = {
+# How the names begin of the flagfiles of a binary, and the config they fill.
+BINARIES = {
+    "flags/pretraining/": ("run_pretraining", PretrainingConfig),
+    "flags/study_": ("run_study", StudyConfig),
+    "flags/glue_": ("run_glue", GlueConfig),
+    "flags/squad": ("run_squad", SquadConfig),
+    "flags/damage_": ("run_damage", DamageConfig),
     "flags/cka_": ("run_cka", CkaConfig),
     "flags/diagnostics_": ("run_diagnostics", DiagnosticsConfig),
     "flags/probing_": ("run_probing", ProbingConfig),
     "flags/blimp_": ("run_blimp", BlimpConfig),
     "flags/structural_": ("run_structural_probe", StructuralConfig),
 }
-LOOKS_INSIDE = [name for name in FILES if name.startswith(tuple(INSIDE))]
 BASE = accounting.count_parameters(EncoderConfig())
 
 # One process a binary: flags are defined once and for all when its module is imported.
@@ -55,9 +58,18 @@ assert "tensorflow" not in sys.modules
 """
 
 
-def parse(binary, names):
+def owner(name):
+    """Beginning of the name by which a flagfile belongs to a binary."""
+    (start,) = (start for start in BINARIES if name.startswith(start))
+    return start
+
+
+@functools.cache
+def parse(start):
+    """The configs of all flagfiles of a binary, as dicts, by name."""
+    names = [name for name in FILES if name.startswith(start)]
     done = subprocess.run(
-        [sys.executable, "-c", CODE, binary, *names],
+        [sys.executable, "-c", CODE, BINARIES[start][0], *names],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -66,10 +78,8 @@ def parse(binary, names):
 
 @pytest.fixture(scope="module")
 def pretraining():
-    return {
-        name: PretrainingConfig.from_dict(values)
-        for name, values in parse("run_pretraining", PRETRAINING).items()
-    }
+    start = "flags/pretraining/"
+    return {name: PretrainingConfig.from_dict(values) for name, values in parse(start).items()}
 
 
 @pytest.fixture(scope="module")
@@ -86,35 +96,39 @@ def headers():
 
 
 def test_headers_say_what_it_is_how_to_run_it_and_what_to_expect(headers):
-    assert len(PRETRAINING) > 20 and len(STUDIES) >= 2
+    assert len(headers) > 40 and {owner(name) for name in headers} == set(BINARIES)
     for name, header in headers.items():
         for part in ("What:", "Command:", "Expect:"):
             assert part in header, f"{name} has no {part}"
         assert name in header or "make study" in header, name
 
 
-def test_studies_build_their_configs():
-    for name, values in parse("run_study", STUDIES).items():
-        config = StudyConfig.from_dict(values)
-        assert config.workdir == f"runs/{pathlib.Path(name).stem}"
+def _sections(config):
+    """A config, then its sections: one without a prefix, such as the encoder, is levels down."""
+    yield config
+    for value in config.values():
+        if isinstance(value, dict):
+            yield from _sections(value)
 
 
-def test_every_flagfile_belongs_to_a_binary():
-    assert sorted(PRETRAINING + STUDIES + BENCHMARKS + LOOKS_INSIDE) == FILES
-
-
-@pytest.mark.parametrize("name", LOOKS_INSIDE)
-def test_configs_of_what_looks_inside(name):
-    (binary, config) = next(found for start, found in INSIDE.items() if name.startswith(start))
-    (values,) = parse(binary, [name]).values()
-    assert config.from_dict(values).workdir == f"runs/{pathlib.Path(name).stem}"
-
-
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_benchmarks_parse(name):
-    binary = f"run_{pathlib.Path(name).stem.split('_')[0]}"
-    (values,) = parse(binary, [name]).values()
-    assert values["workdir"] in ("", f"runs/{pathlib.Path(name).stem}")
+@pytest.mark.parametrize("name", [name for name in FILES if "/pretraining/" not in name])
+def test_every_flag_reaches_the_config(name):
+    values = parse(owner(name))[name]
+    config = BINARIES[owner(name)][1].from_dict(values)  # All values go together.
+    assert config.workdir in ("", f"runs/{pathlib.Path(name).stem}")
+    for line in map(str.strip, (ROOT / name).read_text().splitlines()):
+        if line and not line.startswith(("#", "--flagfile=")):
+            flag, _, text = line.removeprefix("--").partition("=")
+            value = values
+            told = flag.removeprefix("no") if flag.startswith("no") and not text else flag
+            for key in told.split("."):
+                value = next(place[key] for place in _sections(value) if key in place)
+            if not text:
+                assert value is (told == flag)
+            elif isinstance(value, list):
+                assert [str(item) for item in value] == text.split(",")
+            else:
+                assert type(value)(text) == value
 
 
 def test_pretraining_recipes_have_the_size_that_they_name(pretraining, headers):
