@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
@@ -15,15 +16,19 @@ import undivided_tf.data
 from undivided_tf.data import blocks, corpora, records, runners, shards, survey
 from undivided_tf.errors import InputError
 
-# A script, since each spawned process imports the main module again.
+# A script, since each spawned process imports the main module again, without what is in its `main`.
 SCRIPT = """
 import sys
-from undivided_tf.data import blocks, corpora, records
-from undivided_tf.pretraining_recipes import RecordsConfig
-blocks.BLOCK_BYTES, corpora.PORTION_BYTES = 300, 1000
+
+def main():
+    from undivided_tf.data import blocks, corpora, records
+    from undivided_tf.pretraining_recipes import RecordsConfig
+    blocks.BLOCK_BYTES, corpora.PORTION_BYTES = 300, 1000
 {more}
-if __name__ == "__main__":
     records.create_records(RecordsConfig.from_json(sys.argv[1]))
+
+if __name__ == "__main__":
+    main()
 """
 TIMEOUT = 240  # A runner that never ends is what must not be.
 
@@ -65,7 +70,7 @@ def run_script(script, *arguments):
 def start(config, tmp_path, more=""):
     """Makes records in a process of its own, as a user's script does."""
     script, told = tmp_path / "make.py", tmp_path / "make.json"
-    script.write_text(SCRIPT.format(more=more))
+    script.write_text(SCRIPT.format(more=textwrap.indent(more, "    ")))
     config.to_json(told)
     return run_script(script, told)
 

@@ -12,6 +12,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
+def whole(train):
+    """What a run in float32 throughout ends with."""
+    return train("float32")
+
+
+@pytest.fixture(scope="module")
 def train(tmp_path_factory):
     """Trains in some precision; without XLA, which on a CPU leaves most of the rounding out."""
     root = tmp_path_factory.mktemp("precision")
@@ -37,8 +43,7 @@ def train(tmp_path_factory):
     return run
 
 
-def test_half_precision_ends_within_a_hundredth_of_float32(train):
-    whole = train("float32")
+def test_half_precision_ends_within_a_hundredth_of_float32(train, whole):
     assert whole["validation"]["loss"] < whole["validation_unigram_cross_entropy"] - 0.2
     for dtype in ("bfloat16", "float16"):
         half = train(dtype)
@@ -47,9 +52,8 @@ def test_half_precision_ends_within_a_hundredth_of_float32(train):
         assert half["skipped_steps"] == []
 
 
-def test_weights_in_half_precision_would_not(train, monkeypatch):
+def test_weights_in_half_precision_would_not(train, whole, monkeypatch):
     """What the bound is for: steps smaller than half a bit of the weight are lost."""
-    whole = train("float32")
     step = pretraining.Trainer.step
 
     def rounding(self, *arguments):

@@ -206,7 +206,8 @@ def test_two_replicas_and_two_parts_equal_one_device(toy, tmp_path):
         "        workdir=f'{sys.argv[1]}/{name}', records=sys.argv[2], encoder=encoder,\n"
         "        strategy=strategy,\n"
         "        gradient_accumulation_steps=parts, learning_rate=1e-3, num_train_steps=20,\n"
-        "        train_batch_size=8, max_gradient_norm=0.1, jit_compile=jit))\n"
+        "        train_batch_size=8, max_gradient_norm=0.1, jit_compile=jit,\n"
+        "        eval_every_steps=20, save_checkpoints_steps=20))\n"
         "print(json.dumps(results))\n"
     )
     done = toys.run_python(code, tmp_path, toy)
