@@ -78,6 +78,9 @@ class FinetuningConfig(Config):
     deterministic: bool = option(
         False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
     )
+    save_checkpoints_steps: int = option(
+        500, "Steps between checkpoints, from which a run that was stopped goes on."
+    )
     save_models: bool = option(True, "Keep the fine-tuned weights of every run.")
     write_predictions: bool = option(
         False, "Write texts, labels, predictions and logits of all splits but train as JSONL."
@@ -87,7 +90,7 @@ class FinetuningConfig(Config):
         """Raises InputError when the values do not go together."""
         require_positive(
             self, "max_seq_length", "train_batch_size", "learning_rate", "num_runs",
-            "layerwise_lr_decay",
+            "layerwise_lr_decay", "save_checkpoints_steps",
         )  # fmt: skip
         require_share(self, "warmup_proportion", "weight_decay_rate", "classifier_dropout")
         for name in ("num_train_epochs", "early_stopping_epochs", "pad_to_multiple_of"):

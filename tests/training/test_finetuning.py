@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import toys
+from safetensors.numpy import load_file
 
 from undivided_tf.data import batches
 from undivided_tf.data.tasks import load_task
@@ -108,6 +109,47 @@ def test_an_interrupted_call_repeats_no_finished_run(tuned, tmp_path, monkeypatc
     assert first.stat().st_mtime_ns == before
     # The second run came first in this process: it starts from the same values all the same.
     assert repeatable(resumed) == repeatable(results)
+
+
+@pytest.mark.parametrize("stop_at", [10, 30])
+def test_a_run_stopped_within_an_epoch_ends_like_one_that_was_not(
+    checkpoint, task, tmp_path, monkeypatch, stop_at
+):
+    """Its loss, its scores by epoch, the best weights and the dropout go on."""
+    whole = toys.finetuning_config(
+        tmp_path / "whole", checkpoint, task, num_train_epochs=4, early_stopping_epochs=3,
+        pooling="mean", num_runs=1, pad_to_multiple_of=8, classifier_dropout=0.5,
+        save_checkpoints_steps=10,
+    )  # fmt: skip
+    results = finetuning.finetune(whole)
+    config = whole.replace(workdir=str(tmp_path / "stopped"))
+    save = checkpoints.save
+
+    def save_and_stop(workdir, state, *arguments, **options):
+        save(workdir, state, *arguments, **options)
+        if state["step"] == stop_at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetuning.finetune(config)
+    folder = tmp_path / "stopped" / f"run_{config.seed}"
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"step_{stop_at:08d}"]
+    steps = []
+    make = batches.training_batches
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            batches, "training_batches",
+            lambda *a, **options: steps.append(options["steps"].start) or make(*a, **options),
+        )  # fmt: skip
+        assert repeatable(finetuning.finetune(config)) == repeatable(results)
+    assert min(steps) == stop_at and not folder.exists()
+    one, other = (
+        load_file(f"{c.workdir}/model_{c.seed}/weights.safetensors") for c in (whole, config)
+    )
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_saved_models_give_the_scores_that_were_reported(tuned, task):

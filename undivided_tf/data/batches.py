@@ -65,9 +65,15 @@ def encode(rows: Rows, tokenizer: Tokenizer, max_seq_length: int) -> Encoded:
 
 
 def training_batches(
-    encoded: Encoded, *, batch_size: int, epochs: int, seed: int, pad_to_multiple_of: int = 0
+    encoded: Encoded,
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    pad_to_multiple_of: int = 0,
+    steps: slice = slice(None),
 ) -> tf.data.Dataset:
-    """Shuffled batches of all epochs, one after the other.
+    """Shuffled batches of all epochs, one after the other, or some of them.
 
     Each epoch has `len(encoded) // batch_size` batches in an order of its own; the rows that are
     left over are others in each.
@@ -79,6 +85,7 @@ def training_batches(
         seed: decides the orders.
         pad_to_multiple_of: see `Encoded.batches`; when given, rows of like length, out of those
             of 32 random batches, come together.
+        steps: those whose batches are wanted.
 
     Returns:
         Dataset of (the encoder's inputs (batch, length), labels (batch,)).
@@ -90,7 +97,7 @@ def training_batches(
     if pad_to_multiple_of:
         orders = [_like_lengths(order, encoded.lengths, batch_size, generator) for order in orders]
     places = np.concatenate(orders).reshape(-1, batch_size)
-    return encoded.batches(places, pad_to_multiple_of, with_labels=True)
+    return encoded.batches(places[steps], pad_to_multiple_of, with_labels=True)
 
 
 def _like_lengths(

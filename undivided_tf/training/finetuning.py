@@ -3,11 +3,11 @@
 import functools
 import json
 import pathlib
-import time
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from undivided_tf import files
 from undivided_tf.config import results_once
@@ -15,12 +15,11 @@ from undivided_tf.data import batches
 from undivided_tf.data.tasks import Rows, Task, load_task
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier
-from undivided_tf.progress import bar
 from undivided_tf.recipes import FinetuningConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints, optimizers, scores, strategies
-from undivided_tf.training.callbacks import Progress
+from undivided_tf.training import checkpoints, optimizers, scores, strategies, stretches
 from undivided_tf.training.classifiers import load_classifier, load_start, save_classifier
+from undivided_tf.training.stretches import EarlyStopping
 
 __all__ = ["finetune", "load_classifier"]
 
@@ -28,7 +27,9 @@ VALIDATION = "validation"
 
 
 def finetune(config: FinetuningConfig) -> dict[str, Any]:
-    """Runs all seeds of a fine-tuning, or those that an interrupted call left.
+    """Runs all seeds of a fine-tuning, or what an interrupted call left of them.
+
+    A run that was stopped goes on from its last checkpoint (`workdir/run_SEED/checkpoints`).
 
     Args:
         config: the runs; `config.workdir` receives config.json, a file and (with
@@ -54,6 +55,7 @@ def _results(tuner: "_Tuner") -> dict[str, Any]:
         run_path = tuner.workdir / f"run_{seed}.json"
         if not run_path.exists():
             files.write_json(run_path, tuner.run(seed))
+        files.remove(tuner.run_directory(seed))  # Its checkpoints.
         runs.append(files.read_json(run_path))
     return {
         "kind": "finetuning",
@@ -157,11 +159,9 @@ class _Tuner:
             variable.assign(start)
         for variable, start in zip(self.optimizer.variables, self.optimizer_start, strict=True):
             variable.assign(start)
-        started = time.perf_counter()
         start = "random weights" if config.from_scratch else "pre-trained"
         description = f"{self.task.name} {self.pattern} {start}, seed {seed}"
-        losses, validation = self._train(seed, description) if config.num_train_epochs else ([], [])
-        seconds = time.perf_counter() - started
+        trained = self._train(seed, description)
         if config.save_models:
             save_classifier(
                 self.workdir / f"model_{seed}", self.classifier, self.tokenizer,
@@ -184,41 +184,46 @@ class _Tuner:
             )
         return {
             "seed": seed,
-            "seconds": seconds,
-            "training_loss": losses,
-            "validation_by_epoch": validation,
+            "seconds": trained["seconds"],
+            "training_loss": trained["losses"],
+            "validation_by_epoch": trained["scores"],
             **found,
         }
 
-    def _train(self, seed: int, description: str) -> tuple[list[float], list[float]]:
-        """Mean training loss of each epoch, and with early stopping its validation score."""
+    def _train(self, seed: int, description: str) -> dict[str, Any]:
+        """Trains from the newest checkpoint of the run; see `stretches.fit`."""
         config = self.config
-        callbacks = [keras.callbacks.TerminateOnNaN()]
-        stopper = None
+        early_stopping = None
         if config.early_stopping_epochs:
-            stopper = _EarlyStopping(self._validation_score, config.early_stopping_epochs)
-            callbacks.append(stopper)
-        with bar(self.steps_per_epoch * config.num_train_epochs, description, "steps") as progress:
-            history = self.classifier.fit(
-                batches.training_batches(
-                    self.encoded["train"],
-                    batch_size=config.train_batch_size,
-                    epochs=config.num_train_epochs,
-                    seed=seed,
-                    pad_to_multiple_of=config.pad_to_multiple_of,
-                ),
+            early_stopping = EarlyStopping(
+                self.classifier, self._validation_score, config.early_stopping_epochs
+            )
+
+        def steps(first: int, count: int) -> tf.data.Dataset:
+            return batches.training_batches(
+                self.encoded["train"],
+                batch_size=config.train_batch_size,
                 epochs=config.num_train_epochs,
-                steps_per_epoch=self.steps_per_epoch,
-                callbacks=[Progress(progress), *callbacks],
-                shuffle=False,  # The dataset does it, by the seed of the run.
-                verbose=0,
+                seed=seed,
+                pad_to_multiple_of=config.pad_to_multiple_of,
+                steps=slice(first, first + count),
             )
-        losses = history.history["loss"]
-        if not np.isfinite(losses).all():
-            raise FloatingPointError(
-                f"{description}: the loss is not finite; lower --learning_rate"
-            )
-        return losses, stopper.scores if stopper else []
+
+        return stretches.fit(
+            self.classifier,
+            steps,
+            epochs=config.num_train_epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            save_checkpoints_steps=config.save_checkpoints_steps,
+            workdir=self.run_directory(seed),
+            tokenizer=self.tokenizer,
+            description=description,
+            early_stopping=early_stopping,
+        )
+
+    def run_directory(self, seed: int) -> pathlib.Path:
+        """Where a run's checkpoints lie while it trains."""
+        return self.workdir / f"run_{seed}"
 
     def _logits(self, split: str) -> np.ndarray:
         dataset, where = batches.prediction_batches(
@@ -247,28 +252,3 @@ def _write_predictions(path: pathlib.Path, task: Task, rows: Rows, logits: np.nd
         row["logits"] = [float(value) for value in logits[i]]
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     files.write_text(path, "".join(lines))
-
-
-class _EarlyStopping(keras.callbacks.Callback):
-    """Ends a run after some epochs without a better validation score; keeps the best weights."""
-
-    def __init__(self, validation_score, epochs):
-        super().__init__()
-        self.validation_score = validation_score
-        self.epochs = epochs
-
-    def on_train_begin(self, logs=None):
-        self.scores = []
-        self.best = None
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.scores.append(self.validation_score())
-        if self.scores[-1] > max(self.scores[:-1], default=-np.inf):
-            self.best = [np.asarray(variable) for variable in self.model.weights]
-        elif len(self.scores) - 1 - int(np.argmax(self.scores)) >= self.epochs:
-            self.model.stop_training = True
-
-    def on_train_end(self, logs=None):
-        if self.best is not None:
-            for variable, value in zip(self.model.weights, self.best, strict=True):
-                variable.assign(value)

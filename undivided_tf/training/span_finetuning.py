@@ -1,6 +1,7 @@
 """Fine-tuning on SQuAD with Keras `compile` and `fit`, and its predictions."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -19,11 +20,9 @@ from undivided_tf.data.windows import Windows, make_windows
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
 from undivided_tf.models.span_predictor import SpanPredictor
-from undivided_tf.progress import bar
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints, optimizers, strategies
-from undivided_tf.training.callbacks import Progress
-from undivided_tf.training.weights import dropout_states, load_weights
+from undivided_tf.training import checkpoints, optimizers, strategies, stretches
+from undivided_tf.training.weights import load_weights
 
 SPAN_PREDICTOR = "span_predictor.json"
 WINDOW_FIELDS = ("max_seq_length", "doc_stride", "max_query_length", "version_2_with_negative")
@@ -179,7 +178,7 @@ class _SpanTuner:
     # === Training ===
 
     def _train(self, model: SpanPredictor, seed: int, directory: pathlib.Path) -> list[float]:
-        """Trains from the newest checkpoint; returns the mean loss of each stretch between two."""
+        """Trains from the newest checkpoint; returns the mean loss of each epoch."""
         config = self.config
         steps = self.steps_per_epoch * config.num_train_epochs
         optimizer = optimizers.adamw(
@@ -191,43 +190,25 @@ class _SpanTuner:
             max_gradient_norm=1.0,
         )
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        states = [*optimizer.variables, *dropout_states(model)]
-        state = checkpoints.restore_latest(directory, model, states) or {"step": 0, "losses": []}
-        description = f"SQuAD {self.pattern}, seed {seed}"
-        with bar(steps, description, "steps", initial=state["step"]) as progress:
-            while state["step"] < steps:
-                count = min(config.save_checkpoints_steps, steps - state["step"])
-                history = model.fit(
-                    self._batches(seed, state["step"], count),
-                    callbacks=[Progress(progress), keras.callbacks.TerminateOnNaN()],
-                    shuffle=False,  # `_batches` did, by the seed of the run.
-                    verbose=0,
-                )
-                (loss,) = history.history["loss"]
-                if not np.isfinite(loss):
-                    raise FloatingPointError(
-                        f"{description}: the loss is not finite; lower --learning_rate"
-                    )
-                state = {"step": state["step"] + count, "losses": [*state["losses"], loss]}
-                progress.set_postfix_str(f"loss {loss:.3f}")
-                checkpoints.save(directory, state, model, states, self.tokenizer, keep=1)
-        return state["losses"]
+        trained = stretches.fit(
+            model,
+            functools.partial(self._batches, seed),
+            epochs=config.num_train_epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            save_checkpoints_steps=config.save_checkpoints_steps,
+            workdir=directory,
+            tokenizer=self.tokenizer,
+            description=f"SQuAD {self.pattern}, seed {seed}",
+        )
+        return trained["losses"]
 
     def _batches(self, seed: int, step: int, count: int) -> tf.data.Dataset:
-        """The batches of `count` steps from `step` on; each epoch has an order of its own."""
+        """Batches of `count` steps of an epoch from `step` on; each epoch has its own order."""
         size = self.config.train_batch_size
         windows = self.data["train"].windows
-        epochs = range(step // self.steps_per_epoch, (step + count - 1) // self.steps_per_epoch + 1)
-        order = np.concatenate(
-            [
-                np.random.default_rng([seed, epoch]).permutation(len(windows))[
-                    : self.steps_per_epoch * size
-                ]
-                for epoch in epochs
-            ]
-        )
-        first = (step - epochs[0] * self.steps_per_epoch) * size
-        chosen = windows.take(order[first : first + count * size])
+        epoch, first = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(windows))
+        chosen = windows.take(order[first * size : (first + count) * size])
         dataset = tf.data.Dataset.from_tensor_slices((chosen.inputs(), chosen.positions))
         return streams.without_autotuning(dataset.batch(size, drop_remainder=True).prefetch(4))
 

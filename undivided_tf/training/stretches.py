@@ -1,0 +1,127 @@
+"""Keras `fit` in stretches with a checkpoint after each, so that a stopped run goes on."""
+
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from undivided_tf.progress import bar
+from undivided_tf.tokenization import Tokenizer
+from undivided_tf.training import checkpoints
+from undivided_tf.training.weights import dropout_states
+
+
+class _Progress(keras.callbacks.Callback):
+    """Moves a progress bar with every batch."""
+
+    def __init__(self, progress):
+        super().__init__()
+        self.progress = progress
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress.update()
+
+
+class EarlyStopping:
+    """Ends a run after some epochs without a better score, and keeps the best weights.
+
+    Args:
+        model: the Keras model that is trained.
+        score: what it scores now; more is better.
+        patience: that number of epochs, from 1.
+    """
+
+    def __init__(self, model: keras.Model, score: Callable[[], float], patience: int):
+        self.model, self.score, self.patience = model, score, patience
+        self.best = [keras.Variable(weight, trainable=False) for weight in model.weights]
+
+    def goes_on(self, scores: list[float]) -> bool:
+        """Whether the run goes on after an epoch; `scores` receives that epoch's."""
+        scores.append(self.score())
+        if scores[-1] > max(scores[:-1], default=-np.inf):
+            _copy(self.model.weights, self.best)
+        return len(scores) - 1 - int(np.argmax(scores)) < self.patience
+
+    def take_best(self) -> None:
+        """Gives the model the best weights."""
+        _copy(self.best, self.model.weights)
+
+
+def _copy(sources: list[Any], targets: list[Any]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.assign(source)
+
+
+def fit(
+    model: keras.Model,
+    batches: Callable[[int, int], tf.data.Dataset],
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    save_checkpoints_steps: int,
+    workdir: str | pathlib.Path,
+    tokenizer: Tokenizer,
+    description: str,
+    early_stopping: EarlyStopping | None = None,
+) -> dict[str, Any]:
+    """Trains a compiled model, from the newest checkpoint of the run where there is one.
+
+    A run that was stopped loses what it did since its last checkpoint and ends with the weights
+    of one that was not; a run of fewer steps than `save_checkpoints_steps` writes none.
+
+    Args:
+        model: compiled, with an `encoder` and the initial values of the run.
+        batches: gives the batches of so many steps (second argument) from a step on (first).
+        epochs: passes over the data.
+        steps_per_epoch: batches of each.
+        save_checkpoints_steps: steps between checkpoints.
+        workdir: the run's directory; its `checkpoints` are the caller's to remove.
+        tokenizer: the encoder's.
+        description: of the run, for progress and errors.
+        early_stopping: of this model.
+
+    Returns:
+        `losses`, the mean of each epoch, `scores`, those of `early_stopping`, and `seconds`,
+        those of all calls.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    variables = [*model.optimizer.variables, *dropout_states(model)]
+    variables += early_stopping.best if early_stopping else []
+    state = checkpoints.restore_latest(workdir, model, variables)
+    state = state or {"step": 0, "losses": [], "scores": [], "seconds": 0.0}
+    steps, saved, going_on = epochs * steps_per_epoch, state["step"], True
+    with bar(steps, description, "steps", initial=saved) as progress:
+        while state["step"] < steps and going_on:
+            started = time.perf_counter()
+            done = state["step"] % steps_per_epoch
+            count = min(steps_per_epoch - done, saved + save_checkpoints_steps - state["step"])
+            history = model.fit(
+                batches(state["step"], count),
+                callbacks=[_Progress(progress), keras.callbacks.TerminateOnNaN()],
+                shuffle=False,  # The caller did, by the seed of the run.
+                verbose=0,
+            )
+            (loss,) = history.history["loss"]
+            if not np.isfinite(loss):
+                raise FloatingPointError(
+                    f"{description}: the loss is not finite; lower --learning_rate"
+                )
+            before = state["losses"].pop() if done else 0.0
+            state["losses"].append((before * done + loss * count) / (done + count))
+            state["step"] += count
+            if done + count == steps_per_epoch and early_stopping:
+                going_on = early_stopping.goes_on(state["scores"])
+            state["seconds"] += time.perf_counter() - started
+            progress.set_postfix_str(f"loss {state['losses'][-1]:.3f}")
+            if state["step"] - saved == save_checkpoints_steps and going_on:
+                saved = state["step"]
+                checkpoints.save(workdir, state, model, variables, tokenizer, keep=1)
+    if early_stopping:
+        early_stopping.take_best()
+    return {name: state[name] for name in ("losses", "scores", "seconds")}
