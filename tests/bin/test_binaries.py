@@ -184,18 +184,27 @@ def test_squad(made, toy):
     (run,) = results(toy / "squad")["runs"]
     assert f"seed 12345, predict: exact {run['predict']['exact']:.2f}, F1" in printed
     assert set(json.loads((toy / "squad/run_12345/predictions.json").read_text())) == {"cat", "dog"}
-    printed = call("run_squad", f"--init_checkpoint={toy}/run", "--predict_file=nothing.json")
-    assert printed.returncode == 2 and "span_predictor.json is missing" in printed.stderr
+    done = call(
+        "run_squad", f"--init_checkpoint={toy}/run", "--predict_file=nothing.json",
+        f"--workdir={toy}/nothing",
+    )  # fmt: skip
+    assert done.returncode == 2 and "span_predictor.json is missing" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (toy / "nothing").exists()  # So that the mended command can use it.
 
 
 def test_cka(made, toy):
-    printed = succeed(
+    command = [
         "run_cka", f"--first_checkpoint={toy}/run", f"--second_checkpoint={toy}/run",
         f"--task={toy}/animals", f"--workdir={toy}/cka", "--num_examples=10", "--batch_size=5",
         f"--max_seq_length={toys.LENGTH}", "--tokens_per_example=4",
-    )  # fmt: skip
+    ]  # fmt: skip
+    printed = succeed(*command)
     matrix = results(toy / "cka")["matrix"]
     assert [matrix[i][i] for i in range(4)] == pytest.approx([1] * 4, abs=1e-6)
+    before = (toy / "cka" / "results.json").stat().st_mtime_ns
+    assert succeed(*command) == printed  # What is there is only shown again.
+    assert (toy / "cka" / "results.json").stat().st_mtime_ns == before
     assert "rows: A*2I, seed 12345, trained: True" in printed
     assert "mean over matched taps  1.000\n  shuffled " in printed
     assert "other_seed: no other_seed_checkpoint was given" in printed
