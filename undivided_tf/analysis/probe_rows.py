@@ -129,7 +129,9 @@ def activations(subject: Subject, split: Split, config: ProbingConfig) -> dict[s
             subject.encoder, subject.tokenizer, rows.pick(order), pooling=config.pooling, **sizes
         )
         return _joined(list(stream), np.argsort(order))
-    needed = [np.unique(rows.places[rows.sentence == i]) for i in range(len(rows.sentences))]
+    by_sentence = np.argsort(rows.sentence, kind="stable")
+    ends = np.cumsum(np.bincount(rows.sentence, minlength=len(rows.sentences)))
+    needed = [np.unique(places) for places in np.split(rows.places[by_sentence], ends[:-1])]
     order = np.argsort([len(" ".join(sentence)) for sentence in rows.sentences], kind="stable")
     stream = taps.word_activations(
         subject.encoder,
