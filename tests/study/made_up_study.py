@@ -112,6 +112,7 @@ def pretraining(pattern, seed, loss, draw):
         "step_milliseconds": parameters / 4e4 + draw.random(),
         "tokens_per_second": 16 * 64 / (parameters / 4e7),
         "training_seconds": 1800 * parameters / 4e7,
+        "latency_milliseconds": parameters / 1e6,
         "peak_memory_bytes": 700 * 2**20 + 12 * parameters,
         "training_history": [
             {"step": p["step"], "loss": p["loss"] + draw.gauss(0, 0.03)} for p in curve

@@ -88,6 +88,7 @@ def test_numbers_of_the_page_are_those_of_the_results(write):
             expected = [
                 result["parameters"], result["forward_flops"], result["step_milliseconds"],
                 result["tokens_per_second"], result["training_seconds"],
+                result["latency_milliseconds"],
                 result["peak_memory_bytes"], result["validation"]["loss"],
                 result["validation"]["accuracy"], math.exp(result["validation"]["loss"]),
             ]  # fmt: skip

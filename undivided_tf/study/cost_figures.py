@@ -6,17 +6,12 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
+from undivided_tf.study.frame_tables import COSTS
 from undivided_tf.study.looks import GREY, drawing, legend, looks, pattern_marks
-
-COSTS = (
-    ("parameters", "parameters"),
-    ("training_flops", "training FLOPs"),
-    ("training_seconds", "training time, s"),
-)
 
 
 def quality_against_cost(points: Sequence[dict[str, Any]], path: str | os.PathLike) -> None:
-    """Draws the score on a task over parameters, training FLOPs and training time.
+    """Draws the score on a task over parameters, training FLOPs, training time and latency.
 
     The first point is the full model: dotted lines mark its score and cost. The grey line joins
     what nothing else surpasses at no more cost.
@@ -26,8 +21,8 @@ def quality_against_cost(points: Sequence[dict[str, Any]], path: str | os.PathLi
         path: where to write, `.png` or `.svg`.
     """
     styles = looks(point["pattern"] for point in points)
-    with drawing(path, 6.0 + 0.2 * (-(-len(styles) // 2) + 1)) as figure:
-        for axes, (key, name) in zip(figure.subplots(3, 1), COSTS, strict=True):
+    with drawing(path, 1.8 * len(COSTS) + 0.2 * (-(-len(styles) // 2) + 1)) as figure:
+        for axes, (key, name) in zip(figure.subplots(len(COSTS), 1), COSTS, strict=True):
             axes.axvline(points[0][key], color=GREY, ls=":", lw=0.9)
             axes.axhline(points[0]["score"], color=GREY, ls=":", lw=0.9)
             best = frontier([(point[key], point["score"]) for point in points])

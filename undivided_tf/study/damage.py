@@ -13,11 +13,11 @@ import time
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from undivided_tf import accounting, files
 from undivided_tf.analysis import linear_probes
+from undivided_tf.analysis.latency import forward_milliseconds
 from undivided_tf.config import claim_workdir
 from undivided_tf.convert import converter
 from undivided_tf.data.rows import Task
@@ -181,29 +181,18 @@ def _latency(config: DamageConfig, workdir: pathlib.Path) -> dict[str, Any]:
         `hardware`, `rounds`, and `cells`: by number of blocks and batch size the `median`, and
         `speedup`, the median over the rounds of how many times the whole encoder takes as long.
     """
-    length = config.glue.finetuning.max_seq_length
-    calls = {}
-    for number in config.num_cut:
-        encoder, _ = checkpoints.load_encoder(workdir / f"cut_{number}" / "model")
-        calls[number] = tf.function(
-            lambda batch, encoder=encoder: encoder(batch, training=False)["sequence_output"],
-            jit_compile=True,
-        )
-    vocabulary, found = encoder.config.vocab_size, {str(number): {} for number in calls}
+    encoders = {
+        number: checkpoints.load_encoder(workdir / f"cut_{number}" / "model")[0]
+        for number in config.num_cut
+    }
+    found: dict[str, Any] = {str(number): {} for number in encoders}
     for size in config.latency_batch_sizes:
-        ids = np.random.default_rng(0).integers(0, vocabulary, (size, length)).astype("int32")
-        batch = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1}
-        batch = {name: tf.constant(value) for name, value in batch.items()}
-        repeats = max(1, 32 // size)  # So that a short pass is not timed by the clock's grain.
-        times: dict[int, list[float]] = {number: [] for number in calls}
-        for call in calls.values():
-            call(batch)
-        for _ in range(config.latency_rounds):
-            for number, call in calls.items():
-                started = time.perf_counter()
-                for _ in range(repeats):
-                    call(batch).numpy()
-                times[number].append(1000 * (time.perf_counter() - started) / repeats)
+        times = forward_milliseconds(
+            encoders,
+            batch_size=size,
+            length=config.glue.finetuning.max_seq_length,
+            rounds=config.latency_rounds,
+        )
         whole = times[config.num_cut[0]]
         for number, taken in times.items():
             ratios = [a / b for a, b in zip(whole, taken, strict=True)]

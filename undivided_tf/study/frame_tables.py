@@ -8,6 +8,14 @@ from undivided_tf.study import frames, numbers, tables
 from undivided_tf.study.results import PRETRAINED, StudyResults
 from undivided_tf.study.tables import Table, Value
 
+# What quality is held against: keys of a pre-training's result, and their names.
+COSTS = (
+    ("parameters", "parameters"),
+    ("training_flops", "training FLOPs"),
+    ("training_seconds", "training time, s"),
+    ("latency_milliseconds", "forward pass of one text, ms"),
+)
+
 
 def budgets(study: StudyResults) -> Table:
     """One row a pattern and frame: its budget beside the reference's, and its scores."""
@@ -136,8 +144,8 @@ def quality(study: StudyResults, task: str) -> list[dict[str, Any]]:
 
     Returns:
         One dict for each that is finished: `pattern`, `frame`, `score` (mean over encoders),
-        `parameters`, `training_flops` and `training_seconds` (means over encoders). Nothing
-        without the reference.
+        and what `COSTS` names (means over encoders). Nothing without the
+        reference.
     """
     found = []
     for frame in (frames.STEPS, *frames.other_frames(study.config)):
@@ -146,9 +154,6 @@ def quality(study: StudyResults, task: str) -> list[dict[str, Any]]:
             score, runs = view.mean_score(task, pattern), view.pretraining(pattern)
             if score is None or not runs:
                 continue
-            costs = {
-                key: statistics.fmean(run[key] for run in runs)
-                for key in ("parameters", "training_flops", "training_seconds")
-            }
+            costs = {key: statistics.fmean(run[key] for run in runs) for key, _ in COSTS}
             found.append({"pattern": pattern, "frame": frame, "score": score, **costs})
     return found if found and found[0]["pattern"] == study.reference else []

@@ -15,7 +15,8 @@ COLUMNS = (
 MEASURES = {
     "pretraining": (
         "parameters", "forward_flops", "training_flops", "steps", "tokens", "step_milliseconds",
-        "tokens_per_second", "training_seconds", "peak_memory_bytes", "unigram_entropy",
+        "tokens_per_second", "training_seconds", "latency_milliseconds", "peak_memory_bytes",
+        "unigram_entropy",
     ),
 }  # fmt: skip
 

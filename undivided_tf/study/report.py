@@ -117,8 +117,8 @@ FIGURES = (
     (
         "quality",
         "quality_against_cost",
-        "Score on {} against parameters, training FLOPs and training time",
-        "Scores on {} over three costs, one point a pattern and budget; dotted lines mark the full "
+        "Score on {} against parameters, training FLOPs, training time and latency",
+        "Scores on {} over four costs, one point a pattern and budget; dotted lines mark the full "
         "model. The values stand in the tables of cost, of the task and of other budgets.",
         _quality,
     ),

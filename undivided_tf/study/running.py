@@ -263,7 +263,7 @@ def _function(kind: str) -> Callable[[Any], dict[str, Any]]:
     if kind == "records":
         from undivided_tf.data.records import create_records as call
     elif kind == "pretraining":
-        from undivided_tf.training.pretraining import pretrain as call
+        from undivided_tf.study.pretraining_cells import pretrain_and_time as call
     elif kind == "finetuning":
         from undivided_tf.training.finetuning import finetune as call
     elif kind == "cka":

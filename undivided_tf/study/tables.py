@@ -93,6 +93,12 @@ COST = (
     ),
     _Measure("tokens a second", _key("tokens_per_second"), numbers.count, numbers.ratio),
     _Measure("training time", _key("training_seconds"), numbers.duration, numbers.ratio),
+    _Measure(
+        "forward pass of one text, ms",
+        _key("latency_milliseconds"),
+        lambda value: numbers.decimals(value, 2),
+        numbers.ratio,
+    ),
     _Measure("peak memory", _key("peak_memory_bytes"), numbers.memory, numbers.ratio),
 )
 LANGUAGE_MODEL = (
@@ -118,7 +124,8 @@ def cost(study: StudyResults) -> Table:
     """Size and cost of each pattern."""
     note = (
         f"Small print: ratio to the reference `{study.reference}`; lowest and highest of n seeds. "
-        "Step time is the median of a run; times and memory are of this machine and this load."
+        "Step time is the median of a run, a forward pass is compiled and of one full row; times "
+        "and memory are of this machine and this load."
     )
     return _pretraining_table(study, "Size and cost", COST, note)
 
