@@ -128,11 +128,15 @@ def test_matched_partners_have_the_parameters_of_the_full_model(preset, kept, in
         "attention": {"block_pattern"},
         "intermediate": {"intermediate_size"},
         "hidden": {"hidden_size", "intermediate_size"},
+        "shared": {"block_pattern", "intermediate_size", "share_intermediate"},
     }[investment]
     assert changed >= {
         name for name, value in found.to_dict().items() if value != reduced.to_dict()[name]
     }
-    assert found.pattern.num_intermediate == reduced.pattern.num_intermediate
+    if investment == "shared":
+        assert found.block_pattern == (reduced if kept else reference).block_pattern
+    else:
+        assert found.pattern.num_intermediate == reduced.pattern.num_intermediate
 
 
 def test_freed_parameters_of_bert_base_by_hand():

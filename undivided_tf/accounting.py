@@ -5,13 +5,13 @@ as is usual (Clark et al. 2020, arXiv 2003.10555, count it too; it is about one 
 H is the hidden size, I the intermediate size, n the sequence length, V the vocabulary.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pattern import ATTENTION
+from undivided_tf.pattern import ATTENTION, INTERMEDIATE
 
-INVESTMENTS = ("attention", "intermediate", "hidden")
+INVESTMENTS = ("attention", "intermediate", "hidden", "shared")
 
 
 def attention_block_parameters(config: EncoderConfig) -> int:
@@ -170,7 +170,9 @@ def matched_partner(
     - `attention`: more attention blocks, spread evenly behind those that are there;
     - `intermediate`: a larger `intermediate_size` of the intermediate blocks that are left;
     - `hidden`: a larger `hidden_size` at the same number of heads, which become wider; the
-      intermediate size grows in proportion.
+      intermediate size grows in proportion;
+    - `shared`: one intermediate block for all the places that are left, with a larger
+      `intermediate_size`; a pattern that kept none has it behind every attention block.
 
     Intermediate sizes and head widths are multiples of 64 where that comes within the tolerance,
     else of 32, 16 ... 1, since matrix units like round sizes.
@@ -200,10 +202,15 @@ def matched_partner(
     elif investment == "intermediate":
         if not config.pattern.num_intermediate:
             raise InputError(f"{config.block_pattern} has no intermediate block that could widen")
-        tries = (
-            _nearest(lambda n, m=m: config.replace(intermediate_size=n * m), target, first=1)
-            for m in _ROUND
-        )
+        tries = _wider_intermediate(config, target)
+    elif investment == "shared":
+        if not config.pattern.num_attention:
+            raise InputError(f"{config.block_pattern} has no attention block to put others behind")
+        letters = config.pattern.letters
+        if not config.pattern.num_intermediate:
+            letters = letters.replace(ATTENTION, ATTENTION + INTERMEDIATE)
+        one = config.replace(block_pattern=letters, share_intermediate=True)
+        tries = _wider_intermediate(one, target)
     else:
         tries = (
             _nearest(lambda n, m=m: _wider(config, n * m * config.num_attention_heads), target, 1)
@@ -213,6 +220,12 @@ def matched_partner(
 
 
 _ROUND = (64, 32, 16, 8, 4, 2, 1)
+
+
+def _wider_intermediate(config: EncoderConfig, target: int) -> Iterator[EncoderConfig]:
+    """The intermediate size nearest to `target`, in steps that become finer."""
+    for step in _ROUND:
+        yield _nearest(lambda n, m=step: config.replace(intermediate_size=n * m), target, first=1)
 
 
 def _more_attention(config: EncoderConfig, extra: int) -> EncoderConfig:

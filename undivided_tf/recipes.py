@@ -27,7 +27,10 @@ from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
 
 # The budget that a pattern has in common with the reference. The last three are of equal
 # parameters: where those that removed blocks freed went.
-FRAMES = ("steps", "flops", "time", "more_attention", "wider_intermediate", "wider_hidden")
+FRAMES = (
+    "steps", "flops", "time",
+    "more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate",
+)  # fmt: skip
 OUTPUT_FORMATS = ("undivided", "huggingface", "keras_hub")
 EXPORT_FORMATS = ("saved_model", "litert", "onnx")
 EXPORT_DTYPES = ("float32", "bfloat16")
@@ -174,7 +177,8 @@ class StudyConfig(Config):
     frames: tuple[str, ...] = option(
         ("steps",), "Budgets that a pattern has in common with the reference: steps, always there; "
         "flops (of training); time (measured, of a step); and of parameters, with those that were "
-        "freed in more_attention, wider_intermediate or wider_hidden."
+        "freed in more_attention, wider_intermediate, wider_hidden or shared_intermediate (one "
+        "wide block for all places)."
     )  # fmt: skip
     core_patterns: int = option(
         0, "The first so many patterns have all their seeds before the others begin, and they "

@@ -45,7 +45,7 @@ def test_equal_parameters_come_within_a_hundredth():
     full = size(cells["(AI)*6", 5, "steps"].recipe)
     partners = {key: c for key, c in cells.items() if key[2] in frames.INVESTMENTS}
     # A*6 has no intermediate block that could widen.
-    assert len(partners) == 5 and ("A*6", 5, "wider_intermediate") not in partners
+    assert len(partners) == 7 and ("A*6", 5, "wider_intermediate") not in partners
     for key, found in partners.items():
         assert abs(size(found.recipe) / full - 1) <= 0.01, key
         assert found.recipe.num_train_steps == 1000

@@ -18,6 +18,7 @@ INVESTMENTS = {
     "more_attention": "attention",
     "wider_intermediate": "intermediate",
     "wider_hidden": "hidden",
+    "shared_intermediate": "shared",
 }
 NAMES = {
     STEPS: "equal steps",
@@ -26,6 +27,7 @@ NAMES = {
     "more_attention": "equal parameters, more attention blocks",
     "wider_intermediate": "equal parameters, wider intermediate blocks",
     "wider_hidden": "equal parameters, a wider hidden size",
+    "shared_intermediate": "equal parameters, one shared wide intermediate block",
 }
 TOLERANCE = 0.01  # Of parameters, as a share of the reference's.
 

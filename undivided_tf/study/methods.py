@@ -88,6 +88,7 @@ _TOLD = {
     "more_attention": "equal parameters by more attention blocks, spread evenly",
     "wider_intermediate": "equal parameters by wider intermediate blocks",
     "wider_hidden": "equal parameters by a wider hidden size at the same number of heads",
+    "shared_intermediate": "equal parameters by one wide intermediate block that all places share",
 }
 
 
