@@ -100,6 +100,31 @@ class BlockPattern:
     def __len__(self) -> int:
         return len(self.letters)
 
+    def counterparts(self, other: "BlockPattern") -> list[str]:
+        """The tap in another pattern that each block here has its place of; empty: it has none.
+
+        Places are counted in attention blocks, and behind each in intermediate blocks.
+
+        Raises:
+            InputError: an intermediate block here has no counterpart there.
+        """
+        places = {place: block.name for place, block in other._places()}
+        found = [(block, places.get(place, "")) for place, block in self._places()]
+        for block, counterpart in found:
+            if block.kind == "intermediate" and not counterpart:
+                raise InputError(
+                    f"{block.name} of {self} has no counterpart in {other}: an intermediate block "
+                    "can only stay where there is one"
+                )
+        return [counterpart for _, counterpart in found]
+
+    def _places(self) -> Iterator[tuple[tuple[int, int], Block]]:
+        """Each block behind (attention blocks so far, blocks since the last one)."""
+        attention = since = 0
+        for letter, block in zip(self.letters, self, strict=True):
+            attention, since = (attention + 1, 0) if letter == ATTENTION else (attention, since + 1)
+            yield (attention, since), block
+
     def __str__(self) -> str:
         return _shortest_spelling(self.letters)
 

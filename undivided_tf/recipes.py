@@ -30,6 +30,7 @@ from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
 FRAMES = (
     "steps", "flops", "time",
     "more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate",
+    "surgery",
 )  # fmt: skip
 OUTPUT_FORMATS = ("undivided", "huggingface", "keras_hub")
 EXPORT_FORMATS = ("saved_model", "litert", "onnx")
@@ -178,8 +179,12 @@ class StudyConfig(Config):
         ("steps",), "Budgets that a pattern has in common with the reference: steps, always there; "
         "flops (of training); time (measured, of a step); and of parameters, with those that were "
         "freed in more_attention, wider_intermediate, wider_hidden or shared_intermediate (one "
-        "wide block for all places)."
+        "wide block for all places). Beside budgets, surgery: cut out of the trained reference, "
+        "then healed."
     )  # fmt: skip
+    healing_proportion: float = option(
+        0.1, "Steps that frame surgery heals for, as a share of those of pre-training."
+    )
     core_patterns: int = option(
         0, "The first so many patterns have all their seeds before the others begin, and they "
         "alone have frames beside steps; 0: all patterns alike."
@@ -245,12 +250,14 @@ class StudyConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(self, "num_pretraining_seeds", "num_workers", "accuracy_margin")
+        require_positive(
+            self, "num_pretraining_seeds", "num_workers", "accuracy_margin", "healing_proportion"
+        )
         for frame in self.frames:
             if frame not in FRAMES:
                 raise InputError(f"frames has {frame!r}; known: {', '.join(FRAMES)}")
-        if self.pretraining.curriculum and {"flops", "time"} & set(self.frames):
-            raise InputError("frames of other steps (flops, time) go with no curriculum")
+        if self.pretraining.curriculum and {"flops", "time", "surgery"} & set(self.frames):
+            raise InputError("frames of other steps (flops, time, surgery) go with no curriculum")
         if not 0 <= self.core_patterns <= len(self.patterns):
             raise InputError(
                 f"core_patterns must be from 0 to {len(self.patterns)}, the number of patterns, "

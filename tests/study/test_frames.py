@@ -50,7 +50,7 @@ def test_equal_parameters_come_within_a_hundredth():
         assert abs(size(found.recipe) / full - 1) <= 0.01, key
         assert found.recipe.num_train_steps == 1000
     [why] = frames.obstacles(CONFIG)
-    assert "`A*6` has no partner" in why and "no intermediate block that could widen" in why
+    assert "`A*6` has no place" in why and "no intermediate block that could widen" in why
 
 
 def test_equal_flops_are_equal():
@@ -118,6 +118,32 @@ def test_core_patterns_have_all_their_seeds_first_and_each_seed_is_whole():
     assert kinds.index("probing") < len(kinds) - 1 - kinds[::-1].index("pretraining")
 
 
+def test_what_is_cut_out_starts_from_the_reference_of_its_seed():
+    config = CONFIG.replace(frames=("surgery",), num_pretraining_seeds=2, healing_proportion=0.25)
+    cells = grid.expand(config)
+    operations = {c.label["pattern"]: c for c in cells if c.kind == "surgery" and c.turn == 3}
+    trained = pretraining(config)
+    for pattern in ("(AAI)*3", "A*6"):
+        healed, operation = trained[pattern, 6, "surgery"], operations[pattern]
+        assert healed.places["init_checkpoint"] == operation
+        assert operation.places == {"input": trained["(AI)*6", 6, "steps"]}
+        assert operation.recipe.block_pattern == pattern and operation.label["frame"] == "surgery"
+        assert (healed.recipe.num_train_steps, healed.recipe.num_warmup_steps) == (250, 25)
+        assert cells.index(operation) < cells.index(healed)
+    assert sum(c.kind == "surgery" for c in cells) == 4  # Two patterns, two seeds.
+    tuned = [c for c in cells if c.kind == "finetuning" and c.label.get("frame") == "surgery"]
+    assert len(tuned) == 4 and {c.label["start"] for c in tuned} == {"pretrained"}
+
+
+def test_only_what_the_reference_has_can_be_cut_out_of_it():
+    config = CONFIG.replace(frames=("surgery",), patterns=("(AAI)*3", "(AI)*6", "A*9", "A*6"))
+    more_intermediate, more_attention = frames.obstacles(config)
+    assert "`(AI)*6` has no place" in more_intermediate and "no counterpart" in more_intermediate
+    assert "`A*9` has no place" in more_attention and "more attention blocks" in more_attention
+    made = {c.label["pattern"] for c in grid.expand(config) if c.kind == "surgery"}
+    assert made == {"A*6"}
+
+
 def test_a_partner_that_is_in_the_grid_is_not_trained_twice():
     partner = frames.partner(CONFIG, "A*6", "more_attention").block_pattern
     config = CONFIG.replace(patterns=(*CONFIG.patterns, partner), frames=("more_attention",))
@@ -145,6 +171,7 @@ def test_sizes_multiply_the_grid():
         ({"frames": ("speed",)}, "frames has 'speed'"),
         ({"sizes": ("big",)}, "HIDDENxHEADS"),
         ({"core_patterns": 9}, "core_patterns must be"),
+        ({"healing_proportion": 0.0}, "healing_proportion must be"),
     ],
 )
 def test_what_cannot_be(changes, message):

@@ -1,7 +1,8 @@
-"""Budgets in which a pattern is compared with the reference: steps, FLOPs, time, parameters.
+"""What a pattern has in common with the reference: steps, FLOPs, time, parameters or weights.
 
 At equal steps the encoders differ in their blocks only, so that the smaller one costs less. The
-other frames give it what it saved: more steps, or more blocks, or wider ones.
+other frames give it what it saved, in more steps, or more blocks, or wider ones; or what the
+reference has learnt.
 """
 
 import dataclasses
@@ -10,10 +11,11 @@ from typing import Any
 from undivided_tf import accounting, files
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
+from undivided_tf.pattern import BlockPattern
 from undivided_tf.pretraining_recipes import PAIR_PACKINGS, PretrainingConfig, RecordsConfig
 from undivided_tf.recipes import StudyConfig
 
-STEPS, FLOPS, TIME = "steps", "flops", "time"
+STEPS, FLOPS, TIME, SURGERY = "steps", "flops", "time", "surgery"
 INVESTMENTS = {
     "more_attention": "attention",
     "wider_intermediate": "intermediate",
@@ -28,6 +30,7 @@ NAMES = {
     "wider_intermediate": "equal parameters, wider intermediate blocks",
     "wider_hidden": "equal parameters, a wider hidden size",
     "shared_intermediate": "equal parameters, one shared wide intermediate block",
+    SURGERY: "an equal start, cut out of the trained reference and healed",
 }
 TOLERANCE = 0.01  # Of parameters, as a share of the reference's.
 
@@ -60,7 +63,7 @@ def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
     """The recipe of an arm; of equal time that of equal steps, until times are measured.
 
     Raises:
-        InputError: no partner of equal parameters; see `partner`.
+        InputError: the pattern has no place in the frame; see `partner`.
     """
     recipe = config.pretraining.replace(
         encoder=config.encoder(arm.pattern, arm.size), seed=arm.seed
@@ -71,6 +74,11 @@ def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
         reference = config.encoder(config.canonical_patterns[0], arm.size)
         own, full = (step_flops(config, encoder) for encoder in (recipe.encoder, reference))
         return with_steps(recipe, full / own)
+    if arm.frame == SURGERY:
+        whole = BlockPattern.parse(config.canonical_patterns[0])
+        if "" in recipe.encoder.pattern.counterparts(whole):
+            raise InputError(f"{arm.pattern} has more attention blocks than {whole}")
+        return with_steps(recipe, config.healing_proportion)
     return recipe
 
 
@@ -106,10 +114,13 @@ def same_as(config: StudyConfig, pattern: str, frame: str, size: str = "") -> st
 
     That is the pattern itself when it has the budget of the reference anyway, or another pattern
     of the grid that its partner happens to be.
+
+    Raises:
+        InputError: the pattern has no place in the frame.
     """
-    if frame in (STEPS, TIME):
-        return pattern if frame == STEPS else None
     recipe = pretraining(config, Arm(pattern, config.seed, frame, size))
+    if frame in (STEPS, TIME, SURGERY):
+        return pattern if frame == STEPS else None
     for other in config.canonical_patterns:
         if recipe == pretraining(config, Arm(other, config.seed, STEPS, size)):
             return other
@@ -127,7 +138,7 @@ def other_frames(config: StudyConfig) -> tuple[str, ...]:
 
 
 def obstacles(config: StudyConfig) -> list[str]:
-    """Which patterns have no partner in a frame, and why, a sentence each."""
+    """Which patterns have no place in a frame, and why, a sentence each."""
     found = []
     for size in ("", *config.sizes):
         for frame in other_frames(config):
@@ -136,7 +147,7 @@ def obstacles(config: StudyConfig) -> list[str]:
                     pretraining(config, Arm(pattern, config.seed, frame, size))
                 except InputError as error:
                     where = f"{NAMES[frame]}{f', size {size}' if size else ''}"
-                    found.append(f"`{pattern}` has no partner of {where}: {error}.")
+                    found.append(f"`{pattern}` has no place among {where}: {error}.")
     return found
 
 

@@ -17,8 +17,11 @@ from undivided_tf.errors import InputError
 from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames
 from undivided_tf.study.frames import Arm
+from undivided_tf.surgery_recipes import SurgeryConfig
 
-STAGES = ("records", "pretraining", "finetuning", "cka", "probing", "diagnostics", "blimp")
+STAGES = (
+    "records", "surgery", "pretraining", "finetuning", "cka", "probing", "diagnostics", "blimp",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +88,9 @@ def expand(config: StudyConfig) -> list[Cell]:
     cells = [records]
     for size in ("", *config.sizes):
         trained = _trained(config, records, size)
-        cells += trained.values()
+        for encoder in trained.values():
+            cells += [need for need in encoder.places.values() if need.kind == "surgery"]
+            cells.append(encoder)
         for arm, encoder in trained.items():
             cells += _finetuning(config, arm, encoder)
             if arm.frame == frames.STEPS:
@@ -105,15 +110,17 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
 
     def add(arm: Arm, times: tuple[Cell, ...] = ()) -> None:
         later = arm.frame != frames.STEPS or arm.pattern not in core
+        label = {"pattern": arm.pattern, "seed": arm.seed, **arm.extra}
+        turn = arm.seed - config.seed + (config.num_pretraining_seeds if later else 0)
+        places = {"records_dir": records}
+        if arm.frame == frames.SURGERY:
+            reference = {"input": cells[Arm(patterns[0], arm.seed, size=size)]}
+            operation = SurgeryConfig(block_pattern=arm.pattern)
+            places["init_checkpoint"] = Cell("surgery", label, operation, reference, turn=turn)
         cells[arm] = Cell(
-            "pretraining",
-            {"pattern": arm.pattern, "seed": arm.seed, **arm.extra},
-            frames.pretraining(config, arm),
-            {"records_dir": records},
-            isolated=True,
-            times=times,
-            turn=arm.seed - config.seed + (config.num_pretraining_seeds if later else 0),
-        )
+            "pretraining", label, frames.pretraining(config, arm), places, isolated=True,
+            times=times, turn=turn,
+        )  # fmt: skip
 
     for seed in seeds:
         for pattern in patterns:

@@ -88,6 +88,9 @@ _TOLD = {
     "more_attention": "equal parameters by more attention blocks, spread evenly",
     "wider_intermediate": "equal parameters by wider intermediate blocks",
     "wider_hidden": "equal parameters by a wider hidden size at the same number of heads",
+    frames.SURGERY: "an equal start: its blocks are cut out of the trained reference of the same "
+    "seed, with their weights, and pre-trained on for a share of the steps (healing), which come "
+    "on top of the reference's",
     "shared_intermediate": "equal parameters by one wide intermediate block that all places share",
 }
 

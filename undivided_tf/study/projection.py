@@ -251,6 +251,7 @@ def _blimp(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
 
 _ESTIMATES: dict[str, Callable[..., tuple[float, str]]] = {
     "records": lambda *_: (2 * START_SECONDS, RULE),
+    "surgery": lambda *_: (START_SECONDS, RULE),
     "finetuning": _finetuning,
     "cka": _cka,
     "probing": _probing,

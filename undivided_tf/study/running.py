@@ -228,7 +228,7 @@ class _Run:
 
 def placed(cell: Cell, root: pathlib.Path) -> Config:
     """The recipe with its own directory and those of the cells that it needs."""
-    home = "output_dir" if cell.kind == "records" else "workdir"
+    home = "output_dir" if cell.kind in ("records", "surgery") else "workdir"
     places = {field: str(root / need.name) for field, need in cell.places.items()}
     return cell.recipe.replace(**{home: str(root / cell.name)}, **places)
 
@@ -263,7 +263,9 @@ def _function(kind: str) -> Callable[[Any], dict[str, Any]]:
     if kind == "records":
         from undivided_tf.data.records import create_records as call
     elif kind == "pretraining":
-        from undivided_tf.study.pretraining_cells import pretrain_and_time as call
+        from undivided_tf.study.calls import pretrain_and_time as call
+    elif kind == "surgery":
+        from undivided_tf.study.calls import operate_once as call
     elif kind == "finetuning":
         from undivided_tf.training.finetuning import finetune as call
     elif kind == "cka":

@@ -9,7 +9,7 @@ from undivided_tf.accounting import count_parameters
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.pattern import ATTENTION, BlockPattern
+from undivided_tf.pattern import BlockPattern
 from undivided_tf.training.weights import named_weights
 
 _NORM = ("gamma", "beta")
@@ -99,7 +99,7 @@ def operate(
         intermediate_size=width,
         share_intermediate=old.share_intermediate or bool(share_intermediate),
     )
-    sources = _default_origins(old.pattern, pattern) if origins is None else list(origins)
+    sources = pattern.counterparts(old.pattern) if origins is None else list(origins)
     _check_origins(old.pattern, pattern, sources)
     result = Encoder(config, seed=encoder.seed)
     weights = {name: np.asarray(v) for name, v in named_weights(encoder.weights).items()}
@@ -195,28 +195,6 @@ def _scope(tap: str) -> str:
 
 def _is_block(path: str) -> bool:
     return path.startswith("encoder/block_")
-
-
-def _default_origins(old: BlockPattern, new: BlockPattern) -> list[str]:
-    """The counterpart of each new block: same place counted in attention blocks, same kind."""
-    places = {place: block.name for place, block in _places(old)}
-    origins = []
-    for place, block in _places(new):
-        if place not in places and block.kind == "intermediate":
-            raise InputError(
-                f"{block.name} of {new} has no counterpart in {old}: an intermediate block can "
-                "only stay where there is one"
-            )
-        origins.append(places.get(place, ""))
-    return origins
-
-
-def _places(pattern: BlockPattern):
-    """Pairs of (attention blocks so far, blocks since the last one) and the block."""
-    attention = since = 0
-    for letter, block in zip(pattern.letters, pattern, strict=True):
-        attention, since = (attention + 1, 0) if letter == ATTENTION else (attention, since + 1)
-        yield (attention, since), block
 
 
 def _check_origins(old: BlockPattern, new: BlockPattern, origins: Sequence[str]) -> None:

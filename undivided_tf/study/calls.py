@@ -1,10 +1,14 @@
-"""What a study does with a pre-training: it trains, and times the encoder that came of it."""
+"""What cells of a study call where the library's own call is not all."""
 
+import pathlib
 import statistics
 from typing import Any
 
+from undivided_tf import files
 from undivided_tf.analysis.latency import forward_milliseconds
 from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.surgery.run import REPORT, run_surgery
+from undivided_tf.surgery_recipes import SurgeryConfig
 from undivided_tf.training import checkpoints
 from undivided_tf.training.pretraining import pretrain
 
@@ -21,3 +25,9 @@ def pretrain_and_time(config: PretrainingConfig) -> dict[str, Any]:
     length = encoder.config.max_position_embeddings
     times = forward_milliseconds({0: encoder}, batch_size=1, length=length, rounds=_ROUNDS)
     return {**results, "latency_milliseconds": statistics.median(times[0])}
+
+
+def operate_once(config: SurgeryConfig) -> dict[str, Any]:
+    """Operates; where a killed study has done so already, what `run_surgery` returned then."""
+    done = pathlib.Path(config.output_dir) / REPORT
+    return files.read_json(done) if done.exists() else run_surgery(config)
