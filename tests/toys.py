@@ -1,9 +1,12 @@
 """Small made-up text, a task of two labels and configs on which everything runs in seconds."""
 
+import multiprocessing
 import os
 import random
+import runpy
 import subprocess
 import sys
+import tempfile
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
@@ -101,3 +104,27 @@ def run_python(code, *arguments, **options):
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True, text=True, env=environment, check=False, **options,
     )  # fmt: skip
+
+
+def run_binary(binary, *flags):
+    """Runs `python -m undivided_tf.bin.BINARY` in a process forked from one that has TensorFlow."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tensorflow", "keras", "tensorflow_text"])
+    with tempfile.TemporaryDirectory() as folder:
+        said = [os.path.join(folder, name) for name in ("stdout", "stderr")]
+        command = [f"undivided_tf.bin.{binary}", *map(str, flags)]
+        process = context.Process(target=_be_binary, args=(command, said))
+        process.start()
+        process.join()
+        texts = []
+        for path in said:
+            with open(path) as file:
+                texts.append(file.read())
+    return subprocess.CompletedProcess(command, process.exitcode, *texts)
+
+
+def _be_binary(command, said):
+    for descriptor, path in enumerate(said, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    sys.argv = command
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)

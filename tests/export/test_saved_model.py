@@ -239,18 +239,16 @@ def test_compiled_and_half_precision_exports_agree(changes, tmp_path):
 @pytest.mark.slow
 def test_the_binary_writes_model_report_and_card(tmp_path):
     save_spans(tmp_path / "run_1" / "model")
-    command = [
-        sys.executable, "-m", "undivided_tf.bin.export_model",
-        f"--input={tmp_path / 'run_1' / 'model'}", f"--output_dir={tmp_path / 'served'}",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    source = f"--input={tmp_path / 'run_1' / 'model'}"
+    command = ["export_model", source, f"--output_dir={tmp_path / 'served'}"]
+    done = toys.run_binary(*command)
     assert done.returncode == 0, done.stderr
     assert "answer(question, context) -> text, start, end, score, null_odds" in done.stdout
     names = {"1", "README.md", "export.json", "pattern.svg"}
     assert {path.name for path in (tmp_path / "served").iterdir()} == names
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    again = toys.run_binary(*command)
     assert again.returncode == 2 and "served exists already; choose another" in again.stderr
     missing = [*command[:-1], f"--output_dir={tmp_path / 'other'}", "--signatures=fill_mask"]
-    failed = subprocess.run(missing, capture_output=True, text=True, check=False)
+    failed = toys.run_binary(*missing)
     assert failed.returncode == 2 and "no head for the signature fill_mask" in failed.stderr
     assert not (tmp_path / "other").exists()

@@ -101,7 +101,8 @@ def test_light_cells_share_workers_and_isolated_ones_have_their_own(study):
 def test_a_killed_study_leaves_no_worker_behind(tmp_path, isolated):
     code = (
         "import sys, made_up_cells\n"
-        "from undivided_tf.study import running\n"
+        "from undivided_tf.study import running, workers\n"
+        "workers.PRELOADED = []\n"  # What is made up needs no TensorFlow.
         "running._timed_call = made_up_cells.timed_call\n"
         f"running.run([made_up_cells.cell('long', 'sleep', isolated={isolated})], sys.argv[1])\n"
     )
@@ -133,7 +134,8 @@ def deal(study, names, share, does="wait"):
     """A process that runs a share of cells `(name, isolated)`, in the background."""
     code = (
         "import sys, made_up_cells\n"
-        "from undivided_tf.study import running\n"
+        "from undivided_tf.study import running, workers\n"
+        "workers.PRELOADED = []\n"  # What is made up needs no TensorFlow.
         "running._timed_call = made_up_cells.timed_call\n"
         "running.POLL_SECONDS, running.GRACE_SECONDS = 0.05, 1.0\n"
         f"cells = [made_up_cells.cell(name, {does!r}, isolated=isolated) "

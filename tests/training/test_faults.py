@@ -258,14 +258,14 @@ def train(config):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("strategy", "steps", "tolerance"), [("one_device", 3000, 0.0), ("mirrored", 1500, 1e-5)]
+    ("strategy", "steps", "tolerance"), [("one_device", 1200, 0.0), ("mirrored", 800, 1e-5)]
 )
 def test_ten_kills_change_nothing(toy, tmp_path, strategy, steps, tolerance):
     """Each process gets through part of the run before SIGKILL, at a moment drawn at random."""
     chooser = random.Random(1)
     whole = toys.pretraining_config(
         tmp_path / "whole", toy, num_train_steps=steps, save_checkpoints_steps=20,
-        eval_every_steps=500, strategy=strategy,
+        eval_every_steps=200, strategy=strategy,
     )  # fmt: skip
     config = whole.replace(workdir=str(tmp_path / "killed"))
     # TensorFlow is imported once, in the server that all processes are forked from.
@@ -284,7 +284,7 @@ def test_ten_kills_change_nothing(toy, tmp_path, strategy, steps, tolerance):
         while checkpoint_steps(config) == steps and process.is_alive():
             assert time.monotonic() < until
             time.sleep(0.005)
-        time.sleep(chooser.uniform(0, 0.3))
+        time.sleep(chooser.uniform(0, 0.1))
         process.kill()
         process.join()
         if process.exitcode == 0:

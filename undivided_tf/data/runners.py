@@ -117,16 +117,23 @@ def _total(job: Job, item: Any) -> int:
     return sum(job(item))
 
 
-def _start_worker() -> None:
-    """Sets up a worker: one thread for TensorFlow, no life beyond that of its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent gets it as well, and ends all.
+def leave_with_parent() -> None:
+    """Ends this process with the one that it works for, killed or not.
+
+    A parent that is killed closes no queue, and its workers would wait for ever.
+    """
     parent = multiprocessing.parent_process()
 
-    def leave_with_parent() -> None:
-        # A parent that is killed closes no queue, and its workers would wait for ever.
+    def watch() -> None:
         multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
 
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _start_worker() -> None:
+    """Sets up a worker: one thread for TensorFlow, no life beyond that of its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent gets it as well, and ends all.
+    leave_with_parent()
     # Read when TensorFlow first works, which a job without it never waits for.
     os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")

@@ -4,25 +4,32 @@ import concurrent.futures
 import concurrent.futures.process
 import multiprocessing
 import os
-import threading
-import time
+import sys
 from typing import Any, Self
 
 from undivided_tf import progress
+from undivided_tf.data.runners import leave_with_parent
+
+PRELOADED = ["tensorflow", "keras", "tensorflow_text"]
 
 
 class Workers:
-    """Fresh processes, since TensorFlow does not survive a fork; each in a pool of its own.
+    """Fresh processes, each in a pool of its own.
 
     A process that dies breaks its pool, and in a common one that would fail the cells of the
-    others as well.
+    others as well. On Linux all are forked from a server that has imported TensorFlow and done
+    nothing with it, since one that has worked does not survive a fork; elsewhere each imports it.
 
     Args:
         number: of the workers, which share the cores.
     """
 
     def __init__(self, number: int):
-        self.context = multiprocessing.get_context("spawn")
+        if sys.platform == "linux":
+            self.context = multiprocessing.get_context("forkserver")
+            self.context.set_forkserver_preload(PRELOADED)
+        else:
+            self.context = multiprocessing.get_context("spawn")
         self.terminal = self.context.RLock()
         self.threads = max(1, (os.cpu_count() or 1) // number)
         self.pools: list[concurrent.futures.ProcessPoolExecutor | None] = [None] * number
@@ -48,7 +55,7 @@ class Workers:
             1,
             self.context,
             initializer=_start_worker,
-            initargs=(os.getpid(), threads, line, self.terminal),
+            initargs=(threads, line, self.terminal),
         )
 
     def __enter__(self) -> Self:
@@ -59,22 +66,15 @@ class Workers:
             pool.shutdown()
 
 
-def _start_worker(parent: int, threads: int, line: int, terminal: Any) -> None:
+def _start_worker(threads: int, line: int, terminal: Any) -> None:
     """Ends this process with its parent: a killed study must leave no writer behind.
 
     Args:
-        parent: process id of the study.
         threads: for TensorFlow's operations; 0 leaves the choice to it.
         line: of the terminal for its progress, below the study's.
         terminal: lock shared by all who write there.
     """
+    leave_with_parent()
     progress.share_terminal(line, terminal)
     if threads:
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
