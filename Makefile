@@ -1,7 +1,7 @@
 # The ways in. Each lays .venv with what it needs when that is missing.
 #   make study   the small study on the embedded sample: runs/study_quick/report.html
 #   make test    the default test suite
-#   make test-slow   those that take longer
+#   make test-slow   those that take longer, but for those marked long (pytest -m long)
 #   make test-notebooks   the notebooks in colab/, at toy sizes
 #   make test-beam   those that need Apache Beam, which it installs
 #   make lint    ruff, notebooks without outputs, and the generated parts of README
@@ -32,7 +32,7 @@ test: $(VENV)/.test
 	$(PYTEST)
 
 test-slow: $(VENV)/.test
-	$(PYTEST) -m "slow and not network and not gpu and not tpu" --ignore=tests/test_notebooks.py
+	$(PYTEST) -m "slow and not long and not network and not gpu and not tpu" --ignore=tests/test_notebooks.py
 
 test-notebooks: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow tests/test_notebooks.py

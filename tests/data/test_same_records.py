@@ -57,11 +57,9 @@ def test_runners_agree_on_a_slice_of_the_sample(sample_slice, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("packing", ["full", "next_sentence"])
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_runners_agree_on_the_sample(tmp_path, packing, runner):
-    options = {"packing": packing, "deduplicate": "near"}
-    metadata = check([runner], tmp_path, input_files=("sample",), **options)
+def test_runners_agree_on_the_sample(tmp_path, runner):
+    metadata = check([runner], tmp_path, input_files=("sample",), deduplicate="near")
     assert metadata["train"]["documents"] > 7000
 
 

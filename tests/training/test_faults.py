@@ -258,7 +258,11 @@ def train(config):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("strategy", "steps", "tolerance"), [("one_device", 1200, 0.0), ("mirrored", 800, 1e-5)]
+    ("strategy", "steps", "tolerance"),
+    [
+        ("one_device", 1200, 0.0),
+        pytest.param("mirrored", 800, 1e-5, marks=pytest.mark.long),
+    ],
 )
 def test_ten_kills_change_nothing(toy, tmp_path, strategy, steps, tolerance):
     """Each process gets through part of the run before SIGKILL, at a moment drawn at random."""
