@@ -89,7 +89,11 @@ def wide_records(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("preset", "pattern", "rows"), [("bert_tiny", "A*2", 64), ("bert_mini", "(AI)*4", 32)]
+    ("preset", "pattern", "rows"),
+    [
+        ("bert_tiny", "A*2", 64),
+        pytest.param("bert_mini", "(AI)*4", 32, marks=pytest.mark.long),
+    ],
 )
 def test_the_estimate_is_within_a_fifth_of_the_peak(wide_records, preset, pattern, rows):
     done = toys.run_python(MEASURE, wide_records, preset, pattern, rows)

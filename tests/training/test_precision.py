@@ -52,6 +52,7 @@ def test_half_precision_ends_within_a_hundredth_of_float32(train, whole):
         assert half["skipped_steps"] == []
 
 
+@pytest.mark.long
 def test_weights_in_half_precision_would_not(train, whole, monkeypatch):
     """What the bound is for: steps smaller than half a bit of the weight are lost."""
     step = pretraining.Trainer.step
