@@ -205,7 +205,7 @@ def test_rare_characters_beyond_the_limit_get_no_piece():
 @hypothesis.given(
     strategies.lists(
         strategies.text(max_size=12) | strategies.text("aÉßﬁ…½한e\u0301\u0315\0😀İ\u1f82 ,Ǆ"),
-        max_size=4,
+        max_size=10,
     ),
     strategies.booleans(),
 )

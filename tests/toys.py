@@ -11,6 +11,7 @@ import tempfile
 from undivided_tf.config import EncoderConfig
 from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
 from undivided_tf.recipes import FinetuningConfig
+from undivided_tf.study.workers import PRELOADED
 
 SENTENCES = ("the cat sat on a mat", "one dog ran up the hill", "a bird sang in that tree")
 FILLERS = "the a one mat hill tree sat ran sang".split()
@@ -109,7 +110,7 @@ def run_python(code, *arguments, **options):
 def run_binary(binary, *flags):
     """Runs `python -m undivided_tf.bin.BINARY` in a process forked from one that has TensorFlow."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow", "keras", "tensorflow_text"])
+    context.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
         said = [os.path.join(folder, name) for name in ("stdout", "stderr")]
         command = [f"undivided_tf.bin.{binary}", *map(str, flags)]

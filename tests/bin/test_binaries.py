@@ -9,7 +9,7 @@ import pytest
 import toys
 
 BINARIES = {
-    "create_pretraining_data": ("--input_files", "--max_seq_length"),
+    "create_pretraining_data": ("--input_files", "--max_seq_length", "--[no]do_lower_case"),
     "run_pretraining": ("--preset", "--block_pattern", "--num_train_steps"),
     "run_finetuning": ("--init_checkpoint", "--num_runs"),
     "run_glue": ("--init_checkpoint", "--tasks", "--per_task", "--selection"),

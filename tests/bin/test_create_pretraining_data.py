@@ -1,5 +1,7 @@
 import json
 import pathlib
+import subprocess
+import sys
 
 import toys
 
@@ -48,3 +50,11 @@ def test_devlins_recipe_runs_from_text_to_a_pre_trained_encoder(tmp_path):
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["steps"] == 6 and results["tokens"] == 4 * (4 * 16 + 2 * 32)
     assert 0 <= results["validation"]["next_sentence_accuracy"] <= 1
+
+
+def test_mistakes_are_one_clear_message(tmp_path):
+    command = [sys.executable, "-m", "undivided_tf.bin.create_pretraining_data"]
+    command += [f"--output_dir={tmp_path}/records", "--max_seq_length=4"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: max_seq_length must be at least 8, got 4\n"
