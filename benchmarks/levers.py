@@ -48,7 +48,7 @@ _LEVERS = {  # By name: the job of peers/ours.py, and its environment.
         {},
         {"XLA_FLAGS": "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"},
     ),
-    "tuned allocator": ({}, pretraining.TUNED_ALLOCATOR),
+    "freed memory given back": ({}, {"GLIBC_TUNABLES": ""}),
 }
 
 

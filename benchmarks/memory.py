@@ -18,7 +18,7 @@ import sys
 
 from absl import app, flags
 
-from undivided_tf import files
+from undivided_tf import files, process
 from undivided_tf.models import presets
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS
@@ -95,6 +95,7 @@ def measure(name):
 def main(_):
     """Measures the points and writes them down."""
     if FLAGS.point:
+        process.set_up()  # As the binaries.
         print(json.dumps(measure(FLAGS.point)))
         return
     if not (pathlib.Path(FLAGS.records_dir) / "metadata.json").exists():

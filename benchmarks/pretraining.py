@@ -96,7 +96,7 @@ def peers_of(folder: pathlib.Path) -> dict[str, Peer]:
         for jit in (True, False):
             job = {"dtype": policy, "jit_compile": jit}
             name = f"KerasHub{' with XLA' if jit else ''}{mark}"
-            found[name] = Peer("keras_hub_bert.py", folder, job)
+            found[name] = Peer("keras_hub_bert.py", folder, job, environment=TUNED_ALLOCATOR)
         if FLAGS.torch_python:
             found["tuned torch" + mark] = Peer(
                 "torch_bert.py", folder, {"tuned": True, "dtype": dtype},

@@ -1,14 +1,13 @@
 """What all tests share."""
 
-import os
 import pathlib
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As the binaries.
 
 import pytest
 
+from undivided_tf import process
 from undivided_tf.config import EncoderConfig
+
+process.set_up()  # As the binaries, before TensorFlow.
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 

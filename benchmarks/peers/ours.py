@@ -1,5 +1,10 @@
 """Our pre-training step, made as `run_pretraining` makes it by default."""
 
+# ruff: noqa: E402
+from undivided_tf import process
+
+process.set_up()  # As the binaries, before TensorFlow.
+
 import keras
 import protocol
 import tensorflow as tf

@@ -1,7 +1,6 @@
 """One flag for each field of a config: the field's help, default and type are the flag's."""
 
 import dataclasses
-import os
 import pathlib
 import shlex
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 from absl import app, flags
 
+from undivided_tf import process
 from undivided_tf.config import Config
 from undivided_tf.errors import InputError
 
@@ -79,8 +79,13 @@ def command() -> str:
     return shlex.join(["python", "-m", f"undivided_tf.bin.{name}", *sys.argv[1:]])
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a binary: parses the flags, calls `main`, turns an InputError into one clear message."""
+def run(main: Callable[[], None], keep_freed_memory: bool = True) -> None:
+    """Runs a binary: parses the flags, calls `main`, turns an InputError into one clear message.
+
+    Args:
+        main: what it does.
+        keep_freed_memory: see `process.set_up`.
+    """
 
     def guarded(arguments: list[str]) -> None:
         try:
@@ -94,9 +99,5 @@ def run(main: Callable[[], None]) -> None:
     # absl shows in --help the flags of the module that runs; these were defined here.
     for flag in FLAGS.flags_by_module_dict()[__name__]:
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    # TensorFlow's C++ log greets every CPU run with errors about absent GPUs; what goes wrong
-    # for real reaches us as an exception. A value that is set already is kept.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow leaves oneDNN off on processors with AVX2 alone, where it pays as well.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    process.set_up(keep_freed_memory)
     app.run(guarded)

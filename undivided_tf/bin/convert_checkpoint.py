@@ -31,7 +31,7 @@ def main() -> None:
 
 def run() -> None:
     """Entry point of the console script."""
-    config_flags.run(main)
+    config_flags.run(main, keep_freed_memory=False)
 
 
 if __name__ == "__main__":
