@@ -4,6 +4,7 @@
 #   make test-slow   those that take longer, but for those marked long (pytest -m long)
 #   make test-notebooks   the notebooks in colab/, at toy sizes
 #   make test-beam   those that need Apache Beam, which it installs
+#   make test-browser   the report in Chromium, which must be on PATH; installs Playwright and axe-core
 #   make lint    ruff, notebooks without outputs, and the generated parts of README
 #   make docs    the documentation, site/index.html
 #   make bench   our pre-training step against its peers: results/benchmarks/pretraining.json
@@ -23,7 +24,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 COMPARE := .venv-compare
 
-.PHONY: study test test-slow test-notebooks test-beam lint docs bench bench-inference bench-cka clean
+.PHONY: study test test-slow test-notebooks test-beam test-browser lint docs bench bench-inference bench-cka clean
 
 study: $(VENV)/.sample
 	$(BIN)/python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
@@ -39,6 +40,9 @@ test-notebooks: $(VENV)/.test
 
 test-beam: $(VENV)/.test $(VENV)/.beam
 	$(PYTEST) -m "not network" -k "beam or DirectRunner" tests/data
+
+test-browser: $(VENV)/.test $(VENV)/.browser
+	$(BIN)/python -m pytest -m slow tests/study/test_report_in_browser.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

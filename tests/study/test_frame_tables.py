@@ -47,6 +47,19 @@ def test_a_view_has_the_cells_of_its_frame_and_the_reference_of_equal_steps():
     assert difference == pytest.approx(0.05)
 
 
+def test_a_pattern_not_begun_is_in_no_frame():
+    results = in_frames()
+    for cell in results["cells"]:
+        if cell["label"].get("pattern") == "A*6":
+            cell.update(status="not run", result=None)
+    study = StudyResults(results)
+    view = study.in_frame("flops")
+    assert study.left_patterns == view.left_patterns == ["A*6"]
+    assert study.reduced == view.reduced == ["(AAI)*3"]
+    for matter, by_pattern in claims.verdicts(study).items():
+        assert "A*6" not in by_pattern, matter
+
+
 @pytest.mark.parametrize(
     ("shift", "accuracy", "same"),
     [(0.0, SUPPORTED, SUPPORTED), (-0.05, NOT_SUPPORTED, NOT_SUPPORTED)],

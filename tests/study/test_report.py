@@ -1,6 +1,7 @@
 """The report holds the numbers of its results, is whole, well-formed and honest about failures."""
 
 import base64
+import hashlib
 import html.parser
 import math
 import re
@@ -11,25 +12,23 @@ import made_up_study
 import pytest
 
 from undivided_tf import errors
-from undivided_tf.study import analysis_tables, findings, numbers, report, tables
+from undivided_tf.study import analysis_tables, findings, numbers, report, report_figures, tables
 from undivided_tf.study.results import PRETRAINED, StudyResults
 
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
-)
+DRAWING = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
 VOID = {"meta", "img", "br", "link"}
 
 
 @pytest.fixture
 def figures(monkeypatch):
-    """Stands in for matplotlib: writes one pixel and notes what was drawn."""
+    """Stands in for matplotlib: writes an empty SVG and notes what was drawn."""
     drawn = []
     module = types.ModuleType("undivided_tf.study.figures")
-    for name in {function for _, function, *_ in report.FIGURES}:
+    for name in {function for _, function, *_ in report_figures.FIGURES}:
 
         def draw(argument, path, name=name):
             drawn.append((name, argument))
-            path.write_bytes(PIXEL)
+            path.write_bytes(DRAWING)
 
         setattr(module, name, draw)
     monkeypatch.setitem(sys.modules, "undivided_tf.study.figures", module)
@@ -54,7 +53,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, source):
         super().__init__()
         self.source, self.open, self.elements, self.headings = source, [], [], []
-        self.values, self.text = [], ""
+        self.values, self.text, self.scripts = [], "", []
         self.feed(source)
         self.close()
         assert self.open == []
@@ -74,6 +73,8 @@ class Page(html.parser.HTMLParser):
     def handle_data(self, data):
         if self.open[-1:] not in (["style"], ["script"]):
             self.text += data
+        elif self.open[-1] == "script":
+            self.scripts.append(data)
 
     def all(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
@@ -116,12 +117,15 @@ def test_numbers_of_the_page_are_those_of_the_results(write):
 
 def test_page_is_whole(write):
     page, _ = write(made_up_study.results())
-    assert not page.all("link") and not page.all("script") and not page.all("iframe")
-    assert all(image["src"].startswith("data:image/png;base64,") for image in page.all("img"))
+    assert not page.all("link") and not page.all("iframe")
+    assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in page.all("img"))
     assert not re.search(r"url\(|@import", page.source)
     for _, attributes in page.elements:
         assert not any(key.startswith("on") or key == "style" for key in attributes)
-    assert "default-src 'none'" in page.all("meta")[3]["content"]
+    policy = page.all("meta")[3]["content"]
+    (script,) = page.scripts
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "default-src 'none'" in policy and policy.endswith(f"script-src 'sha256-{digest}'")
 
 
 def test_page_can_be_read_without_seeing_it(write):
@@ -157,7 +161,7 @@ def test_every_figure_is_drawn_from_finished_cells_and_stands_in_both_reports(
     assert [argument for _, argument in figures[6:10]] == by_kind["cka"]
     paths = re.findall(r"\]\((figures/[^)]+)\)", markdown)
     assert len(set(paths)) == len(figures) == len(page.all("img"))
-    assert all((tmp_path / path).read_bytes() == PIXEL for path in paths)
+    assert all((tmp_path / path).read_bytes() == DRAWING for path in paths)
 
 
 def test_failed_cells_stand_as_failed_with_their_reason(write):
@@ -215,7 +219,7 @@ def test_hostile_names_are_text(write):
     results = made_up_study.results(tasks=("wiki_topic", task.replace("/", "")))
     results["command"] = "run --task='</code><img src=x onerror=alert(1)>'"
     page, markdown = write(results)
-    assert not page.all("script")
+    assert len(page.all("script")) == 1 and "alert" not in page.scripts[0]
     assert task.replace("/", "") in page.text
     assert all("onerror" not in image for image in page.all("img"))
     assert "\\<script\\>" in markdown
@@ -329,6 +333,36 @@ def test_scope_is_always_said(write):
         assert text.count("At this size, on this data, with this number of seeds:") == 3
 
 
+def test_an_unfinished_study_is_reported_without_the_patterns_not_begun(write):
+    results = made_up_study.results()
+    left = [cell for cell in results["cells"] if "A*6" in cell["label"].values()]
+    left += [cell for cell in results["cells"] if "/(AAI)*3/1/wiki_pair" in cell["name"]]
+    for cell in left:
+        cell.update(status="not run", seconds=None, result=None)
+    page, markdown = write(results)
+    for text in (page.text, markdown):
+        words = " ".join(text.split())
+        assert f"not finished: {len(left)} of {len(results['cells'])} cells" in words
+        assert "of which none was: " in words and "2 block patterns" in words
+    rows = tables.overview(StudyResults(results)).rows
+    assert [row[0].text for row in rows] == ["(AI)*6", "(AAI)*3"]
+    assert [row[-1].text for row in rows][1] == "not run"
+    lines = report.summary_lines(results)
+    assert lines[-1] == "not begun: A*6" and lines[-2].endswith(f"0 failed, {len(left)} not run")
+
+
+def test_a_seed_that_the_reference_lacks_leaves_the_common_ones_paired():
+    results = made_up_study.results(seeds=2)
+    accuracies(results, "(AI)*6", [0.75] * 3)
+    accuracies(results, "A*6", [0.69, 0.70, 0.71])
+    for cell in results["cells"]:
+        if cell["name"] == "finetuning/(AI)*6/2/wiki_topic/pretrained":
+            cell.update(status="not run", result=None)
+    difference, unit = tables.score_difference(StudyResults(results), "wiki_topic", "A*6")
+    assert (difference.n, unit) == (1, "encoder") and difference.interval is None
+    assert difference.mean == pytest.approx(-0.05)
+
+
 def test_patterns_and_tasks_are_found_under_any_spelling():
     results = made_up_study.results()
     results["config"]["patterns"] = ["AIAIAIAIAIAI", "AAI AAI AAI", "AAAAAA"]
@@ -357,7 +391,7 @@ def test_summary_fits_the_terminal(patterns):
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     assert lines[1].startswith("(AI)") or lines[1].startswith("AI")
     assert any(f"{9 * patterns} failed" in line for line in lines)
-    assert any("more columns in the report" in line for line in lines)
+    assert any("columns in the report alone" in line for line in lines)
     assert ("more patterns in the report" in " ".join(lines)) == (patterns == 30)
     assert "6.050" in lines[1] and f"{numbers.count(798_272)}" in lines[1]
 
@@ -413,4 +447,4 @@ def test_summary_of_a_pattern_wider_than_the_terminal():
     lines = report.summary_lines(made_up_study.results(patterns=(pattern,)))
     assert [line.split()[0] for line in lines[:1]] == ["pattern"]
     assert len(lines[1]) == 100 and max(map(len, lines)) == 100
-    assert any("5 more columns in the report" in line for line in lines)
+    assert any("columns in the report alone: 5" in line for line in lines)

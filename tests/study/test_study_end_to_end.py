@@ -118,7 +118,7 @@ def test_the_study_ends_with_its_report(whole):
         text = (whole / name).read_text()
         assert "A*2" in text and "animals" in text
     assert "<html" in (whole / "report.html").read_text()
-    figures = list(whole.rglob("*.png"))
+    figures = list(whole.rglob("*.svg"))
     assert figures and all(path.stat().st_size > 1000 for path in figures)
     assert results["corpus"]["train"]["rows"] > 0 and results["sources"] == []
 

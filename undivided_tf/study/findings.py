@@ -48,6 +48,12 @@ def scope(study: StudyResults) -> list[str]:
         "None of the paper's own figures is used, since only its abstract is at hand: the "
         "patterns of this grid are our reading of it.",
     ]
+    if study.left_cells:
+        sentences.append(
+            f"The study is not finished: {len(study.left_cells)} of "
+            f"{_plural(len(study.cells), 'cell')} are not run yet, and what follows rests on the "
+            "others."
+        )
     if study.failed_cells:
         sentences.append(
             f"{len(study.failed_cells)} of {_plural(len(study.cells), 'cell')} failed; they are "

@@ -4,12 +4,11 @@ Nothing is typed by hand: every number comes from the study's results.
 """
 
 import base64
-import dataclasses
-import importlib
+import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import jinja2
@@ -26,122 +25,21 @@ from undivided_tf.study import (
     methods,
     numbers,
     record_files,
+    report_figures,
     tables,
     verdict_tables,
 )
-from undivided_tf.study.results import StudyResults, cka_relation
+from undivided_tf.study.results import StudyResults
 from undivided_tf.study.tables import Table, Value
 
 QUESTION = "Does BERT need its intermediate blocks?"
 NO_CELL = "no finished cell"
 LINES, COLUMNS = 25, 100
-
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """A figure that stands in the report.
-
-    Attributes:
-        path: of the PNG, relative to the work directory.
-        title: its caption.
-        alternative: what it shows, for those who cannot see it.
-        data: the PNG in base64.
-    """
-
-    path: str
-    title: str
-    alternative: str
-    data: str
-
-
-def _together(kind: str) -> Callable[[StudyResults], Iterator[tuple[str, Any]]]:
-    """One figure of all finished cells of a kind."""
-
-    def drawn(study: StudyResults) -> Iterator[tuple[str, Any]]:
-        if results := study.finished(kind):
-            yield ", ".join(dict.fromkeys(r["pattern"] for r in results)), results
-
-    return drawn
-
-
-def _per_task(kind: str) -> Callable[[StudyResults], Iterator[tuple[str, Any]]]:
-    """A figure for each task, or each that is probed."""
-
-    def drawn(study: StudyResults) -> Iterator[tuple[str, Any]]:
-        for task in study.probed if kind == "probing" else study.tasks:
-            if results := getattr(study, kind)(task):
-                yield task, results
-
-    return drawn
-
-
-def _quality(study: StudyResults) -> Iterator[tuple[str, Any]]:
-    for task in study.tasks:
-        if points := frame_tables.quality(study, task):
-            yield task, points
-
-
-def _per_pair(study: StudyResults) -> Iterator[tuple[str, Any]]:
-    for result in study.finished("cka"):
-        first, second = (analysis_tables.encoder_name(result[key]) for key in ("first", "second"))
-        second = "itself" if cka_relation(result) == "itself" else second
-        yield f"{first} against {second}", result
-
-
-# File, function of study/figures.py, title, alternative text, and what is drawn: pairs of a
-# subject and the function's argument.
-FIGURES = (
-    (
-        "loss_curves",
-        "loss_curves",
-        "Loss over training steps, with the unigram entropy",
-        "Curves of training and held-out MLM loss by step for {}; a horizontal line marks the "
-        "unigram entropy. The last values stand in the table of masked language modelling.",
-        _together("pretraining"),
-    ),
-    (
-        "cost_bars",
-        "cost_bars",
-        "Cost of each pattern",
-        "Bars of size and cost for {}. The values stand in the table of size and cost.",
-        _together("pretraining"),
-    ),
-    (
-        "task_scores",
-        "task_scores",
-        "Test score on {}: pre-trained, random weights, majority class",
-        "Test scores on {} by pattern, pre-trained and from random weights, with the majority "
-        "class. The values stand in the table of the task.",
-        _per_task("finetuning"),
-    ),
-    (
-        "quality",
-        "quality_against_cost",
-        "Score on {} against parameters, training FLOPs, training time and latency",
-        "Scores on {} over four costs, one point a pattern and budget; dotted lines mark the full "
-        "model. The values stand in the tables of cost, of the task and of other budgets.",
-        _quality,
-    ),
-    (
-        "cka",
-        "cka_heat_map",
-        "CKA: {}",
-        "Heat map of CKA between all taps of {}. Its summary stands in the table of CKA.",
-        _per_pair,
-    ),
-    (
-        "probes",
-        "probe_curves",
-        "Probe accuracy by depth on {}",
-        "Curves of linear probe accuracy on {} by tap, from embeddings to the last block, trained "
-        "and untrained, with the majority class. The best taps stand in the table of probes.",
-        _per_task("probing"),
-    ),
-)
+_SCRIPT = pathlib.Path(__file__).with_name("report_sort.js")
 
 
 def write_report(results: dict[str, Any], workdir: str | os.PathLike) -> None:
-    """Writes report.html, report.md, figures/*.png, cells.csv and citation.bib.
+    """Writes report.html, report.md, figures/*.svg, cells.csv and citation.bib.
 
     Args:
         results: the study's results, as in its results.json.
@@ -152,7 +50,7 @@ def write_report(results: dict[str, Any], workdir: str | os.PathLike) -> None:
     """
     study, workdir = StudyResults(results), pathlib.Path(workdir)
     content = _content(study)
-    content["figures"] = _draw(study, workdir)
+    content["figures"] = report_figures.draw(study, workdir)
     for name, autoescape in (("report.html", True), ("report.md", False)):
         template = environment(autoescape).get_template(f"{name}.j2")
         files.write_text(workdir / name, template.render(content))
@@ -197,12 +95,14 @@ def _closing(study: StudyResults, hidden_columns: int) -> list[str]:
             "about the loss of a model that ignores its input"
         )
     if hidden_columns:
-        lines.append(f"{hidden_columns} more columns in the report")
+        lines.append(f"columns in the report alone: {hidden_columns}")
     lines.append(
         f"cells: {len(study.cells) - len(study.failed_cells) - len(study.left_cells)} finished, "
         f"{len(study.failed_cells)} failed"
-        + (f", {len(study.left_cells)} left to other shares" if study.left_cells else "")
+        + (f", {len(study.left_cells)} not run" if study.left_cells else "")
     )
+    if study.left_patterns:
+        lines.append(f"not begun: {', '.join(study.left_patterns)}")
     for cell in study.failed_cells[:3]:
         reason = (cell["error"] or "no reason given").strip().splitlines()[-1]
         lines.append(f"  failed: {cell['name']}: {reason}")
@@ -244,31 +144,15 @@ def _content(study: StudyResults) -> dict[str, Any]:
         "settings": methods.settings(study),
         "cells": methods.cells(study),
         "no_cell": NO_CELL,
+        **_script(),
     }  # fmt: skip
 
 
-def _draw(study: StudyResults, workdir: pathlib.Path) -> dict[str, dict[str, Figure]]:
-    """Draws all figures; gives them by kind and subject."""
-    functions = importlib.import_module("undivided_tf.study.figures")  # Loads matplotlib: late.
-    drawn: dict[str, dict[str, Figure]] = {}
-    for name, function, title, alternative, arguments in FIGURES:
-        drawn[name] = {}
-        for subject, argument in arguments(study):
-            one = title == title.format(subject)
-            path = f"figures/{name if one else f'{name}_{_slug(subject)}'}.png"
-            (workdir / path).parent.mkdir(parents=True, exist_ok=True)
-            getattr(functions, function)(argument, workdir / path)
-            data = base64.b64encode((workdir / path).read_bytes()).decode()
-            drawn[name][subject] = Figure(
-                path, title.format(subject), alternative.format(subject), data
-            )
-    return drawn
-
-
-def _slug(text: str) -> str:
-    """A file name of letters, digits and `_` that differs whenever the text does."""
-    plain = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60]
-    return f"{plain}_{files.sha256(text)[:6]}"
+def _script() -> dict[str, Any]:
+    """The page's only script, and the hash by which its policy lets that run and no other."""
+    text = _SCRIPT.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return {"script": markupsafe.Markup(text), "script_hash": f"sha256-{digest}"}
 
 
 def environment(autoescape: bool) -> jinja2.Environment:

@@ -64,6 +64,8 @@ class StudyResults:
     Attributes:
         cells, failed_cells, left_cells: of the whole study; those that failed, and those that
             no process has run.
+        patterns, left_patterns: the reference and those of which a cell was run; those of which
+            none was, and which no table has.
 
     Raises:
         InputError: its config is none of this version.
@@ -72,16 +74,20 @@ class StudyResults:
     def __init__(self, results: dict[str, Any], frame: str = frames.STEPS, size: str = ""):
         self.raw, self.frame, self.size = results, frame, size
         self.config = StudyConfig.from_dict(results["config"], "results.json: config")
-        self.patterns = list(self.config.canonical_patterns)
-        self.tasks = [task_name(task) for task in self.config.tasks]
-        self.probed = list(dict.fromkeys((*self.tasks, *map(task_name, self.config.probing_tasks))))
-        self.reference, *self.reduced = self.patterns
         self.cells = results["cells"]
         self.failed_cells = [cell for cell in self.cells if cell["status"] == FAILED]
         self.left_cells = [cell for cell in self.cells if cell["status"] == NOT_RUN]
+        named = self.config.canonical_patterns
+        begun = {c["label"].get("pattern") for c in self.cells if c["status"] != NOT_RUN}
+        self.left_patterns = [pattern for pattern in named[1:] if pattern not in begun]
+        self.patterns = [pattern for pattern in named if pattern not in self.left_patterns]
+        self.tasks = [task_name(task) for task in self.config.tasks]
+        self.probed = list(dict.fromkeys((*self.tasks, *map(task_name, self.config.probing_tasks))))
+        self.reference, *self.reduced = self.patterns
         self.seen = list(self._seen())
         if frame != frames.STEPS:
-            self.reduced = list(frames.compared(self.config))
+            compared = frames.compared(self.config)
+            self.reduced = [pattern for pattern in compared if pattern not in self.left_patterns]
             self.patterns = [self.reference, *self.reduced]
 
     def in_frame(self, frame: str) -> "StudyResults":
@@ -190,8 +196,8 @@ class StudyResults:
             for run in result["runs"]
         ]
         # Random weights depend on the run's seed only, whatever encoder the cell belongs to.
-        encoders = {encoder for encoder, _, _ in runs} if start == PRETRAINED else set()
-        by_encoder = len(encoders) > 1
+        of_all = {result["pretraining_seed"] for result in self.finetuning(task, start=start)}
+        by_encoder = start == PRETRAINED and len(of_all) > 1  # For all patterns: they are paired.
         groups: dict[int, list[float]] = {}
         for encoder, seed, value in runs:
             groups.setdefault(encoder if by_encoder else seed, []).append(value)

@@ -269,8 +269,6 @@ def score_difference(
 ) -> tuple[numbers.Estimate | None, str]:
     """Test score of a pattern minus the reference's, paired by seed, and what a pair is."""
     first, second = (study.score(name, p, PRETRAINED) for p in (pattern, study.reference))
-    if first.unit != second.unit:  # One has several encoders, the other lost all but one.
-        return None, first.unit
     return numbers.paired(first.by_unit, second.by_unit), first.unit
 
 
