@@ -193,6 +193,15 @@ def test_timed_cells_of_another_share_are_left_to_it(study, monkeypatch):
     assert sorted(journal(study)) == ["a", "b", "c"]
 
 
+def test_outcomes_so_far_are_listed_and_nothing_runs(study):
+    bad = cell("bad", "fail")
+    done = [cell("good"), bad, cell("after", needs=bad)]
+    ran = running.run(done, study)
+    listed = running.outcomes([*done, cell("later", isolated=True)], study)
+    assert listed[:3] == ran and listed[3]["status"] == "not run"
+    assert journal(study) == ["good", "bad"]
+
+
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "a/b", "1/2/3"])
 def test_share_that_is_none(text):
     with pytest.raises(InputError, match="cells must be i/n"):

@@ -3,7 +3,8 @@
     python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
 
 The same command goes on where it stopped and retries what failed. With --cells=1/2 and
---cells=2/2 two machines share the work, and the workdir, which both must see.
+--cells=2/2 two machines share the work, and the workdir, which both must see. --report_only
+reports what is finished so far.
 """
 
 import shlex
@@ -20,6 +21,9 @@ flags.DEFINE_boolean("dry_run", False, "Show cells, parameters, FLOPs and times,
 flags.DEFINE_string(
     "cells", "1/1", "Share i/n of one of n processes or machines that have the same workdir."
 )
+flags.DEFINE_boolean(
+    "report_only", False, "Run nothing: report what is finished, also while other shares run."
+)
 
 
 def parse() -> StudyConfig:
@@ -35,12 +39,14 @@ def main() -> None:
 
         print(projection.describe(config, *projection.project(config)))
         return
-    command = shlex.join(["python", "-m", "undivided_tf.bin.run_study", *sys.argv[1:]])
+    told = [argument for argument in sys.argv[1:] if argument != "--report_only"]
+    command = shlex.join(["python", "-m", "undivided_tf.bin.run_study", *told])
     from undivided_tf.study.report import summary_lines
     from undivided_tf.study.running import Share
     from undivided_tf.study.study import run_study
 
-    results = run_study(config, command, Share.parse(flags.FLAGS.cells))
+    share = Share.parse(flags.FLAGS.cells)
+    results = run_study(config, command, share, flags.FLAGS.report_only)
     print("\n".join(summary_lines(results)))
     print(f"report: {config.workdir}/report.html")
     failed = [cell["name"] for cell in results["cells"] if cell["status"] == "failed"]

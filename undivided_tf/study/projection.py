@@ -12,13 +12,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from undivided_tf import accounting, files
+from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data.tasks import load_task
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import frames, grid, numbers
+from undivided_tf.study import frames, grid, numbers, running
 from undivided_tf.study.grid import Cell
+from undivided_tf.study.results import FINISHED
 
 MEASURED, SCALED, TIMED = "measured", "scaled from finished cells", "scaled from a short timing"
 RULE = "rule of thumb"
@@ -87,15 +88,16 @@ def project(config: StudyConfig) -> tuple[list[Projection], str]:
     Raises:
         InputError: a corpus, a task or a folder is not there.
     """
+    planned = grid.expand(config)
+    outcomes = {
+        cell.name: outcome
+        for cell, outcome in zip(planned, running.outcomes(planned, config.workdir), strict=True)
+        if outcome["status"] == FINISHED
+    }
+    cells = [grid.resolved(c, lambda need: outcomes.get(need.name)) or c for c in planned]
+    pairs = zip(planned, cells, strict=True)
+    outcomes |= {cell.name: outcomes[plan.name] for plan, cell in pairs if plan.name in outcomes}
     root = pathlib.Path(config.workdir) / "cells"
-    outcomes: dict[str, dict[str, Any]] = {}
-    cells = []
-    for planned in grid.expand(config):
-        cell = grid.resolved(planned, lambda need: outcomes.get(need.name)) or planned
-        path = root / cell.name / "finished.json"
-        if path.exists():
-            outcomes[planned.name] = outcomes[cell.name] = files.read_json(path)
-        cells.append(cell)
     times = _finished_times(config, cells, outcomes)
     times = times or _short_timing(config, cells, root, outcomes)
     rows = {task: _rows(task) for task in dict.fromkeys(config.tasks)}

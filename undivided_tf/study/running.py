@@ -92,51 +92,26 @@ def run(
         return _Run(cells, root, share, workers, num_workers, leases, done).run()
 
 
-class _Run:
-    """State of `run`: what has an outcome, what runs here, what is left."""
+def outcomes(cells: list[Cell], workdir: str | os.PathLike) -> list[dict[str, Any]]:
+    """As `run` returns them, but runs nothing: what has no outcome yet is `not run`."""
+    found = _Outcomes(cells, pathlib.Path(workdir) / "cells")
+    found.settle()
+    return found.listed()
 
-    def __init__(
-        self, cells: list[Cell], root: pathlib.Path, share: Share, workers: Workers,
-        num_workers: int, leases: Leases, done: Any,
-    ):  # fmt: skip
-        self.cells, self.root, self.workers, self.leases = cells, root, workers, leases
-        self.num_workers, self.done = num_workers, done
-        own = share.own(cells)
-        # Own cells first; of the others those that are not timed.
-        self.mine = sorted(
-            (c for c in cells if c.name in own or not c.isolated), key=lambda c: c.name not in own
-        )
+
+class _Outcomes:
+    """What is finished or failed, here or elsewhere."""
+
+    def __init__(self, cells: list[Cell], root: pathlib.Path):
+        self.cells, self.root, self.failures = cells, root, root.parent / "failures"
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.running: dict[concurrent.futures.Future, tuple[Cell, Cell]] = {}
-        # Failures of earlier calls are tried again; those that come now are other processes'.
-        self.failures = root.parent / "failures"
-        self.old_failures = {p: p.stat().st_mtime_ns for p in self.failures.glob("*.json")}
+        self.old_failures: dict[pathlib.Path, int] = {}
 
-    def run(self) -> list[dict[str, Any]]:
-        """See the function of the same name."""
-        idle_since = time.monotonic()
-        while True:
-            self._settle()
-            if len(self.outcomes) == len(self.cells) and not self.running:
-                break
-            if self._start_next():
-                idle_since = time.monotonic()
-            elif self.running:
-                concurrent.futures.wait(
-                    self.running, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED"
-                )
-                self._collect()
-                idle_since = time.monotonic()
-            else:
-                left = [cell for cell in self.cells if cell.name not in self.outcomes]
-                if any(self.leases.is_taken(self._actual(cell).name) for cell in left):
-                    idle_since = time.monotonic()
-                elif time.monotonic() - idle_since > GRACE_SECONDS:
-                    for cell in left:
-                        self._record(cell, _outcome(cell, status=NOT_RUN))
-                    break
-                time.sleep(min(POLL_SECONDS, GRACE_SECONDS))
-        return [self.outcomes[cell.name] for cell in self.cells]
+    def listed(self) -> list[dict[str, Any]]:
+        """One a cell, in their order."""
+        rest = {c.name: _outcome(c, status=NOT_RUN) for c in self.cells}
+        return [self.outcomes.get(name, left) for name, left in rest.items()]
 
     def _actual(self, cell: Cell) -> Cell:
         """The cell with its steps, where times have given them."""
@@ -147,7 +122,7 @@ class _Run:
         outcome = self.outcomes.get(cell.name)
         return outcome if outcome and outcome["status"] == FINISHED else None
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Takes notice of what is finished or failed, here or elsewhere."""
         here = {cell.name for cell, _ in self.running.values()}
         for cell in self.cells:
@@ -175,6 +150,51 @@ class _Run:
 
     def _record(self, cell: Cell, outcome: dict[str, Any]) -> None:
         self.outcomes[cell.name] = outcome
+
+
+class _Run(_Outcomes):
+    """State of `run`: what has an outcome, what runs here, what is left."""
+
+    def __init__(
+        self, cells: list[Cell], root: pathlib.Path, share: Share, workers: Workers,
+        num_workers: int, leases: Leases, done: Any,
+    ):  # fmt: skip
+        super().__init__(cells, root)
+        self.workers, self.leases, self.num_workers, self.done = workers, leases, num_workers, done
+        own = share.own(cells)
+        # Own cells first; of the others those that are not timed.
+        self.mine = sorted(
+            (c for c in cells if c.name in own or not c.isolated), key=lambda c: c.name not in own
+        )
+        # Failures of earlier calls are tried again; those that come now are other processes'.
+        self.old_failures = {p: p.stat().st_mtime_ns for p in self.failures.glob("*.json")}
+
+    def run(self) -> list[dict[str, Any]]:
+        """See the function of the same name."""
+        idle_since = time.monotonic()
+        while True:
+            self.settle()
+            if len(self.outcomes) == len(self.cells) and not self.running:
+                break
+            if self._start_next():
+                idle_since = time.monotonic()
+            elif self.running:
+                concurrent.futures.wait(
+                    self.running, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED"
+                )
+                self._collect()
+                idle_since = time.monotonic()
+            else:
+                left = [cell for cell in self.cells if cell.name not in self.outcomes]
+                if any(self.leases.is_taken(self._actual(cell).name) for cell in left):
+                    idle_since = time.monotonic()
+                elif time.monotonic() - idle_since > GRACE_SECONDS:
+                    break
+                time.sleep(min(POLL_SECONDS, GRACE_SECONDS))
+        return self.listed()
+
+    def _record(self, cell: Cell, outcome: dict[str, Any]) -> None:
+        super()._record(cell, outcome)
         self.done.update()
 
     def _start_next(self) -> bool:

@@ -12,9 +12,11 @@ import psutil
 from undivided_tf import files
 from undivided_tf.config import claim_workdir
 from undivided_tf.data import sample, tasks
+from undivided_tf.errors import InputError
 from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import grid, report, running
 from undivided_tf.study.leases import Leases
+from undivided_tf.study.results import NOT_RUN
 from undivided_tf.study.running import WHOLE, Share
 
 _VERSIONED = (
@@ -28,7 +30,9 @@ _VERSIONED = (
 )
 
 
-def run_study(config: StudyConfig, command: str, share: Share = WHOLE) -> dict[str, Any]:
+def run_study(
+    config: StudyConfig, command: str, share: Share = WHOLE, report_only: bool = False
+) -> dict[str, Any]:
     """Runs a study, or goes on where an interrupted call stopped, and reports.
 
     Args:
@@ -37,15 +41,22 @@ def run_study(config: StudyConfig, command: str, share: Share = WHOLE) -> dict[s
         command: the command line, for the report.
         share: what this process does where several have the same workdir. Each of them reports
             in the end; the last one has everything.
+        report_only: run nothing, and report what is finished.
 
     Returns:
         The content of results.json.
 
     Raises:
-        InputError: the workdir holds another study.
+        InputError: the workdir holds another study, or nothing yet to report.
     """
     workdir = claim_workdir(config.workdir, config)
-    cells = running.run(grid.expand(config), workdir, config.num_workers, share)
+    cells = grid.expand(config)
+    if report_only:
+        cells = running.outcomes(cells, workdir)
+        if all(cell["status"] == NOT_RUN for cell in cells):
+            raise InputError(f"{workdir}: no cell is finished yet; run it without report_only")
+    else:
+        cells = running.run(cells, workdir, config.num_workers, share)
     records = next(cell for cell in cells if cell["kind"] == "records")
     named = {*config.records.input_files, *config.tasks, config.cka.task}
     results = {
