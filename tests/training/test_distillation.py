@@ -13,7 +13,7 @@ from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.surgery import run
 from undivided_tf.surgery_recipes import SurgeryConfig
-from undivided_tf.training import checkpoints, pretraining
+from undivided_tf.training import checkpoints, evaluation, pretraining
 from undivided_tf.training.distillation import Distillation, matching_taps
 
 
@@ -140,7 +140,10 @@ def test_an_encoder_without_a_head_learns_from_states_alone(place, toy, tmp_path
         place, toy, tmp_path / "run", "bare", new_weights=("masked_lm_head",),
         masked_lm_weight=0.0, distillation_logits_weight=0.0,
     )  # fmt: skip
-    first = [np.asarray(v) for v in pretraining.Trainer(config).model.masked_lm_head.weights]
+    trainer = pretraining.Trainer(config)
+    first = [np.asarray(v) for v in trainer.model.masked_lm_head.weights]
+    sums = {"loss": 70.0, "weight": 10.0, "hidden_loss": 3.0, "logits_loss": 0.0, "tokens": 2.0}
+    assert evaluation.brief(trainer.steps, sums) == "distillation loss 1.5000"
     results = pretraining.pretrain(config)
     assert results["best"]["loss"] == min(p["hidden_loss"] for p in results["validation_history"])
     last = load_file(checkpoints.newest(tmp_path / "run") / "weights.safetensors")

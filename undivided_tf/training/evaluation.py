@@ -35,6 +35,14 @@ def scores(steps: Steps, batches: Any) -> dict[str, float]:
     return found
 
 
+def brief(steps: Steps, sums: dict[str, float]) -> str:
+    """The loss of a training step in words: the teacher's where masked tokens have no weight."""
+    if steps.masked_lm_weight:
+        return f"loss {sums['loss'] / sums['weight']:.3f}"
+    found = steps.distillation.scores(sums)
+    return f"distillation loss {found['distillation_loss']:.4f}"
+
+
 @contextlib.contextmanager
 def averaged_weights(model: Any, optimizer: Any) -> Iterator[None]:
     """The model has the moving average of its weights inside, its own again behind."""

@@ -183,9 +183,7 @@ class Trainer:
                 state["training_seconds"] += seconds
                 state["step"] = step
                 if np.isfinite(sums["loss"]) and np.isfinite(sums["gradient_norm"]):
-                    progress.set_postfix_str(
-                        f"loss {sums['loss'] / sums['weight']:.3f}", refresh=False
-                    )
+                    progress.set_postfix_str(evaluation.brief(self.steps, sums), refresh=False)
                 else:
                     self._skip(state, batch, sums)
                     sums = {**sums, "loss": 0.0, "weight": 0.0}
