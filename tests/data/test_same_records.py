@@ -21,19 +21,30 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir()}
 
 
-def check(runners, tmp_path, **options):
-    """Makes records in this process, then by each of the runners."""
-    config = RecordsConfig(output_dir=str(tmp_path / "here"), vocab_size=4000).replace(**options)
-    metadata = records.create_records(config)
+@pytest.fixture(scope="module")
+def in_process(tmp_path_factory):
+    """Makes records in this process, once of each kind; returns their config and metadata."""
+
+    @functools.cache
+    def create(**options):
+        folder = str(tmp_path_factory.mktemp("here") / "records")
+        config = RecordsConfig(output_dir=folder, vocab_size=4000).replace(**options)
+        return config, records.create_records(config)
+
+    return create
+
+
+def check(runner, tmp_path, config, metadata):
+    """Makes the same records by a runner."""
     assert metadata["train"]["rows"] and metadata["validation"]["rows"]
-    for name in runners:
-        if name == "DirectRunner":
-            pytest.importorskip("apache_beam", reason="needs the extra `beam`: make test-beam")
-        folder = tmp_path / name
-        there = config.replace(output_dir=str(folder), **RUNNERS[name])
-        assert records.create_records(there) == metadata
-        assert contents(folder) == contents(tmp_path / "here"), name
-    return metadata
+    there = config.replace(output_dir=str(tmp_path / "there"), **RUNNERS[runner])
+    assert records.create_records(there) == metadata
+    assert contents(there.output_dir) == contents(config.output_dir)
+
+
+def need(runner):
+    if runner == "DirectRunner":
+        pytest.importorskip("apache_beam", reason="needs the extra `beam`: make test-beam")
 
 
 @pytest.fixture
@@ -48,24 +59,32 @@ def sample_slice(tmp_path):
 
 
 @pytest.mark.parametrize("runner", ["two processes", "DirectRunner"])
-def test_runners_agree_on_a_slice_of_the_sample(sample_slice, tmp_path, monkeypatch, runner):
+def test_runners_agree_on_a_slice_of_the_sample(
+    sample_slice, in_process, tmp_path, monkeypatch, runner
+):
+    need(runner)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 1 << 14)
     monkeypatch.setattr(corpora, "PORTION_BYTES", 1 << 14)
     options = {"packing": "next_sentence", "num_shards": 3, "deduplicate": "near"}
-    metadata = check([runner], tmp_path, input_files=sample_slice, **options)
+    config, metadata = in_process(input_files=sample_slice, **options)
     assert metadata["train"]["documents"] > 200
+    check(runner, tmp_path, config, metadata)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_runners_agree_on_the_sample(tmp_path, runner):
-    metadata = check([runner], tmp_path, input_files=("sample",), deduplicate="near")
+def test_runners_agree_on_the_sample(in_process, tmp_path, runner):
+    need(runner)
+    config, metadata = in_process(input_files=("sample",), deduplicate="near")
     assert metadata["train"]["documents"] > 7000
+    check(runner, tmp_path, config, metadata)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_runners_agree_on_wikitext(shared_data, tmp_path, runner):
+def test_runners_agree_on_wikitext(shared_data, in_process, tmp_path, runner):
+    need(runner)
     files = (f"{shared_data}/wikitext-2/*.tokens",)
-    metadata = check([runner], tmp_path, input_files=files, packing="sentence_order")
+    config, metadata = in_process(input_files=files, packing="sentence_order")
     assert metadata["train"]["bytes"] > 10_000_000
+    check(runner, tmp_path, config, metadata)
