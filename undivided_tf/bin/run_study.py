@@ -4,7 +4,8 @@
 
 The same command goes on where it stopped and retries what failed. With --cells=1/2 and
 --cells=2/2 two machines share the work, and the workdir, which both must see. --report_only
-reports what is finished so far.
+reports what is finished so far. --kept_results=FILE goes on from a results.json that was kept
+without the directories of its cells.
 """
 
 import shlex
@@ -24,6 +25,10 @@ flags.DEFINE_string(
 flags.DEFINE_boolean(
     "report_only", False, "Run nothing: report what is finished, also while other shares run."
 )
+flags.DEFINE_string(
+    "kept_results", "", "A results.json of this study: what it says is finished is not run again, "
+    "but for encoders whose weights are needed. Empty: only cells in the work directory count.",
+)  # fmt: skip
 
 
 def parse() -> StudyConfig:
@@ -46,7 +51,9 @@ def main() -> None:
     from undivided_tf.study.study import run_study
 
     share = Share.parse(flags.FLAGS.cells)
-    results = run_study(config, command, share, flags.FLAGS.report_only)
+    results = run_study(
+        config, command, share, flags.FLAGS.report_only, flags.FLAGS.kept_results
+    )
     print("\n".join(summary_lines(results)))
     print(f"report: {config.workdir}/report.html")
     failed = [cell["name"] for cell in results["cells"] if cell["status"] == "failed"]

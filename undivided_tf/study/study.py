@@ -14,7 +14,7 @@ from undivided_tf.config import claim_workdir
 from undivided_tf.data import sample, tasks
 from undivided_tf.errors import InputError
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import grid, report, running
+from undivided_tf.study import grid, kept, report, running
 from undivided_tf.study.leases import Leases
 from undivided_tf.study.results import NOT_RUN
 from undivided_tf.study.running import WHOLE, Share
@@ -31,7 +31,11 @@ _VERSIONED = (
 
 
 def run_study(
-    config: StudyConfig, command: str, share: Share = WHOLE, report_only: bool = False
+    config: StudyConfig,
+    command: str,
+    share: Share = WHOLE,
+    report_only: bool = False,
+    kept_results: str = "",
 ) -> dict[str, Any]:
     """Runs a study, or goes on where an interrupted call stopped, and reports.
 
@@ -42,33 +46,37 @@ def run_study(
         share: what this process does where several have the same workdir. Each of them reports
             in the end; the last one has everything.
         report_only: run nothing, and report what is finished.
+        kept_results: a results.json of this study whose finished cells are not run again where
+            nothing but their results is needed; see `kept.take_up`.
 
     Returns:
         The content of results.json.
 
     Raises:
-        InputError: the workdir holds another study, or nothing yet to report.
+        InputError: the workdir holds another study, or nothing yet to report; `kept_results` is
+            of another study.
     """
     workdir = claim_workdir(config.workdir, config)
     cells = grid.expand(config)
-    if report_only:
-        cells = running.outcomes(cells, workdir)
-        if all(cell["status"] == NOT_RUN for cell in cells):
-            raise InputError(f"{workdir}: no cell is finished yet; run it without report_only")
-    else:
-        cells = running.run(cells, workdir, config.num_workers, share)
-    records = next(cell for cell in cells if cell["kind"] == "records")
+    told = kept.read(kept_results, cells) if kept_results else {}
+    in_turn = kept.take_up(cells, workdir, told)
+    if not report_only:
+        running.run(in_turn, workdir, config.num_workers, share)
+    outcomes = kept.filled(running.outcomes(cells, workdir), told)
+    if all(outcome["status"] == NOT_RUN for outcome in outcomes):
+        raise InputError(f"{workdir}: no cell is finished yet; run it without report_only")
+    records = next(outcome for outcome in outcomes if outcome["kind"] == "records")
     named = {*config.records.input_files, *config.tasks, config.cka.task}
     results = {
         "command": command,
         "created": time.strftime("%Y-%m-%d"),
-        "seconds": sum(cell["seconds"] or 0 for cell in cells),
+        "seconds": sum(outcome["seconds"] or 0 for outcome in outcomes),
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
         "hardware": hardware(),
         "config": config.to_dict(),
         "corpus": records["result"],
         "sources": list(sample.SOURCES) if named & {"sample", *tasks.SAMPLE_TASKS} else [],
-        "cells": cells,
+        "cells": outcomes,
     }
     with Leases(workdir / "claims") as leases:
         while not leases.take("report"):  # Another process of this study writes its own.

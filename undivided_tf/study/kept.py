@@ -1,0 +1,79 @@
+"""Going on with a study of which results.json was kept, but not the directories of its cells."""
+
+import os
+import pathlib
+from typing import Any
+
+from undivided_tf import files
+from undivided_tf.errors import InputError
+from undivided_tf.study.grid import Cell
+from undivided_tf.study.results import FINISHED, NOT_RUN
+
+Outcomes = dict[str, dict[str, Any]]
+
+
+def read(path: str | os.PathLike, cells: list[Cell]) -> Outcomes:
+    """The finished cells of a kept results.json, by name.
+
+    Raises:
+        InputError: the file is absent, no results of a study, or of a study with other cells.
+    """
+    try:
+        kept = files.read_json(path)["cells"]
+        told = {cell["name"]: cell for cell in kept if cell["status"] == FINISHED}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no results.json of a study: {error!r}") from error
+    if not told.keys() & {cell.name for cell in cells}:
+        raise InputError(
+            f"{path} has no finished cell of this study: give the flags that it was made with"
+        )
+    return told
+
+
+def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> list[Cell]:
+    """Marks what is told of as finished in the study's directory.
+
+    A cell whose files are gone but needed, such as the weights of an encoder that is still to
+    be fine-tuned, runs again; its new result then takes the place of the kept one.
+
+    Args:
+        cells: as `grid.expand` gives.
+        workdir: the study's directory, which receives `finished.json` of the others.
+        told: as `read` gives.
+
+    Returns:
+        The cells, those that run again right before the first that needs them.
+    """
+    root = pathlib.Path(workdir) / "cells"
+    needed, again = set(), set()
+    for cell in reversed(cells):  # Those that need others come first.
+        finished = root / cell.name / "finished.json"
+        if finished.exists():
+            continue
+        if cell.name in told and cell.name not in needed:
+            files.write_json(finished, told[cell.name])
+            continue
+        if cell.name in told:
+            again.add(cell.name)
+        needed.update(need.name for need in cell.places.values())
+    placed: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.name not in again:
+            _place(cell, placed)
+    return list(placed.values())
+
+
+def _place(cell: Cell, placed: dict[str, Cell]) -> None:
+    """Puts a cell behind those that it needs."""
+    if cell.name not in placed:
+        for need in cell.needs:
+            _place(need, placed)
+        placed[cell.name] = cell
+
+
+def filled(outcomes: list[dict[str, Any]], told: Outcomes) -> list[dict[str, Any]]:
+    """The outcomes; where a cell has not run again yet, the kept one."""
+    return [
+        outcome if outcome["status"] != NOT_RUN else told.get(outcome["name"], outcome)
+        for outcome in outcomes
+    ]
