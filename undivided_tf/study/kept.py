@@ -45,21 +45,22 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> li
         The cells, those that run again right before the first that needs them.
     """
     root = pathlib.Path(workdir) / "cells"
-    needed, again = set(), set()
+    needed: set[str] = set()
+    finished, new = [], []
     for cell in reversed(cells):  # Those that need others come first.
-        finished = root / cell.name / "finished.json"
-        if finished.exists():
-            continue
-        if cell.name in told and cell.name not in needed:
-            files.write_json(finished, told[cell.name])
-            continue
-        if cell.name in told:
-            again.add(cell.name)
-        needed.update(need.name for need in cell.places.values())
-    placed: dict[str, Cell] = {}
-    for cell in cells:
-        if cell.name not in again:
-            _place(cell, placed)
+        mark = root / cell.name / "finished.json"
+        if mark.exists():
+            finished.append(cell)
+        elif cell.name in told and cell.name not in needed:
+            files.write_json(mark, told[cell.name])
+            finished.append(cell)
+        else:
+            if cell.name not in told:
+                new.append(cell)
+            needed.update(need.name for need in cell.places.values())
+    placed = {cell.name: cell for cell in reversed(finished)}
+    for cell in reversed(new):
+        _place(cell, placed)
     return list(placed.values())
 
 
