@@ -19,6 +19,12 @@ def cell(name, does="succeed", needs=None, **options):
     return Cell("probing", {"name": name}, ProbingConfig(task=does), places, **options)
 
 
+def journal(study):
+    """Names of the cells that ran, in order."""
+    path = study / "journal"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def timed_call(kind, config):
     """Stands for `running._timed_call`."""
     home = pathlib.Path(config.workdir)

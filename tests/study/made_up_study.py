@@ -46,6 +46,7 @@ def results(
                 "status": "finished",
                 "error": None,
                 "seconds": draw.uniform(5, 90),
+                "machine": "0a1b2c3d",
                 "result": result,
             }
         )

@@ -3,7 +3,7 @@ import math
 import made_up_study
 import pytest
 
-from undivided_tf.study import claims, verdict_tables
+from undivided_tf.study import claims, methods, verdict_tables
 from undivided_tf.study.results import StudyResults
 
 
@@ -89,6 +89,15 @@ def test_time_is_judged_on_the_logarithm_of_its_ratio(factor, status):
     assert verdict.evidence[0].mean == pytest.approx(math.log(factor), abs=0.02)
 
 
+def test_times_of_two_machines_are_not_paired():
+    study = made_up_study.results(seeds=3)
+    for cell in study["cells"]:
+        if cell["name"] == "pretraining/(AAI)*3/2":
+            cell["machine"] = "another"
+    assert judged(study, "training time").evidence[0].n == 2
+    assert "2 machines" in " ".join(methods.limits(StudyResults(study)))
+
+
 def with_pairs(own, band):
     """A study whose CKA cells are pairs of the values given."""
     study = made_up_study.results(seeds=4)
@@ -101,7 +110,7 @@ def with_pairs(own, band):
                       "matrix": [[value]], "estimator": "", "examples": 9, "tokens": 9}  # fmt: skip
             label = {"first": first, "second": second}
             study["cells"].append({"name": f"{pattern}{seed}", "kind": "cka", "label": label,
-                                   "status": "finished", "error": None, "seconds": 1.0,
+                                   "status": "finished", "error": None, "seconds": 1.0, "machine": "",
                                    "result": result})  # fmt: skip
     return study
 

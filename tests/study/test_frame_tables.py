@@ -109,7 +109,7 @@ def inner(results, residual, linear, grammar):
             ):  # fmt: skip
                 results["cells"].append(
                     {"name": f"{kind}/{pattern}/{seed}", "kind": kind, "label": label,
-                     "status": "finished", "error": None, "seconds": 1.0,
+                     "status": "finished", "error": None, "seconds": 1.0, "machine": "",
                      "result": {"kind": kind, **result, **label}}
                 )  # fmt: skip
     return results

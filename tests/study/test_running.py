@@ -10,7 +10,7 @@ import time
 import made_up_cells
 import psutil
 import pytest
-from made_up_cells import cell
+from made_up_cells import cell, journal
 
 from undivided_tf import files
 from undivided_tf.errors import InputError
@@ -22,12 +22,6 @@ def study(tmp_path, monkeypatch):
     """A study's directory; its cells do what `made_up_cells` says."""
     monkeypatch.setattr(running, "_timed_call", made_up_cells.timed_call)
     return tmp_path
-
-
-def journal(study):
-    """Names of the cells that ran, in order."""
-    path = study / "journal"
-    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def outcomes(cells, study, **options):

@@ -51,9 +51,7 @@ def main() -> None:
     from undivided_tf.study.study import run_study
 
     share = Share.parse(flags.FLAGS.cells)
-    results = run_study(
-        config, command, share, flags.FLAGS.report_only, flags.FLAGS.kept_results
-    )
+    results = run_study(config, command, share, flags.FLAGS.report_only, flags.FLAGS.kept_results)
     print("\n".join(summary_lines(results)))
     print(f"report: {config.workdir}/report.html")
     failed = [cell["name"] for cell in results["cells"] if cell["status"] == "failed"]

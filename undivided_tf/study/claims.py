@@ -65,7 +65,7 @@ def _parameters(study: StudyResults, pattern: str) -> Verdict:
 
 def _time(study: StudyResults, pattern: str) -> Verdict:
     own, full = (
-        {r["seed"]: math.log(r["training_seconds"]) for r in study.pretraining(p)}
+        {place: math.log(seconds) for place, seconds in study.training_seconds(p).items()}
         for p in (pattern, study.reference)
     )
     saved = [-difference for difference in paired(own, full)]
@@ -152,7 +152,7 @@ CLAIMS = (
     Claim(
         "training time",
         "Training takes less time.",
-        "seconds of pre-training at equal steps, ratio paired by seed",
+        "seconds of pre-training at equal steps, ratio paired by seed and machine",
         "none: a ratio of 1",
         "the ratio is below 1 (t on its logarithm)",
         _time,

@@ -104,7 +104,7 @@ def _cost(study: StudyResults, pattern: str) -> list[Finding]:
             "Time",
             f"A training step took {numbers.decimals(step, 1)} ms (median), "
             f"{numbers.ratio(step, full_step)} the reference's "
-            f"{numbers.decimals(full_step, 1)} ms, on this machine.",
+            f"{numbers.decimals(full_step, 1)} ms.",
         ),
     ]
 

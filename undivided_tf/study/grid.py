@@ -7,6 +7,7 @@ cell is found again by the same command and never mistaken for another.
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -185,14 +186,16 @@ def _looks_inside(config: StudyConfig, arm: Arm, encoder: Cell) -> list[Cell]:
 
 
 def _comparisons(config: StudyConfig, trained: dict[Arm, Cell]) -> list[Cell]:
-    """CKA of the reference with itself, the other patterns and its other seeds; and of every
-    encoder with its untrained twin.
+    """CKA of the reference with itself, the other patterns and its other seeds, and of these with
+    one another; and of every encoder with its untrained twin.
     """
     recipe = config.cka.replace(seed=config.seed)
     reference = next(iter(trained))
+    other_seeds = [arm for arm in trained if arm.pattern == reference.pattern][1:]
     cells = []
     for first, second in [
         *((reference, other) for other in trained),
+        *itertools.combinations(other_seeds, 2),
         *((encoder, None) for encoder in trained),
     ]:
         label = {"first": _side(first, first.seed, True)}

@@ -118,7 +118,13 @@ def limits(study: StudyResults) -> list[str]:
         "their order may differ"
         + (": see the verdicts there." if frames.other_frames(study.config) else "."),
         "Intervals are of single comparisons; none is corrected for their number.",
-        "Step times, tokens a second and memory are those of one machine, other load included.",
+        "Step times, tokens a second and memory are those of "
+        + (
+            f"{len(study.machines)} machines (or starts of one), other load included; times are "
+            "paired within a machine."
+            if len(study.machines) > 1
+            else "one machine, other load included."
+        ),
         "The best tap of a probe is picked on the rows it is scored on, for trained and untrained "
         "encoders alike: the gain is comparable, the level is slightly too high.",
     ]
@@ -163,6 +169,7 @@ def environment(study: StudyResults) -> Table:
         "processor": f"{hardware['cpu']}, {hardware['cores']} cores",
         "memory": numbers.memory(hardware["memory_bytes"]),
         "device": str(hardware["device"]),
+        "machines": f"{len(study.machines)}; the lines above are of the one that reported",
         **{str(name): str(version) for name, version in study.raw["versions"].items()},
     }
     rows = tuple((Value(name), Value(text)) for name, text in known.items())

@@ -64,6 +64,7 @@ class StudyResults:
     Attributes:
         cells, failed_cells, left_cells: of the whole study; those that failed, and those that
             no process has run.
+        machines: those that ran the finished cells, as `leases.machine` numbers them.
         patterns, left_patterns: the reference and those of which a cell was run; those of which
             none was, and which no table has.
 
@@ -76,6 +77,7 @@ class StudyResults:
         self.config = StudyConfig.from_dict(results["config"], "results.json: config")
         self.cells = results["cells"]
         self.failed_cells = [cell for cell in self.cells if cell["status"] == FAILED]
+        self.machines = {c["machine"] for c in self.cells if c["status"] == FINISHED}
         self.left_cells = [cell for cell in self.cells if cell["status"] == NOT_RUN]
         named = self.config.canonical_patterns
         begun = {c["label"].get("pattern") for c in self.cells if c["status"] != NOT_RUN}
@@ -156,6 +158,16 @@ class StudyResults:
     def loss_by_seed(self, pattern: str) -> dict[int, float]:
         """Held-out MLM loss (nats) by pre-training seed."""
         return {r["seed"]: r["validation"]["loss"] for r in self.pretraining(pattern)}
+
+    def training_seconds(self, pattern: str) -> dict[tuple[int, str], float]:
+        """Seconds of pre-training by seed and machine: times of two machines do not compare."""
+        return {
+            (cell["result"]["seed"], cell["machine"]): cell["result"]["training_seconds"]
+            for cell in self.seen
+            if cell["kind"] == "pretraining"
+            and cell["status"] == FINISHED
+            and cell["result"]["pattern"] == pattern
+        }
 
     def finetuning(self, task: str, pattern: str = "", start: str = "") -> list[dict[str, Any]]:
         """Finished fine-tunings on a task, of one pattern and start or of all."""

@@ -125,7 +125,7 @@ def cost(study: StudyResults) -> Table:
     note = (
         f"Small print: ratio to the reference `{study.reference}`; lowest and highest of n seeds. "
         "Step time is the median of a run, a forward pass is compiled and of one full row; times "
-        "and memory are of this machine and this load."
+        "and memory are of the machines that ran it and of their load."
     )
     return _pretraining_table(study, "Size and cost", COST, note)
 

@@ -1,0 +1,61 @@
+"""A study goes on from its kept results.json: only what is still needed runs again."""
+
+import made_up_cells
+import pytest
+from made_up_cells import cell, journal
+
+from undivided_tf import files
+from undivided_tf.errors import InputError
+from undivided_tf.study import kept, running
+
+OLD = cell("old", isolated=True)
+ENCODER = cell("encoder", isolated=True)
+CELLS = [OLD, ENCODER, cell("probe", needs=ENCODER), cell("drawn", needs=OLD)]
+LATER = [cell("other"), cell("late", needs=ENCODER)]
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A results.json of `CELLS`, in another directory than where the study goes on."""
+    monkeypatch.setattr(running, "_timed_call", made_up_cells.timed_call)
+    path = tmp_path / "kept" / "results.json"
+    files.write_json(path, {"cells": running.run(CELLS, path.parent)})
+    return path
+
+
+def test_what_is_finished_does_not_run_again_unless_its_files_are_needed(results, tmp_path):
+    study = tmp_path / "study"
+    study.mkdir()
+    told = kept.read(results, CELLS)
+    in_turn = kept.take_up(CELLS, study, told)
+    assert running.run(in_turn, study) == list(told.values()) and not journal(study)
+
+    files.remove(study / "cells")
+    in_turn = kept.take_up(CELLS + LATER, study, told)
+    before = kept.filled(running.outcomes(CELLS + LATER, study), told)
+    assert before[:4] == list(told.values())  # The encoder has not run again, and is known.
+    assert [outcome["status"] for outcome in before[4:]] == ["not run"] * 2
+    running.run(in_turn, study)
+    assert journal(study) == ["other", "encoder", "late"]
+    after = running.outcomes(CELLS + LATER, study)
+    assert {outcome["status"] for outcome in after} == {"finished"}
+    assert running.run(kept.take_up(CELLS + LATER, study, told), study)
+    assert journal(study) == ["other", "encoder", "late"]
+
+
+def test_nothing_told_changes_nothing(tmp_path):
+    assert kept.take_up(CELLS + LATER, tmp_path, {}) == CELLS + LATER
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"cells": [{}]}', '{"cells": 3}'])
+def test_a_file_that_is_no_results_is_refused(tmp_path, content):
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=r"results\.json is no results\.json of a study"):
+        kept.read(path, CELLS)
+
+
+def test_results_of_another_study_are_refused(results):
+    with pytest.raises(InputError, match="no finished cell of this study: give the flags"):
+        kept.read(results, LATER)
