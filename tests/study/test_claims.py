@@ -110,8 +110,8 @@ def with_pairs(own, band):
                       "matrix": [[value]], "estimator": "", "examples": 9, "tokens": 9}  # fmt: skip
             label = {"first": first, "second": second}
             study["cells"].append({"name": f"{pattern}{seed}", "kind": "cka", "label": label,
-                                   "status": "finished", "error": None, "seconds": 1.0, "machine": "",
-                                   "result": result})  # fmt: skip
+                                   "status": "finished", "error": None, "seconds": 1.0,
+                                   "machine": "", "result": result})  # fmt: skip
     return study
 
 

@@ -5,13 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from undivided_tf.study import numbers
-from undivided_tf.study.results import (
-    FAILED,
-    StudyResults,
-    cka_relation,
-    matched_attention,
-    mean_matched_attention,
-)
+from undivided_tf.study.pairs import cka_relation, matched_attention, mean_matched_attention
+from undivided_tf.study.results import FAILED, StudyResults
 from undivided_tf.study.tables import Table, Value
 
 

@@ -10,7 +10,7 @@ import statistics as numbers_of
 import scipy.stats
 
 from undivided_tf.metrics import statistics
-from undivided_tf.study import frame_claims, frames, inner_claims, results
+from undivided_tf.study import frame_claims, frames, inner_claims
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
     LEVEL,
@@ -25,6 +25,7 @@ from undivided_tf.study.judging import (
     not_worse,
     paired,
 )
+from undivided_tf.study.pairs import mean_matched_attention
 from undivided_tf.study.results import PRETRAINED, StudyResults
 
 
@@ -101,12 +102,12 @@ def _cka(study: StudyResults, pattern: str) -> Verdict:
         value
         for pair in study.cka_with_reference(pattern)
         if pair["first"]["seed"] != pair["second"]["seed"]
-        and (value := results.mean_matched_attention([pair])) is not None
+        and (value := mean_matched_attention([pair])) is not None
     ]
     band = [
         value
         for pair in study.cka("other seed", study.reference)
-        if (value := results.mean_matched_attention([pair])) is not None
+        if (value := mean_matched_attention([pair])) is not None
     ]
     evidence = tuple(
         Evidence(matter, numbers_of.fmean(values), None, len(values))

@@ -6,14 +6,8 @@ No sentence goes beyond the run: each holds at its size, its data and its number
 import dataclasses
 
 from undivided_tf.study import numbers
-from undivided_tf.study.results import (
-    FAILED,
-    PRETRAINED,
-    SCRATCH,
-    StudyResults,
-    matched_attention,
-    mean_matched_attention,
-)
+from undivided_tf.study.pairs import matched_attention, mean_matched_attention
+from undivided_tf.study.results import FAILED, PRETRAINED, SCRATCH, StudyResults
 from undivided_tf.study.tables import score_difference
 
 # A model that has learnt to use its input lies well below the entropy, not at its edge.

@@ -10,7 +10,8 @@ from typing import Any
 
 from undivided_tf import files
 from undivided_tf.study import analysis_tables, frame_tables
-from undivided_tf.study.results import StudyResults, cka_relation
+from undivided_tf.study.pairs import cka_relation
+from undivided_tf.study.results import StudyResults
 
 
 @dataclasses.dataclass(frozen=True)
