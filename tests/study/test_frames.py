@@ -10,7 +10,7 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import frames, grid, running
+from undivided_tf.study import frames, grid, kept, running
 from undivided_tf.study.frames import Arm
 from undivided_tf.study.leases import machine
 
@@ -191,6 +191,9 @@ def test_cells_of_equal_time_run_with_the_steps_that_were_measured(tmp_path, mon
     assert (tmp_path / "cells" / last["name"] / "finished.json").exists()
     assert last["name"] != cells[-1].name
     assert running.run(cells, tmp_path) == found
+    elsewhere = tmp_path / "elsewhere"
+    in_turn = kept.take_up(cells, elsewhere, {outcome["name"]: outcome for outcome in found})
+    assert running.outcomes(in_turn, elsewhere) == found
 
 
 def test_an_arm_is_labelled_only_where_it_differs():

@@ -6,7 +6,7 @@ from typing import Any
 
 from undivided_tf import files
 from undivided_tf.errors import InputError
-from undivided_tf.study.grid import Cell
+from undivided_tf.study.grid import Cell, resolved
 from undivided_tf.study.results import FINISHED, NOT_RUN
 
 Outcomes = dict[str, dict[str, Any]]
@@ -48,20 +48,30 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> li
     needed: set[str] = set()
     finished, new = [], []
     for cell in reversed(cells):  # Those that need others come first.
-        mark = root / cell.name / "finished.json"
+        name = _actual_name(cell, told)
+        mark = root / name / "finished.json"
         if mark.exists():
             finished.append(cell)
-        elif cell.name in told and cell.name not in needed:
-            files.write_json(mark, told[cell.name])
+        elif name in told and cell.name not in needed:
+            files.write_json(mark, told[name])
             finished.append(cell)
         else:
-            if cell.name not in told:
+            if name not in told:
                 new.append(cell)
             needed.update(need.name for need in cell.places.values())
     placed = {cell.name: cell for cell in reversed(finished)}
     for cell in reversed(new):
         _place(cell, placed)
     return list(placed.values())
+
+
+def _actual_name(cell: Cell, told: Outcomes) -> str:
+    """The name under which the cell ran, where measured times gave it its steps."""
+    try:
+        actual = resolved(cell, lambda need: told.get(need.name))
+    except InputError:  # The times are of two machines, so that nothing ran with them.
+        return cell.name
+    return (actual or cell).name
 
 
 def _place(cell: Cell, placed: dict[str, Cell]) -> None:
