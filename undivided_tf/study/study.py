@@ -56,9 +56,9 @@ def run_study(
         InputError: the workdir holds another study, or nothing yet to report; `kept_results` is
             of another study.
     """
-    workdir = claim_workdir(config.workdir, config)
     cells = grid.expand(config)
     told = kept.read(kept_results, cells) if kept_results else {}
+    workdir = claim_workdir(config.workdir, config)  # Behind what a mistyped path would stop.
     in_turn = kept.take_up(cells, workdir, told)
     if not report_only:
         running.run(in_turn, workdir, config.num_workers, share)
