@@ -11,7 +11,7 @@ from undivided_tf.study import kept, running
 OLD = cell("old", isolated=True)
 ENCODER = cell("encoder", isolated=True)
 CELLS = [OLD, ENCODER, cell("probe", needs=ENCODER), cell("drawn", needs=OLD)]
-LATER = [cell("other"), cell("late", needs=ENCODER)]
+LATER = [cell("other"), cell("late", needs=ENCODER, turn=1)]
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def test_what_is_finished_does_not_run_again_unless_its_files_are_needed(results
     before = kept.filled(running.outcomes(CELLS + LATER, study), told)
     assert before[:4] == list(told.values())  # The encoder has not run again, and is known.
     assert [outcome["status"] for outcome in before[4:]] == ["not run"] * 2
+    assert [(c.label["name"], c.turn) for c in in_turn[-2:]] == [("encoder", 1), ("late", 1)]
     running.run(in_turn, study)
     assert journal(study) == ["other", "encoder", "late"]
     after = running.outcomes(CELLS + LATER, study)

@@ -187,6 +187,12 @@ def test_timed_cells_of_another_share_are_left_to_it(study, monkeypatch):
     assert sorted(journal(study)) == ["a", "b", "c"]
 
 
+def test_a_share_ends_a_turn_before_it_begins_the_next(study):
+    cells = [cell(name, turn=turn) for name, turn in (("a", 0), ("b", 0), ("c", 1), ("d", 1))]
+    outcomes(cells, study, share=running.Share(2, 2))
+    assert journal(study) == ["b", "a", "d", "c"]
+
+
 def test_outcomes_so_far_are_listed_and_nothing_runs(study):
     bad = cell("bad", "fail")
     done = [cell("good"), bad, cell("after", needs=bad)]

@@ -29,6 +29,8 @@ flags.DEFINE_string(
     "kept_results", "", "A results.json of this study: what it says is finished is not run again, "
     "but for encoders whose weights are needed. Empty: only cells in the work directory count.",
 )  # fmt: skip
+# What a call runs of a study is no part of the command that makes it, which the report shows.
+_HOW_FAR = ("cells=", "report_only", "kept_results=")
 
 
 def parse() -> StudyConfig:
@@ -44,7 +46,7 @@ def main() -> None:
 
         print(projection.describe(config, *projection.project(config)))
         return
-    told = [argument for argument in sys.argv[1:] if argument != "--report_only"]
+    told = [word for word in sys.argv[1:] if not word.lstrip("-").startswith(_HOW_FAR)]
     command = shlex.join(["python", "-m", "undivided_tf.bin.run_study", *told])
     from undivided_tf.study.report import summary_lines
     from undivided_tf.study.running import Share

@@ -1,5 +1,6 @@
 """Going on with a study of which results.json was kept, but not the directories of its cells."""
 
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -42,7 +43,7 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> li
         told: as `read` gives.
 
     Returns:
-        The cells, those that run again right before the first that needs them.
+        The cells, those that run again right before the first that needs them, in its turn.
     """
     root = pathlib.Path(workdir) / "cells"
     needed: set[str] = set()
@@ -61,7 +62,7 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> li
             needed.update(need.name for need in cell.places.values())
     placed = {cell.name: cell for cell in reversed(finished)}
     for cell in reversed(new):
-        _place(cell, placed)
+        _place(cell, placed, cell.turn)
     return list(placed.values())
 
 
@@ -74,12 +75,12 @@ def _actual_name(cell: Cell, told: Outcomes) -> str:
     return (actual or cell).name
 
 
-def _place(cell: Cell, placed: dict[str, Cell]) -> None:
+def _place(cell: Cell, placed: dict[str, Cell], turn: int) -> None:
     """Puts a cell behind those that it needs."""
     if cell.name not in placed:
         for need in cell.needs:
-            _place(need, placed)
-        placed[cell.name] = cell
+            _place(need, placed, turn)
+        placed[cell.name] = dataclasses.replace(cell, turn=turn)
 
 
 def filled(outcomes: list[dict[str, Any]], told: Outcomes) -> list[dict[str, Any]]:

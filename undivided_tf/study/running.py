@@ -77,7 +77,8 @@ def run(
         num_workers: cells that run at the same time, each on its share of the cores. Isolated
             cells run one by one on all cores, since they are timed.
         share: of several processes, each of which claims the cells that it runs. It begins with
-            its own, then helps the others, save with isolated cells.
+            its own, then helps the others, save with isolated cells; turn by turn, so that all
+            have had one seed before any has its second.
 
     Returns:
         One dict a cell: `name`, `kind`, `label`, `status` (`finished`, `failed`, or `not run`
@@ -162,9 +163,10 @@ class _Run(_Outcomes):
         super().__init__(cells, root)
         self.workers, self.leases, self.num_workers, self.done = workers, leases, num_workers, done
         own = share.own(cells)
-        # Own cells first; of the others those that are not timed.
+        # Turn by turn: own cells first, then of the others those that are not timed.
         self.mine = sorted(
-            (c for c in cells if c.name in own or not c.isolated), key=lambda c: c.name not in own
+            (c for c in cells if c.name in own or not c.isolated),
+            key=lambda c: (c.turn, c.name not in own),
         )
         # Failures of earlier calls are tried again; those that come now are other processes'.
         self.old_failures = {p: p.stat().st_mtime_ns for p in self.failures.glob("*.json")}
