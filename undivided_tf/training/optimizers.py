@@ -1,9 +1,9 @@
 """AdamW and LAMB as BERT uses them: warm-up, decay, and LayerNorm and biases left alone."""
 
-import functools
 import math
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -85,7 +85,60 @@ class _SummedGradients:
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
 class AdamW(_SummedGradients, keras.optimizers.AdamW):
-    """Keras's AdamW for gradients that are summed over the replicas."""
+    """Keras's AdamW, without `amsgrad`, with three operations a variable.
+
+    Keras traces over fifty for each, the schedule of the rate among them, which together were
+    most of the operations of a fine-tuning step.
+
+    Args:
+        scales: dict from paths of variables to factors of their learning rate, and with it of
+            their weight decay; other variables have 1.
+        **kwargs: those of Keras's AdamW.
+    """
+
+    def __init__(self, scales=None, **kwargs):
+        super().__init__(**kwargs)
+        self.scales = dict(scales or {})
+
+    def build(self, variables):
+        """Makes the moments; finds the factors of each variable, which later comes unnamed."""
+        super().build(variables)
+        self._factors = [self.scales.get(variable.path, 1.0) for variable in variables]
+        self._decays = [
+            self.weight_decay if self._use_weight_decay(variable) else 0.0 for variable in variables
+        ]
+
+    def _apply_weight_decay(self, variables):
+        """Leaves it to `update_step`."""
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        step = ops.cast(self.iterations + 1, "float32")
+        powers = ops.power(self.beta_1, step), ops.power(self.beta_2, step)
+        super()._backend_update_step(grads, trainable_variables, (learning_rate, *powers))
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Moves one weight; beside the learning rate come the powers of both betas."""
+        index = self._get_variable_index(variable)
+        rate, *powers = (ops.cast(value, variable.dtype) for value in learning_rate)
+        rate *= self._factors[index]
+        if self._decays[index]:
+            variable.assign_sub(variable * (rate * self._decays[index]))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=powers[0],
+            beta2_power=powers[1],
+            lr=rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=ops.cast(tf.convert_to_tensor(gradient), variable.dtype),
+        )
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "scales": self.scales}
 
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
@@ -145,42 +198,6 @@ def _is_spared(variable):
     return "layer_norm" in variable.path or variable.name.endswith("bias")
 
 
-@keras.saving.register_keras_serializable(package="undivided_tf")
-class LayerwiseAdamW(AdamW):
-    """AdamW that multiplies the learning rate, and with it the weight decay, of each variable.
-
-    For one device: the weight decay is not merged over replicas.
-
-    Args:
-        scales: dict from paths of variables to factors; other variables have 1.
-    """
-
-    def __init__(self, scales=None, **kwargs):
-        super().__init__(**kwargs)
-        self.scales = dict(scales or {})
-
-    def build(self, variables):
-        """Finds the factor of each variable, which later comes without its path."""
-        self._factors = [self.scales.get(variable.path, 1.0) for variable in variables]
-        super().build(variables)
-
-    def update_step(self, gradient, variable, learning_rate):
-        """One variable's step at its own learning rate."""
-        factor = self._factors[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate * factor)
-
-    def _apply_weight_decay(self, variables):
-        for variable in variables:
-            if self._use_weight_decay(variable):
-                factor = self._factors[self._get_variable_index(variable)]
-                rate = ops.cast(self.weight_decay * factor * self.learning_rate, variable.dtype)
-                variable.assign(variable - variable * rate)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {**super().get_config(), "scales": self.scales}
-
-
 def layerwise_scales(model, decay):
     """Learning rates that fall from the top of an encoder to its embeddings.
 
@@ -227,8 +244,7 @@ def adamw(variables, *, weight_decay_rate, scales=None, **options):
     References:
         Loshchilov and Hutter 2019, arXiv 1711.05101.
     """
-    make = functools.partial(LayerwiseAdamW, scales) if scales else AdamW
-    optimizer = make(weight_decay=weight_decay_rate, **_arguments(**options))
+    optimizer = AdamW(scales, weight_decay=weight_decay_rate, **_arguments(**options))
     # By list: the patterns of `var_names` see "gamma" and "beta", never the layer's name.
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if _is_spared(v)])
     optimizer.build(variables)
