@@ -11,7 +11,7 @@ from undivided_tf.study import kept, running
 OLD = cell("old", isolated=True)
 ENCODER = cell("encoder", isolated=True)
 CELLS = [OLD, ENCODER, cell("probe", needs=ENCODER), cell("drawn", needs=OLD)]
-LATER = [cell("other"), cell("late", needs=ENCODER, turn=1)]
+LATER = [cell("other"), cell("late", needs=ENCODER, turn=1), cell("new", turn=2)]
 
 
 @pytest.fixture
@@ -34,14 +34,27 @@ def test_what_is_finished_does_not_run_again_unless_its_files_are_needed(results
     in_turn = kept.take_up(CELLS + LATER, study, told)
     before = kept.filled(running.outcomes(CELLS + LATER, study), told)
     assert before[:4] == list(told.values())  # The encoder has not run again, and is known.
-    assert [outcome["status"] for outcome in before[4:]] == ["not run"] * 2
-    assert [(c.label["name"], c.turn) for c in in_turn[-2:]] == [("encoder", 1), ("late", 1)]
+    assert [outcome["status"] for outcome in before[4:]] == ["not run"] * 3
+    # What takes an old encoder comes a turn later, behind what is new.
+    assert [(c.label["name"], c.turn) for c in in_turn[-3:]] == [
+        ("new", 2), ("encoder", 2), ("late", 2)
+    ]  # fmt: skip
     running.run(in_turn, study)
-    assert journal(study) == ["other", "encoder", "late"]
+    assert journal(study) == ["other", "new", "encoder", "late"]
     after = running.outcomes(CELLS + LATER, study)
     assert {outcome["status"] for outcome in after} == {"finished"}
     assert running.run(kept.take_up(CELLS + LATER, study, told), study)
-    assert journal(study) == ["other", "encoder", "late"]
+    assert journal(study) == ["other", "new", "encoder", "late"]
+
+
+def test_what_ran_again_on_another_machine_keeps_its_earlier_runs(results):
+    outcomes = running.outcomes(CELLS, results.parent)
+    assert kept.filled(outcomes, kept.read(results, CELLS)) == outcomes  # All of one machine.
+    first = {c.name: {"machine": "first", "result": {}} for c in CELLS[1:2]}
+    second = kept.filled(outcomes, first)[1]
+    assert second == {**outcomes[1], "earlier": [{"machine": "first", "result": {}}]}
+    third = kept.filled([{**outcomes[1], "machine": "third"}], {ENCODER.name: second})[0]
+    assert [run["machine"] for run in third["earlier"]] == ["first", outcomes[1]["machine"]]
 
 
 def test_nothing_told_changes_nothing(tmp_path):

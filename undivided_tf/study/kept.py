@@ -35,7 +35,8 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> li
     """Marks what is told of as finished in the study's directory.
 
     A cell whose files are gone but needed, such as the weights of an encoder that is still to
-    be fine-tuned, runs again; its new result then takes the place of the kept one.
+    be fine-tuned, runs again; its new result then takes the place of the kept one. Since it
+    adds least for its time, it comes a turn later than what needs it would, behind what is new.
 
     Args:
         cells: as `grid.expand` gives.
@@ -43,7 +44,7 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> li
         told: as `read` gives.
 
     Returns:
-        The cells, those that run again right before the first that needs them, in its turn.
+        The cells, those that run again right before the first that needs them.
     """
     root = pathlib.Path(workdir) / "cells"
     needed: set[str] = set()
@@ -61,8 +62,9 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> li
                 new.append(cell)
             needed.update(need.name for need in cell.places.values())
     placed = {cell.name: cell for cell in reversed(finished)}
-    for cell in reversed(new):
-        _place(cell, placed, cell.turn)
+    behind = {cell.name: _trains_again(cell, placed, told) for cell in new}
+    for cell in sorted(reversed(new), key=lambda c: (c.turn + behind[c.name], behind[c.name])):
+        _place(cell, placed, cell.turn + behind[cell.name])
     return list(placed.values())
 
 
@@ -75,6 +77,14 @@ def _actual_name(cell: Cell, told: Outcomes) -> str:
     return (actual or cell).name
 
 
+def _trains_again(cell: Cell, placed: dict[str, Cell], told: Outcomes) -> bool:
+    """Whether an encoder that is kept by its results alone must be trained for a cell."""
+    return cell.name not in placed and (
+        (cell.isolated and _actual_name(cell, told) in told)
+        or any(_trains_again(need, placed, told) for need in cell.needs)
+    )
+
+
 def _place(cell: Cell, placed: dict[str, Cell], turn: int) -> None:
     """Puts a cell behind those that it needs."""
     if cell.name not in placed:
@@ -84,8 +94,17 @@ def _place(cell: Cell, placed: dict[str, Cell], turn: int) -> None:
 
 
 def filled(outcomes: list[dict[str, Any]], told: Outcomes) -> list[dict[str, Any]]:
-    """The outcomes; where a cell has not run again yet, the kept one."""
-    return [
-        outcome if outcome["status"] != NOT_RUN else told.get(outcome["name"], outcome)
-        for outcome in outcomes
-    ]
+    """The outcomes; where a cell has not run again yet, the kept one.
+
+    One that ran again has the kept one under `earlier`: its times pair with others of its machine.
+    """
+    filled = []
+    for outcome in outcomes:
+        old = told.get(outcome["name"], outcome)
+        if outcome["status"] == NOT_RUN:
+            outcome = old
+        elif outcome["machine"] != old["machine"]:
+            runs = [*old.get("earlier", ()), {key: old[key] for key in ("machine", "result")}]
+            outcome = {**outcome, "earlier": runs}
+        filled.append(outcome)
+    return filled

@@ -66,8 +66,8 @@ class StudyResults:
         cells, failed_cells, left_cells: of the whole study; those that failed, and those that
             no process has run.
         machines: those that ran the finished cells, as `leases.machine` numbers them.
-        patterns, left_patterns: the reference and those of which a cell was run; those of which
-            none was, and which no table has.
+        patterns, left_patterns: the reference and those that a cell was run of; the others, which
+            no table has.
 
     Raises:
         InputError: its config is none of this version.
@@ -78,7 +78,8 @@ class StudyResults:
         self.config = StudyConfig.from_dict(results["config"], "results.json: config")
         self.cells = results["cells"]
         self.failed_cells = [cell for cell in self.cells if cell["status"] == FAILED]
-        self.machines = {c["machine"] for c in self.cells if c["status"] == FINISHED}
+        ran = [c for c in self.cells if c["status"] == FINISHED]
+        self.machines = {run["machine"] for c in ran for run in (c, *c.get("earlier", ()))}
         self.left_cells = [cell for cell in self.cells if cell["status"] == NOT_RUN]
         named = self.config.canonical_patterns
         begun = {c["label"].get("pattern") for c in self.cells if c["status"] != NOT_RUN}
@@ -163,8 +164,9 @@ class StudyResults:
     def training_seconds(self, pattern: str) -> dict[tuple[int, str], float]:
         """Seconds of pre-training by seed and machine: times of two machines do not compare."""
         return {
-            (cell["result"]["seed"], cell["machine"]): cell["result"]["training_seconds"]
+            (run["result"]["seed"], run["machine"]): run["result"]["training_seconds"]
             for cell in self.seen
+            for run in (cell, *cell.get("earlier", ()))
             if cell["kind"] == "pretraining"
             and cell["status"] == FINISHED
             and cell["result"]["pattern"] == pattern
