@@ -3,6 +3,7 @@
 import made_up_cells
 import pytest
 
+from undivided_tf import files
 from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames, grid, projection, running
 from undivided_tf.study.projection import StepTimes
@@ -52,3 +53,16 @@ def test_dry_run_says_what_is_left_and_where_times_come_from(config):
     assert "(finished)" in text and "projected time left" in text
     assert projection.SCALED in text and projection.RULE in text
     assert sum("pretraining_" in line for line in text.splitlines()) == 3
+
+
+def test_kept_results_count_as_finished_save_what_must_be_trained_again(config, tmp_path):
+    cells = grid.expand(config)
+    files.remove(tmp_path / "cells")
+    everything = [{**running.outcomes([cell], tmp_path)[0], "status": "finished", "seconds": 1.0,
+                   "result": {"steps": 1, "step_milliseconds": 1.0}} for cell in cells]  # fmt: skip
+    left = next(one for one in everything if one["kind"] == "diagnostics")
+    left["status"] = "not run"
+    files.write_json(tmp_path / "kept.json", {"cells": everything})
+    found, _ = projection.project(config, str(tmp_path / "kept.json"))
+    unfinished = [one.cell.kind for one in found if not one.finished]
+    assert unfinished == ["records", "pretraining", "diagnostics"]

@@ -44,7 +44,7 @@ def main() -> None:
     if flags.FLAGS.dry_run:
         from undivided_tf.study import projection
 
-        print(projection.describe(config, *projection.project(config)))
+        print(projection.describe(config, *projection.project(config, flags.FLAGS.kept_results)))
         return
     told = [word for word in sys.argv[1:] if not word.lstrip("-").startswith(_HOW_FAR)]
     command = shlex.join(["python", "-m", "undivided_tf.bin.run_study", *told])

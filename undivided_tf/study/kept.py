@@ -46,26 +46,41 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> li
     Returns:
         The cells, those that run again right before the first that needs them.
     """
-    root = pathlib.Path(workdir) / "cells"
+    finished, new = sort_out(cells, workdir, told)
+    for cell in finished:
+        name = _actual_name(cell, told)
+        mark = _mark(workdir, name)
+        if not mark.exists():
+            files.write_json(mark, told[name])
+    placed = {cell.name: cell for cell in finished}
+    behind = {cell.name: _trains_again(cell, placed, told) for cell in new}
+    for cell in sorted(new, key=lambda c: (c.turn + behind[c.name], behind[c.name])):
+        _place(cell, placed, cell.turn + behind[cell.name])
+    return list(placed.values())
+
+
+def sort_out(
+    cells: list[Cell], workdir: str | os.PathLike, told: Outcomes
+) -> tuple[list[Cell], list[Cell]]:
+    """Cells that count as finished, and those that never ran, both in their order.
+
+    In neither are those that are told of, but of which files are needed. Writes nothing.
+    """
     needed: set[str] = set()
     finished, new = [], []
     for cell in reversed(cells):  # Those that need others come first.
         name = _actual_name(cell, told)
-        mark = root / name / "finished.json"
-        if mark.exists():
-            finished.append(cell)
-        elif name in told and cell.name not in needed:
-            files.write_json(mark, told[name])
+        if _mark(workdir, name).exists() or (name in told and cell.name not in needed):
             finished.append(cell)
         else:
             if name not in told:
                 new.append(cell)
             needed.update(need.name for need in cell.places.values())
-    placed = {cell.name: cell for cell in reversed(finished)}
-    behind = {cell.name: _trains_again(cell, placed, told) for cell in new}
-    for cell in sorted(reversed(new), key=lambda c: (c.turn + behind[c.name], behind[c.name])):
-        _place(cell, placed, cell.turn + behind[cell.name])
-    return list(placed.values())
+    return finished[::-1], new[::-1]
+
+
+def _mark(workdir: str | os.PathLike, name: str) -> pathlib.Path:
+    return pathlib.Path(workdir) / "cells" / name / "finished.json"
 
 
 def _actual_name(cell: Cell, told: Outcomes) -> str:

@@ -17,7 +17,7 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.data.tasks import load_task
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import frames, grid, numbers, running
+from undivided_tf.study import frames, grid, kept, numbers, running
 from undivided_tf.study.grid import Cell
 from undivided_tf.study.results import FINISHED
 
@@ -79,20 +79,27 @@ class StepTimes:
         return flops / seconds
 
 
-def project(config: StudyConfig) -> tuple[list[Projection], str]:
+def project(config: StudyConfig, kept_results: str = "") -> tuple[list[Projection], str]:
     """Projects every cell of a study; writes nothing to its workdir.
+
+    Args:
+        config: the study.
+        kept_results: as `study.run_study` takes it: what would not run again is finished.
 
     Returns:
         Projections in the order of the grid, and where the step times come from.
 
     Raises:
-        InputError: a corpus, a task or a folder is not there.
+        InputError: a corpus, a task or a folder is not there; `kept_results` is of another study.
     """
     planned = grid.expand(config)
+    told = kept.read(kept_results, planned) if kept_results else {}
+    spared = {cell.name for cell in kept.sort_out(planned, config.workdir, told)[0]}
+    found = kept.filled(running.outcomes(planned, config.workdir), told)
     outcomes = {
         cell.name: outcome
-        for cell, outcome in zip(planned, running.outcomes(planned, config.workdir), strict=True)
-        if outcome["status"] == FINISHED
+        for cell, outcome in zip(planned, found, strict=True)
+        if outcome["status"] == FINISHED and cell.name in spared
     }
     cells = [grid.resolved(c, lambda need: outcomes.get(need.name)) or c for c in planned]
     pairs = zip(planned, cells, strict=True)
