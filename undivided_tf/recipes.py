@@ -197,6 +197,9 @@ class StudyConfig(Config):
         False, "Look for rank collapse and at the linearity of blocks, too, in every encoder."
     )
     num_pretraining_seeds: int = option(1, "Pre-trained encoders a pattern.")
+    num_other_seeds: int = option(
+        0, "Pre-trained encoders of each pattern beyond core_patterns; 0: as many as of those."
+    )
     seed: int = option(12345, "First seed.")
     accuracy_margin: float = option(
         0.01, "The largest loss of accuracy that does not matter, named before the study runs."
@@ -263,6 +266,11 @@ class StudyConfig(Config):
                 f"core_patterns must be from 0 to {len(self.patterns)}, the number of patterns, "
                 f"got {self.core_patterns}"
             )
+        if not 0 <= self.num_other_seeds <= self.num_pretraining_seeds:
+            raise InputError(
+                f"num_other_seeds must be from 0 to num_pretraining_seeds = "
+                f"{self.num_pretraining_seeds}, got {self.num_other_seeds}"
+            )
         for size in self.sizes:
             self.encoder(self.patterns[0], size)
         if not self.patterns or not self.tasks:
@@ -274,6 +282,18 @@ class StudyConfig(Config):
     def canonical_patterns(self) -> tuple[str, ...]:
         """The patterns in their canonical spelling; the first is the reference."""
         return tuple(self.encoder(pattern).block_pattern for pattern in self.patterns)
+
+    @property
+    def core(self) -> tuple[str, ...]:
+        """Those of the canonical patterns that come first; all where `core_patterns` is 0."""
+        return self.canonical_patterns[: self.core_patterns or None]
+
+    def seeds(self, pattern: str) -> range:
+        """The pre-training seeds of a canonical pattern."""
+        number = self.num_pretraining_seeds
+        if pattern not in self.core:
+            number = self.num_other_seeds or number
+        return range(self.seed, self.seed + number)
 
     def encoder(self, pattern: str, size: str = "") -> EncoderConfig:
         """The encoder of a pattern; its vocabulary is filled in from the records.

@@ -118,6 +118,22 @@ def test_core_patterns_have_all_their_seeds_first_and_each_seed_is_whole():
     assert kinds.index("probing") < len(kinds) - 1 - kinds[::-1].index("pretraining")
 
 
+def test_patterns_beyond_the_core_may_have_fewer_seeds_and_leave_random_weights_for_later():
+    options = {"core_patterns": 2, "num_pretraining_seeds": 3, "num_other_seeds": 1}
+    config = CONFIG.replace(**options, frames=("steps",))
+    cells = grid.expand(config)
+    seeds = [(c.label["pattern"], c.label["seed"]) for c in cells if c.kind == "pretraining"]
+    assert seeds == [
+        (pattern, seed) for seed in (5, 6, 7) for pattern in ("(AI)*6", "(AAI)*3")
+    ] + [("A*6", 5)]  # fmt: skip
+    turns = {(c.label["pattern"], c.label["start"]): c.turn for c in cells[::-1]
+             if c.kind == "finetuning"}  # fmt: skip
+    assert turns["(AI)*6", "scratch"] == turns["(AI)*6", "pretrained"] == 0
+    assert (turns["A*6", "pretrained"], turns["A*6", "scratch"]) == (3, 4)
+    with pytest.raises(InputError, match="num_other_seeds must be from 0 to .* = 3, got 4"):
+        config.replace(num_other_seeds=4)
+
+
 def test_what_is_cut_out_starts_from_the_reference_of_its_seed():
     config = CONFIG.replace(frames=("surgery",), num_pretraining_seeds=2, healing_proportion=0.25)
     cells = grid.expand(config)

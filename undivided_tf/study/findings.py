@@ -31,11 +31,14 @@ class Finding:
 def scope(study: StudyResults) -> list[str]:
     """What was compared, and how far the answer reaches."""
     config, encoder = study.config, study.config.pretraining.encoder
-    seeds, runs = config.num_pretraining_seeds, config.finetuning.num_runs
+    seeds, runs = _plural(config.num_pretraining_seeds, "seed"), config.finetuning.num_runs
+    if config.num_other_seeds:
+        core = ", ".join(f"`{pattern}`" for pattern in config.core)
+        seeds += f" (those beside {core} from {config.num_other_seeds})"
     sentences = [
         f"{_plural(len(study.patterns), 'block pattern')} at hidden size {encoder.hidden_size}, "
         f"each pre-trained for {numbers.count(config.pretraining.num_train_steps)} steps from "
-        f"{_plural(seeds, 'seed')}, then fine-tuned {_plural(runs, 'time')} on each of "
+        f"{seeds}, then fine-tuned {_plural(runs, 'time')} on each of "
         f"{_plural(len(study.tasks), 'task')}. The reference is `{study.reference}`.",
         "Everything below holds at this size, on this data and with this number of seeds. It "
         "claims nothing for BERT-Base.",

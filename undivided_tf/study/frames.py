@@ -129,7 +129,7 @@ def same_as(config: StudyConfig, pattern: str, frame: str, size: str = "") -> st
 
 def compared(config: StudyConfig) -> tuple[str, ...]:
     """The patterns that are compared in frames beside equal steps."""
-    return config.canonical_patterns[1 : config.core_patterns or None]
+    return config.core[1:]
 
 
 def other_frames(config: StudyConfig) -> tuple[str, ...]:

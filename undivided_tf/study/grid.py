@@ -78,7 +78,8 @@ class Cell:
         """Place in the grid: by turn, then equal steps, then by stage.
 
         The core patterns have had one seed before any of them has its second, so that an
-        interrupted study is balanced; so have, behind these, the others and other frames.
+        interrupted study is balanced; so have, behind these, the others, whose random weights
+        wait for the next turn, and other frames.
         """
         return self.turn, "frame" in self.label, STAGES.index(self.kind)
 
@@ -104,13 +105,11 @@ def expand(config: StudyConfig) -> list[Cell]:
 
 def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
     """Pre-trained encoders of one size: at equal steps, then in the other frames."""
-    seeds = range(config.seed, config.seed + config.num_pretraining_seeds)
     patterns = config.canonical_patterns
-    core = patterns[: config.core_patterns or None]
     cells: dict[Arm, Cell] = {}
 
     def add(arm: Arm, times: tuple[Cell, ...] = ()) -> None:
-        later = arm.frame != frames.STEPS or arm.pattern not in core
+        later = arm.frame != frames.STEPS or arm.pattern not in config.core
         label = {"pattern": arm.pattern, "seed": arm.seed, **arm.extra}
         turn = arm.seed - config.seed + (config.num_pretraining_seeds if later else 0)
         places = {"records_dir": records}
@@ -123,9 +122,10 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
             times=times, turn=turn,
         )  # fmt: skip
 
-    for seed in seeds:
+    for seed in config.seeds(patterns[0]):
         for pattern in patterns:
-            add(Arm(pattern, seed, size=size))
+            if seed in config.seeds(pattern):
+                add(Arm(pattern, seed, size=size))
         for frame in frames.other_frames(config):
             for pattern in frames.compared(config):
                 try:
@@ -156,7 +156,7 @@ def _finetuning(config: StudyConfig, arm: Arm, encoder: Cell) -> list[Cell]:
                     {**label, "start": start, **arm.extra},
                     recipe,
                     {"init_checkpoint": encoder},
-                    turn=encoder.turn,
+                    turn=encoder.turn + (start == "scratch" and arm.pattern not in config.core),
                 )
             )
     return cells
