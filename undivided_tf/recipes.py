@@ -5,6 +5,7 @@ The names are google-research/bert's where it has them. Needs no TensorFlow, so 
 """
 
 import dataclasses
+import functools
 
 from undivided_tf.analysis_recipes import (
     BlimpConfig,
@@ -278,7 +279,7 @@ class StudyConfig(Config):
         if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
 
-    @property
+    @functools.cached_property
     def canonical_patterns(self) -> tuple[str, ...]:
         """The patterns in their canonical spelling; the first is the reference."""
         return tuple(self.encoder(pattern).block_pattern for pattern in self.patterns)
