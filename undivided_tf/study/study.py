@@ -1,5 +1,6 @@
 """A whole study: run the cells, gather results.json, write the report."""
 
+import contextlib
 import importlib.metadata
 import os
 import pathlib
@@ -53,12 +54,12 @@ def run_study(
         The content of results.json.
 
     Raises:
-        InputError: the workdir holds another study, or nothing yet to report; `kept_results` is
-            of another study.
+        InputError: the workdir holds another study, see `claim`, or nothing yet to report;
+            `kept_results` is of another study.
     """
     cells = grid.expand(config)
     told = kept.read(kept_results, cells) if kept_results else {}
-    workdir = claim_workdir(config.workdir, config)  # Behind what a mistyped path would stop.
+    workdir = claim(config)  # Behind what a mistyped path would stop.
     in_turn = kept.take_up(cells, workdir, told)
     if not report_only:
         running.run(in_turn, workdir, config.num_workers, share)
@@ -84,6 +85,29 @@ def run_study(
         files.write_json(workdir / "results.json", results)
         report.write_report(results, workdir)
     return results
+
+
+def claim(config: StudyConfig) -> pathlib.Path:
+    """Makes the workdir of a study, or goes on in it with the same study or one grown out of it.
+
+    More seeds, patterns, tasks, frames or sizes leave every cell as it is. The margin stays as it
+    was named before the study ran.
+
+    Raises:
+        InputError: the directory holds a study with other cells, or another margin; shows the
+            difference.
+    """
+    path = pathlib.Path(config.workdir, "config.json")
+    with contextlib.suppress(InputError):  # `claim_workdir` tells what is amiss with the file.
+        there = StudyConfig.from_json(path)
+        missing = _names(there) - _names(config)
+        if not missing and there.accuracy_margin == config.accuracy_margin:
+            config.to_json(path)
+    return claim_workdir(config.workdir, config)
+
+
+def _names(config: StudyConfig) -> set[str]:
+    return {cell.name for cell in grid.expand(config)}
 
 
 def hardware() -> dict[str, Any]:

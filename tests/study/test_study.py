@@ -1,0 +1,51 @@
+"""Tests of the work directory of a study."""
+
+import pytest
+
+from undivided_tf.errors import InputError
+from undivided_tf.recipes import StudyConfig
+from undivided_tf.study.study import claim
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"num_pretraining_seeds": 3},
+        {"patterns": ("(AI)*6", "A*3(AI)*3", "(AAI)*3", "A*6")},
+        {"tasks": ("wiki_topic", "wiki_pair", "shared/glue/CoLA")},
+        {"frames": ("steps", "flops")},
+        {"sizes": ("256x4",)},
+        {"num_workers": 2},
+        {},
+    ],
+)
+def test_a_study_may_grow_in_its_directory_but_not_shrink(tmp_path, more):
+    config = StudyConfig(workdir=str(tmp_path))
+    claim(config)
+    grown = config.replace(**more)
+    claim(grown)
+    assert StudyConfig.from_json(tmp_path / "config.json") == grown
+    if more not in ({}, {"num_workers": 2}):
+        with pytest.raises(InputError, match=f"{next(iter(more))}: .* there, .* asked for"):
+            claim(config)
+        assert StudyConfig.from_json(tmp_path / "config.json") == grown
+
+
+def test_another_recipe_another_reference_or_another_margin_is_another_study(tmp_path):
+    config = StudyConfig(workdir=str(tmp_path))
+    claim(config)
+    for other in (
+        config.replace(pretraining=config.pretraining.replace(learning_rate=3e-4)),
+        config.replace(patterns=config.patterns[::-1]),
+        config.replace(seed=1),
+        config.replace(accuracy_margin=0.1),
+    ):
+        with pytest.raises(InputError, match="another config"):
+            claim(other)
+    assert StudyConfig.from_json(tmp_path / "config.json") == config
+
+
+def test_a_spoilt_config_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="config.json is not JSON"):
+        claim(StudyConfig(workdir=str(tmp_path)))
