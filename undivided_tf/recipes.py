@@ -188,7 +188,7 @@ class StudyConfig(Config):
     )
     core_patterns: int = option(
         0, "The first so many patterns have all their seeds before the others begin, and they "
-        "alone have frames beside steps; 0: all patterns alike."
+        "alone have frames beside steps and fine-tunings of random weights; 0: all alike."
     )  # fmt: skip
     tasks: tuple[str, ...] = option(("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.")
     probing_tasks: tuple[str, ...] = option(

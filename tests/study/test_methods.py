@@ -24,6 +24,11 @@ def test_procedure_and_limits_follow_the_config():
     told = " ".join(stage.text for stage in methods.procedure(study))
     assert "1,800 steps of 16 sequences" in told and "3 runs of different seeds" in told
     assert "One pre-training seed" in " ".join(methods.limits(study))
+    assert "the same again from random weights" in told
+    results = made_up_study.results()
+    results["config"]["core_patterns"] = 1
+    told = " ".join(stage.text for stage in methods.procedure(StudyResults(results)))
+    assert "(AI)*6 once again from random weights" in told
     several = StudyResults(made_up_study.results(seeds=3))
     assert "3 pre-training seeds" in " ".join(methods.limits(several))
 

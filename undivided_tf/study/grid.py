@@ -78,8 +78,7 @@ class Cell:
         """Place in the grid: by turn, then equal steps, then by stage.
 
         The core patterns have had one seed before any of them has its second, so that an
-        interrupted study is balanced; so have, behind these, the others, whose random weights
-        wait for the next turn, and other frames.
+        interrupted study is balanced; so have, behind these, the others and other frames.
         """
         return self.turn, "frame" in self.label, STAGES.index(self.kind)
 
@@ -140,13 +139,13 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
 
 
 def _finetuning(config: StudyConfig, arm: Arm, encoder: Cell) -> list[Cell]:
-    """Fine-tunings of an encoder; at equal steps the first seed's random weights as well."""
+    """Fine-tunings of an encoder; of core patterns at equal steps those from random weights too."""
+    # Random weights know nothing of pre-training: once a pattern is enough.
+    bare = arm.seed == config.seed and arm.frame == frames.STEPS and arm.pattern in config.core
     cells = []
     for task in config.tasks:
         label = {"pattern": arm.pattern, "pretraining_seed": arm.seed, "task": task}
-        for start in ("pretrained", "scratch"):
-            if start == "scratch" and (arm.seed != config.seed or arm.frame != frames.STEPS):
-                continue  # Random weights know nothing of pre-training: once is enough.
+        for start in ("pretrained", "scratch") if bare else ("pretrained",):
             recipe = config.finetuning.replace(
                 task=task, seed=config.seed, from_scratch=start == "scratch"
             )
@@ -156,7 +155,7 @@ def _finetuning(config: StudyConfig, arm: Arm, encoder: Cell) -> list[Cell]:
                     {**label, "start": start, **arm.extra},
                     recipe,
                     {"init_checkpoint": encoder},
-                    turn=encoder.turn + (start == "scratch" and arm.pattern not in config.core),
+                    turn=encoder.turn,
                 )
             )
     return cells

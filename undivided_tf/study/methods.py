@@ -27,7 +27,8 @@ def procedure(study: StudyResults) -> list[Finding]:
     """How the numbers came about, stage by stage."""
     records, training = study.config.records, study.config.pretraining
     encoder, tuning = training.encoder, study.config.finetuning
-    cka, probing = study.config.cka, study.config.probing
+    cka, probing, core = study.config.cka, study.config.probing, study.config.core
+    bare = "the same" if len(core) == len(study.patterns) else f"{', '.join(core)} once"
     vocabulary = f"{numbers.count(records.vocab_size)} pieces, trained on the corpus"
     if records.vocab_file:
         vocabulary = "given as a file"
@@ -61,7 +62,7 @@ def procedure(study: StudyResults) -> list[Finding]:
             "Fine-tuning",
             f"{tuning.num_train_epochs} epochs, batch {tuning.train_batch_size}, peak "
             f"learning rate {tuning.learning_rate:g}, {tuning.pooling} pooling, {tuning.num_runs} "
-            "runs of different seeds; the same again from random weights. Scores are of the test "
+            f"runs of different seeds; {bare} again from random weights. Scores are of the test "
             "split.",
         ),
         Finding(
