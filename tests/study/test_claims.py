@@ -4,6 +4,7 @@ import made_up_study
 import pytest
 
 from undivided_tf.study import claims, methods, verdict_tables
+from undivided_tf.study.judging import Scores
 from undivided_tf.study.results import StudyResults
 
 
@@ -55,18 +56,60 @@ def test_one_lost_task_is_enough_against_the_claim():
     assert "wiki_pair" in verdict.reason and "wiki_topic" not in verdict.reason
 
 
+def scored(differences, full=0.8, constant=0.5):
+    """Scores with these differences to a reference that is the same with every seed."""
+    own = {seed: full + difference for seed, difference in enumerate(differences)}
+    return Scores(own, dict.fromkeys(own, full), constant)
+
+
 def test_noise_above_the_margin_is_underpowered():
-    differences = {"task": [0.05, -0.06, 0.04, -0.05]}
-    verdict = claims.not_worse(differences, 0.01, "1 point")
+    verdict = claims.not_worse({"task": scored([0.05, -0.06, 0.04, -0.05])}, 0.01, "accuracy")
     assert verdict.status == claims.UNDERPOWERED
     assert verdict.evidence[0].detectable > 0.05
 
 
 def test_holm_makes_many_tasks_stricter_than_one():
     barely = [0.0, 0.004, -0.012, 0.003]
-    alone = claims.not_worse({"a": barely}, 0.01, "1 point").evidence[0].p_within
-    among = claims.not_worse(dict.fromkeys("abc", barely), 0.01, "1 point").evidence[0].p_within
+    alone = claims.not_worse({"a": scored(barely)}, 0.01, "accuracy").evidence[0].p_within
+    three = dict.fromkeys("abc", scored(barely))
+    among = claims.not_worse(three, 0.01, "accuracy").evidence[0].p_within
     assert among == pytest.approx(min(1, 3 * alone))
+
+
+def test_a_task_that_nobody_learnt_supports_nothing():
+    """An encoder that always gives the same answer lost nothing against another that does."""
+    verdict = claims.not_worse({"task": scored([0.0] * 4, full=0.5)}, 0.01, "accuracy")
+    assert verdict.status == claims.UNDERPOWERED
+    assert "nothing can tell a loss of 1 point of accuracy" in verdict.reason
+    assert "constant answer by as much on task" in verdict.reason
+    assert (verdict.evidence[0].p_within, verdict.evidence[0].p_blind) == (None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("learnt", "unlearnt", "status"),
+    [(0.0, -0.2, claims.SUPPORTED), (-0.2, 0.0, claims.NOT_SUPPORTED)],
+)
+def test_tasks_that_were_learnt_decide_alone(learnt, unlearnt, status):
+    noise = [0.0005, -0.0005, 0.001, -0.001]
+    tasks = {
+        "learnt": scored([learnt + x for x in noise]),
+        "unlearnt": Scores(
+            {i: 0.5 + unlearnt + x for i, x in enumerate(noise)},
+            {i: 0.5 + 20 * x for i, x in enumerate(noise)},
+            constant=0.5,
+        ),
+    }
+    verdict = claims.not_worse(tasks, 0.01, "accuracy")
+    assert verdict.status == status
+    alone = claims.not_worse({"learnt": tasks["learnt"]}, 0.01, "accuracy")
+    assert verdict.evidence[0] == alone.evidence[0]  # Holm counts those that decide.
+    assert "by as much on unlearnt" in verdict.reason and "learnt" in verdict.reason
+
+
+def test_a_reference_above_a_constant_answer_by_less_than_the_margin_has_nothing_to_lose():
+    near = scored([0.0] * 4, full=0.505)
+    assert claims.not_worse({"task": near}, 0.01, "accuracy").status == claims.UNDERPOWERED
+    assert claims.not_worse({"task": near}, 0.001, "accuracy").status == claims.SUPPORTED
 
 
 def test_a_pattern_with_more_parameters_is_no_saving():

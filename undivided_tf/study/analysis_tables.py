@@ -1,6 +1,5 @@
 """Tables of what was seen inside the encoders: CKA and probes."""
 
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -106,7 +105,7 @@ def probing(study: StudyResults, name: str) -> Table:
             )
             continue
         lost = study.failures("probing", name, pattern=pattern)
-        majority = statistics.fmean(r["majority_accuracy"] for r in results)
+        majority = study.probe_majority(name)
         against = (
             Value("reference")
             if pattern == study.reference

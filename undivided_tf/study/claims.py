@@ -17,10 +17,12 @@ from undivided_tf.study.judging import (
     MIN_BAND,
     MIN_PAIRS,
     NOT_SUPPORTED,
+    NOT_WORSE,
     SUPPORTED,
     UNDERPOWERED,
     Claim,
     Evidence,
+    Scores,
     Verdict,
     not_worse,
     paired,
@@ -31,23 +33,27 @@ from undivided_tf.study.results import PRETRAINED, StudyResults
 
 def accuracy(study: StudyResults, pattern: str) -> Verdict:
     """Verdict on "fine-tuning accuracy falls by little" in the frame of the results."""
-    differences = {}
-    for task in study.tasks:
-        own, full = (
-            study.score_by_encoder(task, p, PRETRAINED) for p in (pattern, study.reference)
+    scores = {
+        task: Scores(
+            study.score_by_encoder(task, pattern, PRETRAINED),
+            study.score_by_encoder(task, study.reference, PRETRAINED),
+            study.majority(task) or 0.0,
         )
-        differences[task] = paired(own, full)
-    margin = study.config.accuracy_margin
-    return not_worse(differences, margin, f"{100 * margin:g} points of accuracy")
+        for task in study.tasks
+    }
+    return not_worse(scores, study.config.accuracy_margin, "accuracy")
 
 
 def _probes(study: StudyResults, pattern: str) -> Verdict:
-    differences = {}
-    for task in study.probed:
-        own, full = (study.attention_probes(task, p) for p in (pattern, study.reference))
-        differences[task] = paired(own, full)
-    margin = study.config.accuracy_margin
-    return not_worse(differences, margin, f"{100 * margin:g} points of probe accuracy")
+    scores = {
+        task: Scores(
+            study.attention_probes(task, pattern),
+            study.attention_probes(task, study.reference),
+            study.probe_majority(task) or 0.0,
+        )
+        for task in study.probed
+    }
+    return not_worse(scores, study.config.accuracy_margin, "probe accuracy")
 
 
 def _parameters(study: StudyResults, pattern: str) -> Verdict:
@@ -137,7 +143,7 @@ CLAIMS = (
         "Fine-tuning accuracy falls by little.",
         "accuracy of the fine-tuned encoder, mean of its runs, paired by pre-training seed",
         ACCURACY_MARGIN,
-        "a loss of the margin or more is ruled out on every task (one-sided t-tests, Holm)",
+        NOT_WORSE,
         accuracy,
         "points",
     ),
@@ -171,7 +177,7 @@ CLAIMS = (
         "Linear probes on attention taps lose little.",
         "mean probe accuracy over attention taps, paired by pre-training seed",
         ACCURACY_MARGIN,
-        "a loss of the margin or more is ruled out on every task (one-sided t-tests, Holm)",
+        NOT_WORSE,
         _probes,
         "points",
     ),

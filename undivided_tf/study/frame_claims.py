@@ -6,6 +6,7 @@ from undivided_tf.study import frames
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
     NOT_SUPPORTED,
+    NOT_WORSE,
     SUPPORTED,
     UNDERPOWERED,
     Claim,
@@ -43,7 +44,7 @@ def of_frame(frame: str, accuracy: Judge) -> tuple[Claim, Claim]:
             f"At {name} fine-tuning accuracy falls by little.",
             "accuracy of the fine-tuned encoder, mean of its runs, paired by pre-training seed",
             ACCURACY_MARGIN,
-            "a loss of the margin or more is ruled out on every task (one-sided t-tests, Holm)",
+            NOT_WORSE,
             there,
             "points",
         ),

@@ -6,6 +6,7 @@ import statistics as numbers_of
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
     Claim,
+    Scores,
     Verdict,
     beyond,
     not_worse,
@@ -15,6 +16,7 @@ from undivided_tf.study.results import StudyResults
 
 # Declared here, before any study runs.
 COLLAPSED = 0.5  # Of the reference's residual.
+CHANCE = 0.5  # Of two sentences.
 NEARLY_LINEAR = 0.9  # Share of the variance that an affine map explains.
 
 
@@ -61,8 +63,8 @@ def _grammar(study: StudyResults, pattern: str) -> Verdict:
         }
         for p in (pattern, study.reference)
     )
-    margin = study.config.accuracy_margin
-    return not_worse({"BLiMP": paired(own, full)}, margin, f"{100 * margin:g} points of BLiMP")
+    scores = {"BLiMP": Scores(own, full, CHANCE)}
+    return not_worse(scores, study.config.accuracy_margin, "accuracy")
 
 
 DIAGNOSTICS = (
@@ -90,7 +92,8 @@ GRAMMAR = Claim(
     "It tells grammatical sentences as well.",
     "accuracy on BLiMP, mean over its paradigms, paired by pre-training seed",
     ACCURACY_MARGIN,
-    "a loss of the margin or more is ruled out (one-sided t-test)",
+    "a loss of the margin or more is ruled out, and the reference beats chance by more (one-sided "
+    "t-tests)",
     _grammar,
     "points",
 )

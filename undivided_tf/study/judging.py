@@ -13,6 +13,10 @@ from undivided_tf.study.results import StudyResults
 SUPPORTED, NOT_SUPPORTED, UNDERPOWERED = "supported", "not supported", "underpowered"
 LEVEL = 0.05
 ACCURACY_MARGIN = "accuracy_margin of the study"
+NOT_WORSE = (
+    "a loss of the margin or more is ruled out on every task on which the reference beats a "
+    "constant answer by more than the margin (one-sided t-tests, the former with Holm)"
+)
 # With fewer there is no interval (2) or no spread of a band (3).
 MIN_PAIRS, MIN_BAND = 2, 3
 
@@ -26,23 +30,27 @@ class Evidence:
         mean: mean difference, pattern minus reference, in the claim's unit; None without a pair.
         interval: its 95 % bootstrap interval; None for fewer than two pairs.
         n: pairs.
-        p_within: that the pattern is worse by the margin or more, adjusted by Holm over matters.
+        p_within: that the pattern is worse by the margin or more, adjusted by Holm over matters;
+            None in a matter that cannot tell.
         p_beyond: that it is not worse by more than the margin, adjusted likewise.
         p_permutation: that the signs of the differences are arbitrary; not adjusted.
         p_equivalent: that it differs by the margin or more either way (TOST); not adjusted.
         detectable: smallest difference that so many pairs of this spread would show with
             power 0.8; None for fewer than two pairs.
+        p_blind: that the reference is above a constant answer by the margin at most, so that the
+            matter cannot tell; None where no constant answer is its measure. Not adjusted.
     """
 
     matter: str
     mean: float | None
     interval: tuple[float, float] | None
     n: int
-    p_within: float = 1.0
-    p_beyond: float = 1.0
+    p_within: float | None = 1.0
+    p_beyond: float | None = 1.0
     p_permutation: float = 1.0
     p_equivalent: float = 1.0
     detectable: float | None = None
+    p_blind: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,21 +91,40 @@ class Claim:
     unit: str = "plain"
 
 
-def not_worse(differences: Mapping[str, list[float]], margin: float, unit: str) -> Verdict:
-    """Verdict on "worse by less than `margin`, in every matter".
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What is scored in one matter, such as a task; more is better.
 
-    Supported when every matter shows a loss below the margin (one-sided t-tests at 5 % after
-    Holm's correction); not supported when one of them shows a loss above it; else underpowered.
+    Attributes:
+        own: of the pattern, by pre-training seed.
+        full: of the reference, likewise.
+        constant: of a constant answer, the lowest that a model can be held to.
+    """
+
+    own: Mapping[int, float]
+    full: Mapping[int, float]
+    constant: float
+
+
+def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verdict:
+    """Verdict on "worse by less than `margin`, in every matter that can tell".
+
+    A matter can tell when the reference is shown to be above a constant answer by more than the
+    margin (one-sided t-test at 5 %): where it has learnt nothing there is nothing to lose, and
+    that nothing is lost says nothing. Supported when each of these matters shows a loss below the
+    margin (likewise, after Holm's correction); not supported when one of them shows a loss above
+    it; else underpowered.
 
     Args:
-        differences: for each matter one difference a pair, pattern minus reference; more is
-            better.
-        margin: the largest loss that does not matter, in the unit of the differences.
-        unit: its name, for the reason.
+        scores: those of each matter.
+        margin: the largest loss that does not matter, in the unit of the scores.
+        measure: what they are, for the reason.
 
     References:
-        Holm 1979; Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15(6).
+        Holm 1979; Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15(6);
+        Temple and Ellenberg 2000, Annals of Internal Medicine 133(6) (assay sensitivity).
     """
+    differences = {matter: paired(found.own, found.full) for matter, found in scores.items()}
     pairs = min(map(len, differences.values()), default=0)
     if pairs < MIN_PAIRS:
         evidence = tuple(
@@ -109,9 +136,14 @@ def not_worse(differences: Mapping[str, list[float]], margin: float, unit: str) 
             f"pairs of encoders: {pairs}, an interval takes {MIN_PAIRS}",
             evidence,
         )
-    within = statistics.holm([statistics.above_test(d, -margin) for d in differences.values()])
-    beyond = statistics.holm(
-        [statistics.above_test([-x for x in d], margin) for d in differences.values()]
+    blind = {
+        matter: statistics.above_test([x - found.constant for x in found.full.values()], margin)
+        for matter, found in scores.items()
+    }
+    telling = {matter: d for matter, d in differences.items() if blind[matter] < LEVEL}
+    within = _adjusted({m: statistics.above_test(d, -margin) for m, d in telling.items()})
+    beyond = _adjusted(
+        {m: statistics.above_test([-x for x in d], margin) for m, d in telling.items()}
     )
     evidence = tuple(
         Evidence(
@@ -119,25 +151,40 @@ def not_worse(differences: Mapping[str, list[float]], margin: float, unit: str) 
             numbers_of.fmean(found),
             statistics.bootstrap_interval(found),
             len(found),
-            p_within,
-            p_beyond,
+            within.get(matter),
+            beyond.get(matter),
             statistics.permutation_test(found),
             statistics.equivalence_test(found, margin),
             statistics.detectable_difference(numbers_of.stdev(found), len(found)),
+            blind[matter],
         )
-        for (matter, found), p_within, p_beyond in zip(
-            differences.items(), within, beyond, strict=True
-        )
+        for matter, found in differences.items()
     )
-    lost = [e.matter for e in evidence if e.p_beyond < LEVEL]
-    if lost:
-        return Verdict(NOT_SUPPORTED, f"loses more than {unit} on {', '.join(lost)}", evidence)
-    open_ = [e.matter for e in evidence if e.p_within >= LEVEL]
-    if open_:
-        return Verdict(
-            UNDERPOWERED, f"a loss of {unit} is not ruled out on {', '.join(open_)}", evidence
-        )
-    return Verdict(SUPPORTED, f"a loss of {unit} is ruled out", evidence)
+    status, reason = _told(within, beyond, _points(margin, measure))
+    if unable := ", ".join(matter for matter in scores if matter not in telling):
+        reason += f"; the reference is not shown to beat a constant answer by as much on {unable}"
+    return Verdict(status, reason, evidence)
+
+
+def _adjusted(tests: Mapping[str, float]) -> dict[str, float]:
+    """P-values by matter, after Holm's correction for their number."""
+    return dict(zip(tests, statistics.holm(list(tests.values())), strict=True)) if tests else {}
+
+
+def _told(within: Mapping[str, float], beyond: Mapping[str, float], margin: str) -> tuple[str, str]:
+    """Status and reason from the adjusted p-values of the matters that can tell."""
+    if lost := ", ".join(matter for matter, p in beyond.items() if p < LEVEL):
+        return NOT_SUPPORTED, f"loses more than {margin} on {lost}"
+    if unsettled := ", ".join(matter for matter, p in within.items() if p >= LEVEL):
+        return UNDERPOWERED, f"a loss of {margin} is not ruled out on {unsettled}"
+    if not within:
+        return UNDERPOWERED, f"nothing can tell a loss of {margin}"
+    return SUPPORTED, f"a loss of {margin} is ruled out on {', '.join(within)}"
+
+
+def _points(margin: float, measure: str) -> str:
+    number = f"{100 * margin:g}"
+    return f"{number} point{'s' * (number != '1')} of {measure}"
 
 
 def paired(own: Mapping[int, float], full: Mapping[int, float]) -> list[float]:

@@ -258,6 +258,10 @@ class StudyResults:
                 found[result["pretraining_seed"]] = statistics.fmean(values)
         return found
 
+    def probe_majority(self, task: str) -> float | None:
+        """Accuracy of the majority class in the probing of a task; None when nothing was probed."""
+        return next((result["majority_accuracy"] for result in self.probing(task)), None)
+
     def by_seed(self, kind: str, pattern: str) -> dict[int, dict[str, Any]]:
         """Finished `diagnostics` or `blimp` of a pattern, by pre-training seed."""
         return {r["pretraining_seed"]: r for r in self.finished(kind) if r["pattern"] == pattern}

@@ -73,13 +73,16 @@ def evidence(study: StudyResults) -> Table:
         "p, signs permuted",
         "p, TOST",
         "detectable difference",
+        "p, reference like a constant answer",
     )
     note = (
         "Pattern minus reference, paired by pre-training seed: points of accuracy, parameters, "
         "the logarithm of a ratio of times or residuals, or plain CKA and shares. The first two "
         "p-values are one-sided t-tests, adjusted by Holm over the tasks (for time: the ratio is "
         "1 or more, and 1 or less); TOST is the test of equivalence within the margin. The "
-        "detectable difference is what so many pairs of this spread would show four times in five."
+        "detectable difference is what so many pairs of this spread would show four times in five. "
+        "Where the reference is not shown to beat a constant answer by the margin (last column, "
+        "0.05 or more), it has nothing to lose, and the task decides nothing."
     )
     return Table("Evidence", columns, rows, note)
 
@@ -98,10 +101,12 @@ def _numbers(one: Evidence, unit: str) -> Iterator[Value]:
     yield Value(str(one.n), number=one.n)
     tested = one.interval is not None
     for p in (one.p_within, one.p_beyond, one.p_permutation):
-        yield Value(numbers.decimals(p, 3), number=p) if tested else absent
-    if tested and accuracy:
-        yield Value(numbers.decimals(one.p_equivalent, 3), number=one.p_equivalent)
-        yield Value(numbers.points(one.detectable), number=one.detectable)
-    else:
-        yield absent
-        yield absent
+        yield _p_value(p if tested else None)
+    told = tested and accuracy
+    yield _p_value(one.p_equivalent if told else None)
+    yield Value(numbers.points(one.detectable), number=one.detectable) if told else absent
+    yield _p_value(one.p_blind)
+
+
+def _p_value(p: float | None) -> Value:
+    return Value("-") if p is None else Value(numbers.decimals(p, 3), number=p)
