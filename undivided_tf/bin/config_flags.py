@@ -73,10 +73,21 @@ def _fields(config: Config, without: tuple[str, ...]) -> Iterator[tuple[Any, Any
             yield field, hints[field.name], getattr(config, field.name)
 
 
-def command() -> str:
-    """The command that this process was started with, to write beside its results."""
+def command(without: tuple[str, ...] = ()) -> str:
+    """The command that this process was started with, to write beside its results.
+
+    Args:
+        without: flags to leave out, such as those that say how much of the work a call does.
+    """
     name = pathlib.Path(sys.argv[0]).stem.removeprefix("undivided-").replace("-", "_")
-    return shlex.join(["python", "-m", f"undivided_tf.bin.{name}", *sys.argv[1:]])
+    told, words = [], iter(sys.argv[1:])
+    for word in words:
+        flag, equals, _ = word.lstrip("-").partition("=")
+        if not (word.startswith("-") and flag in without):
+            told.append(word)
+        elif not (equals or FLAGS[flag].boolean):
+            next(words, None)  # Its value is a word of its own.
+    return shlex.join(["python", "-m", f"undivided_tf.bin.{name}", *told])
 
 
 def run(main: Callable[[], None], keep_freed_memory: bool = True) -> None:

@@ -8,9 +8,6 @@ reports what is finished so far. --kept_results=FILE goes on from a results.json
 without the directories of its cells.
 """
 
-import shlex
-import sys
-
 from absl import flags
 
 from undivided_tf.bin import config_flags
@@ -30,7 +27,7 @@ flags.DEFINE_string(
     "but for encoders whose weights are needed. Empty: only cells in the work directory count.",
 )  # fmt: skip
 # What a call runs of a study is no part of the command that makes it, which the report shows.
-_HOW_FAR = ("cells=", "report_only", "kept_results=")
+HOW_FAR = ("cells", "report_only", "kept_results")
 
 
 def parse() -> StudyConfig:
@@ -46,8 +43,7 @@ def main() -> None:
 
         print(projection.describe(config, *projection.project(config, flags.FLAGS.kept_results)))
         return
-    told = [word for word in sys.argv[1:] if not word.lstrip("-").startswith(_HOW_FAR)]
-    command = shlex.join(["python", "-m", "undivided_tf.bin.run_study", *told])
+    command = config_flags.command(without=HOW_FAR)
     from undivided_tf.study.report import summary_lines
     from undivided_tf.study.running import Share
     from undivided_tf.study.study import run_study
