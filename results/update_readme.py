@@ -11,7 +11,8 @@ import shutil
 import sys
 
 from undivided_tf import files
-from undivided_tf.study.report import summary_lines, write_report
+from undivided_tf.study.report import write_report
+from undivided_tf.study.summary import summary_lines
 
 ROOT = pathlib.Path(__file__).resolve().parent
 README = ROOT.parent / "README.md"

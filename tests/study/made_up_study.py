@@ -209,3 +209,20 @@ def without(study, kind):
     """Removes all cells of a kind, as when they were never run."""
     study["cells"] = [cell for cell in study["cells"] if cell["kind"] != kind]
     return study
+
+
+def shift(study, kind, pattern, change):
+    """Changes the results of a kind and pattern in place."""
+    for cell in study["cells"]:
+        if cell["kind"] == kind and cell["result"].get("pattern") == pattern:
+            change(cell["result"])
+
+
+def accuracies(value):
+    """A change of fine-tunings to about this test accuracy."""
+
+    def change(result):
+        for i, run in enumerate(result["runs"]):
+            run["test"]["accuracy"] = value + 0.001 * (i + result["pretraining_seed"] % 2)
+
+    return change

@@ -2,6 +2,7 @@ import math
 
 import made_up_study
 import pytest
+from made_up_study import accuracies, shift
 
 from undivided_tf.study import claims, methods, verdict_tables
 from undivided_tf.study.judging import Scores
@@ -12,27 +13,12 @@ def judged(study, name, pattern="(AAI)*3"):
     return claims.verdicts(StudyResults(study))[name][pattern]
 
 
-def shift(study, kind, pattern, change):
-    """Changes the results of a kind and pattern in place."""
-    for cell in study["cells"]:
-        if cell["kind"] == kind and cell["result"].get("pattern") == pattern:
-            change(cell["result"])
-
-
-def accuracies(value):
-    def change(result):
-        for i, run in enumerate(result["runs"]):
-            run["test"]["accuracy"] = value + 0.001 * (i + result["pretraining_seed"] % 2)
-
-    return change
-
-
 def test_one_encoder_a_pattern_is_underpowered():
     study = made_up_study.results(seeds=1)
     found = claims.verdicts(StudyResults(study))
-    measured = ("accuracy", "training time", "similarity", "probes")
+    measured = ("accuracy kept", "less training time", "similar attention", "probe accuracy kept")
     assert {found[name]["A*6"].status for name in measured} == {claims.UNDERPOWERED}
-    assert judged(study, "size").status == claims.SUPPORTED
+    assert judged(study, "fewer parameters").status == claims.SUPPORTED
 
 
 @pytest.mark.parametrize(
@@ -43,7 +29,7 @@ def test_accuracy_within_and_beyond_the_margin(accuracy, status):
     study = made_up_study.results(seeds=4)
     shift(study, "finetuning", "(AI)*6", accuracies(0.80))
     shift(study, "finetuning", "(AAI)*3", accuracies(accuracy))
-    assert judged(study, "accuracy").status == status
+    assert judged(study, "accuracy kept").status == status
 
 
 def test_one_lost_task_is_enough_against_the_claim():
@@ -51,7 +37,7 @@ def test_one_lost_task_is_enough_against_the_claim():
     shift(study, "finetuning", "(AI)*6", accuracies(0.80))
     shift(study, "finetuning", "(AAI)*3", lambda result: accuracies(
         0.80 if result["task"] == "wiki_topic" else 0.70)(result))  # fmt: skip
-    verdict = judged(study, "accuracy")
+    verdict = judged(study, "accuracy kept")
     assert verdict.status == claims.NOT_SUPPORTED
     assert "wiki_pair" in verdict.reason and "wiki_topic" not in verdict.reason
 
@@ -115,7 +101,7 @@ def test_a_reference_above_a_constant_answer_by_less_than_the_margin_has_nothing
 def test_a_pattern_with_more_parameters_is_no_saving():
     study = made_up_study.results()
     shift(study, "pretraining", "(AAI)*3", lambda r: r.update(parameters=10**9))
-    assert judged(study, "size").status == claims.NOT_SUPPORTED
+    assert judged(study, "fewer parameters").status == claims.NOT_SUPPORTED
 
 
 @pytest.mark.parametrize(("factor", "status"), [(0.7, "supported"), (1.4, "not supported")])
@@ -127,7 +113,7 @@ def test_time_is_judged_on_the_logarithm_of_its_ratio(factor, status):
             result["training_seconds"] = base * (1 + 0.01 * (result["seed"] % 2))
 
         shift(study, "pretraining", pattern, timed)
-    verdict = judged(study, "training time")
+    verdict = judged(study, "less training time")
     assert verdict.status == status
     assert verdict.evidence[0].mean == pytest.approx(math.log(factor), abs=0.02)
 
@@ -137,12 +123,12 @@ def test_times_of_two_machines_are_not_paired():
     for cell in study["cells"]:
         if cell["name"] == "pretraining/(AAI)*3/2":
             first, cell["machine"] = cell["machine"], "another"
-    assert judged(study, "training time").evidence[0].n == 2
+    assert judged(study, "less training time").evidence[0].n == 2
     assert "2 machines" in " ".join(methods.limits(StudyResults(study)))
     for cell in study["cells"]:
         if cell["name"] == "pretraining/(AAI)*3/2":  # It ran there too, at first.
             cell["earlier"] = [{"machine": first, "result": cell["result"]}]
-    assert judged(study, "training time").evidence[0].n == 3
+    assert judged(study, "less training time").evidence[0].n == 3
 
 
 def with_pairs(own, band):
@@ -165,14 +151,14 @@ def with_pairs(own, band):
 def test_similarity_is_set_beside_the_band_of_reference_seeds():
     band = [0.80, 0.82, 0.78]
     inside, below = with_pairs([0.80, 0.79], band), with_pairs([0.5, 0.52], band)
-    assert judged(inside, "similarity").status == claims.SUPPORTED
-    assert judged(below, "similarity").status == claims.NOT_SUPPORTED
-    assert judged(with_pairs([0.8], band[:2]), "similarity").status == claims.UNDERPOWERED
+    assert judged(inside, "similar attention").status == claims.SUPPORTED
+    assert judged(below, "similar attention").status == claims.NOT_SUPPORTED
+    assert judged(with_pairs([0.8], band[:2]), "similar attention").status == claims.UNDERPOWERED
 
 
 def test_a_failed_task_leaves_the_claim_open():
     study = made_up_study.fail(made_up_study.results(seeds=3), "finetuning/(AAI)*3")
-    verdict = judged(study, "accuracy")
+    verdict = judged(study, "accuracy kept")
     assert verdict.status == claims.UNDERPOWERED
     assert "pairs of encoders: 0" in verdict.reason
 
@@ -187,4 +173,4 @@ def test_tables_show_every_claim_and_comparison():
     ]
     evidence = verdict_tables.evidence(study)
     assert all(len(row) == len(evidence.columns) for row in evidence.rows)
-    assert sum(row[0].text == "accuracy" for row in evidence.rows) == 2 * len(study.tasks)
+    assert sum(row[0].text == "accuracy kept" for row in evidence.rows) == 2 * len(study.tasks)

@@ -14,6 +14,7 @@ import pytest
 from undivided_tf import errors
 from undivided_tf.study import analysis_tables, findings, numbers, report, report_figures, tables
 from undivided_tf.study.results import PRETRAINED, StudyResults
+from undivided_tf.study.summary import summary_lines
 
 DRAWING = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
 VOID = {"meta", "img", "br", "link"}
@@ -347,7 +348,7 @@ def test_an_unfinished_study_is_reported_without_the_patterns_not_begun(write):
     rows = tables.overview(StudyResults(results)).rows
     assert [row[0].text for row in rows] == ["(AI)*6", "(AAI)*3"]
     assert [row[-1].text for row in rows][1] == "not run"
-    lines = report.summary_lines(results)
+    lines = summary_lines(results)
     assert lines[-1] == "not begun: A*6" and lines[-2].endswith(f"0 failed, {len(left)} not run")
 
 
@@ -379,21 +380,6 @@ def test_config_of_another_version_is_refused(tmp_path):
     results["config"]["colour"] = "red"
     with pytest.raises(errors.InputError, match="results.json: config: unknown key 'colour'"):
         report.write_report(results, tmp_path)
-
-
-@pytest.mark.parametrize("patterns", [3, 30])
-def test_summary_fits_the_terminal(patterns):
-    results = made_up_study.results(
-        patterns=tuple(f"(AI)*{i + 1}" for i in range(patterns)),
-        tasks=tuple(f"task_{i}" for i in range(9)),
-    )
-    lines = report.summary_lines(made_up_study.fail(results, "probing"))
-    assert len(lines) <= 25 and max(map(len, lines)) <= 100
-    assert lines[1].startswith("(AI)") or lines[1].startswith("AI")
-    assert any(f"{9 * patterns} failed" in line for line in lines)
-    assert any("columns in the report alone" in line for line in lines)
-    assert ("more patterns in the report" in " ".join(lines)) == (patterns == 30)
-    assert "6.050" in lines[1] and f"{numbers.count(798_272)}" in lines[1]
 
 
 @pytest.mark.parametrize(
@@ -440,11 +426,3 @@ def test_records_that_failed_leave_no_corpus_to_tell_of(write):
     results["corpus"], results["sources"] = None, []
     page, _ = write(results)
     assert report.NO_CELL in page.text
-
-
-def test_summary_of_a_pattern_wider_than_the_terminal():
-    pattern = "".join("A" * i + "I" for i in range(1, 30))
-    lines = report.summary_lines(made_up_study.results(patterns=(pattern,)))
-    assert [line.split()[0] for line in lines[:1]] == ["pattern"]
-    assert len(lines[1]) == 100 and max(map(len, lines)) == 100
-    assert any("columns in the report alone: 5" in line for line in lines)

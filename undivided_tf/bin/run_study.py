@@ -44,9 +44,9 @@ def main() -> None:
         print(projection.describe(config, *projection.project(config, flags.FLAGS.kept_results)))
         return
     command = config_flags.command(without=HOW_FAR)
-    from undivided_tf.study.report import summary_lines
     from undivided_tf.study.running import Share
     from undivided_tf.study.study import run_study
+    from undivided_tf.study.summary import summary_lines
 
     share = Share.parse(flags.FLAGS.cells)
     results = run_study(config, command, share, flags.FLAGS.report_only, flags.FLAGS.kept_results)

@@ -139,7 +139,7 @@ def _cka(study: StudyResults, pattern: str) -> Verdict:
 
 CLAIMS = (
     Claim(
-        "accuracy",
+        "accuracy kept",
         "Fine-tuning accuracy falls by little.",
         "accuracy of the fine-tuned encoder, mean of its runs, paired by pre-training seed",
         ACCURACY_MARGIN,
@@ -148,7 +148,7 @@ CLAIMS = (
         "points",
     ),
     Claim(
-        "size",
+        "fewer parameters",
         "There are fewer parameters.",
         "parameters of the pre-trained encoder",
         "none: 0",
@@ -157,7 +157,7 @@ CLAIMS = (
         "count",
     ),
     Claim(
-        "training time",
+        "less training time",
         "Training takes less time.",
         "seconds of pre-training at equal steps, ratio paired by seed and machine",
         "none: a ratio of 1",
@@ -165,7 +165,7 @@ CLAIMS = (
         _time,
     ),
     Claim(
-        "similarity",
+        "similar attention",
         "The attention blocks learn what those of the full model learn.",
         "debiased linear CKA, mean over matched attention taps, between different seeds",
         "the band's lower end",
@@ -173,7 +173,7 @@ CLAIMS = (
         _cka,
     ),
     Claim(
-        "probes",
+        "probe accuracy kept",
         "Linear probes on attention taps lose little.",
         "mean probe accuracy over attention taps, paired by pre-training seed",
         ACCURACY_MARGIN,

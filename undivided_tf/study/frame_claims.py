@@ -40,7 +40,7 @@ def of_frame(frame: str, accuracy: Judge) -> tuple[Claim, Claim]:
 
     return (
         Claim(
-            f"accuracy at {name}",
+            f"accuracy kept at {name}",
             f"At {name} fine-tuning accuracy falls by little.",
             "accuracy of the fine-tuned encoder, mean of its runs, paired by pre-training seed",
             ACCURACY_MARGIN,

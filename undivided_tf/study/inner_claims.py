@@ -78,7 +78,7 @@ DIAGNOSTICS = (
         _collapse,
     ),
     Claim(
-        "linearity",
+        "near linearity",
         "The reference's intermediate blocks are nearly linear.",
         "share of the variance of what a block adds that the best affine map of its input "
         "explains on other texts, mean over the intermediate blocks of the reference",
@@ -88,7 +88,7 @@ DIAGNOSTICS = (
     ),
 )
 GRAMMAR = Claim(
-    "grammar",
+    "grammar kept",
     "It tells grammatical sentences as well.",
     "accuracy on BLiMP, mean over its paradigms, paired by pre-training seed",
     ACCURACY_MARGIN,

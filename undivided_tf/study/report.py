@@ -23,7 +23,6 @@ from undivided_tf.study import (
     frame_tables,
     frames,
     methods,
-    numbers,
     record_files,
     report_figures,
     tables,
@@ -34,7 +33,6 @@ from undivided_tf.study.tables import Table, Value
 
 QUESTION = "Does BERT need its intermediate blocks?"
 NO_CELL = "no finished cell"
-LINES, COLUMNS = 25, 100
 _SCRIPT = pathlib.Path(__file__).with_name("report_sort.js")
 
 
@@ -56,57 +54,6 @@ def write_report(results: dict[str, Any], workdir: str | os.PathLike) -> None:
         files.write_text(workdir / name, template.render(content))
     files.write_text(workdir / "cells.csv", record_files.cells_csv(study))
     files.write_text(workdir / "citation.bib", record_files.bibtex(study))
-
-
-def summary_lines(results: dict[str, Any]) -> list[str]:
-    """The study in at most 25 lines of 100 columns, for the terminal.
-
-    Args:
-        results: as for `write_report`.
-    """
-    study = StudyResults(results)
-    overview = tables.overview(study)
-    grid = [overview.columns, *([value.text for value in row] for row in overview.rows)]
-    grid = [[_short(text) for text in row] for row in grid]
-    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > COLUMNS:
-        widths.pop()
-    lines = [
-        "  ".join(f"{text:{'<>'[i > 0]}{widths[i]}}" for i, text in enumerate(row[: len(widths)]))
-        for row in grid
-    ]
-    closing = _closing(study, len(overview.columns) - len(widths))
-    room = LINES - len(closing)
-    if len(lines) > room:
-        lines[room - 1 :] = [f"... and {len(lines) - room + 1} more patterns in the report"]
-    return [line[:COLUMNS] for line in (*lines, *closing)]
-
-
-def _short(heading: str) -> str:
-    return re.sub(" test .*, %$", " %", heading.replace("held-out ", ""))
-
-
-def _closing(study: StudyResults, hidden_columns: int) -> list[str]:
-    metrics = dict.fromkeys(numbers.metric(study.metric(task)) for task in study.tasks)
-    lines = [f"scores: test {', '.join(metrics)} after fine-tuning; loss: held-out"]
-    if entropies := [r["unigram_entropy"] for r in study.finished("pretraining")]:
-        lines.append(
-            f"unigram entropy: {numbers.loss(min(entropies))} nats, "
-            "about the loss of a model that ignores its input"
-        )
-    if hidden_columns:
-        lines.append(f"columns in the report alone: {hidden_columns}")
-    lines.append(
-        f"cells: {len(study.cells) - len(study.failed_cells) - len(study.left_cells)} finished, "
-        f"{len(study.failed_cells)} failed"
-        + (f", {len(study.left_cells)} not run" if study.left_cells else "")
-    )
-    if study.left_patterns:
-        lines.append(f"not begun: {', '.join(study.left_patterns)}")
-    for cell in study.failed_cells[:3]:
-        reason = (cell["error"] or "no reason given").strip().splitlines()[-1]
-        lines.append(f"  failed: {cell['name']}: {reason}")
-    return lines
 
 
 def _content(study: StudyResults) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The results of a study, read by question: what has a pattern, a task, a pair of encoders?"""
 
 import dataclasses
+import functools
 import pathlib
 import statistics
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ MEASURE_NAMES = {
 }  # fmt: skip
 
 
+@functools.cache
 def task_name(task: str) -> str:
     """The last part of a task's path: a task may be a name or a folder; `ud:pos` of a treebank."""
     if task.startswith("ud:"):
@@ -75,6 +77,7 @@ class StudyResults:
 
     def __init__(self, results: dict[str, Any], frame: str = frames.STEPS, size: str = ""):
         self.raw, self.frame, self.size = results, frame, size
+        self._frames: dict[str, StudyResults] = {}
         self.config = StudyConfig.from_dict(results["config"], "results.json: config")
         self.cells = results["cells"]
         self.failed_cells = [cell for cell in self.cells if cell["status"] == FAILED]
@@ -96,7 +99,9 @@ class StudyResults:
 
     def in_frame(self, frame: str) -> "StudyResults":
         """The same study in another frame."""
-        return StudyResults(self.raw, frame, self.size)
+        if frame not in self._frames:
+            self._frames[frame] = StudyResults(self.raw, frame, self.size)
+        return self._frames[frame]
 
     def of_size(self, size: str) -> "StudyResults":
         """The same study with encoders of another size."""

@@ -1,0 +1,93 @@
+"""A study in a few lines of text, for the terminal and README: scores, costs and verdicts."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from undivided_tf.study import claims, numbers, tables
+from undivided_tf.study.results import StudyResults
+
+LINES, COLUMNS = 25, 100
+CLAIMS = 10
+_ANSWERS = {claims.SUPPORTED: "yes", claims.NOT_SUPPORTED: "no", claims.UNDERPOWERED: "open"}
+
+
+def summary_lines(results: dict[str, Any]) -> list[str]:
+    """The study in at most 25 lines of 100 columns.
+
+    Args:
+        results: the study's results, as in its results.json.
+
+    Raises:
+        InputError: the config in `results` is none of this version.
+    """
+    study = StudyResults(results)
+    overview = tables.overview(study)
+    rows = [[value.text for value in row] for row in overview.rows]
+    patterns, hidden = _aligned([[_short(text) for text in overview.columns], *rows])
+    judged, more_hidden = _aligned(_verdicts(study))
+    judged = _at_most(CLAIMS + 1, judged, "claims")
+    closing = _closing(study, hidden + more_hidden)
+    patterns = _at_most(LINES - len(judged) - len(closing), patterns, "patterns")
+    return [line[:COLUMNS] for line in (*patterns, *judged, *closing)]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
+    """Lines of a table, and how many of its last columns had no place."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    columns = len(widths)
+    while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > COLUMNS:
+        widths.pop()
+    lines = [
+        "  ".join(f"{row[i]:{'<>'[i > 0]}{width}}" for i, width in enumerate(widths))
+        for row in rows
+    ]
+    return lines, columns - len(widths)
+
+
+def _at_most(room: int, lines: list[str], what: str) -> list[str]:
+    if len(lines) <= room:
+        return lines
+    return [*lines[: room - 1], f"... and {len(lines) - room + 1} more {what} in the report"]
+
+
+def _short(heading: str) -> str:
+    return re.sub(" test .*, %$", " %", heading.replace("held-out ", ""))
+
+
+def _verdicts(study: StudyResults) -> list[list[str]]:
+    """A row a claim, named as in the report; nothing where no pattern is beside the reference."""
+    if not study.reduced:
+        return []
+    rows = [
+        [name, *(_ANSWERS[of_pattern[pattern].status] for pattern in study.reduced)]
+        for name, of_pattern in claims.verdicts(study).items()
+    ]
+    return [["claim", *study.reduced], *rows]
+
+
+def _closing(study: StudyResults, hidden_columns: int) -> list[str]:
+    metrics = dict.fromkeys(numbers.metric(study.metric(task)) for task in study.tasks)
+    lines = [f"scores: test {', '.join(metrics)}; loss: held-out"]
+    if entropies := [r["unigram_entropy"] for r in study.finished("pretraining")]:
+        lines.append(
+            f"unigram entropy: {numbers.loss(min(entropies))} nats, "
+            "about the loss of a model that ignores its input"
+        )
+    if study.reduced:
+        lines.append(
+            "verdicts: yes, supported; no, not supported; open, underpowered: neither was shown"
+        )
+    if hidden_columns:
+        lines.append(f"columns in the report alone: {hidden_columns}")
+    lines.append(
+        f"cells: {len(study.cells) - len(study.failed_cells) - len(study.left_cells)} finished, "
+        f"{len(study.failed_cells)} failed"
+        + (f", {len(study.left_cells)} not run" if study.left_cells else "")
+    )
+    if study.left_patterns:
+        lines.append(f"not begun: {', '.join(study.left_patterns)}")
+    for cell in study.failed_cells[:3]:
+        reason = (cell["error"] or "no reason given").strip().splitlines()[-1]
+        lines.append(f"  failed: {cell['name']}: {reason}")
+    return lines
