@@ -118,6 +118,24 @@ def test_detectable_difference_has_the_power_it_claims():
     assert statistics.detectable_difference(2.0, 1) is None
 
 
+@pytest.mark.parametrize(("effect", "pairs"), [(0.2, 156), (0.5, 27), (0.8, 12)])
+def test_pairs_needed_are_those_of_the_tables(effect, pairs):
+    """One sample, one-sided, 5 %, power 0.8: Cohen's small, medium and large effect."""
+    assert statistics.pairs_needed(2.0, 2.0 * effect) == pairs
+
+
+def test_pairs_needed_have_the_power_they_claim():
+    n = statistics.pairs_needed(1.0, 0.7)
+    draws = np.random.default_rng(0).normal(0, 1, (4000, n))
+    ruled_out = np.mean([statistics.above_test(draw, -0.7) < 0.05 for draw in draws])
+    assert 0.78 < ruled_out < 0.87
+
+
+@pytest.mark.parametrize(("deviation", "pairs"), [(0.0, 2), (1e-9, 2), (1e-3, 2), (50.0, None)])
+def test_pairs_needed_at_the_ends(deviation, pairs):
+    assert statistics.pairs_needed(deviation, 0.01) == pairs
+
+
 def test_bootstrap_interval_brackets_the_mean_and_repeats():
     values = [0.1, 0.4, 0.2, 0.5, 0.3]
     low, high = statistics.bootstrap_interval(values)

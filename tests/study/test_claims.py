@@ -52,6 +52,8 @@ def test_noise_above_the_margin_is_underpowered():
     verdict = claims.not_worse({"task": scored([0.05, -0.06, 0.04, -0.05])}, 0.01, "accuracy")
     assert verdict.status == claims.UNDERPOWERED
     assert verdict.evidence[0].detectable > 0.05
+    assert f"about {verdict.evidence[0].needed:,} pairs of this spread would" in verdict.reason
+    assert verdict.evidence[0].needed > 100
 
 
 def test_holm_makes_many_tasks_stricter_than_one():

@@ -37,6 +37,8 @@ class Evidence:
         p_equivalent: that it differs by the margin or more either way (TOST); not adjusted.
         detectable: smallest difference that so many pairs of this spread would show with
             power 0.8; None for fewer than two pairs.
+        needed: pairs of this spread that would rule a loss of the margin out four times in five,
+            were nothing lost; None for fewer than two pairs, or more than 9,999 needed.
         p_blind: that the reference is above a constant answer by the margin at most, so that the
             matter cannot tell; None where no constant answer is its measure. Not adjusted.
     """
@@ -50,6 +52,7 @@ class Evidence:
     p_permutation: float = 1.0
     p_equivalent: float = 1.0
     detectable: float | None = None
+    needed: int | None = None
     p_blind: float | None = None
 
 
@@ -156,11 +159,13 @@ def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verd
             statistics.permutation_test(found),
             statistics.equivalence_test(found, margin),
             statistics.detectable_difference(numbers_of.stdev(found), len(found)),
+            statistics.pairs_needed(numbers_of.stdev(found), margin),
             blind[matter],
         )
         for matter, found in differences.items()
     )
-    status, reason = _told(within, beyond, _points(margin, measure))
+    needed = {one.matter: one.needed for one in evidence}
+    status, reason = _told(within, beyond, needed, _points(margin, measure))
     if unable := ", ".join(matter for matter in scores if matter not in telling):
         reason += f"; the reference is not shown to beat a constant answer by as much on {unable}"
     return Verdict(status, reason, evidence)
@@ -171,12 +176,22 @@ def _adjusted(tests: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(tests, statistics.holm(list(tests.values())), strict=True)) if tests else {}
 
 
-def _told(within: Mapping[str, float], beyond: Mapping[str, float], margin: str) -> tuple[str, str]:
+def _told(
+    within: Mapping[str, float],
+    beyond: Mapping[str, float],
+    needed: Mapping[str, int | None],
+    margin: str,
+) -> tuple[str, str]:
     """Status and reason from the adjusted p-values of the matters that can tell."""
     if lost := ", ".join(matter for matter, p in beyond.items() if p < LEVEL):
         return NOT_SUPPORTED, f"loses more than {margin} on {lost}"
-    if unsettled := ", ".join(matter for matter, p in within.items() if p >= LEVEL):
-        return UNDERPOWERED, f"a loss of {margin} is not ruled out on {unsettled}"
+    if unsettled := [matter for matter, p in within.items() if p >= LEVEL]:
+        most = [needed[matter] for matter in unsettled]
+        pairs = "more than 9,999" if None in most else f"about {max(most):,}"
+        return UNDERPOWERED, (
+            f"a loss of {margin} is not ruled out on {', '.join(unsettled)}; were nothing lost, "
+            f"{pairs} pairs of this spread would"
+        )
     if not within:
         return UNDERPOWERED, f"nothing can tell a loss of {margin}"
     return SUPPORTED, f"a loss of {margin} is ruled out on {', '.join(within)}"

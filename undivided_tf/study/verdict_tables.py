@@ -73,6 +73,7 @@ def evidence(study: StudyResults) -> Table:
         "p, signs permuted",
         "p, TOST",
         "detectable difference",
+        "pairs needed",
         "p, reference like a constant answer",
     )
     note = (
@@ -80,9 +81,10 @@ def evidence(study: StudyResults) -> Table:
         "the logarithm of a ratio of times or residuals, or plain CKA and shares. The first two "
         "p-values are one-sided t-tests, adjusted by Holm over the tasks (for time: the ratio is "
         "1 or more, and 1 or less); TOST is the test of equivalence within the margin. The "
-        "detectable difference is what so many pairs of this spread would show four times in five. "
-        "Where the reference is not shown to beat a constant answer by the margin (last column, "
-        "0.05 or more), it has nothing to lose, and the task decides nothing."
+        "detectable difference is what so many pairs of this spread would show four times in five, "
+        "the pairs needed would as often rule a loss of the margin out, were nothing lost. Where "
+        "the reference is not shown to beat a constant answer by the margin (last column, 0.05 or "
+        "more), it has nothing to lose, and the task decides nothing."
     )
     return Table("Evidence", columns, rows, note)
 
@@ -105,8 +107,11 @@ def _numbers(one: Evidence, unit: str) -> Iterator[Value]:
     told = tested and accuracy
     yield _p_value(one.p_equivalent if told else None)
     yield Value(numbers.points(one.detectable), number=one.detectable) if told else absent
+    yield absent if one.needed is None else Value(numbers.count(one.needed), number=one.needed)
     yield _p_value(one.p_blind)
 
 
 def _p_value(p: float | None) -> Value:
-    return Value("-") if p is None else Value(numbers.decimals(p, 3), number=p)
+    if p is None:
+        return Value("-")
+    return Value("< 0.001" if p < 0.0005 else numbers.decimals(p, 3), number=p)
