@@ -54,6 +54,9 @@ def test_noise_above_the_margin_is_underpowered():
     assert verdict.evidence[0].detectable > 0.05
     assert f"about {verdict.evidence[0].needed:,} pairs of this spread would" in verdict.reason
     assert verdict.evidence[0].needed > 100
+    level = claims.not_worse({"task": scored([-0.009, -0.01, -0.011])}, 0.01, "accuracy")
+    assert level.status == claims.UNDERPOWERED and level.evidence[0].needed <= 3
+    assert "pairs" not in level.reason  # More of them help little: the loss is the margin.
 
 
 def test_holm_makes_many_tasks_stricter_than_one():

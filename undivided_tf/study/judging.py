@@ -5,7 +5,7 @@ Needs no TensorFlow.
 
 import dataclasses
 import statistics as numbers_of
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from undivided_tf.metrics import statistics
 from undivided_tf.study.results import StudyResults
@@ -164,8 +164,9 @@ def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verd
         )
         for matter, found in differences.items()
     )
-    needed = {one.matter: one.needed for one in evidence}
-    status, reason = _told(within, beyond, needed, _points(margin, measure))
+    status, reason = _told(within, beyond, _points(margin, measure))
+    if status == UNDERPOWERED:
+        reason += _advice(one for one in evidence if one.p_within and one.p_within >= LEVEL)
     if unable := ", ".join(matter for matter in scores if matter not in telling):
         reason += f"; the reference is not shown to beat a constant answer by as much on {unable}"
     return Verdict(status, reason, evidence)
@@ -176,25 +177,25 @@ def _adjusted(tests: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(tests, statistics.holm(list(tests.values())), strict=True)) if tests else {}
 
 
-def _told(
-    within: Mapping[str, float],
-    beyond: Mapping[str, float],
-    needed: Mapping[str, int | None],
-    margin: str,
-) -> tuple[str, str]:
+def _told(within: Mapping[str, float], beyond: Mapping[str, float], margin: str) -> tuple[str, str]:
     """Status and reason from the adjusted p-values of the matters that can tell."""
     if lost := ", ".join(matter for matter, p in beyond.items() if p < LEVEL):
         return NOT_SUPPORTED, f"loses more than {margin} on {lost}"
-    if unsettled := [matter for matter, p in within.items() if p >= LEVEL]:
-        most = [needed[matter] for matter in unsettled]
-        pairs = "more than 9,999" if None in most else f"about {max(most):,}"
-        return UNDERPOWERED, (
-            f"a loss of {margin} is not ruled out on {', '.join(unsettled)}; were nothing lost, "
-            f"{pairs} pairs of this spread would"
-        )
+    if unsettled := ", ".join(matter for matter, p in within.items() if p >= LEVEL):
+        return UNDERPOWERED, f"a loss of {margin} is not ruled out on {unsettled}"
     if not within:
         return UNDERPOWERED, f"nothing can tell a loss of {margin}"
     return SUPPORTED, f"a loss of {margin} is ruled out on {', '.join(within)}"
+
+
+def _advice(unsettled: Iterable[Evidence]) -> str:
+    """How many pairs the matter with the widest spread needs; nothing where these are there."""
+    short = [one for one in unsettled if one.needed is None or one.needed > one.n]
+    if not short:
+        return ""
+    needed = [one.needed for one in short]
+    pairs = "more than 9,999" if None in needed else f"about {max(needed):,}"
+    return f"; were nothing lost, {pairs} pairs of this spread would rule it out"
 
 
 def _points(margin: float, measure: str) -> str:
