@@ -33,7 +33,7 @@ test: $(VENV)/.test
 	$(PYTEST)
 
 test-slow: $(VENV)/.test
-	$(PYTEST) -m "slow and not long and not network and not gpu and not tpu" --ignore=tests/test_notebooks.py
+	$(PYTEST) -m "slow and not long and not network and not gpu and not tpu"
 
 test-notebooks: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow tests/test_notebooks.py

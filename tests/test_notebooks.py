@@ -119,11 +119,12 @@ def test_quickstart(folder):
         MAX_TRAIN_ROWS=32, EXAMPLES=10,
     )  # fmt: skip
     assert "13 finished, 0 failed" in text
-    assert shown.count("image/svg+xml") == 2 and shown.count("image/png") == 2
+    assert shown.count("image/svg+xml") == 4  # Two patterns and two figures.
     assert "text/html" in shown
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_pretraining_without_a_tpu(folder):
     text, _ = run(
         "02_pretrain_tpu.ipynb", FOLDER=f"{folder}/pretraining",
@@ -139,6 +140,7 @@ def test_pretraining_without_a_tpu(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_finetuning(folder, encoder):
     text, _ = run(
         "03_finetune_glue_squad.ipynb", FOLDER=f"{folder}/finetuning", TASK=f"{folder}/animals",
@@ -149,6 +151,7 @@ def test_finetuning(folder, encoder):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_looking_inside(folder):
     needs_weights()
     text, shown = run(
@@ -160,6 +163,7 @@ def test_looking_inside(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_surgery(folder, encoder):
     text, shown = run(
         "05_surgery.ipynb", FOLDER=f"{folder}/surgery", TASK=f"{folder}/animals", TEXTS=8,
