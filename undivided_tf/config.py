@@ -153,8 +153,18 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return lines
 
 
-def claim_workdir(workdir: str | os.PathLike, config: Config) -> pathlib.Path:
+def claim_workdir(
+    workdir: str | os.PathLike,
+    config: Config,
+    grown: Callable[[Any], bool] = lambda there: False,
+) -> pathlib.Path:
     """Makes `workdir` with `config.json`, or checks that the one there is the same.
+
+    Args:
+        workdir: the directory of a run.
+        config: the run.
+        grown: whether `config` goes on with what another config, that of the directory, began;
+            it then takes its place.
 
     Raises:
         InputError: the directory holds the results of another config; shows the difference.
@@ -167,18 +177,21 @@ def claim_workdir(workdir: str | os.PathLike, config: Config) -> pathlib.Path:
             there = files.read_json(path)
         except ValueError as error:
             raise InputError(f"{path} is not JSON: {error}; choose another directory") from error
+        old = None
         with contextlib.suppress(InputError):
             # A key that came with a newer release has its default in an older run.
-            there = type(config).from_dict(there).to_dict()
+            old = type(config).from_dict(there)
+            there = old.to_dict()
         # A directory may be moved, so where it lies is no difference.
         changed = differences({**there, "workdir": ""}, {**config.to_dict(), "workdir": ""})
-        if changed:
+        if not changed:
+            return path.parent
+        if old is None or not grown(old):
             raise InputError(
                 f"{path} holds another config:\n  " + "\n  ".join(changed) + "\n"
                 "choose another directory, or give the flags of that config to continue it"
             )
-    else:
-        config.to_json(path)
+    config.to_json(path)
     return path.parent
 
 

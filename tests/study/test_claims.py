@@ -94,7 +94,7 @@ def test_tasks_that_were_learnt_decide_alone(learnt, unlearnt, status):
     assert verdict.status == status
     alone = claims.not_worse({"learnt": tasks["learnt"]}, 0.01, "accuracy")
     assert verdict.evidence[0] == alone.evidence[0]  # Holm counts those that decide.
-    assert "by as much on unlearnt" in verdict.reason and "learnt" in verdict.reason
+    assert "by as much on unlearnt" in verdict.reason and " on learnt;" in verdict.reason
 
 
 def test_a_reference_above_a_constant_answer_by_less_than_the_margin_has_nothing_to_lose():

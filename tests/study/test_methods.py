@@ -29,6 +29,11 @@ def test_procedure_and_limits_follow_the_config():
     results["config"]["core_patterns"] = 1
     told = " ".join(stage.text for stage in methods.procedure(StudyResults(results)))
     assert "(AI)*6 once again from random weights" in told
+    for cell in results["cells"]:  # Nor does it say otherwise before the others have begun.
+        if cell["label"].get("pattern") in ("(AAI)*3", "A*6"):
+            cell.update(status="not run", result=None)
+    begun = " ".join(stage.text for stage in methods.procedure(StudyResults(results)))
+    assert "(AI)*6 once again from random weights" in begun
     several = StudyResults(made_up_study.results(seeds=3))
     assert "3 pre-training seeds" in " ".join(methods.limits(several))
 

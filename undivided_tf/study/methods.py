@@ -28,7 +28,8 @@ def procedure(study: StudyResults) -> list[Finding]:
     records, training = study.config.records, study.config.pretraining
     encoder, tuning = training.encoder, study.config.finetuning
     cka, probing, core = study.config.cka, study.config.probing, study.config.core
-    bare = "the same" if len(core) == len(study.patterns) else f"{', '.join(core)} once"
+    everyone = core == study.config.canonical_patterns
+    bare = "the same" if everyone else f"{', '.join(core)} once"
     vocabulary = f"{numbers.count(records.vocab_size)} pieces, trained on the corpus"
     if records.vocab_file:
         vocabulary = "given as a file"

@@ -1,6 +1,5 @@
 """A whole study: run the cells, gather results.json, write the report."""
 
-import contextlib
 import importlib.metadata
 import os
 import pathlib
@@ -97,13 +96,12 @@ def claim(config: StudyConfig) -> pathlib.Path:
         InputError: the directory holds a study with other cells, or another margin; shows the
             difference.
     """
-    path = pathlib.Path(config.workdir, "config.json")
-    with contextlib.suppress(InputError):  # `claim_workdir` tells what is amiss with the file.
-        there = StudyConfig.from_json(path)
-        missing = _names(there) - _names(config)
-        if not missing and there.accuracy_margin == config.accuracy_margin:
-            config.to_json(path)
-    return claim_workdir(config.workdir, config)
+
+    def grown(there: StudyConfig) -> bool:
+        same_margin = there.accuracy_margin == config.accuracy_margin
+        return same_margin and _names(there) <= _names(config)
+
+    return claim_workdir(config.workdir, config, grown)
 
 
 def _names(config: StudyConfig) -> set[str]:
