@@ -158,16 +158,30 @@ class Tokenizer:
                 f"max_seq_length {max_seq_length} is too short for {len(texts)} text(s) "
                 f"with their special tokens: give at least {2 * len(texts) + 1}"
             )
-        ids, segments = tft.combine_segments(_trim(texts, budget), self.cls_id, self.sep_id)
-
-        def dense(ragged: tf.RaggedTensor, fill: int) -> tf.Tensor:
-            padded = ragged.to_tensor(fill, shape=(None, max_seq_length))
-            return tf.ensure_shape(tf.cast(padded, tf.int32), (batch, max_seq_length))
-
+        counts = _kept([tf.cast(text.row_lengths(), tf.int32) for text in texts], budget)
+        # On dense rows, since an operation on ragged ones is dozens of small ones.
+        place = tf.range(max_seq_length)[tf.newaxis]
+        start = tf.ones_like(counts[0])[:, tf.newaxis]
+        ids = tf.where(place == 0, self.cls_id, self.pad_id)
+        segments = tf.zeros_like(place)
+        for segment, (text, count) in enumerate(zip(texts, counts, strict=True)):
+            inside, count = place - start, count[:, tf.newaxis]
+            pieces = tf.gather(
+                text.to_tensor(shape=(None, max_seq_length)),
+                tf.clip_by_value(inside, 0, max_seq_length - 1),
+                batch_dims=1,
+            )
+            is_of_text = (inside >= 0) & (inside <= count)
+            ids = tf.where(is_of_text, tf.where(inside < count, pieces, self.sep_id), ids)
+            segments = tf.where(is_of_text, segment, segments)
+            start += count + 1
+        packed = {
+            "token_ids": ids,
+            "segment_ids": segments,
+            "padding_mask": tf.cast(place < start, tf.int32),
+        }
         return {
-            "token_ids": dense(ids, self.pad_id),
-            "segment_ids": dense(segments, 0),
-            "padding_mask": dense(tf.ones_like(ids), 0),
+            name: tf.ensure_shape(value, (batch, max_seq_length)) for name, value in packed.items()
         }
 
     def decode(self, ids: Any) -> list[str]:
@@ -203,22 +217,17 @@ class Tokenizer:
         files.write_text(path, _vocabulary_text(self.vocabulary))
 
 
-def _trim(pieces: list[tf.RaggedTensor], budget: int) -> list[tf.RaggedTensor]:
-    """Cuts one or two texts to `budget` pieces a row, as if popped off the longer one by one.
+def _kept(lengths: list[tf.Tensor], budget: int) -> list[tf.Tensor]:
+    """Pieces left of one or two texts, as if popped off the longer one until `budget` are.
 
     In closed form, since tensorflow-text's ShrinkLongestTrimmer loops and cannot be traced in
     `tf.data` (2.21: its loop variable changes shape).
     """
-    lengths = [tf.cast(text.row_lengths(), tf.int32) for text in pieces]
-    others = lengths[1] if len(pieces) == 2 else tf.zeros_like(lengths[0])
+    if len(lengths) == 1:
+        return [tf.minimum(lengths[0], budget)]
     half = (budget + 1) // 2  # BERT pops the second text when both are equally long.
-    kept = [tf.minimum(lengths[0], tf.maximum(budget - others, half))]
-    if len(pieces) == 2:
-        kept.append(tf.minimum(lengths[1], budget - kept[0]))
-    return [
-        tf.ragged.boolean_mask(text, tf.ragged.range(length) < limit[:, tf.newaxis])
-        for text, length, limit in zip(pieces, lengths, kept, strict=True)
-    ]
+    first = tf.minimum(lengths[0], tf.maximum(budget - lengths[1], half))
+    return [first, tf.minimum(lengths[1], budget - first)]
 
 
 def _vocabulary_text(pieces: Sequence[str]) -> str:

@@ -25,9 +25,10 @@ def each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         function: spends its time in NumPy, which lets other threads run.
         items: its arguments.
     """
+    items = list(items)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with (
-        _controller().limit(limits=1, user_api="blas"),
-        concurrent.futures.ThreadPoolExecutor(cores) as pool,
-    ):
-        return list(pool.map(function, items))
+    with _controller().limit(limits=1, user_api="blas"):
+        if min(cores, len(items)) < 2:  # A thread would take longer to start than to work.
+            return list(map(function, items))
+        with concurrent.futures.ThreadPoolExecutor(cores) as pool:
+            return list(pool.map(function, items))
