@@ -111,17 +111,23 @@ def test_an_interrupted_call_repeats_no_finished_run(tuned, tmp_path, monkeypatc
     assert repeatable(resumed) == repeatable(results)
 
 
+@pytest.fixture(scope="module")
+def unstopped(checkpoint, task, tmp_path_factory):
+    """A config of four epochs, and its results."""
+    config = toys.finetuning_config(
+        tmp_path_factory.mktemp("unstopped") / "whole", checkpoint, task, num_train_epochs=4,
+        early_stopping_epochs=3, pooling="mean", num_runs=1, pad_to_multiple_of=8,
+        classifier_dropout=0.5, save_checkpoints_steps=10,
+    )  # fmt: skip
+    return config, finetuning.finetune(config)
+
+
 @pytest.mark.parametrize("stop_at", [10, 30])
 def test_a_run_stopped_within_an_epoch_ends_like_one_that_was_not(
-    checkpoint, task, tmp_path, monkeypatch, stop_at
+    unstopped, tmp_path, monkeypatch, stop_at
 ):
     """Its loss, its scores by epoch, the best weights and the dropout go on."""
-    whole = toys.finetuning_config(
-        tmp_path / "whole", checkpoint, task, num_train_epochs=4, early_stopping_epochs=3,
-        pooling="mean", num_runs=1, pad_to_multiple_of=8, classifier_dropout=0.5,
-        save_checkpoints_steps=10,
-    )  # fmt: skip
-    results = finetuning.finetune(whole)
+    whole, results = unstopped
     config = whole.replace(workdir=str(tmp_path / "stopped"))
     save = checkpoints.save
 
