@@ -87,7 +87,7 @@ def forward(
 ) -> Callable:
     """The encoder, followed in the graph by a reduction, so that little leaves the device."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(inputs, positions):
         taps = encoder(inputs, training=False, return_taps=True)["taps"]
         if contributions:

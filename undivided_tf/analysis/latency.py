@@ -32,6 +32,7 @@ def forward_milliseconds(
         name: tf.function(
             lambda batch, encoder=encoder: encoder(batch, training=False)["sequence_output"],
             jit_compile=True,
+            autograph=False,
         )
         for name, encoder in encoders.items()
     }

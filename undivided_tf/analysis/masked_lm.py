@@ -92,7 +92,7 @@ def logit_lens(
     encoder = subject.encoder
     names = list(encoder.config.pattern.tap_names)
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(inputs, positions, ids, weights):
         taps = encoder(inputs, training=False, return_taps=True)["taps"]
         return [_scores(model, taps[name], positions, ids, weights, top) for name in names]
@@ -191,7 +191,7 @@ def pseudo_log_likelihoods(
                 f"{max_seq_length - 2} can be scored"
             )
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(inputs, positions, ids):
         encoded = subject.encoder(inputs, training=False)["sequence_output"]
         logits = model.masked_lm_head(

@@ -52,7 +52,7 @@ def measure_blocks(
     before = dict(zip(blocks, taps, strict=False))
     intermediate = [block for block in blocks if block.endswith("/intermediate")]
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(inputs):
         values = encoder(inputs, training=False, return_taps=True)["taps"]
         added = extraction.block_contributions(encoder, values, inputs["padding_mask"])

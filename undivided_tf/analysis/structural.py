@@ -170,13 +170,13 @@ def _train(
         errors = tf.reduce_sum(tf.abs(seen - distances) * mask, (2, 3))
         return tf.reduce_mean(errors / tf.reduce_sum(mask, (1, 2)), 1)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(x, distances, mask):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(losses(x, distances, mask))
         optimizer.apply(tape.gradient(loss, [views]), [views])
 
-    evaluate = tf.function(losses, reduce_retracing=True)
+    evaluate = tf.function(losses, autograph=False, reduce_retracing=True)
     best, lowest, epochs = views.numpy(), np.full(count, np.inf), np.zeros(count, int)
     with progress.bar(config.num_epochs, description, "epochs") as bar:
         for epoch in range(1, config.num_epochs + 1):

@@ -184,7 +184,7 @@ def attention_probabilities(
         pair for pair in zip(pattern, encoder.blocks, strict=True) if pair[0].kind == "attention"
     ]
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(inputs):
         before = extraction.before(encoder(inputs, training=False, return_taps=True)["taps"])
         return [

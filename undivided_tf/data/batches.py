@@ -45,6 +45,7 @@ class Encoded:
         lengths = tf.constant(self.lengths, tf.int32)
         labels = tf.constant(self.labels) if with_labels else None
 
+        @tf.autograph.experimental.do_not_convert
         def batch(chosen):
             inputs = {name: tf.gather(ids, chosen) for name, ids in self.inputs.items()}
             if pad_to_multiple_of:

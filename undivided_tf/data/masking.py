@@ -74,7 +74,7 @@ def mask_tokens(
         action = tf.gather(action, span, batch_dims=1)
     ordinary = tf.constant(np.flatnonzero(~tokenizer.is_special), tf.int32)
     drawn = tf.random.stateless_uniform(
-        tf.shape(token_ids), piece_seed, 0, len(ordinary), dtype=tf.int32
+        tf.shape(token_ids), piece_seed, 0, ordinary.shape[0], dtype=tf.int32
     )
     random_ids = tf.gather(ordinary, drawn)
     replacement = tf.where(
@@ -186,6 +186,7 @@ def pretraining_batches(
     rows = streams.training_rows(records_dir, seed=seed, start_row=start_row)
     steps = tf.data.Dataset.range(start_step, tf.int64.max)
 
+    @tf.autograph.experimental.do_not_convert
     def mask(step, rows):
         rate, slots = masked_lm_prob, max_predictions
         if initial_masked_lm_prob:

@@ -51,6 +51,7 @@ def training_rows(
             tf.range(len(shards)), tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
         )
 
+    @tf.autograph.experimental.do_not_convert
     def shard_rows(visit):
         shard = order(visit // len(shards))[visit % len(shards)]
         # Bit-wise complement: another seed than the one that orders the shards of an epoch.

@@ -49,7 +49,7 @@ def masked_lm_damage(model: Pretrainer, batches: Iterable[Batch]) -> Damage:
     """
     batches = list(batches)
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(batch):
         logits = model(batch, training=False)["masked_lm_logits"]
         return masked_lm_sums(logits, batch["masked_ids"], batch["masked_weights"])
@@ -182,7 +182,7 @@ def _outputs(
         (extraction.cut(inputs), size)
         for inputs, size in extraction.batches(encoder, tokenizer, rows, batch_size, max_seq_length)
     ]
-    forward = tf.function(call)
+    forward = tf.function(call, autograph=False)
 
     def outputs(gone: Sequence[str]) -> np.ndarray:
         found = [forward(_without(encoder, gone, inputs)).numpy()[:n] for inputs, n in batches]

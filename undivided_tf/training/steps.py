@@ -1,5 +1,6 @@
 """Compiled steps of pre-training, the same for every strategy."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,13 +75,14 @@ class Steps:
             self.good_steps = tf.Variable(0, trainable=False, aggregation=first)
         self.variables = [self.loss_scale, self.good_steps]  # Part of a run's state.
         # XLA holds what one replica does by itself, not the exchange between replicas.
-        self._part = tf.function(self._part_gradients, jit_compile=jit_compile)
+        graph = functools.partial(tf.function, autograph=False)
+        self._part = graph(self._part_gradients, jit_compile=jit_compile)
         self._apply = self._update
         if strategy.num_replicas_in_sync == 1:
-            self._apply = tf.function(self._update, jit_compile=jit_compile)
-        self._held_out = tf.function(self._held_out_losses, jit_compile=jit_compile)
-        self.train = tf.function(self._train)
-        self.evaluate = tf.function(self._evaluate_all)
+            self._apply = graph(self._update, jit_compile=jit_compile)
+        self._held_out = graph(self._held_out_losses, jit_compile=jit_compile)
+        self.train = graph(self._train)
+        self.evaluate = graph(self._evaluate_all)
 
     # === What one replica does ===
 
