@@ -188,7 +188,11 @@ class StudyConfig(Config):
     )
     core_patterns: int = option(
         0, "The first so many patterns have all their seeds before the others begin, and they "
-        "alone have frames beside steps and fine-tunings of random weights; 0: all alike."
+        "alone have frames beside steps; 0: all alike."
+    )  # fmt: skip
+    from_scratch_patterns: int = option(
+        0, "The first so many patterns are fine-tuned from random weights, too; 0: those of the "
+        "core."
     )  # fmt: skip
     tasks: tuple[str, ...] = option(("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.")
     probing_tasks: tuple[str, ...] = option(
@@ -262,11 +266,12 @@ class StudyConfig(Config):
                 raise InputError(f"frames has {frame!r}; known: {', '.join(FRAMES)}")
         if self.pretraining.curriculum and {"flops", "time", "surgery"} & set(self.frames):
             raise InputError("frames of other steps (flops, time, surgery) go with no curriculum")
-        if not 0 <= self.core_patterns <= len(self.patterns):
-            raise InputError(
-                f"core_patterns must be from 0 to {len(self.patterns)}, the number of patterns, "
-                f"got {self.core_patterns}"
-            )
+        for name in ("core_patterns", "from_scratch_patterns"):
+            if not 0 <= getattr(self, name) <= len(self.patterns):
+                raise InputError(
+                    f"{name} must be from 0 to {len(self.patterns)}, the number of patterns, "
+                    f"got {getattr(self, name)}"
+                )
         if not 0 <= self.num_other_seeds <= self.num_pretraining_seeds:
             raise InputError(
                 f"num_other_seeds must be from 0 to num_pretraining_seeds = "
@@ -288,6 +293,11 @@ class StudyConfig(Config):
     def core(self) -> tuple[str, ...]:
         """Those of the canonical patterns that come first; all where `core_patterns` is 0."""
         return self.canonical_patterns[: self.core_patterns or None]
+
+    @property
+    def from_scratch(self) -> tuple[str, ...]:
+        """Those of the canonical patterns that are fine-tuned from random weights, too."""
+        return self.canonical_patterns[: self.from_scratch_patterns or len(self.core)]
 
     def seeds(self, pattern: str) -> range:
         """The pre-training seeds of a canonical pattern."""

@@ -118,6 +118,10 @@ def test_core_patterns_have_all_their_seeds_first_and_each_seed_is_whole():
     assert kinds.index("probing") < len(kinds) - 1 - kinds[::-1].index("pretraining")
 
 
+def from_random_weights(cells):
+    return {c.label["pattern"] for c in cells if c.label.get("start") == "scratch"}
+
+
 def test_patterns_beyond_the_core_may_have_fewer_seeds_and_no_random_weights():
     options = {"core_patterns": 2, "num_pretraining_seeds": 3, "num_other_seeds": 1}
     config = CONFIG.replace(**options, frames=("steps",))
@@ -126,8 +130,10 @@ def test_patterns_beyond_the_core_may_have_fewer_seeds_and_no_random_weights():
     assert seeds == [
         (pattern, seed) for seed in (5, 6, 7) for pattern in ("(AI)*6", "(AAI)*3")
     ] + [("A*6", 5)]  # fmt: skip
-    bare = {c.label["pattern"] for c in cells if c.label.get("start") == "scratch"}
-    assert bare == {"(AI)*6", "(AAI)*3"}
+    assert from_random_weights(cells) == {"(AI)*6", "(AAI)*3"}
+    for number in (1, 3):
+        asked = config.replace(from_scratch_patterns=number)
+        assert from_random_weights(grid.expand(asked)) == set(config.patterns[:number])
     last = {c.label["pattern"] for c in cells if c.turn == 3 and c.kind == "finetuning"}
     assert last == {"A*6"}
     with pytest.raises(InputError, match="num_other_seeds must be from 0 to .* = 3, got 4"):
@@ -187,6 +193,7 @@ def test_sizes_multiply_the_grid():
         ({"frames": ("speed",)}, "frames has 'speed'"),
         ({"sizes": ("big",)}, "HIDDENxHEADS"),
         ({"core_patterns": 9}, "core_patterns must be"),
+        ({"from_scratch_patterns": 4}, "from_scratch_patterns must be from 0 to 3"),
         ({"healing_proportion": 0.0}, "healing_proportion must be"),
     ],
 )

@@ -262,6 +262,28 @@ def test_interval_is_over_pretraining_seeds_when_there_are_several():
     assert study.score("wiki_topic", "A*6", "scratch").unit == "fine-tuning run"
 
 
+def test_a_pattern_that_is_not_asked_for_from_random_weights_is_read_against_the_reference():
+    results = made_up_study.results()
+    results["config"]["from_scratch_patterns"] = 1
+    results["cells"] = [
+        cell
+        for cell in results["cells"]
+        if cell["label"].get("start") != "scratch" or cell["label"]["pattern"] == "(AI)*6"
+    ]
+    study = StudyResults(results)
+    rows = {row[0].text: row for row in tables.task(study, "wiki_topic").rows}
+    assert {rows["A*6"][2].text, rows["A*6"][7].text} == {"not asked for"}
+    bare = study.score("wiki_topic", "(AI)*6", "scratch").estimate.mean
+    assert rows["(AI)*6"][2].number == bare
+    told = {
+        pattern: next(f for f in findings.findings(study, pattern) if f.matter == "wiki_topic").text
+        for pattern in ("(AI)*6", "A*6")
+    }
+    score = f"from random weights {numbers.percent(bare)} %"
+    assert told["A*6"].endswith(f"the reference {score}.")
+    assert f"the same encoder {score}: pre-training changed it by" in told["(AI)*6"]
+
+
 def accuracies(results, pattern, values):
     """Sets the accuracies of the pre-trained runs of a pattern on wiki_topic."""
     for cell in results["cells"]:

@@ -180,15 +180,18 @@ def _task(study: StudyResults, task: str, pattern: str) -> list[Finding]:
 
 def _baselines(study: StudyResults, task: str, pattern: str) -> str:
     pretrained = study.score(task, pattern, PRETRAINED).estimate.mean
-    majority, scratch = study.majority(task), study.score(task, pattern, SCRATCH).estimate
+    majority, is_asked = study.majority(task), pattern in study.config.from_scratch
+    of_random_weights = pattern if is_asked else study.reference
+    scratch = study.score(task, of_random_weights, SCRATCH).estimate
     text = f"The majority class gives {numbers.percent(majority)} %"
+    encoder = f"{'the same encoder' if is_asked else 'the reference'} from random weights"
     if scratch is None:
-        return f"{text}; the same encoder from random weights has no finished run."
+        return f"{text}; {encoder} has no finished run."
+    text += f", {encoder} {numbers.percent(scratch.mean)} %"
+    if not is_asked:
+        return f"{text}."
     gain = pretrained - scratch.mean
-    return (
-        f"{text}, the same encoder from random weights {numbers.percent(scratch.mean)} %: "
-        f"pre-training changed it by {numbers.points(gain)} points."
-    )
+    return f"{text}: pre-training changed it by {numbers.points(gain)} points."
 
 
 def _cka(study: StudyResults, pattern: str) -> list[Finding]:

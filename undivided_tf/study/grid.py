@@ -139,9 +139,11 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
 
 
 def _finetuning(config: StudyConfig, arm: Arm, encoder: Cell) -> list[Cell]:
-    """Fine-tunings of an encoder; of core patterns at equal steps those from random weights too."""
+    """Fine-tunings of an encoder; at equal steps some from random weights too."""
     # Random weights know nothing of pre-training: once a pattern is enough.
-    bare = arm.seed == config.seed and arm.frame == frames.STEPS and arm.pattern in config.core
+    bare = (
+        arm.seed == config.seed and arm.frame == frames.STEPS and arm.pattern in config.from_scratch
+    )
     cells = []
     for task in config.tasks:
         label = {"pattern": arm.pattern, "pretraining_seed": arm.seed, "task": task}

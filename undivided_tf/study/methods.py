@@ -27,9 +27,9 @@ def procedure(study: StudyResults) -> list[Finding]:
     """How the numbers came about, stage by stage."""
     records, training = study.config.records, study.config.pretraining
     encoder, tuning = training.encoder, study.config.finetuning
-    cka, probing, core = study.config.cka, study.config.probing, study.config.core
-    everyone = core == study.config.canonical_patterns
-    bare = "the same" if everyone else f"{', '.join(core)} once"
+    cka, probing, bare = study.config.cka, study.config.probing, study.config.from_scratch
+    everyone = bare == study.config.canonical_patterns
+    bare = "the same" if everyone else f"{', '.join(bare)} once"
     vocabulary = f"{numbers.count(records.vocab_size)} pieces, trained on the corpus"
     if records.vocab_file:
         vocabulary = "given as a file"
