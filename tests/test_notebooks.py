@@ -124,7 +124,6 @@ def test_quickstart(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_pretraining_without_a_tpu(folder):
     text, _ = run(
         "02_pretrain_tpu.ipynb", FOLDER=f"{folder}/pretraining",
@@ -140,7 +139,6 @@ def test_pretraining_without_a_tpu(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_finetuning(folder, encoder):
     text, _ = run(
         "03_finetune_glue_squad.ipynb", FOLDER=f"{folder}/finetuning", TASK=f"{folder}/animals",
@@ -151,7 +149,6 @@ def test_finetuning(folder, encoder):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_looking_inside(folder):
     needs_weights()
     text, shown = run(
@@ -163,7 +160,6 @@ def test_looking_inside(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_surgery(folder, encoder):
     text, shown = run(
         "05_surgery.ipynb", FOLDER=f"{folder}/surgery", TASK=f"{folder}/animals", TEXTS=8,
