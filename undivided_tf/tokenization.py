@@ -162,27 +162,18 @@ class Tokenizer:
         # On dense rows, since an operation on ragged ones is dozens of small ones.
         place = tf.range(max_seq_length)[tf.newaxis]
         start = tf.ones_like(counts[0])[:, tf.newaxis]
-        ids = tf.where(place == 0, self.cls_id, self.pad_id)
-        segments = tf.zeros_like(place)
+        ids, segments = tf.where(place == 0, self.cls_id, self.pad_id), tf.zeros_like(place)
         for segment, (text, count) in enumerate(zip(texts, counts, strict=True)):
             inside, count = place - start, count[:, tf.newaxis]
-            pieces = tf.gather(
-                text.to_tensor(shape=(None, max_seq_length)),
-                tf.clip_by_value(inside, 0, max_seq_length - 1),
-                batch_dims=1,
-            )
+            at = tf.clip_by_value(inside, 0, max_seq_length - 1)
+            pieces = tf.gather(text.to_tensor(shape=(None, max_seq_length)), at, batch_dims=1)
             is_of_text = (inside >= 0) & (inside <= count)
             ids = tf.where(is_of_text, tf.where(inside < count, pieces, self.sep_id), ids)
             segments = tf.where(is_of_text, segment, segments)
             start += count + 1
-        packed = {
-            "token_ids": ids,
-            "segment_ids": segments,
-            "padding_mask": tf.cast(place < start, tf.int32),
-        }
-        return {
-            name: tf.ensure_shape(value, (batch, max_seq_length)) for name, value in packed.items()
-        }
+        mask, shape = tf.cast(place < start, tf.int32), (batch, max_seq_length)
+        packed = {"token_ids": ids, "segment_ids": segments, "padding_mask": mask}
+        return {name: tf.ensure_shape(value, shape) for name, value in packed.items()}
 
     def decode(self, ids: Any) -> list[str]:
         """Joins word pieces into words; [PAD], [CLS] and [SEP] are left out.
