@@ -266,3 +266,21 @@ class PretrainingConfig(Config):
         values = dict(values)
         whole = values.pop("do_whole_word_mask")
         return {"masking_unit": "whole_word" if whole else "token", **values}
+
+
+@dataclasses.dataclass(frozen=True)
+class TimingConfig(Config):
+    """Pre-training steps of a pattern and of the reference, in turn."""
+
+    workdir: str = option("", "Directory for the result.")
+    records_dir: str = option("", "What create_pretraining_data wrote.")
+    pretraining: PretrainingConfig = section(
+        PretrainingConfig(), "pretraining.", without=("workdir", "records_dir")
+    )
+    reference_pattern: str = option("(AI)*12", "Pattern that is timed beside it.")
+    num_rounds: int = option(30, "Rounds, in each of which both have their turn.")
+    steps_per_round: int = option(3, "Steps of each in a round.")
+
+    def validate(self) -> None:
+        """Raises InputError when there is nothing to time."""
+        require_positive(self, "num_rounds", "steps_per_round")

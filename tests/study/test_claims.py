@@ -1,10 +1,13 @@
+import csv
+import io
 import math
+import re
 
 import made_up_study
 import pytest
 from made_up_study import accuracies, shift
 
-from undivided_tf.study import claims, methods, verdict_tables
+from undivided_tf.study import claims, findings, methods, record_files, verdict_tables
 from undivided_tf.study.judging import Scores
 from undivided_tf.study.results import StudyResults
 
@@ -134,6 +137,40 @@ def test_times_of_two_machines_are_not_paired():
         if cell["name"] == "pretraining/(AAI)*3/2":  # It ran there too, at first.
             cell["earlier"] = [{"machine": first, "result": cell["result"]}]
     assert judged(study, "less training time").evidence[0].n == 3
+
+
+def timed_in_turn(study, ratio, pattern="(AAI)*3"):
+    """Adds 30 rounds, in the course of which the machine gets four times as slow."""
+    speeds = [1 + i / 10 for i in range(30)]
+    result = {
+        "kind": "timing", "pattern": pattern, "seed": 1,
+        "milliseconds": [ratio * 40 * s * (1 + 0.01 * (-1) ** i) for i, s in enumerate(speeds)],
+        "reference_milliseconds": [40 * s for s in speeds],
+    }  # fmt: skip
+    about = {"error": None, "seconds": 60.0, "machine": "another", "status": "finished"}
+    label = {"pattern": pattern, "seed": 1}
+    cell = {"name": f"timing/{pattern}", "kind": "timing", "label": label, "result": result}
+    study["cells"].append(cell | about)
+    study["config"]["time_in_turn"] = True
+    return study
+
+
+@pytest.mark.parametrize(("ratio", "status"), [(0.9, "supported"), (1.1, "not supported")])
+def test_steps_in_turn_judge_time_whatever_the_trainings_took(ratio, status):
+    study = timed_in_turn(made_up_study.results(seeds=1), ratio)
+    verdict = judged(study, "less training time")
+    assert verdict.status == status and verdict.evidence[0].n == 30
+    assert verdict.evidence[0].mean == pytest.approx(math.log(ratio), abs=1e-3)
+    assert judged(study, "less training time", "A*6").status == claims.UNDERPOWERED  # Not timed.
+    results = StudyResults(study)
+    told = {f.matter: f.text for f in findings.findings(results, "(AAI)*3")}
+    median = re.search(r"in turn, 30 rounds, .*: ([0-9.]+)× \(median\)", told["Time"])
+    assert float(median[1]) == pytest.approx(ratio, abs=0.011)
+    assert "in turn" in " ".join(stage.text for stage in methods.procedure(results))
+    assert "rests on steps timed in turn" in " ".join(methods.limits(results))
+    rows = list(csv.DictReader(io.StringIO(record_files.cells_csv(results))))
+    rounds = [row for row in rows if row["kind"] == "timing"]
+    assert len(rounds) == 60 and float(rounds[31]["value"]) == pytest.approx(44)
 
 
 def with_pairs(own, band):

@@ -45,6 +45,20 @@ def test_the_grid_has_every_cell_once():
         assert set(c.name) <= set(grid.re.sub("[^A-Za-z0-9_-]", "", c.name))
 
 
+def test_every_pattern_is_timed_beside_the_reference_when_that_is_asked_for():
+    before = {cell.name for cell in grid.expand(CONFIG)}
+    timed = CONFIG.replace(time_in_turn=True, patterns=("AI", "A*2", "A*3"), core_patterns=2)
+    cells = grid.expand(timed)
+    assert before <= {cell.name for cell in cells}  # The same study, grown.
+    timings = {cell.label["pattern"]: cell for cell in cells if cell.kind == "timing"}
+    assert list(timings) == ["A*2", "A*3"]
+    for pattern, cell in timings.items():
+        assert cell.isolated and cell.label["seed"] == CONFIG.seed
+        assert cell.recipe.pretraining.encoder.block_pattern == pattern
+        assert cell.recipe.reference_pattern == "AI" and list(cell.places) == ["records_dir"]
+    assert timings["A*2"].turn < timings["A*3"].turn
+
+
 def test_needs_come_before_those_that_need_them():
     seen = set()
     for c in grid.expand(CONFIG):

@@ -14,7 +14,7 @@ def config(tmp_path, monkeypatch):
     """A small study with two of three pre-trainings and its records finished, as if measured."""
     config = StudyConfig(
         workdir=str(tmp_path), patterns=("(AI)*2", "A*2"), tasks=("wiki_topic",),
-        frames=("steps", "time"), diagnose=True,
+        frames=("steps", "time"), diagnose=True, time_in_turn=True,
     )  # fmt: skip
     monkeypatch.setattr(running, "_timed_call", made_up_cells.invented)
     monkeypatch.setattr(projection, "_rows", lambda task: {"train": 100, "test": 50})
@@ -46,6 +46,9 @@ def test_finished_cells_give_the_times_of_the_others(config):
     assert not timed.finished and timed.steps == 1.5 * none.steps
     assert timed.seconds == pytest.approx(timed.steps * 0.02, rel=0.5)
     assert all(one.seconds > 0 for one in found)
+    (in_turn,) = (one for one in found if one.cell.kind == "timing")
+    rounds = in_turn.cell.recipe.num_rounds * in_turn.cell.recipe.steps_per_round
+    assert in_turn.seconds == pytest.approx(2 * projection.COMPILATION_SECONDS + rounds * 0.06)
 
 
 def test_dry_run_says_what_is_left_and_where_times_come_from(config):

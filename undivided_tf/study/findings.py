@@ -4,6 +4,7 @@ No sentence goes beyond the run: each holds at its size, its data and its number
 """
 
 import dataclasses
+import statistics
 
 from undivided_tf.study import numbers
 from undivided_tf.study.pairs import matched_attention, mean_matched_attention
@@ -89,6 +90,15 @@ def _cost(study: StudyResults, pattern: str) -> list[Finding]:
     parameters, full_parameters = both("parameters")
     flops, full_flops = both("forward_flops")
     step, full_step = both("step_milliseconds")
+    time = (
+        f"A training step took {numbers.decimals(step, 1)} ms (median), "
+        f"{numbers.ratio(step, full_step)} the reference's {numbers.decimals(full_step, 1)} ms"
+    )
+    if ratios := study.step_ratios(pattern):
+        time += (
+            f"; steps of both in turn, {len(ratios)} rounds, so that both saw the same machine: "
+            f"{numbers.ratio(statistics.median(ratios), 1)} (median)"
+        )
     return [
         Finding(
             "Size",
@@ -97,12 +107,7 @@ def _cost(study: StudyResults, pattern: str) -> list[Finding]:
             f"{numbers.count(full_parameters)}; {numbers.large(flops)} forward FLOPs a sequence, "
             f"{numbers.ratio(flops, full_flops)} its {numbers.large(full_flops)}.",
         ),
-        Finding(
-            "Time",
-            f"A training step took {numbers.decimals(step, 1)} ms (median), "
-            f"{numbers.ratio(step, full_step)} the reference's "
-            f"{numbers.decimals(full_step, 1)} ms.",
-        ),
+        Finding("Time", f"{time}."),
     ]
 
 

@@ -15,13 +15,15 @@ from typing import Any
 from undivided_tf import files
 from undivided_tf.config import Config
 from undivided_tf.errors import InputError
+from undivided_tf.pretraining_recipes import TimingConfig
 from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames
 from undivided_tf.study.frames import Arm
 from undivided_tf.surgery_recipes import SurgeryConfig
 
 STAGES = (
-    "records", "surgery", "pretraining", "finetuning", "cka", "probing", "diagnostics", "blimp",
+    "records", "surgery", "pretraining", "timing", "finetuning", "cka", "probing", "diagnostics",
+    "blimp",
 )  # fmt: skip
 
 
@@ -96,6 +98,8 @@ def expand(config: StudyConfig) -> list[Cell]:
             cells += _finetuning(config, arm, encoder)
             if arm.frame == frames.STEPS:
                 cells += _looks_inside(config, arm, encoder)
+        if config.time_in_turn:
+            cells += _timings(config, records, trained)
         cells += _comparisons(
             config, {arm: c for arm, c in trained.items() if arm.frame == frames.STEPS}
         )
@@ -136,6 +140,23 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
                 times = times if frame == frames.TIME else ()
                 add(Arm(pattern, seed, frame, size), tuple(cells[arm] for arm in times))
     return cells
+
+
+def _timings(config: StudyConfig, records: Cell, trained: dict[Arm, Cell]) -> list[Cell]:
+    """Steps of every pattern beside those of the reference, once a pattern."""
+    reference = config.canonical_patterns[0]
+    return [
+        Cell(
+            "timing",
+            encoder.label,
+            TimingConfig(pretraining=encoder.recipe, reference_pattern=reference),
+            {"records_dir": records},
+            isolated=True,
+            turn=encoder.turn,
+        )
+        for arm, encoder in trained.items()
+        if (arm.seed, arm.frame) == (config.seed, frames.STEPS) and arm.pattern != reference
+    ]
 
 
 def _finetuning(config: StudyConfig, arm: Arm, encoder: Cell) -> list[Cell]:

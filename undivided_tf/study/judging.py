@@ -23,7 +23,7 @@ MIN_PAIRS, MIN_BAND = 2, 3
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """One comparison with the reference, paired by pre-training seed.
+    """One comparison with the reference, paired by pre-training seed (times in turn: by round).
 
     Attributes:
         matter: what is compared, such as the task.

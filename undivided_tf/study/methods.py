@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from undivided_tf.config import Config
+from undivided_tf.pretraining_recipes import TimingConfig
 from undivided_tf.study import frames, numbers
 from undivided_tf.study.findings import Finding
 from undivided_tf.study.results import StudyResults, task_name
@@ -59,6 +60,7 @@ def procedure(study: StudyResults) -> list[Finding]:
             f"{training.learning_rate_schedule.replace('_', '-')} schedule to 0. No next-sentence "
             "prediction.",
         ),
+        *_timing(study),
         Finding(
             "Fine-tuning",
             f"{tuning.num_train_epochs} epochs, batch {tuning.train_batch_size}, peak "
@@ -80,6 +82,18 @@ def procedure(study: StudyResults) -> list[Finding]:
         ),
         *_frames(study),
     ]
+
+
+def _timing(study: StudyResults) -> Iterator[Finding]:
+    """How steps were timed in turn, where they were."""
+    if study.config.time_in_turn:
+        timing = TimingConfig(reference_pattern=study.reference)
+        yield Finding(
+            "Timing",
+            f"{timing.num_rounds} rounds of {timing.steps_per_round} compiled training steps of "
+            f"each pattern and of `{study.reference}` in turn, in one process and from random "
+            "weights; who begins changes with each round.",
+        )
 
 
 _TOLD = {
@@ -126,7 +140,8 @@ def limits(study: StudyResults) -> list[str]:
             "paired within a machine."
             if len(study.machines) > 1
             else "one machine, other load included."
-        ),
+        )
+        + (" The claim on time rests on steps timed in turn." * study.config.time_in_turn),
         "The best tap of a probe is picked on the rows it is scored on, for trained and untrained "
         "encoders alike: the gain is comparable, the level is slightly too high.",
     ]

@@ -213,6 +213,11 @@ def _encoder(cell: Cell) -> EncoderConfig:
     return place.recipe.encoder
 
 
+def _timing(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
+    steps = 2 * cell.recipe.num_rounds * cell.recipe.steps_per_round
+    return 2 * COMPILATION_SECONDS + steps * max(times.points.values()), RULE
+
+
 def _finetuning(cell: Cell, times: StepTimes, rows: dict[str, dict[str, int]]) -> tuple[float, str]:
     recipe, counts = cell.recipe, rows[cell.recipe.task]
     forward = accounting.forward_flops(_encoder(cell), recipe.max_seq_length)
@@ -261,6 +266,7 @@ def _blimp(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
 _ESTIMATES: dict[str, Callable[..., tuple[float, str]]] = {
     "records": lambda *_: (2 * START_SECONDS, RULE),
     "surgery": lambda *_: (START_SECONDS, RULE),
+    "timing": _timing,
     "finetuning": _finetuning,
     "cka": _cka,
     "probing": _probing,

@@ -54,6 +54,10 @@ def _measures(cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if cell["kind"] == "pretraining":
         for name, value in result["validation"].items():
             yield {"measure": f"validation_{name}", "value": value}
+    elif cell["kind"] == "timing":
+        for name in ("milliseconds", "reference_milliseconds"):
+            for run, value in enumerate(result[name]):
+                yield {"measure": name, "run": run, "value": value}
     elif cell["kind"] == "finetuning":
         metric = primary(result)
         for run in result["runs"]:

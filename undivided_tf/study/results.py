@@ -177,6 +177,15 @@ class StudyResults:
             and cell["result"]["pattern"] == pattern
         }
 
+    def step_ratios(self, pattern: str) -> list[float]:
+        """Time of a step over that of the reference, round by round; empty where not in turn."""
+        return [
+            own / full
+            for r in self.finished("timing")
+            if r["pattern"] == pattern
+            for own, full in zip(r["milliseconds"], r["reference_milliseconds"], strict=True)
+        ]
+
     def finetuning(self, task: str, pattern: str = "", start: str = "") -> list[dict[str, Any]]:
         """Finished fine-tunings on a task, of one pattern and start or of all."""
         return [

@@ -286,6 +286,8 @@ def _function(kind: str) -> Callable[[Any], dict[str, Any]]:
         from undivided_tf.data.records import create_records as call
     elif kind == "pretraining":
         from undivided_tf.study.calls import pretrain_and_time as call
+    elif kind == "timing":
+        from undivided_tf.training.timing import time_in_turn as call
     elif kind == "surgery":
         from undivided_tf.study.calls import operate_once as call
     elif kind == "finetuning":
