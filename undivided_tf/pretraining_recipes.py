@@ -272,7 +272,7 @@ class PretrainingConfig(Config):
 class TimingConfig(Config):
     """Pre-training steps of a pattern and of the reference, in turn."""
 
-    workdir: str = option("", "Directory for the result.")
+    workdir: str = option("", "Directory of the cell; a study writes the result there.")
     records_dir: str = option("", "What create_pretraining_data wrote.")
     pretraining: PretrainingConfig = section(
         PretrainingConfig(), "pretraining.", without=("workdir", "records_dir")

@@ -16,6 +16,8 @@ from undivided_tf.study.results import (
     StudyResults,
 )
 
+NOT_ASKED = "not asked for"  # By the config, where others are.
+
 
 @dataclasses.dataclass(frozen=True)
 class Value:
@@ -168,9 +170,6 @@ def _measured(study: StudyResults, pattern: str, measure: _Measure) -> Value:
     return Value(measure.show(mean), ", ".join(notes), mean)
 
 
-NOT_ASKED = "not asked for"
-
-
 def task(study: StudyResults, name: str) -> Table:
     """Scores of each pattern on a task: pre-trained, from random weights, majority."""
     majority, rows = study.majority(name), []
@@ -183,11 +182,12 @@ def task(study: StudyResults, name: str) -> Table:
         ]
         absent, scratch_absent = (FAILED if n else NOT_RUN for n in failures)
         is_asked = pattern in study.config.from_scratch
+        scratch_absent = scratch_absent if is_asked else NOT_ASKED
         rows.append(
             (
                 Value(pattern, code=True),
                 _score(pretrained, failures[0]),
-                _score(scratch, failures[1]) if is_asked else Value(NOT_ASKED),
+                _score(scratch, failures[1]) if is_asked else Value(scratch_absent),
                 Value(study.absence("finetuning", name))
                 if majority is None
                 else Value(numbers.percent(majority), number=majority),
@@ -196,7 +196,7 @@ def task(study: StudyResults, name: str) -> Table:
                 if study.is_regression(name)
                 else _score(study.score(name, pattern, PRETRAINED, "f1_macro"), failures[0]),
                 Value(_runs(pretrained) or absent),
-                Value((_runs(scratch) or scratch_absent) if is_asked else NOT_ASKED),
+                Value(_runs(scratch) or scratch_absent),
             )
         )
     columns = (

@@ -78,10 +78,10 @@ def evidence(study: StudyResults) -> Table:
     )
     note = (
         "Pattern minus reference, paired by pre-training seed, or by round where steps were timed "
-        "in turn: points of accuracy, parameters, "
-        "the logarithm of a ratio of times or residuals, or plain CKA and shares. The first two "
-        "p-values are one-sided t-tests, adjusted by Holm over the tasks (for time: the ratio is "
-        "1 or more, and 1 or less); TOST is the test of equivalence within the margin. The "
+        "in turn: points of accuracy, parameters, the logarithm of a ratio of times or residuals, "
+        "or plain CKA and shares. The first two p-values are one-sided t-tests, adjusted by Holm "
+        "over the tasks (for time: the ratio is 1 or more, and 1 or less); TOST is the test of "
+        "equivalence within the margin. The "
         "detectable difference is what so many pairs of this spread would show four times in five, "
         "the pairs needed would as often rule a loss of the margin out, were nothing lost. Where "
         "the reference is not shown to beat a constant answer by the margin (last column, 0.05 or "

@@ -75,6 +75,7 @@ class Steps:
             self.good_steps = tf.Variable(0, trainable=False, aggregation=first)
         self.variables = [self.loss_scale, self.good_steps]  # Part of a run's state.
         # XLA holds what one replica does by itself, not the exchange between replicas.
+        # No Python control flow is over tensors; AutoGraph would take seconds to find none.
         graph = functools.partial(tf.function, autograph=False)
         self._part = graph(self._part_gradients, jit_compile=jit_compile)
         self._apply = self._update

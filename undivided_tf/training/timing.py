@@ -23,7 +23,7 @@ def time_in_turn(config: TimingConfig) -> dict[str, Any]:
         mean a round.
 
     Raises:
-        InputError: as `training.pretraining.pretrain`.
+        InputError: the records do not fit, or a device is not there; see `Trainer`.
     """
     recipe = config.pretraining.replace(workdir=config.workdir, records_dir=config.records_dir)
     reference = recipe.encoder.replace(block_pattern=config.reference_pattern)
