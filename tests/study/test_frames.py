@@ -64,36 +64,46 @@ def test_equal_flops_are_equal():
     assert recipe.num_warmup_steps == round(recipe.num_train_steps / 10)
 
 
-def timed(milliseconds):
-    """Outcomes of pre-training cells by pattern, and what `resolved` makes of a cell."""
-
-    def outcome_of(cell, machine="m"):
-        result = {"step_milliseconds": milliseconds[cell.label["pattern"]]}
-        return {"machine": machine, "result": result}
-
-    return outcome_of
+def timed(*rounds):
+    """Outcomes of cells: of timings these `(own, reference)` milliseconds, of others none."""
+    own, full = map(list, zip(*rounds, strict=True))
+    outcome = {"result": {"milliseconds": own, "reference_milliseconds": full}}
+    return lambda cell: outcome if cell.kind == "timing" else None
 
 
 def test_measured_times_decide_the_steps_and_the_hash():
     planned = pretraining()["A*6", 5, "time"]
-    assert planned.label["frame"] == "time" and len(planned.times) == 2
-    found = grid.resolved(planned, timed({"(AI)*6": 30.0, "A*6": 20.0}))
+    assert planned.label["frame"] == "time" and planned.timing in planned.needs
+    found = grid.resolved(planned, timed((20.0, 30.0)))
     assert (found.recipe.num_train_steps, found.recipe.num_warmup_steps) == (1500, 150)
-    again = grid.resolved(planned, timed({"(AI)*6": 33.0, "A*6": 20.0}))
+    again = grid.resolved(planned, timed((20.0, 33.0)))
     assert again.recipe.num_train_steps == 1650
     assert len({planned.hash, found.hash, again.hash}) == 3
     [tuned] = [c for c in grid.expand(CONFIG) if c.label.get("frame") == "time"
                and c.kind == "finetuning" and c.label["pattern"] == "A*6"]  # fmt: skip
-    after = grid.resolved(tuned, timed({"(AI)*6": 30.0, "A*6": 20.0}))
+    after = grid.resolved(tuned, timed((20.0, 30.0)))
     assert after.places["init_checkpoint"].hash == found.hash and after.hash != tuned.hash
     assert grid.resolved(tuned, lambda cell: None) is None
 
 
-def test_times_of_two_machines_do_not_compare():
+def test_a_machine_that_slows_down_changes_no_steps():
     planned = pretraining()["A*6", 5, "time"]
-    outcome_of = timed({"(AI)*6": 30.0, "A*6": 20.0})
-    with pytest.raises(InputError, match="different machines"):
-        grid.resolved(planned, lambda c: outcome_of(c, machine=c.label["pattern"]))
+    # Four times as slow at the end, and once the load of a moment met one of the two.
+    found = grid.resolved(planned, timed((20.0, 30.0), (20.0, 90.0), (80.0, 120.0)))
+    assert found.recipe.num_train_steps == 1500
+
+
+def test_one_timing_a_pattern_serves_all_seeds_and_is_a_cell_of_the_grid():
+    config = CONFIG.replace(num_pretraining_seeds=2, core_patterns=2, frames=("time",))
+    cells = grid.expand(config)
+    [timing] = [c for c in cells if c.kind == "timing"]  # Frames are of core patterns only.
+    assert timing.label == {"pattern": "(AAI)*3", "seed": 5}
+    later = [c for c in cells if c.timing]
+    assert [c.label["seed"] for c in later] == [5, 6]
+    assert {c.timing.name for c in later} == {timing.name}
+    asked = grid.expand(config.replace(time_in_turn=True))
+    assert [c.label["pattern"] for c in asked if c.kind == "timing"] == ["(AAI)*3", "A*6"]
+    assert timing.name in {c.name for c in asked}
 
 
 def test_other_frames_are_fine_tuned_only_and_of_core_patterns_only():
@@ -206,7 +216,7 @@ def test_cells_of_equal_time_run_with_the_steps_that_were_measured(tmp_path, mon
     """Real dealing and places; only what a cell computes is made up."""
     monkeypatch.setattr(running, "_timed_call", made_up_cells.invented)
     config = CONFIG.replace(frames=("time",), patterns=("(AI)*6", "A*6"))
-    cells = [c for c in grid.expand(config) if c.kind in ("records", "pretraining")]
+    cells = [c for c in grid.expand(config) if c.kind in ("records", "pretraining", "timing")]
     found = running.run(cells, tmp_path)
     *_, last = found
     assert last["label"]["frame"] == "time" and last["result"]["steps"] == 1500

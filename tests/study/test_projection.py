@@ -11,7 +11,7 @@ from undivided_tf.study.projection import StepTimes
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """A small study with two of three pre-trainings and its records finished, as if measured."""
+    """A small study whose records and two of three pre-trainings are finished, as if measured."""
     config = StudyConfig(
         workdir=str(tmp_path), patterns=("(AI)*2", "A*2"), tasks=("wiki_topic",),
         frames=("steps", "time"), diagnose=True, time_in_turn=True,
@@ -19,7 +19,7 @@ def config(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "_timed_call", made_up_cells.invented)
     monkeypatch.setattr(projection, "_rows", lambda task: {"train": 100, "test": 50})
     cells = [c for c in grid.expand(config) if c.kind in ("records", "pretraining")]
-    running.run([c for c in cells if not c.times], tmp_path)
+    running.run([c for c in cells if not c.timing], tmp_path)
     return config
 
 
@@ -61,8 +61,10 @@ def test_dry_run_says_what_is_left_and_where_times_come_from(config):
 def test_kept_results_count_as_finished_save_what_must_be_trained_again(config, tmp_path):
     cells = grid.expand(config)
     files.remove(tmp_path / "cells")
+    result = {"steps": 1, "step_milliseconds": 1.0, "milliseconds": [1.0],
+              "reference_milliseconds": [1.0]}  # fmt: skip
     everything = [{**running.outcomes([cell], tmp_path)[0], "status": "finished", "seconds": 1.0,
-                   "result": {"steps": 1, "step_milliseconds": 1.0}} for cell in cells]  # fmt: skip
+                   "result": result} for cell in cells]  # fmt: skip
     left = next(one for one in everything if one["kind"] == "diagnostics")
     left["status"] = "not run"
     files.write_json(tmp_path / "kept.json", {"cells": everything})

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import re
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -38,8 +39,8 @@ class Cell:
         recipe: its config; fields that hold places are empty.
         places: fields of the recipe that take the directory of another cell.
         isolated: run it in a process of its own, so that its peak memory is its own.
-        times: cells of the same pattern and of the reference at equal steps, whose measured
-            step times decide the steps of this one; see `resolved`.
+        timing: steps of the same pattern and of the reference in turn, whose times decide the
+            steps of this one; see `resolved`.
         turn: when its seed comes; cells of a lower turn run first.
     """
 
@@ -48,19 +49,19 @@ class Cell:
     recipe: Config
     places: dict[str, "Cell"] = dataclasses.field(default_factory=dict)
     isolated: bool = False
-    times: tuple["Cell", ...] = ()
+    timing: "Cell | None" = None
     turn: int = 0
 
     @property
     def needs(self) -> tuple["Cell", ...]:
         """Cells that must be finished before."""
-        return (*self.places.values(), *self.times)
+        return (*self.places.values(), *filter(None, [self.timing]))
 
     @functools.cached_property
     def hash(self) -> str:
         """Eight hexadecimal digits of recipe and needs."""
         needs = [f"{field}={cell.hash}" for field, cell in sorted(self.places.items())]
-        needs += [f"times={cell.hash}" for cell in self.times]
+        needs += [f"timing={self.timing.hash}"] if self.timing else []
         return files.sha256(self.kind, self.recipe.fingerprint(), *needs)[:8]
 
     @functools.cached_property
@@ -98,8 +99,7 @@ def expand(config: StudyConfig) -> list[Cell]:
             cells += _finetuning(config, arm, encoder)
             if arm.frame == frames.STEPS:
                 cells += _looks_inside(config, arm, encoder)
-        if config.time_in_turn:
-            cells += _timings(config, records, trained)
+        cells += _timings(config, trained)
         cells += _comparisons(
             config, {arm: c for arm, c in trained.items() if arm.frame == frames.STEPS}
         )
@@ -111,7 +111,7 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
     patterns = config.canonical_patterns
     cells: dict[Arm, Cell] = {}
 
-    def add(arm: Arm, times: tuple[Cell, ...] = ()) -> None:
+    def add(arm: Arm) -> None:
         later = arm.frame != frames.STEPS or arm.pattern not in config.core
         label = {"pattern": arm.pattern, "seed": arm.seed, **arm.extra}
         turn = arm.seed - config.seed + (config.num_pretraining_seeds if later else 0)
@@ -120,9 +120,12 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
             reference = {"input": cells[Arm(patterns[0], arm.seed, size=size)]}
             operation = SurgeryConfig(block_pattern=arm.pattern)
             places["init_checkpoint"] = Cell("surgery", label, operation, reference, turn=turn)
+        timing = None
+        if arm.frame == frames.TIME:
+            timing = _timing(config, cells[Arm(arm.pattern, config.seed, size=size)])
         cells[arm] = Cell(
             "pretraining", label, frames.pretraining(config, arm), places, isolated=True,
-            times=times, turn=turn,
+            timing=timing, turn=turn,
         )  # fmt: skip
 
     for seed in config.seeds(patterns[0]):
@@ -136,27 +139,27 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
                         continue
                 except InputError:
                     continue  # Named by `frames.obstacles`, which report and dry run show.
-                times = (Arm(pattern, seed, size=size), Arm(patterns[0], seed, size=size))
-                times = times if frame == frames.TIME else ()
-                add(Arm(pattern, seed, frame, size), tuple(cells[arm] for arm in times))
+                add(Arm(pattern, seed, frame, size))
     return cells
 
 
-def _timings(config: StudyConfig, records: Cell, trained: dict[Arm, Cell]) -> list[Cell]:
-    """Steps of every pattern beside those of the reference, once a pattern."""
-    reference = config.canonical_patterns[0]
+def _timings(config: StudyConfig, trained: dict[Arm, Cell]) -> list[Cell]:
+    """Once a pattern, where asked for or where times decide steps."""
+    reference, *others = config.canonical_patterns
+    compared = frames.compared(config) if frames.TIME in config.frames else ()
+    asked = others if config.time_in_turn else compared
     return [
-        Cell(
-            "timing",
-            encoder.label,
-            TimingConfig(pretraining=encoder.recipe, reference_pattern=reference),
-            {"records_dir": records},
-            isolated=True,
-            turn=encoder.turn,
-        )
+        _timing(config, encoder)
         for arm, encoder in trained.items()
-        if (arm.seed, arm.frame) == (config.seed, frames.STEPS) and arm.pattern != reference
+        if (arm.seed, arm.frame) == (config.seed, frames.STEPS) and arm.pattern in asked
     ]
+
+
+def _timing(config: StudyConfig, encoder: Cell) -> Cell:
+    """Steps of an encoder beside those of the reference, in turn."""
+    reference = config.canonical_patterns[0]
+    recipe = TimingConfig(pretraining=encoder.recipe, reference_pattern=reference)
+    return Cell("timing", encoder.label, recipe, encoder.places, isolated=True, turn=encoder.turn)
 
 
 def _finetuning(config: StudyConfig, arm: Arm, encoder: Cell) -> list[Cell]:
@@ -240,7 +243,7 @@ def resolved(cell: Cell, outcome_of: Callable[[Cell], dict[str, Any] | None]) ->
     """The cell with the steps that measured times give it, and those it builds upon likewise.
 
     The steps become part of the recipe, and so of the hash: where the times are measured anew,
-    the cell is another one.
+    the cell is another one. They are those of equal steps times the median ratio of the rounds.
 
     Args:
         cell: as `expand` gives.
@@ -248,32 +251,17 @@ def resolved(cell: Cell, outcome_of: Callable[[Cell], dict[str, Any] | None]) ->
 
     Returns:
         The cell itself where no time decides; None while times are not known.
-
-    Raises:
-        InputError: the times were measured on different machines.
     """
     places = {field: resolved(need, outcome_of) for field, need in cell.places.items()}
     if None in places.values():
         return None
-    if cell.times:
-        outcomes = [outcome_of(need) for need in cell.times]
-        if None in outcomes:
+    if cell.timing:
+        outcome = outcome_of(cell.timing)
+        if outcome is None:
             return None
-        if len({outcome.get("machine") for outcome in outcomes}) > 1:
-            own, full = (need.name for need in cell.times)
-            raise InputError(
-                f"{own} and {full} were timed on different machines, so their times do not "
-                "compare: remove one of these directories, and run it where the other ran"
-            )
-        own, full = (step_seconds(outcome["result"]) for outcome in outcomes)
-        recipe = frames.with_steps(cell.recipe, full / own)
+        own, full = (outcome["result"][key] for key in ("milliseconds", "reference_milliseconds"))
+        ratio = statistics.median(f / o for o, f in zip(own, full, strict=True))
+        recipe = frames.with_steps(cell.recipe, ratio)
         return dataclasses.replace(cell, recipe=recipe, places=places)
     changed = any(places[field] is not need for field, need in cell.places.items())
     return dataclasses.replace(cell, places=places) if changed else cell
-
-
-def step_seconds(result: dict[str, Any]) -> float:
-    """Measured seconds of a step of a finished pre-training."""
-    if result["step_milliseconds"] is not None:
-        return result["step_milliseconds"] / 1000
-    return result["training_seconds"] / result["steps"]

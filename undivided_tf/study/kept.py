@@ -85,11 +85,7 @@ def _mark(workdir: str | os.PathLike, name: str) -> pathlib.Path:
 
 def _actual_name(cell: Cell, told: Outcomes) -> str:
     """The name under which the cell ran, where measured times gave it its steps."""
-    try:
-        actual = resolved(cell, lambda need: told.get(need.name))
-    except InputError:  # The times are of two machines, so that nothing ran with them.
-        return cell.name
-    return (actual or cell).name
+    return (resolved(cell, lambda need: told.get(need.name)) or cell).name
 
 
 def _trains_again(cell: Cell, placed: dict[str, Cell], told: Outcomes) -> bool:

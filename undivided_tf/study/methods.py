@@ -86,12 +86,12 @@ def procedure(study: StudyResults) -> list[Finding]:
 
 def _timing(study: StudyResults) -> Iterator[Finding]:
     """How steps were timed in turn, where they were."""
-    if study.config.time_in_turn:
+    if study.finished("timing"):
         timing = TimingConfig(reference_pattern=study.reference)
         yield Finding(
             "Timing",
             f"{timing.num_rounds} rounds of {timing.steps_per_round} compiled training steps of "
-            f"each pattern and of `{study.reference}` in turn, in one process and from random "
+            f"a pattern and of `{study.reference}` in turn, in one process and from random "
             "weights; who begins changes with each round.",
         )
 
@@ -99,8 +99,8 @@ def _timing(study: StudyResults) -> Iterator[Finding]:
 _TOLD = {
     frames.FLOPS: "equal training FLOPs: its steps are multiplied by the ratio of closed-form "
     "FLOPs of a step (matrix products, forward and backward), warm-up keeps its share",
-    frames.TIME: "equal training time: its steps are multiplied by the ratio of the step times "
-    "measured at equal steps, of the same seed and on the same machine",
+    frames.TIME: "equal training time: its steps are multiplied by the ratio of step times, the "
+    "median of the rounds in turn",
     "more_attention": "equal parameters by more attention blocks, spread evenly",
     "wider_intermediate": "equal parameters by wider intermediate blocks",
     "wider_hidden": "equal parameters by a wider hidden size at the same number of heads",
@@ -141,7 +141,7 @@ def limits(study: StudyResults) -> list[str]:
             if len(study.machines) > 1
             else "one machine, other load included."
         )
-        + (" The claim on time rests on steps timed in turn." * study.config.time_in_turn),
+        + (" The claim on time rests on steps timed in turn." * bool(study.finished("timing"))),
         "The best tap of a probe is picked on the rows it is scored on, for trained and untrained "
         "encoders alike: the gain is comparable, the level is slightly too high.",
     ]

@@ -118,7 +118,7 @@ def _finished_times(
     for cell in cells:
         if cell.kind == "pretraining" and cell.name in outcomes:
             flops = frames.step_flops(config, cell.recipe.encoder)
-            found.setdefault(flops, []).append(grid.step_seconds(outcomes[cell.name]["result"]))
+            found.setdefault(flops, []).append(_measured(outcomes[cell.name]["result"]))
     if not found:
         return None
     return StepTimes({flops: sum(x) / len(x) for flops, x in found.items()}, SCALED)
@@ -148,6 +148,13 @@ def _short_timing(
     return StepTimes(points, TIMED)
 
 
+def _measured(result: Mapping[str, Any]) -> float:
+    """Seconds of a step of a finished pre-training."""
+    if result["step_milliseconds"] is not None:
+        return result["step_milliseconds"] / 1000
+    return result["training_seconds"] / result["steps"]
+
+
 def _step_seconds(recipe: PretrainingConfig) -> float:
     from undivided_tf.training.dry_run import dry_run  # Late: brings TensorFlow.
 
@@ -171,10 +178,10 @@ def _project(
         encoder = recipe.encoder.replace(vocab_size=frames.vocab_size(config.records))
         step = frames.step_flops(config, encoder)
         steps = recipe.num_train_steps
-        if cell.times and cell.name not in outcomes:
-            full = frames.step_flops(config, cell.times[1].recipe.encoder)
-            if any(need.name not in outcomes for need in cell.times):
-                steps = round(steps * times.seconds(full) / times.seconds(step))
+        if cell.timing and cell.timing.name not in outcomes and cell.name not in outcomes:
+            reference = encoder.replace(block_pattern=cell.timing.recipe.reference_pattern)
+            full = times.seconds(frames.step_flops(config, reference))
+            steps = round(steps * full / times.seconds(step))
         found = {
             "parameters": accounting.count_parameters(encoder),
             "flops": steps * step,

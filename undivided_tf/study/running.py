@@ -49,18 +49,8 @@ class Share:
         raise InputError(f"cells must be i/n with i from 1 to n, such as 1/2, got {text!r}")
 
     def own(self, cells: list[Cell]) -> set[str]:
-        """Names of the cells that are this share's.
-
-        Where measured times decide steps, all pre-trainings of a seed are of one share, since
-        times of different machines do not compare.
-        """
-        timed = any(cell.times for cell in cells)
-        return {
-            cell.name
-            for place, cell in enumerate(cells)
-            if (cell.label["seed"] if cell.isolated and timed else place) % self.of
-            == self.number - 1
-        }
+        """Names of the cells that are this share's."""
+        return {cell.name for cell in cells[self.number - 1 :: self.of]}
 
 
 WHOLE = Share()
@@ -134,11 +124,7 @@ class _Outcomes:
                 for need in cell.needs
                 if self.outcomes.get(need.name, {}).get("status") == FAILED
             ]
-            try:
-                actual = resolved(cell, self._finished)
-            except InputError as error:
-                self._record(cell, _outcome(cell, error=f"InputError: {error}"))
-                continue
+            actual = resolved(cell, self._finished)
             finished = self.root / (actual or cell).name / "finished.json"
             failure = self.failures / f"{(actual or cell).name}.json"
             if actual and finished.exists():
