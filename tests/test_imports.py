@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1] / "undivided_tf"
 # From the bottom up; a module may import from its own room and from rooms below.
 LAYERS = [
     ["errors"],
-    ["files", "process", "progress"],
+    ["files", "process", "progress", "stopwatch"],
     ["pattern"],
     ["config"],
     ["accounting", "analysis_recipes", "pretraining_recipes", "tokenization"],
@@ -71,7 +71,7 @@ def test_every_file_is_short():
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
         "pattern", "config", "recipes", "analysis_recipes", "pretraining_recipes",
-        "surgery_recipes", "accounting", "memory", "progress",
+        "surgery_recipes", "accounting", "memory", "progress", "stopwatch",
         "metrics.statistics",
         "metrics.classification", "metrics.glue", "training.scores", "data.submission",
         "benchmark_recipes", "analysis.cka", "study.grid", "study.report",

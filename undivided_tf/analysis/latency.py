@@ -1,15 +1,14 @@
 """Milliseconds of forward passes, of several encoders in turn so that noise hits all alike."""
 
-import time
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from undivided_tf import stopwatch
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.stopwatch import Name
 
-Name = TypeVar("Name", str, int)
 # As many rows are worked off between two readings of the clock, whose grain a short pass feels.
 _ROWS = 32
 
@@ -28,26 +27,20 @@ def forward_milliseconds(
     Returns:
         By name, the milliseconds of a pass in each round.
     """
-    calls = {
-        name: tf.function(
-            lambda batch, encoder=encoder: encoder(batch, training=False)["sequence_output"],
-            jit_compile=True,
-            autograph=False,
-        )
-        for name, encoder in encoders.items()
-    }
     vocabulary = min(encoder.config.vocab_size for encoder in encoders.values())
     ids = np.random.default_rng(0).integers(0, vocabulary, (batch_size, length)).astype("int32")
     batch = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1}
     batch = {name: tf.constant(value) for name, value in batch.items()}
-    repeats = max(1, _ROWS // batch_size)
-    times: dict[Name, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call(batch).numpy()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            for _ in range(repeats):
-                call(batch).numpy()
-            times[name].append(1000 * (time.perf_counter() - started) / repeats)
-    return times
+    calls = {name: _forward(encoder, batch) for name, encoder in encoders.items()}
+    taken = list(stopwatch.in_turn(calls, rounds, max(1, _ROWS // batch_size)))
+    return {name: [times[name] for times in taken] for name in calls}
+
+
+def _forward(encoder: Encoder, batch: dict[str, tf.Tensor]) -> Callable[[], object]:
+    """A compiled pass over a batch, which ends when its output is there."""
+    compiled = tf.function(
+        lambda batch: encoder(batch, training=False)["sequence_output"],
+        jit_compile=True,
+        autograph=False,
+    )
+    return lambda: compiled(batch).numpy()

@@ -1,8 +1,9 @@
 """Pre-training steps of two patterns in turn, so that what slows the machine slows both."""
 
-import time
+import functools
 from typing import Any
 
+from undivided_tf import stopwatch
 from undivided_tf.pretraining_recipes import TimingConfig
 from undivided_tf.progress import bar
 from undivided_tf.training.pretraining import Trainer
@@ -12,8 +13,8 @@ def time_in_turn(config: TimingConfig) -> dict[str, Any]:
     """Times steps of a pattern and of the reference, some of the one, then of the other.
 
     A machine's speed moves from hour to hour, with its load and its temperature: of steps that
-    are timed in one round it moves little, so that their ratio is that of the patterns. Who
-    begins changes with each round. Weights are those of a fresh run; compilation is left out.
+    are timed in one round it moves little, so that their ratio is that of the patterns. Weights
+    are those of a fresh run; compilation is left out.
 
     Args:
         config: both patterns and the recipe that they share.
@@ -27,21 +28,20 @@ def time_in_turn(config: TimingConfig) -> dict[str, Any]:
     """
     recipe = config.pretraining.replace(workdir=config.workdir, records_dir=config.records_dir)
     reference = recipe.encoder.replace(block_pattern=config.reference_pattern)
-    trainers = [Trainer(recipe), Trainer(recipe.replace(encoder=reference))]
-    streams = [iter(trainer.batches(0)) for trainer in trainers]
+    trainers = {
+        "milliseconds": Trainer(recipe),
+        "reference_milliseconds": Trainer(recipe.replace(encoder=reference)),
+    }
+    streams = {name: iter(trainer.batches(0)) for name, trainer in trainers.items()}
 
-    def milliseconds(which: int, steps: int) -> float:
-        start = time.perf_counter()
-        for _ in range(steps):
-            trainers[which].step(next(streams[which]))
-        return 1000 * (time.perf_counter() - start) / steps
+    def step(which: str) -> None:
+        trainers[which].step(next(streams[which]))
 
-    times: tuple[list[float], list[float]] = ([], [])
-    for which in (0, 1):
-        milliseconds(which, 1)  # Compiles.
+    calls = {name: functools.partial(step, name) for name in trainers}
+    found: dict[str, list[float]] = {name: [] for name in trainers}
     with bar(config.num_rounds, f"timing {recipe.encoder.block_pattern}", "rounds") as progress:
-        for number in range(config.num_rounds):
-            for which in (0, 1) if number % 2 else (1, 0):
-                times[which].append(milliseconds(which, config.steps_per_round))
+        for taken in stopwatch.in_turn(calls, config.num_rounds, config.steps_per_round):
+            for name, milliseconds in taken.items():
+                found[name].append(milliseconds)
             progress.update()
-    return {"kind": "timing", "milliseconds": times[0], "reference_milliseconds": times[1]}
+    return {"kind": "timing", **found}
