@@ -90,6 +90,7 @@ def test_the_corpus_falls_into_several_portions_and_blocks(corpus, tmp_path, pac
     assert all(len(block.documents) > 1 for block in packed if block.split == "train")
 
 
+@pytest.mark.slow
 def test_processes_write_the_same_bytes(corpus, vocabulary, tmp_path):
     config = toys.records_config(
         tmp_path / "here", corpus, vocab_file=vocabulary, packing="sentence_order"

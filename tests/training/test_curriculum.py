@@ -29,6 +29,7 @@ def weights(config, name="weights.safetensors"):
     return load_file(checkpoints.resolve(config.workdir) / name)
 
 
+@pytest.mark.slow
 def test_all_options_at_once_resume_bit_for_bit(toy, tmp_path, monkeypatch):
     whole = toys.pretraining_config(
         tmp_path / "whole", toy / "short", curriculum=("3:6", f"7:4:{toy}/long"),

@@ -122,7 +122,7 @@ def unstopped(checkpoint, task, tmp_path_factory):
     return config, finetuning.finetune(config)
 
 
-@pytest.mark.parametrize("stop_at", [10, 30])
+@pytest.mark.parametrize("stop_at", [10, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_run_stopped_within_an_epoch_ends_like_one_that_was_not(
     unstopped, tmp_path, monkeypatch, stop_at
 ):

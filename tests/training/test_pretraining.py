@@ -187,6 +187,7 @@ def test_compiled_steps_agree_with_plain_ones(toy, tmp_path):
     np.testing.assert_allclose(losses[True], losses[False], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_replicas_and_two_parts_equal_one_device(toy, tmp_path):
     """Their rows hold unequal numbers of predictions, so a mean of means would be another."""
     code = (
