@@ -201,10 +201,6 @@ class StudyConfig(Config):
     diagnose: bool = option(
         False, "Look for rank collapse and at the linearity of blocks, too, in every encoder."
     )
-    time_in_turn: bool = option(
-        False, "Time steps of each pattern and of the reference in turn, too, as frame time does: "
-        "the claim on time is then judged by these, which a machine whose speed moves slows alike."
-    )  # fmt: skip
     num_pretraining_seeds: int = option(1, "Pre-trained encoders a pattern.")
     num_other_seeds: int = option(
         0, "Pre-trained encoders of each pattern beyond core_patterns; 0: as many as of those."

@@ -1,7 +1,8 @@
 """Work that stands for that of real cells: worker processes import it, and no TensorFlow.
 
 A cell does what its task says: `fail` (until a file `mended` lies in the study), `die`, `sleep`,
-`wait` (a moment); anything else succeeds. Each call adds a line to the study's `journal`.
+`wait` (a moment); anything else succeeds. Each call adds a line to the study's `journal`, and one
+to its `events` when it begins and when it succeeds.
 """
 
 import os
@@ -29,8 +30,10 @@ def timed_call(kind, config):
     """Stands for `running._timed_call`."""
     home = pathlib.Path(config.workdir)
     study = home.parents[1]
-    with open(study / "journal", "a") as journal:
-        journal.write(f"{home.name.split('_')[1]} {os.getpid()}\n")
+    line = f"{home.name.split('_')[1]} {os.getpid()}\n"
+    for name in ("journal", "events"):
+        with open(study / name, "a") as lines:
+            lines.write(line)
     if config.task == "fail" and not (study / "mended").exists():
         raise InputError("no luck")
     if config.task == "die":
@@ -39,6 +42,8 @@ def timed_call(kind, config):
         time.sleep(600)
     if config.task == "wait":
         time.sleep(0.3)
+    with open(study / "events", "a") as events:
+        events.write(line)
     need = pathlib.Path(config.init_checkpoint).name.split("_")[1:2]
     return {"kind": kind, "did": config.task, "need": need}, 0.25
 

@@ -52,6 +52,8 @@ def results(
         )
 
     spelt = [str(BlockPattern.parse(pattern)) for pattern in patterns]
+    for pattern in spelt[1:]:
+        add(f"timing/{pattern}", timing(pattern, BlockPattern.parse(pattern).num_intermediate / 6))
     for i, pattern in enumerate(spelt):
         for seed in all_seeds:
             loss = losses[i % len(losses)] + 0.01 * (seed - 1)
@@ -92,6 +94,19 @@ def results(
             }
         ],
         "cells": cells,
+    }
+
+
+def timing(pattern, share, rounds=30):
+    """Rounds in which the machine gets four times as slow; `share` of the reference's blocks."""
+    ratio = 0.4 + 0.6 * share
+    speeds = [1 + i / 10 for i in range(rounds)]
+    return {
+        "kind": "timing",
+        "pattern": pattern,
+        "seed": 1,
+        "milliseconds": [ratio * 40 * s * (1 + 0.01 * (-1) ** i) for i, s in enumerate(speeds)],
+        "reference_milliseconds": [40 * s for s in speeds],
     }
 
 

@@ -19,7 +19,7 @@ def judged(study, name, pattern="(AAI)*3"):
 def test_one_encoder_a_pattern_is_underpowered():
     study = made_up_study.results(seeds=1)
     found = claims.verdicts(StudyResults(study))
-    measured = ("accuracy kept", "less training time", "similar attention", "probe accuracy kept")
+    measured = ("accuracy kept", "similar attention", "probe accuracy kept")
     assert {found[name]["A*6"].status for name in measured} == {claims.UNDERPOWERED}
     assert judged(study, "fewer parameters").status == claims.SUPPORTED
 
@@ -112,65 +112,54 @@ def test_a_pattern_with_more_parameters_is_no_saving():
     assert judged(study, "fewer parameters").status == claims.NOT_SUPPORTED
 
 
-@pytest.mark.parametrize(("factor", "status"), [(0.7, "supported"), (1.4, "not supported")])
-def test_time_is_judged_on_the_logarithm_of_its_ratio(factor, status):
-    study = made_up_study.results(seeds=3)
-    for pattern, base in (("(AI)*6", 100.0), ("(AAI)*3", 100.0 * factor)):
-
-        def timed(result, base=base):
-            result["training_seconds"] = base * (1 + 0.01 * (result["seed"] % 2))
-
-        shift(study, "pretraining", pattern, timed)
-    verdict = judged(study, "less training time")
-    assert verdict.status == status
-    assert verdict.evidence[0].mean == pytest.approx(math.log(factor), abs=0.02)
-
-
-def test_times_of_two_machines_are_not_paired():
-    study = made_up_study.results(seeds=3)
-    for cell in study["cells"]:
-        if cell["name"] == "pretraining/(AAI)*3/2":
-            first, cell["machine"] = cell["machine"], "another"
-    assert judged(study, "less training time").evidence[0].n == 2
-    assert "2 machines" in " ".join(methods.limits(StudyResults(study)))
-    for cell in study["cells"]:
-        if cell["name"] == "pretraining/(AAI)*3/2":  # It ran there too, at first.
-            cell["earlier"] = [{"machine": first, "result": cell["result"]}]
-    assert judged(study, "less training time").evidence[0].n == 3
-
-
-def timed_in_turn(study, ratio, pattern="(AAI)*3"):
-    """Adds 30 rounds, in the course of which the machine gets four times as slow."""
-    speeds = [1 + i / 10 for i in range(30)]
-    result = {
-        "kind": "timing", "pattern": pattern, "seed": 1,
-        "milliseconds": [ratio * 40 * s * (1 + 0.01 * (-1) ** i) for i, s in enumerate(speeds)],
-        "reference_milliseconds": [40 * s for s in speeds],
-    }  # fmt: skip
+def timed_in_turn(ratio, pattern="(AAI)*3"):
+    """A study of one seed in which only this pattern was timed."""
+    study = made_up_study.without(made_up_study.results(), "timing")
+    result = made_up_study.timing(pattern, (ratio - 0.4) / 0.6)
     about = {"error": None, "seconds": 60.0, "machine": "another", "status": "finished"}
     label = {"pattern": pattern, "seed": 1}
     cell = {"name": f"timing/{pattern}", "kind": "timing", "label": label, "result": result}
     study["cells"].append(cell | about)
-    study["config"]["time_in_turn"] = True
     return study
 
 
 @pytest.mark.parametrize(("ratio", "status"), [(0.9, "supported"), (1.1, "not supported")])
 def test_steps_in_turn_judge_time_whatever_the_trainings_took(ratio, status):
-    study = timed_in_turn(made_up_study.results(seeds=1), ratio)
+    study = timed_in_turn(ratio)
     verdict = judged(study, "less training time")
     assert verdict.status == status and verdict.evidence[0].n == 30
     assert verdict.evidence[0].mean == pytest.approx(math.log(ratio), abs=1e-3)
     assert judged(study, "less training time", "A*6").status == claims.UNDERPOWERED  # Not timed.
     results = StudyResults(study)
     told = {f.matter: f.text for f in findings.findings(results, "(AAI)*3")}
-    median = re.search(r"in turn, 30 rounds, .*: ([0-9.]+)× \(median\)", told["Time"])
+    median = re.search(r", ([0-9.]+)× the reference's .* of 30 rounds in turn", told["Time"])
     assert float(median[1]) == pytest.approx(ratio, abs=0.011)
+    told = {f.matter: f.text for f in findings.findings(results, "A*6")}
+    assert told["Time"] == "Its steps were not timed."
     assert "in turn" in " ".join(stage.text for stage in methods.procedure(results))
-    assert "rests on steps timed in turn" in " ".join(methods.limits(results))
+    assert "2 machines" in " ".join(methods.limits(results))
     rows = list(csv.DictReader(io.StringIO(record_files.cells_csv(results))))
     rounds = [row for row in rows if row["kind"] == "timing"]
     assert len(rounds) == 60 and float(rounds[31]["value"]) == pytest.approx(44)
+
+
+def test_tables_show_the_times_of_steps_in_turn():
+    study = timed_in_turn(0.8)
+    raw = {
+        c["result"]["pattern"]: c["result"] for c in study["cells"] if c["kind"] == "pretraining"
+    }
+    results = StudyResults(study)
+    [full], [own], [untimed] = map(results.pretraining, ("(AI)*6", "(AAI)*3", "A*6"))
+    assert full["step_milliseconds"] == pytest.approx(98)  # 40 ms to four times as many.
+    assert own["step_milliseconds"] / 98 == pytest.approx(0.8, abs=0.01)
+    for found in (full, own):
+        run = raw[found["pattern"]]
+        slower = found["step_milliseconds"] / run["step_milliseconds"]
+        assert found["training_seconds"] == pytest.approx(slower * run["training_seconds"])
+        assert found["tokens_per_second"] == pytest.approx(run["tokens_per_second"] / slower)
+    assert untimed["step_milliseconds"] is None and untimed["parameters"]
+    plain = StudyResults(made_up_study.without(study, "timing"))
+    assert plain.pretraining("A*6") == [raw["A*6"]]  # One pattern alone has nothing beside it.
 
 
 def with_pairs(own, band):

@@ -93,17 +93,24 @@ def test_a_machine_that_slows_down_changes_no_steps():
     assert found.recipe.num_train_steps == 1500
 
 
-def test_one_timing_a_pattern_serves_all_seeds_and_is_a_cell_of_the_grid():
+def test_one_timing_a_pattern_serves_all_seeds():
     config = CONFIG.replace(num_pretraining_seeds=2, core_patterns=2, frames=("time",))
     cells = grid.expand(config)
-    [timing] = [c for c in cells if c.kind == "timing"]  # Frames are of core patterns only.
-    assert timing.label == {"pattern": "(AAI)*3", "seed": 5}
+    timings = {c.label["pattern"]: c for c in cells if c.kind == "timing"}
+    assert set(timings) == {"(AAI)*3", "A*6"}  # The latter for the table of costs alone.
     later = [c for c in cells if c.timing]
     assert [c.label["seed"] for c in later] == [5, 6]
-    assert {c.timing.name for c in later} == {timing.name}
-    asked = grid.expand(config.replace(time_in_turn=True))
-    assert [c.label["pattern"] for c in asked if c.kind == "timing"] == ["(AAI)*3", "A*6"]
-    assert timing.name in {c.name for c in asked}
+    assert {c.timing.name for c in later} == {timings["(AAI)*3"].name}
+
+
+def test_partners_are_timed_where_their_pattern_alone_is_another():
+    """Beside a wider one the reference would have to be built with other sizes than its own."""
+    timings = [c for c in grid.expand(CONFIG) if c.kind == "timing"]
+    assert [(c.label["pattern"], c.label.get("frame")) for c in timings] == [
+        ("(AAI)*3", None), ("A*6", None), ("(AAI)*3", "more_attention"), ("A*6", "more_attention"),
+    ]  # fmt: skip
+    partner = timings[-1].recipe.pretraining.encoder
+    assert partner == frames.partner(CONFIG, "A*6", "more_attention")
 
 
 def test_other_frames_are_fine_tuned_only_and_of_core_patterns_only():

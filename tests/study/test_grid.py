@@ -30,7 +30,8 @@ def test_the_grid_has_every_cell_once():
     # 2 patterns x 2 seeds x 2 tasks; random weights once a pattern and task; the reference
     # against all 4 trained encoders, and each of these against its untrained twin.
     assert collections.Counter(cell.kind for cell in cells) == {
-        "records": 1, "pretraining": 4, "finetuning": 8 + 4, "cka": 4 + 4, "probing": 8
+        "records": 1, "timing": 1, "pretraining": 4, "finetuning": 8 + 4, "cka": 4 + 4,
+        "probing": 8,
     }  # fmt: skip
     scratch = [c.label for c in cells if c.label.get("start") == "scratch"]
     assert collections.Counter((s["pattern"], s["task"]) for s in scratch) == {
@@ -41,19 +42,16 @@ def test_the_grid_has_every_cell_once():
     assert [c.label["seed"] for c in cells if c.kind == "pretraining"] == [5, 5, 6, 6]
     assert [c.recipe.seed for c in cells if c.kind == "pretraining"] == [5, 5, 6, 6]
     for c in cells:
-        assert c.isolated == (c.kind == "pretraining")
+        assert c.isolated == (c.kind == "pretraining") and c.alone == (c.kind == "timing")
         assert set(c.name) <= set(grid.re.sub("[^A-Za-z0-9_-]", "", c.name))
 
 
-def test_every_pattern_is_timed_beside_the_reference_when_that_is_asked_for():
-    before = {cell.name for cell in grid.expand(CONFIG)}
-    timed = CONFIG.replace(time_in_turn=True, patterns=("AI", "A*2", "A*3"), core_patterns=2)
-    cells = grid.expand(timed)
-    assert before <= {cell.name for cell in cells}  # The same study, grown.
+def test_every_pattern_is_timed_beside_the_reference():
+    cells = grid.expand(CONFIG.replace(patterns=("AI", "A*2", "A*3"), core_patterns=2))
     timings = {cell.label["pattern"]: cell for cell in cells if cell.kind == "timing"}
     assert list(timings) == ["A*2", "A*3"]
     for pattern, cell in timings.items():
-        assert cell.isolated and cell.label["seed"] == CONFIG.seed
+        assert cell.label["seed"] == CONFIG.seed
         assert cell.recipe.pretraining.encoder.block_pattern == pattern
         assert cell.recipe.reference_pattern == "AI" and list(cell.places) == ["records_dir"]
     assert timings["A*2"].turn < timings["A*3"].turn
@@ -97,7 +95,7 @@ def test_cka_compares_every_two_seeds_of_the_reference():
 
 
 def test_hashes_follow_recipes_and_needs_and_nothing_else():
-    everything = {"records", "pretraining", "finetuning", "cka", "probing"}
+    everything = {"records", "timing", "pretraining", "finetuning", "cka", "probing"}
     assert changed(CONFIG.replace(workdir="elsewhere", num_workers=7)) == set()
     pretraining = CONFIG.pretraining.replace(num_train_steps=20_000)
     assert changed(CONFIG.replace(pretraining=pretraining)) == everything - {"records"}

@@ -47,14 +47,12 @@ def test_what_is_finished_does_not_run_again_unless_its_files_are_needed(results
     assert journal(study) == ["other", "new", "encoder", "late"]
 
 
-def test_what_ran_again_on_another_machine_keeps_its_earlier_runs(results):
+def test_what_ran_again_takes_the_place_of_the_kept_one(results):
     outcomes = running.outcomes(CELLS, results.parent)
-    assert kept.filled(outcomes, kept.read(results, CELLS)) == outcomes  # All of one machine.
-    first = {c.name: {"machine": "first", "result": {}} for c in CELLS[1:2]}
-    second = kept.filled(outcomes, first)[1]
-    assert second == {**outcomes[1], "earlier": [{"machine": "first", "result": {}}]}
-    third = kept.filled([{**outcomes[1], "machine": "third"}], {ENCODER.name: second})[0]
-    assert [run["machine"] for run in third["earlier"]] == ["first", outcomes[1]["machine"]]
+    old = {c.name: {"machine": "first", "result": {}} for c in CELLS[1:2]}
+    assert kept.filled(outcomes, old) == outcomes
+    left = [outcomes[0], {**outcomes[1], "status": "not run"}]
+    assert kept.filled(left, old) == [outcomes[0], old[ENCODER.name]]
 
 
 def test_nothing_told_changes_nothing(tmp_path):

@@ -14,7 +14,7 @@ def config(tmp_path, monkeypatch):
     """A small study whose records and two of three pre-trainings are finished, as if measured."""
     config = StudyConfig(
         workdir=str(tmp_path), patterns=("(AI)*2", "A*2"), tasks=("wiki_topic",),
-        frames=("steps", "time"), diagnose=True, time_in_turn=True,
+        frames=("steps", "time"), diagnose=True,
     )  # fmt: skip
     monkeypatch.setattr(running, "_timed_call", made_up_cells.invented)
     monkeypatch.setattr(projection, "_rows", lambda task: {"train": 100, "test": 50})

@@ -50,9 +50,9 @@ def test_finished_cells_are_not_repeated(study):
     assert {p.parent.name for p in times if times[p] != now[p]} == {cells[1].name}
 
 
-@pytest.mark.parametrize("isolated", [True, False])
-def test_a_failed_cell_stops_only_those_that_need_it_and_is_tried_again(study, isolated):
-    bad = cell("bad", "fail", isolated=isolated)
+@pytest.mark.parametrize("where", ["isolated", "alone", "neither"])
+def test_a_failed_cell_stops_only_those_that_need_it_and_is_tried_again(study, where):
+    bad = cell("bad", "fail", isolated=where == "isolated", alone=where == "alone")
     after = cell("after", needs=bad)
     cells = [bad, cell("good"), after, cell("last", needs=after), cell("other")]
     found = outcomes(cells, study, num_workers=2)
@@ -81,24 +81,32 @@ def test_a_cell_whose_process_dies_takes_no_other_with_it(study):
     assert sorted(journal(study)) == ["dead", "dead2", *names]
 
 
-def test_light_cells_share_workers_and_isolated_ones_have_their_own(study):
-    cells = [cell("a", isolated=True), cell("b", isolated=True), *map(cell, "cdef")]
+def test_light_cells_share_workers_and_isolated_ones_have_fresh_ones(study):
+    cells = [*map(cell, "ab"), cell("c", isolated=True), cell("d", alone=True), *map(cell, "ef")]
     running.run(cells, study)
     lines = [line.split() for line in (study / "journal").read_text().splitlines()]
     workers = dict(lines)
-    assert len({workers[name] for name in "ab"}) == 2
-    assert len({workers[name] for name in "cdef"}) == 1
-    assert workers["c"] not in (workers["a"], workers["b"], str(os.getpid()))
+    assert workers["a"] == workers["b"] and workers["e"] == workers["f"]
+    assert len({workers[name] for name in "acd"} | {str(os.getpid())}) == 4
 
 
-@pytest.mark.parametrize("isolated", [True, False])
-def test_a_killed_study_leaves_no_worker_behind(tmp_path, isolated):
+def test_what_is_timed_has_nothing_beside_it(study):
+    """Each call notes when it begins and when it has ended."""
+    cells = [cell("a", "wait"), cell("b", "wait"), cell("t", "wait", alone=True), *map(cell, "cd")]
+    running.run(cells, study, num_workers=2)
+    events = [line.split()[0] for line in (study / "events").read_text().splitlines()]
+    begins, ends = events.index("t"), events.index("t", events.index("t") + 1)
+    assert ends == begins + 1 and sorted(events[:begins]) == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_killed_study_leaves_no_worker_behind(tmp_path, alone):
     code = (
         "import sys, made_up_cells\n"
         "from undivided_tf.study import running, workers\n"
         "workers.PRELOADED = []\n"  # What is made up needs no TensorFlow.
         "running._timed_call = made_up_cells.timed_call\n"
-        f"running.run([made_up_cells.cell('long', 'sleep', isolated={isolated})], sys.argv[1])\n"
+        f"running.run([made_up_cells.cell('long', 'sleep', alone={alone})], sys.argv[1])\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     parent = subprocess.Popen(
@@ -175,16 +183,11 @@ def test_a_killed_process_leaves_its_cell_to_the_other(tmp_path):
         other.wait()
 
 
-def test_timed_cells_of_another_share_are_left_to_it(study, monkeypatch):
-    monkeypatch.setattr(running, "GRACE_SECONDS", 0.0)
-    cells = [cell("a", isolated=True), cell("b", isolated=True), cell("c")]
-    found = outcomes(cells, study, share=running.Share(1, 2))
-    assert {name: o["status"] for name, o in found.items()} == {
-        "a": "finished", "b": "not run", "c": "finished"
-    }  # fmt: skip
+def test_a_share_helps_the_others_when_it_is_done(study):
+    cells = [cell("a", isolated=True), cell("b", isolated=True), cell("c", alone=True)]
     found = outcomes(cells, study, share=running.Share(2, 2))
     assert {o["status"] for o in found.values()} == {"finished"}
-    assert sorted(journal(study)) == ["a", "b", "c"]
+    assert journal(study) == ["b", "a", "c"]
 
 
 def test_a_share_ends_a_turn_before_it_begins_the_next(study):

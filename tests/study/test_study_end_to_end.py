@@ -17,7 +17,7 @@ LIMIT = 400  # Seconds until what is waited for must be there.
 # What a clock or the memory of the machine says; all else is the same in every run.
 MEASURED = {
     "step_milliseconds", "tokens_per_second", "training_seconds", "latency_milliseconds",
-    "peak_memory_bytes", "seconds",
+    "peak_memory_bytes", "seconds", "milliseconds", "reference_milliseconds",
 }  # fmt: skip
 FLAGS = [
     "--patterns=AI,A*2", "--records.vocab_size=60", f"--records.max_seq_length={toys.LENGTH}",
@@ -112,7 +112,9 @@ def test_the_study_ends_with_its_report(whole):
     assert {cell["status"] for cell in results["cells"]} == {"finished"}
     kinds = [cell["kind"] for cell in results["cells"]]
     counts = {kind: kinds.count(kind) for kind in kinds}
-    assert counts == {"records": 1, "pretraining": 2, "finetuning": 4, "cka": 4, "probing": 2}
+    assert counts == {
+        "records": 1, "timing": 1, "pretraining": 2, "finetuning": 4, "cka": 4, "probing": 2
+    }  # fmt: skip
     assert all(map(math.isfinite, numbers(results)))
     for name in ("report.html", "report.md"):
         text = (whole / name).read_text()

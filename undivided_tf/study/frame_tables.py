@@ -47,6 +47,9 @@ def _row(view: StudyResults, pattern: str) -> Iterator[Value]:
         if not own:
             yield Value(view.absence("pretraining", pattern=pattern))
             continue
+        if any(r[key] is None for r in own):
+            yield Value("not timed")
+            continue
         mean = statistics.fmean(r[key] for r in own)
         against = numbers.ratio(mean, statistics.fmean(r[key] for r in full)) if full else ""
         yield Value(show(mean), against, mean)
@@ -144,14 +147,15 @@ def quality(study: StudyResults, task: str) -> list[dict[str, Any]]:
 
     Returns:
         One dict for each that is finished: `pattern`, `frame`, `score` (mean over encoders),
-        and what `COSTS` names (means over encoders). Nothing without the
-        reference.
+        and what `COSTS` names (means over encoders). Nothing without the reference; those whose
+        steps were not timed are left out.
     """
     found = []
     for frame in (frames.STEPS, *frames.other_frames(study.config)):
         view = study if frame == study.frame else study.in_frame(frame)
         for pattern in view.patterns if frame == frames.STEPS else view.reduced:
             score, runs = view.mean_score(task, pattern), view.pretraining(pattern)
+            runs = [run for run in runs if run["training_seconds"] is not None]
             if score is None or not runs:
                 continue
             costs = {key: statistics.fmean(run[key] for run in runs) for key, _ in COSTS}

@@ -23,7 +23,7 @@ from undivided_tf.study.frames import Arm
 from undivided_tf.surgery_recipes import SurgeryConfig
 
 STAGES = (
-    "records", "surgery", "pretraining", "timing", "finetuning", "cka", "probing", "diagnostics",
+    "records", "timing", "surgery", "pretraining", "finetuning", "cka", "probing", "diagnostics",
     "blimp",
 )  # fmt: skip
 
@@ -39,6 +39,7 @@ class Cell:
         recipe: its config; fields that hold places are empty.
         places: fields of the recipe that take the directory of another cell.
         isolated: run it in a process of its own, so that its peak memory is its own.
+        alone: run nothing beside it, for it is timed.
         timing: steps of the same pattern and of the reference in turn, whose times decide the
             steps of this one; see `resolved`.
         turn: when its seed comes; cells of a lower turn run first.
@@ -49,6 +50,7 @@ class Cell:
     recipe: Config
     places: dict[str, "Cell"] = dataclasses.field(default_factory=dict)
     isolated: bool = False
+    alone: bool = False
     timing: "Cell | None" = None
     turn: int = 0
 
@@ -144,22 +146,22 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
 
 
 def _timings(config: StudyConfig, trained: dict[Arm, Cell]) -> list[Cell]:
-    """Once a pattern, where asked for or where times decide steps."""
-    reference, *others = config.canonical_patterns
-    compared = frames.compared(config) if frames.TIME in config.frames else ()
-    asked = others if config.time_in_turn else compared
-    return [
-        _timing(config, encoder)
-        for arm, encoder in trained.items()
-        if (arm.seed, arm.frame) == (config.seed, frames.STEPS) and arm.pattern in asked
-    ]
+    """One for every encoder that differs from the reference in its pattern, and in that alone."""
+    full = next(iter(trained.values())).recipe.encoder
+    found = []
+    for arm, cell in trained.items():
+        own = cell.recipe.encoder
+        once = arm.seed == config.seed and arm.frame in (frames.STEPS, *frames.INVESTMENTS)
+        if once and own != full == own.replace(block_pattern=full.block_pattern):
+            found.append(_timing(config, cell))
+    return found
 
 
 def _timing(config: StudyConfig, encoder: Cell) -> Cell:
     """Steps of an encoder beside those of the reference, in turn."""
     reference = config.canonical_patterns[0]
     recipe = TimingConfig(pretraining=encoder.recipe, reference_pattern=reference)
-    return Cell("timing", encoder.label, recipe, encoder.places, isolated=True, turn=encoder.turn)
+    return Cell("timing", encoder.label, recipe, encoder.places, alone=True, turn=encoder.turn)
 
 
 def _finetuning(config: StudyConfig, arm: Arm, encoder: Cell) -> list[Cell]:

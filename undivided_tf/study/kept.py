@@ -105,17 +105,8 @@ def _place(cell: Cell, placed: dict[str, Cell], turn: int) -> None:
 
 
 def filled(outcomes: list[dict[str, Any]], told: Outcomes) -> list[dict[str, Any]]:
-    """The outcomes; where a cell has not run again yet, the kept one.
-
-    One that ran again has the kept one under `earlier`: its times pair with others of its machine.
-    """
-    filled = []
-    for outcome in outcomes:
-        old = told.get(outcome["name"], outcome)
-        if outcome["status"] == NOT_RUN:
-            outcome = old
-        elif outcome["machine"] != old["machine"]:
-            runs = [*old.get("earlier", ()), {key: old[key] for key in ("machine", "result")}]
-            outcome = {**outcome, "earlier": runs}
-        filled.append(outcome)
-    return filled
+    """The outcomes; where a cell has not run again yet, the kept one."""
+    return [
+        told.get(outcome["name"], outcome) if outcome["status"] == NOT_RUN else outcome
+        for outcome in outcomes
+    ]

@@ -85,7 +85,7 @@ def procedure(study: StudyResults) -> list[Finding]:
 
 
 def _timing(study: StudyResults) -> Iterator[Finding]:
-    """How steps were timed in turn, where they were."""
+    """How steps were timed, where there is a pattern beside the reference."""
     if study.finished("timing"):
         timing = TimingConfig(reference_pattern=study.reference)
         yield Finding(
@@ -134,14 +134,10 @@ def limits(study: StudyResults) -> list[str]:
         "their order may differ"
         + (": see the verdicts there." if frames.other_frames(study.config) else "."),
         "Intervals are of single comparisons; none is corrected for their number.",
-        "Step times, tokens a second and memory are those of "
-        + (
-            f"{len(study.machines)} machines (or starts of one), other load included; times are "
-            "paired within a machine."
-            if len(study.machines) > 1
-            else "one machine, other load included."
-        )
-        + (" The claim on time rests on steps timed in turn." * bool(study.finished("timing"))),
+        "Step times, tokens a second, forward passes and memory are those of "
+        + ("one machine." if len(study.machines) == 1 else f"{len(study.machines)} machines.")
+        + " Steps are timed in turn with the reference's, so that load and days of the machine "
+        "count for both alike; a forward pass and memory are as the pre-training met them.",
         "The best tap of a probe is picked on the rows it is scored on, for trained and untrained "
         "encoders alike: the gain is comparable, the level is slightly too high.",
     ]

@@ -52,6 +52,12 @@ def _per_task(kind: str) -> Callable[[StudyResults], Iterator[tuple[str, Any]]]:
     return drawn
 
 
+def _costs(study: StudyResults) -> Iterator[tuple[str, Any]]:
+    """One figure of all pre-trainings whose steps were timed."""
+    if timed := [r for r in study.finished("pretraining") if r["step_milliseconds"]]:
+        yield ", ".join(dict.fromkeys(r["pattern"] for r in timed)), timed
+
+
 def _quality(study: StudyResults) -> Iterator[tuple[str, Any]]:
     for task in study.tasks:
         if points := frame_tables.quality(study, task):
@@ -81,7 +87,7 @@ FIGURES = (
         "cost_bars",
         "Cost of each pattern",
         "Bars of size and cost for {}. The values stand in the table of size and cost.",
-        _together("pretraining"),
+        _costs,
     ),
     (
         "task_scores",

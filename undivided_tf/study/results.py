@@ -9,7 +9,7 @@ from typing import Any
 
 from undivided_tf.errors import InputError
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import frames, numbers
+from undivided_tf.study import frames, numbers, step_times
 from undivided_tf.study.numbers import Estimate
 from undivided_tf.study.pairs import cka_relation
 
@@ -81,8 +81,7 @@ class StudyResults:
         self.config = StudyConfig.from_dict(results["config"], "results.json: config")
         self.cells = results["cells"]
         self.failed_cells = [cell for cell in self.cells if cell["status"] == FAILED]
-        ran = [c for c in self.cells if c["status"] == FINISHED]
-        self.machines = {run["machine"] for c in ran for run in (c, *c.get("earlier", ()))}
+        self.machines = {c["machine"] for c in self.cells if c["status"] == FINISHED}
         self.left_cells = [cell for cell in self.cells if cell["status"] == NOT_RUN]
         named = self.config.canonical_patterns
         begun = {c["label"].get("pattern") for c in self.cells if c["status"] != NOT_RUN}
@@ -116,6 +115,8 @@ class StudyResults:
             return
         yield from (cell for cell in here if cell["label"].get("frame") == self.frame)
         yield from (cell for cell in plain if cell["label"].get("pattern") == self.reference)
+        if self.frame not in frames.INVESTMENTS:  # Other steps or weights, but the same encoder.
+            yield from (cell for cell in plain if cell["kind"] == "timing")
         for pattern in frames.compared(self.config):
             try:
                 other = frames.same_as(self.config, pattern, self.frame, self.size)
@@ -127,12 +128,17 @@ class StudyResults:
                 yield {**cell, "label": {**cell["label"], **named}, "result": result}
 
     def finished(self, kind: str) -> list[dict[str, Any]]:
-        """Results of the finished cells of one kind, in the order of the grid."""
-        return [
-            cell["result"]
-            for cell in self.seen
-            if cell["kind"] == kind and cell["status"] == FINISHED
-        ]
+        """Results of the finished cells of one kind, in the order of the grid.
+
+        Pre-trainings have the times of steps in turn; see `step_times.retimed`.
+        """
+        found = _results(self.seen, kind)
+        if kind != "pretraining":
+            return found
+        here = [cell for cell in self.cells if cell["label"].get("size", "") == self.size]
+        return step_times.retimed(
+            found, _results(self.seen, "timing"), _results(here, "timing"), self.reference
+        )
 
     def failures(self, kind: str, task: str = "", **label: Any) -> int:
         """How many cells failed.
@@ -166,25 +172,9 @@ class StudyResults:
         """Held-out MLM loss (nats) by pre-training seed."""
         return {r["seed"]: r["validation"]["loss"] for r in self.pretraining(pattern)}
 
-    def training_seconds(self, pattern: str) -> dict[tuple[int, str], float]:
-        """Seconds of pre-training by seed and machine: times of two machines do not compare."""
-        return {
-            (run["result"]["seed"], run["machine"]): run["result"]["training_seconds"]
-            for cell in self.seen
-            for run in (cell, *cell.get("earlier", ()))
-            if cell["kind"] == "pretraining"
-            and cell["status"] == FINISHED
-            and cell["result"]["pattern"] == pattern
-        }
-
     def step_ratios(self, pattern: str) -> list[float]:
-        """Time of a step over that of the reference, round by round; empty where not in turn."""
-        return [
-            own / full
-            for r in self.finished("timing")
-            if r["pattern"] == pattern
-            for own, full in zip(r["milliseconds"], r["reference_milliseconds"], strict=True)
-        ]
+        """Time of a step over that of the reference, round by round; empty where not timed."""
+        return step_times.ratios([r for r in self.finished("timing") if r["pattern"] == pattern])
 
     def finetuning(self, task: str, pattern: str = "", start: str = "") -> list[dict[str, Any]]:
         """Finished fine-tunings on a task, of one pattern and start or of all."""
@@ -318,3 +308,7 @@ class StudyResults:
             for r in self.cka("other pattern", pattern)
             if {r["first"]["pattern"], r["second"]["pattern"]} == pair
         ]
+
+
+def _results(cells: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [c["result"] for c in cells if c["kind"] == kind and c["status"] == FINISHED]

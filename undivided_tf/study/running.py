@@ -64,11 +64,11 @@ def run(
     Args:
         cells: as `grid.expand` gives, needs before those that need them.
         workdir: the study's directory; several processes may share it.
-        num_workers: cells that run at the same time, each on its share of the cores. Isolated
-            cells run one by one on all cores, since they are timed.
+        num_workers: cells that run at the same time, each on its share of the cores. What is
+            timed runs alone, on all cores.
         share: of several processes, each of which claims the cells that it runs. It begins with
-            its own, then helps the others, save with isolated cells; turn by turn, so that all
-            have had one seed before any has its second.
+            its own, then helps the others; turn by turn, so that all have had one seed before
+            any has its second.
 
     Returns:
         One dict a cell: `name`, `kind`, `label`, `status` (`finished`, `failed`, or `not run`
@@ -149,11 +149,8 @@ class _Run(_Outcomes):
         super().__init__(cells, root)
         self.workers, self.leases, self.num_workers, self.done = workers, leases, num_workers, done
         own = share.own(cells)
-        # Turn by turn: own cells first, then of the others those that are not timed.
-        self.mine = sorted(
-            (c for c in cells if c.name in own or not c.isolated),
-            key=lambda c: (c.turn, c.name not in own),
-        )
+        # Turn by turn: own cells first, then those of the others.
+        self.mine = sorted(cells, key=lambda c: (c.turn, c.name not in own))
         # Failures of earlier calls are tried again; those that come now are other processes'.
         self.old_failures = {p: p.stat().st_mtime_ns for p in self.failures.glob("*.json")}
 
@@ -195,7 +192,7 @@ class _Run(_Outcomes):
                 continue
             if any(self._finished(need) is None for need in cell.needs):
                 continue
-            if cell.isolated and self.running:
+            if cell.alone and self.running:
                 return False  # It has all cores: those that run come to their end first.
             actual = self._actual(cell)
             if not self.leases.take(actual.name):
@@ -204,11 +201,11 @@ class _Run(_Outcomes):
                 self.leases.release(actual.name)  # Another has finished it a moment ago.
                 return True
             call = (_timed_call, actual.kind, placed(actual, self.root))
-            if cell.isolated:
+            if cell.alone:
                 with self.workers.alone() as pool:
                     self._end(cell, actual, pool.submit(*call))
             else:
-                self.running[self.workers.submit(*call)] = cell, actual
+                self.running[self.workers.submit(*call, fresh=cell.isolated)] = cell, actual
             return True
         return False
 

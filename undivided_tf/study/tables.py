@@ -126,8 +126,9 @@ def cost(study: StudyResults) -> Table:
     """Size and cost of each pattern."""
     note = (
         f"Small print: ratio to the reference `{study.reference}`; lowest and highest of n seeds. "
-        "Step time is the median of a run, a forward pass is compiled and of one full row; times "
-        "and memory are of the machines that ran it and of their load."
+        "Step time is the median of rounds in turn with the reference; tokens a second and "
+        "training time are as if every step took as long. A forward pass is compiled and of one "
+        "full row."
     )
     return _pretraining_table(study, "Size and cost", COST, note)
 

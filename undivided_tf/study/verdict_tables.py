@@ -77,8 +77,8 @@ def evidence(study: StudyResults) -> Table:
         "p, reference like a constant answer",
     )
     note = (
-        "Pattern minus reference, paired by pre-training seed, or by round where steps were timed "
-        "in turn: points of accuracy, parameters, the logarithm of a ratio of times or residuals, "
+        "Pattern minus reference, paired by pre-training seed, times by round: "
+        "points of accuracy, parameters, the logarithm of a ratio of times or residuals, "
         "or plain CKA and shares. The first two p-values are one-sided t-tests, adjusted by Holm "
         "over the tasks (for time: the ratio is 1 or more, and 1 or less); TOST is the test of "
         "equivalence within the margin. The "

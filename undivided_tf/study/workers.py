@@ -39,12 +39,14 @@ class Workers:
         """A worker for one call, which has all cores."""
         return self._pool(1, 0)
 
-    def submit(self, *call: Any) -> concurrent.futures.Future:
-        """Gives a call to a worker that has none; there must be one."""
+    def submit(self, *call: Any, fresh: bool = False) -> concurrent.futures.Future:
+        """Gives a call to a worker that has none, or to a fresh one in its place."""
         place = next(i for i, last in enumerate(self.last) if last is None or last.done())
-        last = self.last[place]
+        last, pool = self.last[place], self.pools[place]
         died = last and isinstance(last.exception(), concurrent.futures.process.BrokenProcessPool)
-        if died or not self.pools[place]:
+        if pool and (fresh or died):
+            pool.shutdown()
+        if fresh or died or not pool:
             self.pools[place] = self._pool(place + 1, self.threads)
         self.last[place] = self.pools[place].submit(*call)
         return self.last[place]

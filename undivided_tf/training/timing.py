@@ -14,7 +14,7 @@ def time_in_turn(config: TimingConfig) -> dict[str, Any]:
 
     A machine's speed moves from hour to hour, with its load and its temperature: of steps that
     are timed in one round it moves little, so that their ratio is that of the patterns. Weights
-    are those of a fresh run; compilation is left out.
+    are those of a fresh run; compilation is left out. Of a curriculum the last stage is timed.
 
     Args:
         config: both patterns and the recipe that they share.
@@ -32,7 +32,8 @@ def time_in_turn(config: TimingConfig) -> dict[str, Any]:
         "milliseconds": Trainer(recipe),
         "reference_milliseconds": Trainer(recipe.replace(encoder=reference)),
     }
-    streams = {name: iter(trainer.batches(0)) for name, trainer in trainers.items()}
+    first_step = recipe.stages[-1].first_step
+    streams = {name: iter(trainer.batches(first_step)) for name, trainer in trainers.items()}
 
     def step(which: str) -> None:
         trainers[which].step(next(streams[which]))
