@@ -209,9 +209,12 @@ class StudyConfig(Config):
     accuracy_margin: float = option(
         0.01, "The largest loss of accuracy that does not matter, named before the study runs."
     )
+    num_timing_rounds: int = option(
+        30, "Rounds in which steps of each pattern and of the reference are timed in turn."
+    )
     num_workers: int = option(
-        1, "Cells that run at the same time, each on its share of the cores; pre-training, which "
-        "is timed, always has all of them."
+        1, "Cells that run at the same time, each on its share of the cores; steps that are timed "
+        "have all of them, and nothing beside."
     )  # fmt: skip
     records: RecordsConfig = section(
         RecordsConfig(),
@@ -259,8 +262,9 @@ class StudyConfig(Config):
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
         require_positive(
-            self, "num_pretraining_seeds", "num_workers", "accuracy_margin", "healing_proportion"
-        )
+            self, "num_pretraining_seeds", "num_workers", "num_timing_rounds", "accuracy_margin",
+            "healing_proportion",
+        )  # fmt: skip
         for frame in self.frames:
             if frame not in FRAMES:
                 raise InputError(f"frames has {frame!r}; known: {', '.join(FRAMES)}")

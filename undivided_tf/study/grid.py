@@ -160,7 +160,11 @@ def _timings(config: StudyConfig, trained: dict[Arm, Cell]) -> list[Cell]:
 def _timing(config: StudyConfig, encoder: Cell) -> Cell:
     """Steps of an encoder beside those of the reference, in turn."""
     reference = config.canonical_patterns[0]
-    recipe = TimingConfig(pretraining=encoder.recipe, reference_pattern=reference)
+    recipe = TimingConfig(
+        pretraining=encoder.recipe,
+        reference_pattern=reference,
+        num_rounds=config.num_timing_rounds,
+    )
     return Cell("timing", encoder.label, recipe, encoder.places, alone=True, turn=encoder.turn)
 
 

@@ -87,12 +87,11 @@ def procedure(study: StudyResults) -> list[Finding]:
 def _timing(study: StudyResults) -> Iterator[Finding]:
     """How steps were timed, where there is a pattern beside the reference."""
     if study.finished("timing"):
-        timing = TimingConfig(reference_pattern=study.reference)
         yield Finding(
             "Timing",
-            f"{timing.num_rounds} rounds of {timing.steps_per_round} compiled training steps of "
-            f"a pattern and of `{study.reference}` in turn, in one process and from random "
-            "weights; who begins changes with each round.",
+            f"{study.config.num_timing_rounds} rounds of {TimingConfig().steps_per_round} compiled "
+            f"training steps of a pattern and of `{study.reference}` in turn, in one process and "
+            "from random weights; who begins changes with each round.",
         )
 
 
