@@ -173,11 +173,11 @@ def corpus(study: StudyResults) -> Table:
 
 
 def environment(study: StudyResults) -> Table:
-    """Hardware, versions, date and time taken."""
+    """Hardware, versions, date and time."""
     hardware = study.raw["hardware"]
     known = {
         "created": str(study.raw["created"]),
-        "time taken": numbers.duration(study.raw["seconds"]),
+        "time of the cells, added up": numbers.duration(study.raw["seconds"]),
         "processor": f"{hardware['cpu']}, {hardware['cores']} cores",
         "memory": numbers.memory(hardware["memory_bytes"]),
         "device": str(hardware["device"]),
