@@ -118,7 +118,7 @@ def test_quickstart(folder):
         CKA_TASK=f"{folder}/animals", VOCAB_SIZE=60, HIDDEN_SIZE=8, LENGTH=16, STEPS=10,
         MAX_TRAIN_ROWS=32, EXAMPLES=10,
     )  # fmt: skip
-    assert "13 finished, 0 failed" in text
+    assert "14 finished, 0 failed" in text
     assert shown.count("image/svg+xml") == 4  # Two patterns and two figures.
     assert "text/html" in shown
 
