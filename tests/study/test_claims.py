@@ -158,8 +158,23 @@ def test_tables_show_the_times_of_steps_in_turn():
         assert found["training_seconds"] == pytest.approx(slower * run["training_seconds"])
         assert found["tokens_per_second"] == pytest.approx(run["tokens_per_second"] / slower)
     assert untimed["step_milliseconds"] is None and untimed["parameters"]
+    # A run that went on with no step left has timed none; what it took in all stays.
+    raw["(AI)*6"].update(step_milliseconds=None, tokens_per_second=None)
+    [again] = results.pretraining("(AI)*6")
+    assert again["step_milliseconds"] == full["step_milliseconds"]
+    assert again["training_seconds"] == raw["(AI)*6"]["training_seconds"]
     plain = StudyResults(made_up_study.without(study, "timing"))
     assert plain.pretraining("A*6") == [raw["A*6"]]  # One pattern alone has nothing beside it.
+
+
+def test_a_single_round_is_no_sample():
+    study = timed_in_turn(0.5)
+    for cell in study["cells"]:
+        if cell["kind"] == "timing":
+            for name in ("milliseconds", "reference_milliseconds"):
+                del cell["result"][name][1:]
+    verdict = judged(study, "less training time")
+    assert verdict.status == claims.UNDERPOWERED and "in turn: 1" in verdict.reason
 
 
 def with_pairs(own, band):

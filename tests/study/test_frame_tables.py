@@ -47,6 +47,20 @@ def test_a_view_has_the_cells_of_its_frame_and_the_reference_of_equal_steps():
     assert difference == pytest.approx(0.05)
 
 
+def test_a_step_takes_what_it_takes_at_equal_steps_unless_its_blocks_are_others():
+    rounds = [len(StudyResults(in_frames(frame)).in_frame(frame).step_ratios("A*6"))
+              for frame in ("flops", "time", "surgery", "wider_hidden")]  # fmt: skip
+    assert rounds == [30, 30, 30, 0]
+    assert StudyResults(in_frames("wider_hidden")).in_frame("wider_hidden").pretraining("A*6")[0][
+        "step_milliseconds"] is None  # fmt: skip
+    # As many blocks in another order: the encoder of equal FLOPs is that of equal steps.
+    other = "(AI)*4IA*2I"
+    results = made_up_study.results(patterns=("(AI)*6", other))
+    results["config"]["frames"] = ["steps", "flops"]
+    view = StudyResults(results).in_frame("flops")
+    assert len(view.step_ratios(other)) == 30 and view.pretraining(other)
+
+
 def test_a_pattern_not_begun_is_in_no_frame():
     results = in_frames()
     for cell in results["cells"]:

@@ -15,6 +15,7 @@ from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
     LEVEL,
     MIN_BAND,
+    MIN_PAIRS,
     NOT_SUPPORTED,
     NOT_WORSE,
     SUPPORTED,
@@ -71,8 +72,11 @@ def _parameters(study: StudyResults, pattern: str) -> Verdict:
 
 def _time(study: StudyResults, pattern: str) -> Verdict:
     ratios = [math.log(ratio) for ratio in study.step_ratios(pattern)]
-    if not ratios:
-        return Verdict(UNDERPOWERED, "no step was timed in turn with the reference's")
+    if len(ratios) < MIN_PAIRS:
+        return Verdict(
+            UNDERPOWERED,
+            f"rounds of steps in turn: {len(ratios)}, an interval takes {MIN_PAIRS}",
+        )
     faster = statistics.above_test([-x for x in ratios], 0.0)
     slower = statistics.above_test(ratios, 0.0)
     evidence = Evidence(

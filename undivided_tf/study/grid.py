@@ -18,7 +18,7 @@ from undivided_tf.config import Config
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import TimingConfig
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import frames
+from undivided_tf.study import frames, step_times
 from undivided_tf.study.frames import Arm
 from undivided_tf.surgery_recipes import SurgeryConfig
 
@@ -38,7 +38,7 @@ class Cell:
             its result.
         recipe: its config; fields that hold places are empty.
         places: fields of the recipe that take the directory of another cell.
-        isolated: run it in a process of its own, so that its peak memory is its own.
+        isolated: run it in a fresh process, so that its peak memory is its own.
         alone: run nothing beside it, for it is timed.
         timing: steps of the same pattern and of the reference in turn, whose times decide the
             steps of this one; see `resolved`.
@@ -249,7 +249,7 @@ def resolved(cell: Cell, outcome_of: Callable[[Cell], dict[str, Any] | None]) ->
     """The cell with the steps that measured times give it, and those it builds upon likewise.
 
     The steps become part of the recipe, and so of the hash: where the times are measured anew,
-    the cell is another one. They are those of equal steps times the median ratio of the rounds.
+    the cell is another one. They are those of equal steps over the median ratio of the rounds.
 
     Args:
         cell: as `expand` gives.
@@ -265,9 +265,8 @@ def resolved(cell: Cell, outcome_of: Callable[[Cell], dict[str, Any] | None]) ->
         outcome = outcome_of(cell.timing)
         if outcome is None:
             return None
-        own, full = (outcome["result"][key] for key in ("milliseconds", "reference_milliseconds"))
-        ratio = statistics.median(f / o for o, f in zip(own, full, strict=True))
-        recipe = frames.with_steps(cell.recipe, ratio)
+        ratio = statistics.median(step_times.ratios(outcome["result"]))
+        recipe = frames.with_steps(cell.recipe, 1 / ratio)
         return dataclasses.replace(cell, recipe=recipe, places=places)
     changed = any(places[field] is not need for field, need in cell.places.items())
     return dataclasses.replace(cell, places=places) if changed else cell

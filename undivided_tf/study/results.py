@@ -115,14 +115,16 @@ class StudyResults:
             return
         yield from (cell for cell in here if cell["label"].get("frame") == self.frame)
         yield from (cell for cell in plain if cell["label"].get("pattern") == self.reference)
-        if self.frame not in frames.INVESTMENTS:  # Other steps or weights, but the same encoder.
-            yield from (cell for cell in plain if cell["kind"] == "timing")
         for pattern in frames.compared(self.config):
             try:
                 other = frames.same_as(self.config, pattern, self.frame, self.size)
             except InputError:
                 continue
-            for cell in (c for c in plain if c["label"].get("pattern") == other):
+            if other is None and self.frame in frames.INVESTMENTS:
+                continue  # A partner has cells of its own, its timing among them.
+            for cell in (c for c in plain if c["label"].get("pattern") == (other or pattern)):
+                if other is None and cell["kind"] != "timing":
+                    continue  # Steps or weights are others; what a step takes is the same.
                 named = {"pattern": pattern}
                 result = cell["result"] and {**cell["result"], **named}
                 yield {**cell, "label": {**cell["label"], **named}, "result": result}
@@ -174,7 +176,8 @@ class StudyResults:
 
     def step_ratios(self, pattern: str) -> list[float]:
         """Time of a step over that of the reference, round by round; empty where not timed."""
-        return step_times.ratios([r for r in self.finished("timing") if r["pattern"] == pattern])
+        timings = [r for r in self.finished("timing") if r["pattern"] == pattern]
+        return [ratio for timing in timings for ratio in step_times.ratios(timing)]
 
     def finetuning(self, task: str, pattern: str = "", start: str = "") -> list[dict[str, Any]]:
         """Finished fine-tunings on a task, of one pattern and start or of all."""

@@ -150,7 +150,7 @@ class _Run(_Outcomes):
         self.workers, self.leases, self.num_workers, self.done = workers, leases, num_workers, done
         own = share.own(cells)
         # Turn by turn: own cells first, then those of the others.
-        self.mine = sorted(cells, key=lambda c: (c.turn, c.name not in own))
+        self.queue = sorted(cells, key=lambda c: (c.turn, c.name not in own))
         # Failures of earlier calls are tried again; those that come now are other processes'.
         self.old_failures = {p: p.stat().st_mtime_ns for p in self.failures.glob("*.json")}
 
@@ -187,7 +187,7 @@ class _Run(_Outcomes):
         if len(self.running) >= self.num_workers:
             return False
         here = {cell.name for cell, _ in self.running.values()}
-        for cell in self.mine:
+        for cell in self.queue:
             if cell.name in self.outcomes or cell.name in here:
                 continue
             if any(self._finished(need) is None for need in cell.needs):

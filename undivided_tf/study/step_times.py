@@ -11,13 +11,10 @@ from typing import Any
 Result = dict[str, Any]
 
 
-def ratios(timings: Sequence[Result]) -> list[float]:
+def ratios(timing: Result) -> list[float]:
     """Time of a step over that of the reference, round by round."""
-    return [
-        own / full
-        for r in timings
-        for own, full in zip(r["milliseconds"], r["reference_milliseconds"], strict=True)
-    ]
+    pairs = zip(timing["milliseconds"], timing["reference_milliseconds"], strict=True)
+    return [own / full for own, full in pairs]
 
 
 def retimed(
@@ -41,19 +38,16 @@ def retimed(
     if not all_timings:
         return list(pretrainings)
     full = statistics.median(ms for r in all_timings for ms in r["reference_milliseconds"])
-    milliseconds = {reference: full}
-    for pattern in {r["pattern"] for r in timings}:
-        own = ratios([r for r in timings if r["pattern"] == pattern])
-        milliseconds[pattern] = full * statistics.median(own)
+    milliseconds = {r["pattern"]: full * statistics.median(ratios(r)) for r in timings}
+    milliseconds[reference] = full
     return [run | _times(run, milliseconds.get(run["pattern"])) for run in pretrainings]
 
 
 def _times(run: Result, milliseconds: float | None) -> Result:
-    measured = run["step_milliseconds"]
-    if not milliseconds or not measured:
+    if milliseconds is None:
         return dict.fromkeys(("step_milliseconds", "tokens_per_second", "training_seconds"))
-    return {
-        "step_milliseconds": milliseconds,
-        "tokens_per_second": run["tokens_per_second"] * measured / milliseconds,
-        "training_seconds": run["training_seconds"] * milliseconds / measured,
-    }
+    times = {"step_milliseconds": milliseconds}
+    if measured := run["step_milliseconds"]:  # None of a run that went on with no step left.
+        times["tokens_per_second"] = run["tokens_per_second"] * measured / milliseconds
+        times["training_seconds"] = run["training_seconds"] * milliseconds / measured
+    return times

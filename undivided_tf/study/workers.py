@@ -46,10 +46,10 @@ class Workers:
         died = last and isinstance(last.exception(), concurrent.futures.process.BrokenProcessPool)
         if pool and (fresh or died):
             pool.shutdown()
-        if fresh or died or not pool:
-            self.pools[place] = self._pool(place + 1, self.threads)
-        self.last[place] = self.pools[place].submit(*call)
-        return self.last[place]
+            pool = None
+        self.pools[place] = pool = pool or self._pool(place + 1, self.threads)
+        self.last[place] = last = pool.submit(*call)
+        return last
 
     def _pool(self, line: int, threads: int) -> concurrent.futures.ProcessPoolExecutor:
         """A pool of one process, started with its first call."""
