@@ -26,7 +26,14 @@ from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.progress import bar
-from undivided_tf.training import checkpoints, evaluation, faults, optimizers, strategies
+from undivided_tf.training import (
+    checkpoints,
+    context_use,
+    evaluation,
+    faults,
+    optimizers,
+    strategies,
+)
 from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
@@ -168,6 +175,7 @@ class Trainer:
             self.watch = CollapseWatch(self.model.encoder, config.records_dir, self.tokenizer)
         batches = iter(self.batches(state["step"]))
         self.step_seconds: list[float] = []
+        neighbours = self.curriculum.held_out.neighbour_model_loss
         description = f"pre-training {self.encoder_config.block_pattern}"
         with (
             self.memory_advice(),
@@ -183,7 +191,9 @@ class Trainer:
                 state["training_seconds"] += seconds
                 state["step"] = step
                 if np.isfinite(sums["loss"]) and np.isfinite(sums["gradient_norm"]):
-                    progress.set_postfix_str(evaluation.brief(self.steps, sums), refresh=False)
+                    progress.set_postfix_str(
+                        evaluation.brief(self.steps, sums, neighbours), refresh=False
+                    )
                 else:
                     self._skip(state, batch, sums)
                     sums = {**sums, "loss": 0.0, "weight": 0.0}
@@ -244,12 +254,13 @@ class Trainer:
         With a moving average of the weights all of them once more for it, their names beginning
         with `ema_`.
         """
-        batches = self.curriculum.validation_batches
-        scores = evaluation.scores(self.steps, batches(self.strategy))
+        held_out, batches = self.curriculum.held_out, self.curriculum.validation_batches
+        scores = evaluation.scores(self.steps, held_out, batches(self.strategy))
         if self.config.ema_momentum:
             with evaluation.averaged_weights(self.model, self.optimizer):
-                averaged = evaluation.scores(self.steps, batches(self.strategy))
-            del averaged["masked_tokens"]
+                averaged = evaluation.scores(self.steps, held_out, batches(self.strategy))
+            same = {"masked_tokens", "neighbour_model_loss", "neighbour_model_loss_at_mask"}
+            averaged = {name: value for name, value in averaged.items() if name not in same}
             scores |= {f"ema_{name}": value for name, value in averaged.items()}
         return scores
 
@@ -302,6 +313,8 @@ class Trainer:
             "training_history": state["training_history"],
             "validation_history": state["validation_history"],
             "validation": {k: v for k, v in validation.items() if k != "step"},
+            "learnt": validation["learnt"],
+            "context_use": context_use.measure(self.steps, self.curriculum),
             "best": state["best"],
             "skipped_steps": state["skipped_steps"],
             "unigram_entropy": self.metadata["unigram_entropy"],
