@@ -1,7 +1,7 @@
 """Whether an encoder has learnt from its context: the verdict of a run, and of a checkpoint."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from undivided_tf import files
@@ -59,6 +59,12 @@ def of_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
             if name.startswith("ema_")
         }
     return scores if "learnt" in scores else {}
+
+
+def warnings(paths: Iterable[str | pathlib.Path]) -> list[str]:
+    """A line for each checkpoint that has not learnt, naming it; empty paths are none."""
+    found = [(path, warning(path)) for path in dict.fromkeys(paths) if path]
+    return [f"WARNING: {path}: {told}" for path, told in found if told]
 
 
 def warning(path: str | pathlib.Path) -> str:

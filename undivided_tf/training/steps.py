@@ -205,7 +205,16 @@ class Steps:
 
     def _evaluate_replica(self, batch):
         # `strategy.run` would compile a tf.function, given as it is, for all replicas at once.
-        return self._held_out(batch)
+        sums, places = self._held_out(batch)
+        replicas = self.strategy.num_replicas_in_sync
+        if replicas > 1:
+            # Each replica puts its rows where they belong among zeros, so that a sum gathers
+            # them: `strategy.gather` mixes up the runs of one process.
+            own = tf.distribute.get_replica_context().replica_id_in_sync_group
+            is_own = tf.one_hot(own, replicas, on_value=True, off_value=False)
+            places = tf.where(is_own[:, tf.newaxis, tf.newaxis], places, 0.0)
+            places = tf.reshape(places, [-1, places.shape[-1]])
+        return sums, places
 
     # === What all replicas do together ===
 
@@ -245,7 +254,7 @@ class Steps:
             slots, in the order of the rows of the global batch.
         """
         sums, places = self.strategy.run(self._evaluate_replica, (batch,))
-        return self._reduce(sums), self.strategy.gather(places, axis=0)
+        return self._reduce(sums), self.strategy.reduce("sum", places, axis=None)
 
     def _reduce(self, per_replica):
         return {
