@@ -38,6 +38,7 @@ from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
 from undivided_tf.training.distillation import Distillation, load_start
+from undivided_tf.training.initial_values import set_initial_values
 from undivided_tf.training.steps import POLICIES, Steps
 from undivided_tf.training.weights import dropout_states
 
@@ -147,8 +148,11 @@ class Trainer:
             *self.steps.variables,
         ]
         self.workdir = pathlib.Path(config.workdir)
-        if config.init_checkpoint and not checkpoints.newest(self.workdir):
-            load_start(self.model, config)
+        if not checkpoints.newest(self.workdir):
+            if config.init_checkpoint:
+                load_start(self.model, config)
+            else:
+                set_initial_values(self.model, config)
 
     def restore(self) -> dict[str, Any]:
         """State of the newest checkpoint, or that of a fresh run."""
