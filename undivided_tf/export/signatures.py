@@ -141,7 +141,9 @@ def _fill_mask(parts: Parts, encode: Callable, config: ExportConfig, length: int
         inputs = texts.without_padding(inputs, config.pad_to_multiple_of)
         positions, count = texts.mask_positions(inputs["token_ids"], tokenizer.mask_id)
         masked = encode(inputs, positions)["sequence_output"]
-        scores, ids = tf.math.top_k(tf.nn.softmax(masked_lm_logits(parts.masked_lm, masked)), k)
+        # Embedding rows behind the vocabulary have no word piece to answer with.
+        logits = masked_lm_logits(parts.masked_lm, masked)[..., : tokenizer.vocab_size]
+        scores, ids = tf.math.top_k(tf.nn.softmax(logits), k)
         used = tf.sequence_mask(count, tf.shape(positions)[1])[..., tf.newaxis]
         return {
             "tokens": tf.where(used, tf.gather(vocabulary, ids), ""),

@@ -251,10 +251,28 @@ def untrained_encoder(path: str | pathlib.Path, seed: int | None) -> tuple[Encod
     """
     path = resolve(path)
     config = EncoderConfig.from_json(path / ENCODER)
+    return Encoder(config, seed=seed), read_tokenizer(path, config)
+
+
+def read_tokenizer(path: pathlib.Path, config: EncoderConfig) -> Tokenizer:
+    """The tokenizer of a checkpoint.
+
+    Args:
+        path: directory of the checkpoint.
+        config: of its encoder.
+
+    Raises:
+        InputError: the vocabulary is not that of the weights.
+    """
     tokenizer = Tokenizer(path / VOCABULARY, config.do_lower_case)
     if tokenizer.vocabulary_hash != config.vocabulary_hash:
         raise InputError(
             f"{path / VOCABULARY} has the hash {tokenizer.vocabulary_hash[:12]}, the weights "
             f"belong to {config.vocabulary_hash[:12]}: restore the vocabulary of the checkpoint"
         )
-    return Encoder(config, seed=seed), tokenizer
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"{path / VOCABULARY} has {tokenizer.vocab_size} word pieces, but {ENCODER} describes "
+            f"{config.vocab_size} embedding rows: restore the files of the checkpoint"
+        )
+    return tokenizer

@@ -102,7 +102,10 @@ class _Tuner:
             )
         self.classifier, self.tokenizer, self.loading = self._fresh(config.seed)
         self.pattern = self.classifier.encoder.config.block_pattern
-        self.classifier.encoder.config.require_length(config.max_seq_length)
+        encoder_config = self.classifier.encoder.config
+        encoder_config.require_length(config.max_seq_length)
+        if any(rows.second is not None for rows in self.splits.values()):
+            encoder_config.require_segments(2)
         steps = self.steps_per_epoch * config.num_train_epochs
         decay = config.layerwise_lr_decay
         self.optimizer = optimizers.adamw(

@@ -47,6 +47,7 @@ def predict_lines(
                     "a line is one text or, all through the input, two with a tab between"
                 )
             rows.append(fields)
+        classifier.encoder.config.require_segments(width)
         texts = list(zip(*rows, strict=True))
         inputs = tokenizer.encode(
             list(texts[0]),

@@ -68,6 +68,7 @@ class _SpanTuner:
         model, self.tokenizer = self._fresh(config.seed)
         self.pattern = model.encoder.config.block_pattern
         model.encoder.config.require_length(config.max_seq_length)
+        model.encoder.config.require_segments(2)
         self.data = {"predict": self._data_set((config.predict_file,), "validation")}
         if config.validation_file:
             self.data["validation"] = self._data_set((config.validation_file,), "validation")
