@@ -1,7 +1,9 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+import toy_glue
 
 from undivided_tf.data import tasks
 from undivided_tf.errors import InputError
@@ -137,3 +139,21 @@ def test_sample_tasks(name, labels, pair):
         assert set(rows.labels.tolist()) == set(range(labels))
     with pytest.raises(InputError, match="split must be"):
         task.read("dev")
+
+
+def test_the_files_of_a_task_are_named(tmp_path):
+    name = folder(tmp_path, train_tsv=SINGLE, dev_tsv=SINGLE, task_json="{}", notes_txt="")
+    names = [path.name for path in tasks.task_files(name)]
+    assert names == ["task.json", "train.tsv", "dev.tsv"]
+    assert tasks.task_files("wiki_topic") == ()
+
+
+def test_the_files_of_an_official_task_are_named(tmp_path):
+    toy_glue.write_glue(tmp_path, ["mnli", "ax"])
+    found = tasks.task_files(str(tmp_path / "MNLI"))
+    assert {path.relative_to(tmp_path).as_posix() for path in found} == {
+        "MNLI/train.tsv", "MNLI/dev_matched.tsv", "MNLI/dev_mismatched.tsv",
+        "MNLI/test_matched.tsv", "MNLI/test_mismatched.tsv", "AX/diagnostic.tsv",
+    }  # fmt: skip
+    archive = shutil.make_archive(str(tmp_path / "zipped" / "RTE"), "zip", tmp_path / "MNLI")
+    assert [str(path) for path in tasks.task_files(archive)] == [archive]

@@ -111,15 +111,35 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
             table = _msr_split(table, folder, keep_dev=not in_train)
         return _rows(about, table, split)
 
-    return Task(path.name, about.labels, len(about.columns) == 2, read, name, about.splits)
+    return Task(
+        path.name, about.labels, len(about.columns) == 2, read, name, about.splits,
+        about.score_range, _files(about, folder, path),
+    )  # fmt: skip
+
+
+def _files(about: glue.GlueTask, folder: Path, path: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The archive, or the files of a folder; with MNLI those of the diagnostic beside it."""
+    if isinstance(folder, zipfile.Path):
+        found = [pathlib.Path(folder.root.filename)]
+    else:
+        names = [name for split in about.splits for name in _FILES.get(split, ())] + [*_DEV_IDS]
+        found = [folder / name for name in dict.fromkeys(names) if (folder / name).exists()]
+    if "test_ax" in about.splits and (beside := _folder_beside(path)):
+        found += folder_task("ax", beside).files
+    return tuple(found)
 
 
 def _diagnostic_beside(path: pathlib.Path) -> Rows | None:
-    """The diagnostic AX in the folder that holds MNLI's, whose models answer it."""
-    for folder in (glue.TASKS["ax"].folder, *glue.TASKS["ax"].aliases):
-        if official_name(path.parent / folder) == "ax":
-            return folder_task("ax", path.parent / folder).read("test")
-    return None
+    """The rows of the diagnostic AX, which models of MNLI answer."""
+    beside = _folder_beside(path)
+    return folder_task("ax", beside).read("test") if beside else None
+
+
+def _folder_beside(path: pathlib.Path) -> pathlib.Path | None:
+    """The folder of the diagnostic AX in the folder that holds MNLI's."""
+    names = (glue.TASKS["ax"].folder, *glue.TASKS["ax"].aliases)
+    found = [path.parent / name for name in names if official_name(path.parent / name) == "ax"]
+    return found[0] if found else None
 
 
 def _msr_split(table: Table, folder: Path, keep_dev: bool) -> Table:
@@ -167,8 +187,11 @@ def _label(about: glue.GlueTask, field: str, where: str) -> Any:
             score = float(field)
         except ValueError:
             score = math.nan
-        if not 0 <= score <= 5:
-            raise InputError(f"{where}: {about.label} {field!r} is no number from 0 to 5")
+        low, high = about.score_range
+        if not low <= score <= high:
+            raise InputError(
+                f"{where}: {about.label} {field!r} is no number from {low:g} to {high:g}"
+            )
         return score
     if about.digits and field in map(str, range(len(about.labels))):
         return about.labels[int(field)]

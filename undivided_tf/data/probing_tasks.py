@@ -81,11 +81,13 @@ class WordTask:
         name: for tables and file names.
         labels: label names; a label is its position here.
         read: gives the rows of a split.
+        files: those of the treebank.
     """
 
     name: str
     labels: tuple[str, ...]
     read: Callable[[str], WordRows]
+    files: tuple[pathlib.Path, ...] = ()
 
 
 def load_probing_task(name: str) -> Task | WordTask:
@@ -173,7 +175,7 @@ def _word_task(task: str, folder: str) -> WordTask:
 
     seen = {label for of_sentence in items("train") for _, label in of_sentence}
     labels = HEAD_DISTANCES if task == "head_distance" else tuple(sorted(seen))
-    return WordTask(f"ud_{task}", labels, read)
+    return WordTask(f"ud_{task}", labels, read, treebank.files(folder))
 
 
 # === Sentences ===
@@ -245,7 +247,7 @@ def _sentence_task(task: str, folder: str) -> Task:
         rows = [(text, label) for text, label in labelled(split) if label in labels]
         return Rows([text for text, _ in rows], None, positions([n for _, n in rows], labels))
 
-    return Task(f"ud_{task}", labels, False, read)
+    return Task(f"ud_{task}", labels, False, read, files=treebank.files(folder))
 
 
 def _shifted(words: tuple[str, ...], rng: np.random.Generator) -> tuple[str, str]:
@@ -294,7 +296,7 @@ def _question_types(archive: pathlib.Path) -> Task:
         )  # fmt: skip
         return Rows([text for text, _ in chosen], None, positions([n for _, n in chosen], labels))
 
-    return Task("trec", labels, False, read)
+    return Task("trec", labels, False, read, files=(archive,))
 
 
 def _subjectivity(archive: pathlib.Path) -> Task:
@@ -312,7 +314,7 @@ def _subjectivity(archive: pathlib.Path) -> Task:
         chosen = [row for row in rows if _tenth(row[0]) in tenths]
         return Rows([text for text, _ in chosen], None, positions([n for _, n in chosen], labels))
 
-    return Task("subjectivity", labels, False, read)
+    return Task("subjectivity", labels, False, read, files=(archive,))
 
 
 ARCHIVES = {"trec": _question_types, "subjectivity": _subjectivity}

@@ -4,6 +4,7 @@ Needs no TensorFlow.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 from typing import Self
 
@@ -62,6 +63,8 @@ class Task:
         read: gives the rows of a split; None when the task has no such split.
         glue: name of the GLUE task whose metrics score it; empty: accuracy and macro F1.
         splits: names that `read` takes; `validation...` and `test...` are scored where labelled.
+        score_range: lowest and highest score of a regression task; empty: not known.
+        files: all that the rows are read from; none of the embedded tasks and of `tfds:`.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Task:
     read: Callable[[str], Rows | None]
     glue: str = ""
     splits: tuple[str, ...] = SPLITS
+    score_range: tuple[float, ...] = ()
+    files: tuple[pathlib.Path, ...] = ()
 
     @property
     def is_regression(self) -> bool:

@@ -13,7 +13,7 @@ from undivided_tf.data.rows import SPLITS, Rows, Task, checked_split, positions
 from undivided_tf.data.tables import Table, read_table
 from undivided_tf.errors import InputError
 
-__all__ = ["SPLITS", "Rows", "Task", "load_task", "read_split"]
+__all__ = ["SPLITS", "Rows", "Task", "load_task", "read_split", "task_files"]
 
 
 # Of the GLUE tasks whose files have a header; the first that a file has counts.
@@ -56,6 +56,22 @@ def load_task(name: str) -> Task:
     raise InputError(
         f"task {name!r}: neither a folder nor one of {', '.join(SAMPLE_TASKS)}, tfds:glue/NAME"
     )
+
+
+def task_files(name: str) -> tuple[pathlib.Path, ...]:
+    """The files that a task is read from, `task.json` included.
+
+    Args:
+        name: as for `load_task`.
+
+    Returns:
+        Files that exist, of a zip archive the archive; empty for the embedded sample and for
+        TensorFlow Datasets, whose versions are fixed.
+
+    Raises:
+        InputError: as `load_task`.
+    """
+    return load_task(name).files
 
 
 def read_split(name: str, split: str) -> Rows:
@@ -126,7 +142,9 @@ def _folder_task(folder: pathlib.Path) -> Task:
             return None
         return _rows(read_table(path), columns, config.label, labels, labelled=split != "test")
 
-    return Task(folder.resolve().name, labels, bool(columns[1]), read)
+    used = (told, *(folder / getattr(config, split) for split in SPLITS))
+    files = tuple(path for path in used if path.exists())
+    return Task(folder.resolve().name, labels, bool(columns[1]), read, files=files)
 
 
 def _text_columns(table: Table) -> tuple[str, str]:

@@ -86,13 +86,7 @@ def read(folder: str, split: str) -> tuple[Sentence, ...]:
     Raises:
         InputError: no or several such files, or one that is no CoNLL-U; names file and sentence.
     """
-    name = f"*-ud-{_NAMES[checked_split(split)]}.conllu"
-    found = [
-        p for pattern in (name, f"{name}.gz") for p in sorted(pathlib.Path(folder).glob(pattern))
-    ]
-    if len(found) != 1:
-        raise InputError(f"{folder}: one file {name} (or .gz) is needed, there are {len(found)}")
-    (path,) = found
+    path = _file(folder, split)
     opened = (
         gzip.open(path, "rt", encoding="utf-8")
         if path.suffix == ".gz"
@@ -106,6 +100,21 @@ def read(folder: str, split: str) -> tuple[Sentence, ...]:
     except (conllu.exceptions.ParseException, ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: sentence {len(sentences) + 1}: {error}") from error
     return tuple(sentences)
+
+
+def files(folder: str) -> tuple[pathlib.Path, ...]:
+    """The files of all splits; arguments and errors as of `read`."""
+    return tuple(_file(folder, split) for split in _NAMES)
+
+
+def _file(folder: str, split: str) -> pathlib.Path:
+    name = f"*-ud-{_NAMES[checked_split(split)]}.conllu"
+    found = [
+        p for pattern in (name, f"{name}.gz") for p in sorted(pathlib.Path(folder).glob(pattern))
+    ]
+    if len(found) != 1:
+        raise InputError(f"{folder}: one file {name} (or .gz) is needed, there are {len(found)}")
+    return found[0]
 
 
 def _sentence(tokens: conllu.TokenList) -> Sentence:
