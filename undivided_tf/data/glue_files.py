@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf.data import glue
+from undivided_tf.data import glue, packed
+from undivided_tf.data.packed import Path
 from undivided_tf.data.rows import Rows, Task, checked_split, positions
-from undivided_tf.data.tables import Path, Table, read_table
+from undivided_tf.data.tables import Table, read_table
 from undivided_tf.errors import InputError
 
 SHORT_ROWS = 0.001  # Of train: the largest share of malformed rows that are only dropped.
@@ -42,16 +43,25 @@ _DEV_IDS = ("dev_ids.tsv", "mrpc_dev_ids.tsv")
 
 
 def official_name(path: pathlib.Path) -> str | None:
-    """The task whose official folder, or zip archive of it, `path` is; None when it is none."""
-    name = glue.canonical_name(path.name.removesuffix(".zip"))
-    if name is None:
+    """The task whose official folder, or zip archive of it, `path` is; None when it is none.
+
+    Raises:
+        InputError: an archive of this name is damaged or holds no such task.
+    """
+    name = glue.canonical_name(path.stem if _is_zip(path) else path.name)
+    if name is None or not (path.is_dir() or _archive(path).is_file()):
         return None
-    try:
-        folder = _folder(path, name)
-    except InputError:
-        return None
+    folder = _folder(path, name)
     asked = "test" if name == "ax" else "train"
     return name if any((folder / file).exists() for file in _FILES[asked]) else None
+
+
+def _is_zip(path: pathlib.Path) -> bool:
+    return path.suffix.lower() == ".zip"
+
+
+def _archive(path: pathlib.Path) -> pathlib.Path:
+    return path if _is_zip(path) else path.with_name(path.name + ".zip")
 
 
 def _folder(path: pathlib.Path, name: str) -> Path:
@@ -62,22 +72,14 @@ def _folder(path: pathlib.Path, name: str) -> Path:
     """
     if path.is_dir():
         return path
-    archive = path if path.suffix == ".zip" else path.with_name(path.name + ".zip")
+    archive = _archive(path)
     if not archive.is_file():
         raise InputError(f"{path}: there is no such folder, nor {archive.name} beside it")
-    try:
-        members = zipfile.ZipFile(archive).namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{archive}: cannot be read as a zip archive: {error}") from error
     marks = ("diagnostic.tsv", "AX.tsv") if name == "ax" else _FILES["train"]
-    folders = [
-        member[: -len(member.rpartition("/")[2])]
-        for member in sorted(members, key=len)
-        if member.rpartition("/")[2] in marks and not member.startswith("__MACOSX")
-    ]
-    if not folders:
+    found = [member for member in packed.members(archive) if member.name in marks]
+    if not found:
         raise InputError(f"{archive}: holds none of {', '.join(marks)}")
-    return zipfile.Path(archive, folders[0])
+    return min(found, key=lambda member: len(member.at)).parent
 
 
 def folder_task(name: str, path: pathlib.Path) -> Task:
@@ -106,10 +108,21 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
             logging.info("%s is a slice of the %s split", folder / file, split)
         in_train = split == "train"
         header = about.headerless if split in ("train", "validation") else ()
-        table = read_table(folder / file, header, SHORT_ROWS if in_train else 0.0)
-        if file == _FILES["train"][-1]:
-            table = _msr_split(table, folder, keep_dev=not in_train)
-        return _rows(about, table, split)
+        try:
+            table = read_table(folder / file, header, SHORT_ROWS if in_train else 0.0)
+            if file == _FILES["train"][-1]:
+                table = _msr_split(table, folder, keep_dev=not in_train)
+            return _rows(about, table, split)
+        except InputError as error:
+            other = (
+                "rename it"
+                if isinstance(folder, zipfile.Path)
+                else "put a task.json in it ({} will do)"
+            )
+            raise InputError(
+                f"{error}; {path.name} is read as {about.folder} of GLUE because of its name: for "
+                f"a task of your own {other}"
+            ) from error
 
     return Task(
         path.name, about.labels, len(about.columns) == 2, read, name, about.splits,
@@ -150,8 +163,7 @@ def _msr_split(table: Table, folder: Path, keep_dev: bool) -> Table:
             f"{table.path}: has no list of dev rows beside it ({' or '.join(_DEV_IDS)}), without "
             "which train and dev cannot be told apart"
         )
-    text = (folder / listed[0]).read_bytes().decode("utf-8-sig")
-    dev = {tuple(line.split()) for line in text.splitlines()}
+    dev = {tuple(line.split()) for line in packed.read_text(folder / listed[0]).splitlines()}
     places = [
         place
         for place, ids in enumerate(zip(table.column("#1 ID"), table.column("#2 ID"), strict=True))
