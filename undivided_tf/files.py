@@ -128,8 +128,8 @@ def write_json(path: str | os.PathLike, value: Any, shared: bool = False) -> Non
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file."""
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    """Reads a JSON file, which may begin with a byte order mark."""
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
 
 
 def sha256(*parts: bytes | str) -> str:

@@ -43,7 +43,14 @@ def _table(result) -> str:
     for tap, *values in zip(result["taps"], *(result[key] for key in keys), strict=True):
         lines.append(f"{tap:<24}" + "".join(_shown(value) for value in values))
     chain = "".join(_shown(result[key]) for key in ("chain_uuas", "chain_spearman"))
-    return "\n".join([*lines, f"{'chain of neighbours':<24}{chain}"])
+    lines.append(f"{'chain of neighbours':<24}{chain}")
+    # Runs of older releases did not compare them.
+    dropped = result.get("duplicates_dropped", "not compared")
+    lines.append(
+        f"test sentences left out as in training: {dropped}, as cut off: "
+        f"{result['left_out']['test']}"
+    )
+    return "\n".join(lines)
 
 
 def _shown(value) -> str:

@@ -31,7 +31,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 
     files.check_fetched(path)
     try:
-        value = json.loads(files.read_text(path), parse_constant=refuse)
+        value = json.loads(files.read_text(path, "utf-8-sig"), parse_constant=refuse)
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply to be a config") from error
     except InputError:

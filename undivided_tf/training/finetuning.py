@@ -95,7 +95,7 @@ class _Tuner:
             if name != "train" and rows.labels is not None
         ]
         self.steps_per_epoch = len(self.splits["train"]) // config.train_batch_size
-        if not self.steps_per_epoch:
+        if config.num_train_epochs and not self.steps_per_epoch:
             raise InputError(
                 f"task {config.task} has {len(self.splits['train'])} training rows, fewer than "
                 f"one batch of {config.train_batch_size}: lower --train_batch_size"

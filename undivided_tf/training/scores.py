@@ -9,23 +9,26 @@ import numpy as np
 from absl import logging
 
 from undivided_tf.data.rows import Rows, Task
-from undivided_tf.metrics import classification, glue
+from undivided_tf.metrics import classification, glue, regression
 
 MUCH_BETTER = 0.1  # Accuracy by which another order of the labels must win to be named.
 
 
 def primary(task: Task) -> str:
     """The metric that tables show."""
-    return glue.PRIMARY[task.glue] if task.glue else "accuracy"
+    if task.glue:
+        return glue.PRIMARY[task.glue]
+    return "spearman" if task.is_regression else "accuracy"
 
 
 def predictions(task: Task, logits: np.ndarray) -> np.ndarray:
     """Positions of labels, or the numbers of a regression, `(rows,)`, of logits `(rows, outputs)`.
 
-    Scores of STS-B are kept within 0 to 5, as they are defined.
+    Scores are kept within the range of the task.
     """
     if task.is_regression:
-        return np.clip(logits[:, 0], 0.0, 5.0)
+        scores = logits[:, 0]
+        return np.clip(scores, *task.score_range) if task.score_range else scores
     return logits.argmax(-1)
 
 
@@ -41,9 +44,12 @@ def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float
 
 def score_predictions(task: Task, answers: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Scores of what `predictions` gave."""
-    found = {}
     if not task.is_regression:
         found = classification.score(answers, labels, len(task.labels))
+    elif task.glue:
+        found = {}
+    else:
+        found = regression.score(answers, labels)
     return {**found, **(glue.score(task.glue, answers, labels) if task.glue else {})}
 
 
