@@ -2,12 +2,12 @@
 
     python benchmarks/time_to_loss.py --torch_python=compare/bin/python
 
-All train an encoder of the pattern (AI)*6, hidden size 128, on the same rows of the embedded sample, 16 rows of 64
-word pieces a step, 30 % masked, one after another, each on one core. The clock runs while they
-train, compilation included, and stands while the held-out rows are scored, whose masks are the
-same for all. Ours is the recipe of flags/pretraining/small.flags; the others run as their users run
-them (`Trainer` and `fit` with default settings), and with a higher rate. Writes
-results/benchmarks/time_to_loss.json; see benchmarks/README.md.
+All train an encoder of the pattern (AI)*6, hidden size 128, on the same rows of the embedded
+sample, 16 rows of 64 word pieces a step, 30 % masked, one after another, each on one core. The
+clock runs while they train, compilation included, and stands while the held-out rows are scored,
+whose masks are the same for all. Ours is the recipe of flags/pretraining/small.flags; the others
+run as their users run them (`Trainer` and `fit` with default settings), and with a higher rate.
+Writes results/benchmarks/time_to_loss.json; see benchmarks/README.md.
 """
 
 import json
@@ -70,7 +70,7 @@ def learn(script: str, folder: pathlib.Path, job: dict[str, Any], python: str = 
     found = subprocess.run(
         ["taskset", "-c", str(FLAGS.core), python, str(PEERS / script), str(folder),
          json.dumps(job)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
     if found.returncode:
