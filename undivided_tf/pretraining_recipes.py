@@ -24,7 +24,7 @@ PAIR_PACKINGS = ("next_sentence", "sentence_order")
 PACKINGS = ("full", *PAIR_PACKINGS, "document")
 DEDUPLICATIONS = ("none", "exact", "near")
 BEAM_RUNNERS = ("DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner")
-RUNNERS = ("in_process", "processes", *BEAM_RUNNERS)
+RUNNERS = ("in_process", "dask", *BEAM_RUNNERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +62,17 @@ class RecordsConfig(Config):
     )
     random_seed: int = option(12345, "Decides pairs, and which shard each record goes to.")
     runner: str = option(
-        "in_process", "Who works; the records are the same: this process, several on this "
-        "machine, or a runner of Apache Beam (extra `beam`), all of whose workers must see the "
-        "input and output folders.", RUNNERS,
+        "in_process", "Who works; the records are the same: this process, a Dask cluster, or a "
+        "runner of Apache Beam (extra `beam`). All workers must see the input and output folders.",
+        RUNNERS,
     )  # fmt: skip
-    num_processes: int = option(0, "Processes of the runner `processes`; 0: one a core.")
+    num_processes: int = option(
+        0, "Worker processes of the Dask cluster on this machine; 0: one a core."
+    )
+    scheduler: str = option(
+        "", "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a cluster on "
+        "this machine."
+    )  # fmt: skip
     pipeline_options: tuple[str, ...] = option(
         (), "Options of Apache Beam, such as --direct_num_workers=2."
     )
@@ -77,6 +83,8 @@ class RecordsConfig(Config):
         require_share(self, "validation_fraction", "short_seq_prob")
         if self.num_processes < 0:
             raise InputError(f"num_processes must be from 0, got {self.num_processes}")
+        if self.scheduler and self.runner != "dask":
+            raise InputError(f"scheduler is for the runner dask, not for {self.runner}")
         if self.pipeline_options and self.runner not in BEAM_RUNNERS:
             raise InputError(
                 f"pipeline_options are for the runners {', '.join(BEAM_RUNNERS)}, not for "

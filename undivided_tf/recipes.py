@@ -224,7 +224,7 @@ class StudyConfig(Config):
     records: RecordsConfig = section(
         RecordsConfig(),
         "records.",
-        without=("output_dir", "runner", "num_processes", "pipeline_options"),
+        without=("output_dir", "runner", "num_processes", "scheduler", "pipeline_options"),
     )
     pretraining: PretrainingConfig = section(
         PretrainingConfig(),

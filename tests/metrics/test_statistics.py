@@ -45,23 +45,10 @@ def test_shifting_the_values_shifts_mean_and_interval(values, shift):
     assert after["deviation"] == pytest.approx(before["deviation"], abs=1e-6)
 
 
-def test_pairing_removes_what_the_pairs_share():
-    shared = np.array([0.1, 0.5, 0.9])
-    difference = statistics.paired_difference(shared + [0.02, 0.03, 0.01], shared)
-    assert difference["mean"] == pytest.approx(0.02)
-    assert difference["deviation"] == pytest.approx(0.01)
-    assert difference["low"] == pytest.approx(0.02 - 4.30265273 * 0.01 / math.sqrt(3))
-
-
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [1.0, math.nan], [math.inf]])
 def test_values_without_a_mean_are_refused(values):
     with pytest.raises(InputError, match="values"):
         statistics.summarize(values)
-
-
-def test_unequal_pairs_are_refused():
-    with pytest.raises(InputError, match="3 and 2"):
-        statistics.paired_difference([1, 2, 3], [1, 2])
 
 
 def test_permutation_test_counts_the_changes_of_sign():
@@ -108,6 +95,14 @@ def test_above_test_without_spread_or_repetition():
     assert statistics.above_test([0.5, 0.5], 0.4) == 0.0
     assert statistics.above_test([0.5, 0.5], 0.5) == 1.0
     assert statistics.above_test([0.5], 0.0) == 1.0
+
+
+def test_detectable_difference_by_the_noncentral_t():
+    for n in (2, 3, 6, 30, 400):
+        critical = scipy.stats.t.ppf(0.975, n - 1)
+        effect = statistics.detectable_difference(1.0, n)
+        power = scipy.stats.nct.sf(critical, n - 1, effect * n**0.5)
+        assert power == pytest.approx(0.8, abs=1e-9)
 
 
 def test_detectable_difference_has_the_power_it_claims():

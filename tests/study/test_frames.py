@@ -9,10 +9,10 @@ from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
+from undivided_tf.process import machine
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import frames, grid, kept, running
+from undivided_tf.study import frames, grid, kept, outcomes, running
 from undivided_tf.study.frames import Arm
-from undivided_tf.study.leases import machine
 
 CONFIG = StudyConfig(
     patterns=("(AI)*6", "(AAI)*3", "A*6"),
@@ -219,21 +219,20 @@ def test_what_cannot_be(changes, message):
         CONFIG.replace(**changes)
 
 
-def test_cells_of_equal_time_run_with_the_steps_that_were_measured(tmp_path, monkeypatch):
-    """Real dealing and places; only what a cell computes is made up."""
-    monkeypatch.setattr(running, "_timed_call", made_up_cells.invented)
+def test_cells_of_equal_time_run_with_the_steps_that_were_measured(tmp_path):
+    """A real cluster and places; only what a cell computes is made up."""
     config = CONFIG.replace(frames=("time",), patterns=("(AI)*6", "A*6"))
     cells = [c for c in grid.expand(config) if c.kind in ("records", "pretraining", "timing")]
-    found = running.run(cells, tmp_path)
+    found = running.run(cells, tmp_path, calls=made_up_cells.INVENTED)
     *_, last = found
     assert last["label"]["frame"] == "time" and last["result"]["steps"] == 1500
     assert last["machine"] == machine()
     assert (tmp_path / "cells" / last["name"] / "finished.json").exists()
     assert last["name"] != cells[-1].name
-    assert running.run(cells, tmp_path) == found
+    assert running.run(cells, tmp_path, calls={}) == found
     elsewhere = tmp_path / "elsewhere"
     in_turn = kept.take_up(cells, elsewhere, {outcome["name"]: outcome for outcome in found})
-    assert running.outcomes(in_turn, elsewhere) == found
+    assert outcomes.listed(in_turn, elsewhere) == found
 
 
 def test_an_arm_is_labelled_only_where_it_differs():

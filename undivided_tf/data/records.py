@@ -149,8 +149,8 @@ def _create(
         )
     records = work / "records"
     rows = sum(int(facts["shard_rows"].sum()) for facts in totals.values())
-    # Copying is no work for processes, which would only import TensorFlow once more.
-    copying = _portable(config) if config.runner == "processes" else config
+    # Copying is not worth another cluster.
+    copying = _portable(config) if config.runner == "dask" else config
     runners.run(
         copying, shards.WriteShard(str(work), config), shards.shards(config),
         "write shards", rows * blocks.layout(config).dtype.itemsize,
@@ -192,7 +192,9 @@ def _count(work: pathlib.Path, config: RecordsConfig, tokenizer: Tokenizer) -> N
 
 def _portable(config: RecordsConfig) -> RecordsConfig:
     """The config without its place and its workers, neither of which changes the records."""
-    return config.replace(output_dir="", runner="in_process", num_processes=0, pipeline_options=())
+    return config.replace(
+        output_dir="", runner="in_process", num_processes=0, scheduler="", pipeline_options=()
+    )
 
 
 def _check_output_dir(config: RecordsConfig) -> pathlib.Path:

@@ -14,10 +14,7 @@ from undivided_tf.config import claim_workdir
 from undivided_tf.data import sample, tasks
 from undivided_tf.errors import InputError
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import grid, kept, report, running
-from undivided_tf.study.leases import Leases
-from undivided_tf.study.results import NOT_RUN
-from undivided_tf.study.running import WHOLE, Share
+from undivided_tf.study import grid, kept, outcomes, report, running
 
 _VERSIONED = (
     "undivided_tf",
@@ -33,7 +30,7 @@ _VERSIONED = (
 def run_study(
     config: StudyConfig,
     command: str,
-    share: Share = WHOLE,
+    scheduler: str = "",
     report_only: bool = False,
     kept_results: str = "",
 ) -> dict[str, Any]:
@@ -43,8 +40,7 @@ def run_study(
         config: the study; `config.workdir` receives config.json, the cells, results.json,
             report.html, report.md and figures.
         command: the command line, for the report.
-        share: what this process does where several have the same workdir. Each of them reports
-            in the end; the last one has everything.
+        scheduler: address of a standing Dask scheduler; empty: this machine. See `running.run`.
         report_only: run nothing, and report what is finished.
         kept_results: a results.json of this study whose finished cells are not run again where
             nothing but their results is needed; see `kept.take_up`.
@@ -61,28 +57,25 @@ def run_study(
     workdir = claim(config)  # Behind what a mistyped path would stop.
     in_turn = kept.take_up(cells, workdir, told)
     if not report_only:
-        running.run(in_turn, workdir, config.num_workers, share)
-    outcomes = kept.filled(running.outcomes(cells, workdir), told)
-    if all(outcome["status"] == NOT_RUN for outcome in outcomes):
+        running.run(in_turn, workdir, config.num_workers, scheduler)
+    found = kept.filled(outcomes.listed(cells, workdir), told)
+    if all(outcome["status"] == outcomes.NOT_RUN for outcome in found):
         raise InputError(f"{workdir}: no cell is finished yet; run it without report_only")
-    records = next(outcome for outcome in outcomes if outcome["kind"] == "records")
+    records = next(outcome for outcome in found if outcome["kind"] == "records")
     named = {*config.records.input_files, *config.tasks, config.cka.task}
     results = {
         "command": command,
         "created": time.strftime("%Y-%m-%d"),
-        "seconds": sum(outcome["seconds"] or 0 for outcome in outcomes),
+        "seconds": sum(outcome["seconds"] or 0 for outcome in found),
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
         "hardware": hardware(),
         "config": config.to_dict(),
         "corpus": records["result"],
         "sources": list(sample.SOURCES) if named & {"sample", *tasks.SAMPLE_TASKS} else [],
-        "cells": outcomes,
+        "cells": found,
     }
-    with Leases(workdir / "claims") as leases:
-        while not leases.take("report"):  # Another process of this study writes its own.
-            time.sleep(running.POLL_SECONDS)
-        files.write_json(workdir / "results.json", results)
-        report.write_report(results, workdir)
+    files.write_json(workdir / "results.json", results)
+    report.write_report(results, workdir)
     return results
 
 
