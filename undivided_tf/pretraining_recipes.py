@@ -16,7 +16,7 @@ from undivided_tf.errors import InputError
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 DTYPES = ("float32", "bfloat16", "float16")
 MASKING_UNITS = ("token", "whole_word", "span")
-OPTIMIZERS = ("adamw", "lamb")
+OPTIMIZERS = ("adamw", "lamb", "muon")
 SCHEDULES = ("linear", "cosine", "one_cycle")
 PAIR_PACKINGS = ("next_sentence", "sentence_order")
 PACKINGS = ("full", *PAIR_PACKINGS, "document")
@@ -151,7 +151,14 @@ class PretrainingConfig(Config):
         "linear", "Warm-up and decay: linear is lines, cosine a line and half a cosine, one_cycle "
         "two half cosines from a 25th of the peak.", SCHEDULES,
     )  # fmt: skip
-    optimizer: str = option("adamw", "Optimizer; lamb is for large batches.", OPTIMIZERS)
+    optimizer: str = option(
+        "adamw", "Optimizer; lamb is for large batches, muon moves the kernels of blocks and of "
+        "the head's transform and leaves all else to adamw.", OPTIMIZERS,
+    )  # fmt: skip
+    adam_learning_rate_ratio: float = option(
+        1.0, "Under muon: learning rate of what adamw moves, as a multiple of learning_rate."
+    )
+    muon_momentum: float = option(0.95, "Momentum of the kernels that muon moves.")
     weight_decay_rate: float = option(0.01, "Weight decay; spares LayerNorm and biases.")
     adam_beta_1: float = option(0.9, "Decay of Adam's first moment.")
     adam_beta_2: float = option(0.999, "Decay of Adam's second moment.")
@@ -201,14 +208,20 @@ class PretrainingConfig(Config):
             self, "train_batch_size", "num_train_steps", "learning_rate", "adam_epsilon",
             "max_gradient_norm", "masked_lm_prob", "eval_every_steps", "max_eval_rows",
             "save_checkpoints_steps", "keep_checkpoints", "gradient_accumulation_steps",
-            "distillation_temperature",
+            "distillation_temperature", "adam_learning_rate_ratio",
         )  # fmt: skip
         if self.max_skipped_steps < 0:
             raise InputError(f"max_skipped_steps must be from 0, got {self.max_skipped_steps}")
         require_share(
             self, "masked_lm_prob", "initial_masked_lm_prob", "adam_beta_1", "adam_beta_2",
-            "weight_decay_rate", "ema_momentum", "intermediate_drop_rate",
+            "weight_decay_rate", "ema_momentum", "intermediate_drop_rate", "muon_momentum",
         )  # fmt: skip
+        for name in ("adam_learning_rate_ratio", "muon_momentum"):
+            default = type(self).__dataclass_fields__[name].default
+            if self.optimizer != "muon" and getattr(self, name) != default:
+                raise InputError(
+                    f"{name} {getattr(self, name)} is for --optimizer=muon, got {self.optimizer}"
+                )
         if not 0 <= self.num_warmup_steps <= self.num_train_steps:
             raise InputError(
                 f"num_warmup_steps {self.num_warmup_steps} must be from 0 to "

@@ -109,18 +109,7 @@ class Trainer:
             # A head that nothing asks for would only decay.
             asked = config.masked_lm_weight or (teacher and teacher.logits_weight)
             self.model.masked_lm_head.trainable = bool(asked)
-            self.optimizer = optimizers.OPTIMIZERS[config.optimizer](
-                self.model.trainable_variables,
-                learning_rate=config.learning_rate,
-                num_warmup_steps=config.num_warmup_steps,
-                num_train_steps=config.num_train_steps,
-                schedule=config.learning_rate_schedule,
-                weight_decay_rate=config.weight_decay_rate,
-                beta_1=config.adam_beta_1,
-                beta_2=config.adam_beta_2,
-                epsilon=config.adam_epsilon,
-                ema_momentum=config.ema_momentum,
-            )
+            self.optimizer = optimizers.of_run(config, self.model.trainable_variables)
         self.steps = Steps(
             self.strategy,
             self.model,
