@@ -59,15 +59,6 @@ def test_imports_run_one_way(path):
         assert allowed, f"{path.relative_to(ROOT)} imports {other}"
 
 
-def test_every_file_is_short():
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for path in ROOT.rglob("*.py")
-        if (lines := len(path.read_text().splitlines())) > 330
-    }
-    assert not long
-
-
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
         "pattern", "config", "recipes", "analysis_recipes", "pretraining_recipes",

@@ -1,7 +1,8 @@
 """What the binaries of records and pre-training can be told; as `undivided_tf.recipes`."""
 
 import dataclasses
-from typing import Any
+import pathlib
+from typing import Any, Self
 
 from undivided_tf.config import (
     Config,
@@ -17,7 +18,8 @@ STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 DTYPES = ("float32", "bfloat16", "float16")
 MASKING_UNITS = ("token", "whole_word", "span")
 OPTIMIZERS = ("adamw", "lamb", "muon")
-SCHEDULES = ("linear", "cosine", "one_cycle")
+SCHEDULES = ("linear", "cosine", "one_cycle", "trapezoid")
+COOLDOWNS = ("linear", "1-sqrt")
 PAIR_PACKINGS = ("next_sentence", "sentence_order")
 PACKINGS = ("full", *PAIR_PACKINGS, "document")
 DEDUPLICATIONS = ("none", "exact", "near")
@@ -149,7 +151,20 @@ class PretrainingConfig(Config):
     num_warmup_steps: int = option(10_000, "Steps of warm-up; decay to 0 follows.")
     learning_rate_schedule: str = option(
         "linear", "Warm-up and decay: linear is lines, cosine a line and half a cosine, one_cycle "
-        "two half cosines from a 25th of the peak.", SCHEDULES,
+        "two half cosines from a 25th of the peak; trapezoid stays at the peak and decays in a "
+        "cooldown at the end.", SCHEDULES,
+    )  # fmt: skip
+    cooldown_fraction: float = option(
+        0.2, "Under trapezoid: share of all steps that the cooldown takes."
+    )
+    cooldown_shape: str = option(
+        "linear", "Under trapezoid: how the rate falls to 0: a line, or one minus the root of the "
+        "share of the cooldown that is done.", COOLDOWNS,
+    )  # fmt: skip
+    cooldown_steps: tuple[int, ...] = option(
+        (), "Under trapezoid: further budgets below num_train_steps, in steps. For each a branch "
+        "leaves the run, cools down to 0 at that step, and is evaluated and saved in "
+        "WORKDIR/branches; the run goes on as if there were none."
     )  # fmt: skip
     optimizer: str = option(
         "adamw", "Optimizer; lamb is for large batches, muon moves the kernels of blocks and of "
@@ -169,8 +184,9 @@ class PretrainingConfig(Config):
     )
     masked_lm_prob: float = option(0.15, "Share of word pieces to predict.")
     initial_masked_lm_prob: float = option(
-        0.0, "That share in the first step; a line leads to masked_lm_prob in the last. 0: the "
-        "same throughout. Held-out records always have masked_lm_prob."
+        0.0, "That share in the first step; a line leads to masked_lm_prob in the last (under "
+        "trapezoid it begins with the cooldown). 0: the same throughout. Held-out records always "
+        "have masked_lm_prob."
     )  # fmt: skip
     max_predictions_per_seq: int = option(0, "Most predictions a sequence; 0: all of that share.")
     masking_unit: str = option(
@@ -239,7 +255,60 @@ class PretrainingConfig(Config):
             raise InputError(
                 "masked_lm_weight 0 leaves nothing to learn: give --teacher_checkpoint"
             )
+        self._validate_cooldowns()
         self.stages  # noqa: B018 - Raises what is wrong with the curriculum.
+
+    def _validate_cooldowns(self) -> None:
+        budgets = (*self.cooldown_steps, self.num_train_steps)
+        if self.learning_rate_schedule != "trapezoid":
+            if self.cooldown_steps:
+                raise InputError(
+                    f"cooldown_steps {_listed(self.cooldown_steps)} need "
+                    f"--learning_rate_schedule=trapezoid, got {self.learning_rate_schedule}"
+                )
+            return
+        require_positive(self, "cooldown_fraction")
+        require_share(self, "cooldown_fraction")
+        if sorted(set(budgets)) != list(budgets):
+            raise InputError(
+                f"cooldown_steps must rise and lie below num_train_steps {self.num_train_steps}, "
+                f"got {_listed(self.cooldown_steps)}"
+            )
+        for steps in budgets:
+            start = steps - self._num_cooldown_steps(steps)
+            if start < self.num_warmup_steps or (not start and steps in self.cooldown_steps):
+                raise InputError(
+                    f"a cooldown that ends at step {steps} begins at step {start}, before or "
+                    f"within the {self.num_warmup_steps} num_warmup_steps: lower them or "
+                    "cooldown_fraction, or leave that budget out"
+                )
+
+    def _num_cooldown_steps(self, steps: int) -> int:
+        return max(1, round(self.cooldown_fraction * steps))
+
+    @property
+    def cooldown_start(self) -> int:
+        """Steps that are done when the run begins to cool down; 0 where it has no cooldown."""
+        if self.learning_rate_schedule != "trapezoid":
+            return 0
+        return self.num_train_steps - self._num_cooldown_steps(self.num_train_steps)
+
+    @property
+    def branches(self) -> tuple[Self, ...]:
+        """The run that each branch equals, in the order of `cooldown_steps`."""
+        return tuple(
+            self.replace(
+                workdir=str(pathlib.Path(self.workdir) / "branches" / f"step_{steps:08d}"),
+                num_train_steps=steps,
+                cooldown_steps=(),
+                curriculum=tuple(
+                    text
+                    for text, stage in zip(self.curriculum, self.stages[1:], strict=True)
+                    if stage.first_step < steps
+                ),
+            )
+            for steps in self.cooldown_steps
+        )
 
     @property
     def distils(self) -> bool:
@@ -279,6 +348,10 @@ class PretrainingConfig(Config):
         values = dict(values)
         whole = values.pop("do_whole_word_mask")
         return {"masking_unit": "whole_word" if whole else "token", **values}
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,6 +112,25 @@ def test_schedules_by_their_formulas(schedule):
     assert schedules.WarmupDecay.from_config(rate.get_config()).schedule == schedule
 
 
+@pytest.mark.parametrize("cooldown", ["linear", "1-sqrt"])
+def test_trapezoid_by_its_formula_before_and_after_its_cooldown_moves(cooldown):
+    warmup, peak = 3, 0.3
+    rate = schedules.Trapezoid(peak, warmup, 20, 15, cooldown)
+    for start, steps in ((15, 20), (8, 10), (15, 20)):
+        rate.cool_down(start, steps)
+        expected = []
+        for step in range(steps + 3):
+            done = min(max((step - start) / (steps - start), 0), 1)
+            fall = 1 - (done if cooldown == "linear" else done**0.5)
+            expected.append(peak * min((step + 1) / warmup, 1, fall))
+        got = [float(rate(step)) for step in range(steps + 3)]
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-9)
+        assert got[warmup - 1 : start + 1] == [got[warmup]] * (start + 2 - warmup)
+        assert got[steps - 1] > 0 and got[steps:] == [0.0] * 3
+    again = schedules.Trapezoid.from_config(rate.get_config())
+    assert [float(again(step)) for step in range(20)] == got[:20]
+
+
 def test_lamb_equals_algorithm_2_in_numpy():
     random = np.random.default_rng(0)
     values = [random.normal(size=(3, 2)), random.normal(size=2), np.zeros(2)]

@@ -358,10 +358,11 @@ def lamb(variables, *, weight_decay_rate, **options):
         variables: trainable Keras variables.
         weight_decay_rate: see `Lamb`; LayerNorm and biases are spared decay and trust ratio.
         **options: `learning_rate` (the peak), `num_warmup_steps`, `num_train_steps`, `schedule`:
-            see `WarmupDecay`. `beta_1` and `beta_2`: decays of the moments. `epsilon`: added to the
-            root of the second moment. `max_gradient_norm`: clip gradients to this global norm;
-            None when the caller has done so. `ema_momentum`: keep an exponential moving average
-            of the weights, after the first step equal to them; 0: none.
+            see `WarmupDecay`; or `learning_rate` alone, a Keras schedule. `beta_1` and `beta_2`:
+            decays of the moments. `epsilon`: added to the root of the second moment.
+            `max_gradient_norm`: clip gradients to this global norm; None when the caller has done
+            so. `ema_momentum`: keep an exponential moving average of the weights, after the first
+            step equal to them; 0: none.
     """
     optimizer = Lamb(weight_decay_rate=weight_decay_rate, **_arguments(**options))
     optimizer.build(variables)
@@ -371,12 +372,13 @@ def lamb(variables, *, weight_decay_rate, **options):
 OPTIMIZERS = {"adamw": adamw, "lamb": lamb, "muon": muon}
 
 
-def of_run(config, variables):
+def of_run(config, variables, schedule):
     """The optimizer of a pre-training run.
 
     Args:
-        config: PretrainingConfig. Says which, its rates and its schedule.
+        config: PretrainingConfig.
         variables: trainable Keras variables.
+        schedule: its learning rate, as `schedules.of_run` gives.
     """
     own = {}
     if config.optimizer == "muon":
@@ -386,10 +388,7 @@ def of_run(config, variables):
         }
     return OPTIMIZERS[config.optimizer](
         variables,
-        learning_rate=config.learning_rate,
-        num_warmup_steps=config.num_warmup_steps,
-        num_train_steps=config.num_train_steps,
-        schedule=config.learning_rate_schedule,
+        learning_rate=schedule,
         weight_decay_rate=config.weight_decay_rate,
         beta_1=config.adam_beta_1,
         beta_2=config.adam_beta_2,
@@ -402,8 +401,8 @@ def of_run(config, variables):
 def _arguments(
     *,
     learning_rate,
-    num_warmup_steps,
-    num_train_steps,
+    num_warmup_steps=None,
+    num_train_steps=None,
     schedule="linear",
     beta_1=0.9,
     beta_2=0.999,
@@ -412,8 +411,10 @@ def _arguments(
     ema_momentum=0.0,
 ):
     """Keras's names for the options of `lamb`."""
+    if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        learning_rate = WarmupDecay(learning_rate, num_warmup_steps, num_train_steps, schedule)
     return {
-        "learning_rate": WarmupDecay(learning_rate, num_warmup_steps, num_train_steps, schedule),
+        "learning_rate": learning_rate,
         "beta_1": beta_1,
         "beta_2": beta_2,
         "epsilon": epsilon,

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -69,3 +70,70 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
             "num_train_steps": self.num_train_steps,
             "schedule": self.schedule,
         }
+
+
+def _inverse_root_fall(left):
+    return 1.0 - ops.sqrt(1.0 - left)
+
+
+_COOLDOWNS = {"linear": _linear_fall, "1-sqrt": _inverse_root_fall}
+
+
+@keras.saving.register_keras_serializable(package="undivided_tf")
+class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises to the peak, stays there, and cools down to 0 at the last step.
+
+    Where the cooldown lies is held in variables, so that one compiled step serves a run and all
+    branches that leave it for a cooldown of their own.
+
+    Args:
+        peak: float. Highest learning rate.
+        num_warmup_steps: int. Steps of the rise, a line.
+        num_train_steps: int. All steps.
+        cooldown_start: int. Steps that are done when the fall begins; it ends with the last one.
+        cooldown: str. `linear`: a line. `1-sqrt`: one minus the root of the share that is done.
+
+    References:
+        Haegele et al. 2024, arXiv 2405.18392, equations 1 and 2.
+    """
+
+    def __init__(self, peak, num_warmup_steps, num_train_steps, cooldown_start, cooldown="linear"):
+        self.peak = peak
+        self.num_warmup_steps = num_warmup_steps
+        self.cooldown = cooldown
+        self._fall = _COOLDOWNS[cooldown]
+        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self._last_step = tf.Variable(0.0, trainable=False, aggregation=first)
+        self._cooldown_steps = tf.Variable(1.0, trainable=False, aggregation=first)
+        self.cool_down(cooldown_start, num_train_steps)
+
+    def cool_down(self, cooldown_start, num_train_steps):
+        """Moves the cooldown: it begins and ends when so many steps are done."""
+        self.cooldown_start, self.num_train_steps = cooldown_start, num_train_steps
+        self._last_step.assign(num_train_steps)
+        self._cooldown_steps.assign(num_train_steps - cooldown_start)
+
+    def __call__(self, step):
+        """The learning rate of a step; the first step is 0 and already has some."""
+        step = ops.cast(step, "float32")
+        rise = ops.clip((step + 1.0) / max(self.num_warmup_steps, 1), 0.0, 1.0)
+        left = ops.clip((self._last_step - step) / self._cooldown_steps, 0.0, 1.0)
+        return self.peak * ops.minimum(rise, self._fall(left))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        names = "peak", "num_warmup_steps", "num_train_steps", "cooldown_start", "cooldown"
+        return {name: getattr(self, name) for name in names}
+
+
+def of_run(config):
+    """The schedule of a pre-training run; to be called under the scope of its strategy.
+
+    Args:
+        config: PretrainingConfig.
+    """
+    steps = config.num_warmup_steps, config.num_train_steps
+    if config.learning_rate_schedule == "trapezoid":
+        cooldown = config.cooldown_start, config.cooldown_shape
+        return Trapezoid(config.learning_rate, *steps, *cooldown)
+    return WarmupDecay(config.learning_rate, *steps, config.learning_rate_schedule)
