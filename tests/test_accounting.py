@@ -28,14 +28,19 @@ def test_parameters_of_one_block_of_bert_base():
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.text("AI", min_size=1, max_size=6), st.booleans(), st.integers(1, 3))
-def test_parameters_equal_the_built_models(letters, norm_first, heads):
+@given(
+    st.text("AI", min_size=1, max_size=6), st.booleans(), st.integers(1, 3),
+    st.sampled_from(["absolute", "rotary"]), st.booleans(),
+)  # fmt: skip
+def test_parameters_equal_the_built_models(letters, norm_first, heads, position_type, norm):
     config = tiny_config(
         block_pattern=letters,
         norm_first=norm_first,
         num_attention_heads=heads,
         hidden_size=6 * heads,
         intermediate_size=5,
+        position_type=position_type,
+        query_key_norm=norm,
     )
     encoder = Encoder(config)
     assert accounting.count_parameters(config) == encoder.count_params()

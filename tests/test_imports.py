@@ -64,7 +64,7 @@ def test_what_needs_no_tensorflow_does_not_import_it():
         "pattern", "config", "recipes", "analysis_recipes", "pretraining_recipes",
         "surgery_recipes", "accounting", "memory", "progress", "stopwatch",
         "metrics.statistics",
-        "metrics.classification", "metrics.glue", "training.scores", "data.submission",
+        "metrics.classification", "metrics.glue", "metrics.neighbour_model", "training.scores", "data.submission",
         "benchmark_recipes", "analysis.cka", "study.grid", "study.report",
         "data.sample", "data.tasks", "data.corpora", "data.survey", "data.deduplication",
         "data.runners",

@@ -220,6 +220,8 @@ def results_once(
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 ATTENTION_NORMALIZATIONS = ("softmax", "relu")
+POSITION_TYPES = ("absolute", "rotary")
+DEFAULT_ROTARY_BASE = 10000.0
 POOLINGS = ("first", "mean", "max")
 SPLITS = ("train", "validation", "test")
 TASK_HELP = (
@@ -241,6 +243,17 @@ class EncoderConfig(Config):
     )
     max_position_embeddings: int = option(512, "Longest sequence, in word pieces.")
     type_vocab_size: int = option(2, "Number of segment ids.")
+    position_type: str = option(
+        "absolute", "How tokens know their places: a learnt embedding of each place (absolute), or "
+        "queries and keys turned by angles in proportion to it (rotary; no parameters).",
+        POSITION_TYPES,
+    )  # fmt: skip
+    rotary_base: float = option(
+        DEFAULT_ROTARY_BASE, "Base of the rotary angles; short sequences may want a smaller one."
+    )
+    query_key_norm: bool = option(
+        False, "RMS normalisation of the queries and keys of each head, with a learnt scale."
+    )
     hidden_dropout_prob: float = option(0.1, "Dropout after embeddings and blocks.")
     attention_probs_dropout_prob: float = option(0.1, "Dropout on attention probabilities.")
     layer_norm_eps: float = option(1e-12, "Added to the variance in LayerNorm.")
@@ -269,12 +282,23 @@ class EncoderConfig(Config):
         require_positive(
             self, "vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
             "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "initializer_range",
+            "rotary_base",
         )  # fmt: skip
         require_share(self, "hidden_dropout_prob", "attention_probs_dropout_prob")
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size {self.hidden_size} is not divisible by "
                 f"num_attention_heads {self.num_attention_heads}"
+            )
+        if self.position_type == "rotary" and self.head_width % 2:
+            raise InputError(
+                f"position_type rotary turns pairs of features: hidden_size {self.hidden_size} / "
+                f"num_attention_heads {self.num_attention_heads} must be even"
+            )
+        if self.position_type != "rotary" and self.rotary_base != DEFAULT_ROTARY_BASE:
+            raise InputError(
+                f"rotary_base {self.rotary_base:g} has no meaning with position_type "
+                f"{self.position_type}: give --position_type=rotary"
             )
         object.__setattr__(self, "block_pattern", str(BlockPattern.parse(self.block_pattern)))
 
@@ -290,6 +314,11 @@ class EncoderConfig(Config):
     def pattern(self) -> BlockPattern:
         """The parsed `block_pattern`."""
         return BlockPattern.parse(self.block_pattern)
+
+    @property
+    def head_width(self) -> int:
+        """Features of one attention head."""
+        return self.hidden_size // self.num_attention_heads
 
     @property
     def layer_norms(self) -> tuple[bool, ...]:

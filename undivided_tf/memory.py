@@ -32,13 +32,15 @@ def _kept(config: EncoderConfig, kind: str, length: int) -> int:
     An attention block keeps query, key, value, context, the sum and its norm, and the random
     bits of the dropout (7 n H), and of each head the probabilities, their random bits and what
     dropout left of them (3 n n). An intermediate block keeps the sum, its norm, the random bits
-    (3 n H) and `_KEPT_INNER` n I. Without dropout there are neither bits nor leavings.
+    (3 n H) and `_KEPT_INNER` n I. Without dropout there are neither bits nor leavings. With
+    `query_key_norm` query and key before their norm are kept, too; rotation keeps nothing.
     """
     stream = length * config.hidden_size
     bits = stream if config.hidden_dropout_prob else 0
     if kind == "attention":
         arrays = 3 if config.attention_probs_dropout_prob else 1
-        return 6 * stream + bits + arrays * config.num_attention_heads * length**2
+        before_norm = 2 * stream if config.query_key_norm else 0
+        return 6 * stream + before_norm + bits + arrays * config.num_attention_heads * length**2
     inner = _KEPT_INNER[config.hidden_activation] * length * config.intermediate_size
     return 2 * stream + bits + inner
 

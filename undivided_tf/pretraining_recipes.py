@@ -20,6 +20,8 @@ MASKING_UNITS = ("token", "whole_word", "span")
 OPTIMIZERS = ("adamw", "lamb", "muon")
 SCHEDULES = ("linear", "cosine", "one_cycle", "trapezoid")
 COOLDOWNS = ("linear", "1-sqrt")
+POSITION_INITIALIZERS = ("normal", "sinusoid", "neighbours")
+OUTPUT_BIAS_INITIALIZERS = ("zeros", "unigram")
 PAIR_PACKINGS = ("next_sentence", "sentence_order")
 PACKINGS = ("full", *PAIR_PACKINGS, "document")
 DEDUPLICATIONS = ("none", "exact", "near")
@@ -105,6 +107,14 @@ class Stage:
     first_row: int
 
 
+# What the fields of initial values are where all weights come from a checkpoint.
+GIVEN_WEIGHTS = {
+    "position_initializer": "normal",
+    "output_bias_initializer": "zeros",
+    "zero_residual_outputs": False,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainingConfig(Config):
     """Masked-language-model pre-training; the defaults follow Devlin et al. 2018."""
@@ -119,6 +129,18 @@ class PretrainingConfig(Config):
     )
     new_weights: tuple[str, ...] = option(
         (), "Layers or weights that start anew; all others must be in init_checkpoint."
+    )
+    position_initializer: str = option(
+        "normal", "Initial position embeddings: random; sines and cosines of the place (sinusoid); "
+        "or those, and heads of the first attention block that look at the neighbours.",
+        POSITION_INITIALIZERS,
+    )  # fmt: skip
+    output_bias_initializer: str = option(
+        "zeros", "Initial output bias of the masked-language-model head; unigram: logarithms of "
+        "the frequencies of word pieces.", OUTPUT_BIAS_INITIALIZERS,
+    )  # fmt: skip
+    zero_residual_outputs: bool = option(
+        False, "Output kernels of all blocks begin at zero, so that each passes its input on."
     )
     teacher_checkpoint: str = option(
         "", "Frozen encoder whose states and answers are learnt too; empty: none."
@@ -251,6 +273,22 @@ class PretrainingConfig(Config):
                 raise InputError(f"{name} must be from 0, got {getattr(self, name)}")
         if self.new_weights and not self.init_checkpoint:
             raise InputError("new_weights are those that init_checkpoint lacks: give it")
+        for name, value in GIVEN_WEIGHTS.items():
+            if self.init_checkpoint and getattr(self, name) != value:
+                raise InputError(
+                    f"{name} {getattr(self, name)} is for random weights, but init_checkpoint "
+                    "brings its own: leave one of them out"
+                )
+        if self.position_initializer != "normal" and self.encoder.position_type != "absolute":
+            raise InputError(
+                f"position_initializer {self.position_initializer} is of position embeddings, "
+                f"which position_type {self.encoder.position_type} has not: leave one of them out"
+            )
+        if self.position_initializer == "neighbours" and not self.encoder.pattern.num_attention:
+            raise InputError(
+                "position_initializer neighbours is of the first attention block, which "
+                f"{self.encoder.block_pattern} has not"
+            )
         if not self.masked_lm_weight and not self.distils:
             raise InputError(
                 "masked_lm_weight 0 leaves nothing to learn: give --teacher_checkpoint"

@@ -13,7 +13,7 @@ import toys
 from toy_jobs import Square, twice
 
 import undivided_tf.data
-from undivided_tf.data import blocks, corpora, records, runners, shards, survey
+from undivided_tf.data import blocks, corpora, ngrams, records, runners, shards, survey
 from undivided_tf.errors import InputError
 
 # A script, since each spawned process imports the main module again, without what is in its `main`.
@@ -175,6 +175,7 @@ class Killed(BaseException):
         (survey.SurveyPortion, ".json"),
         (blocks.PackBlock, ".npz"),
         (shards.WriteShard, ".tfrecord"),
+        (ngrams.CountShard, ".tfrecord.npz"),
     ],
 )
 def test_a_broken_run_goes_on_with_what_it_had_finished(corpus, tmp_path, fatal, kept, monkeypatch):

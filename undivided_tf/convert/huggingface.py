@@ -29,8 +29,10 @@ CONFIG = "config.json"
 MODEL_TYPE = "undivided_bert"
 _OURS = (
     "block_pattern", "norm_first", "half_layer_norms", "attention_normalization",
-    "share_intermediate",
+    "share_intermediate", "position_type", "rotary_base", "query_key_norm",
 )  # fmt: skip
+_OURS_ALONE = tuple(key for key in _OURS if key != "block_pattern")
+_BERT = EncoderConfig()
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
                 "relu": "relu"}  # fmt: skip
 # Fields whose names and meanings are the same here and there.
@@ -39,7 +41,7 @@ _SAME = (
     "max_position_embeddings", "type_vocab_size", "hidden_dropout_prob",
     "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range",
 )  # fmt: skip
-_SUFFIXES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight"}
+_SUFFIXES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "scale": "weight"}
 _QUESTIONS = "BertForQuestionAnswering"
 _ARCHITECTURES = (
     ("BertForSequenceClassification", {"classifier_head"}),
@@ -105,8 +107,14 @@ def encoder_config(
 
     if there.get("model_type") not in ("bert", MODEL_TYPE):
         refuse("model_type", f"bert, {MODEL_TYPE}")
-    if there.get("position_embedding_type", "absolute") != "absolute":
-        refuse("position_embedding_type", "absolute")
+    ours = there["model_type"] == MODEL_TYPE
+    positions = there.get("position_type", "absolute") if ours else "absolute"
+    if there.get("position_embedding_type", positions) != positions:
+        refuse("position_embedding_type", positions)
+    if not ours:  # A config that says both would be read as something that it is not.
+        for key in _OURS_ALONE:
+            if there.get(key, getattr(_BERT, key)) != getattr(_BERT, key):
+                refuse(key, f"{getattr(_BERT, key)!r} with model_type bert")
     for key in ("is_decoder", "add_cross_attention"):
         if there.get(key):
             refuse(key, "false: encoders only")
@@ -120,7 +128,7 @@ def encoder_config(
     for key, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             refuse(key, "finite numbers")
-    ours, bert = there["model_type"] == MODEL_TYPE, {"block_pattern": f"(AI)*{layers}"}
+    bert = {"block_pattern": f"(AI)*{layers}"}
     try:
         config = EncoderConfig.from_dict(
             {
@@ -201,7 +209,7 @@ def write(directory: pathlib.Path, source: Source) -> None:
             "architectures": [architecture],
             "num_hidden_layers": max(layers, 1),
             "hidden_act": activations[config.hidden_activation],
-            "position_embedding_type": "absolute",
+            "position_embedding_type": config.position_type,
             "pad_token_id": source.tokenizer.pad_id,
             **{key: getattr(config, key) for key in _SAME},
             **({} if is_bert else ours),

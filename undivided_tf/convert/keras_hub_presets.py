@@ -28,6 +28,8 @@ _FIXED = {
     "half_layer_norms": False,
     "attention_normalization": "softmax",
     "share_intermediate": False,
+    "position_type": "absolute",
+    "query_key_norm": False,
 }
 _SIZES = {
     "vocabulary_size": "vocab_size",

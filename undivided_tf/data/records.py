@@ -1,7 +1,7 @@
 """Records: a corpus as rows of word pieces in TFRecord shards, written once and read for ever.
 
 A records directory holds `train-00000-of-00008.tfrecord` ..., one validation file, `vocab.txt`,
-`metadata.json` and the `config.json` that it was made with.
+`metadata.json`, `counts.npz` and the `config.json` that it was made with.
 
 A record is a `tf.train.Example` (see `data/examples.py`). Its features are byte strings of
 little-endian int32 values:
@@ -18,6 +18,9 @@ holds and, under `left_out`, what of the corpus is in no record. `streams` gives
 of `token_ids` `(max_seq_length,)` and, for pairs, `segment_ids` `(max_seq_length,)` and
 `next_sentence_label` `()`. A reader that knows `token_ids` alone reads all records as single
 texts, so the format version is still 1.
+
+`counts.npz` holds how often each word piece and each adjacent pair stands in the training rows
+(`counts.read_counts`). Records of older releases have none; it is made when it is asked for.
 """
 
 import os
@@ -29,7 +32,7 @@ from absl import logging
 
 from undivided_tf import __version__, files, progress
 from undivided_tf.config import EncoderConfig, claim_workdir
-from undivided_tf.data import blocks, corpora, runners, shards, survey
+from undivided_tf.data import blocks, corpora, ngrams, runners, shards, survey
 from undivided_tf.data.blocks import Vocabulary
 from undivided_tf.data.corpora import Portion, Source
 from undivided_tf.data.survey import Survey
@@ -152,6 +155,7 @@ def _create(
         copying, shards.WriteShard(str(work), config), shards.shards(config),
         "write shards", rows * blocks.layout(config).dtype.itemsize,
     )  # fmt: skip
+    _count(work, copying, tokenizer)
     cut = sum(facts["cut"] for facts in totals.values())
     if cut:
         logging.info("%d word pieces are in no record, since they are too much for a pair", cut)
@@ -171,6 +175,19 @@ def _create(
     _portable(config).to_json(records / "config.json")
     files.write_json(records / METADATA, metadata)
     return metadata
+
+
+def _count(work: pathlib.Path, config: RecordsConfig, tokenizer: Tokenizer) -> None:
+    """Writes `counts.npz`, of the record files that are finished."""
+    names = [shard.name for shard in shards.shards(config) if shard.split == "train"]
+    layout = (config.max_seq_length, config.packing in PAIR_PACKINGS)
+    size = tokenizer.vocab_size
+    job = ngrams.CountShard(str(work), layout, size, tokenizer.pad_id)
+    bytes_of_shards = sum((work / "records" / name).stat().st_size for name in names)
+    runners.run(config, job, names, "count word pieces", bytes_of_shards)
+    parts = (ngrams.load(work / "counts" / f"{name}.npz").bigrams for name in names)
+    found = ngrams.summarise(ngrams.total(parts, size), tokenizer.is_special)
+    ngrams.write(work / "records" / ngrams.FILE, found)
 
 
 def _portable(config: RecordsConfig) -> RecordsConfig:

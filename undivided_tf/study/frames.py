@@ -12,7 +12,12 @@ from undivided_tf import accounting, files
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.pretraining_recipes import PAIR_PACKINGS, PretrainingConfig, RecordsConfig
+from undivided_tf.pretraining_recipes import (
+    GIVEN_WEIGHTS,
+    PAIR_PACKINGS,
+    PretrainingConfig,
+    RecordsConfig,
+)
 from undivided_tf.recipes import StudyConfig
 
 STEPS, FLOPS, TIME, SURGERY = "steps", "flops", "time", "surgery"
@@ -78,7 +83,7 @@ def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
         whole = BlockPattern.parse(config.canonical_patterns[0])
         if "" in recipe.encoder.pattern.counterparts(whole):
             raise InputError(f"{arm.pattern} has more attention blocks than {whole}")
-        return with_steps(recipe, config.healing_proportion)
+        return with_steps(recipe.replace(**GIVEN_WEIGHTS), config.healing_proportion)
     return recipe
 
 

@@ -241,8 +241,8 @@ class Lamb(_SummedGradients, keras.optimizers.Lamb):
 
 
 def _is_spared(variable):
-    """Whether a Keras variable is of LayerNorm, or a bias."""
-    return "layer_norm" in variable.path or variable.name.endswith("bias")
+    """Whether a Keras variable is of LayerNorm or the norm of queries or keys, or a bias."""
+    return "_norm/" in variable.path or variable.name.endswith("bias")
 
 
 def layerwise_scales(model, decay):

@@ -42,6 +42,7 @@ from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
 from undivided_tf.training.distillation import Distillation, load_start
+from undivided_tf.training.initial_values import set_initial_values
 from undivided_tf.training.steps import POLICIES, Steps
 from undivided_tf.training.weights import dropout_states
 
@@ -162,8 +163,11 @@ class Trainer:
         ]
         self.trunk = Course(config, self.curriculum)
         self.step_seconds: list[tuple[int, float]] = []  # Number of the step, its duration.
-        if config.init_checkpoint and not checkpoints.newest(config.workdir):
-            load_start(self.model, config)
+        if not checkpoints.newest(config.workdir):
+            if config.init_checkpoint:
+                load_start(self.model, config)
+            else:
+                set_initial_values(self.model, config)
 
     def restore(self) -> dict[str, Any]:
         """State of the newest checkpoint, or that of a fresh run."""
