@@ -18,7 +18,7 @@ LAYERS = [
     ["accounting", "analysis_recipes", "pretraining_recipes", "tokenization"],
     ["layers", "memory", "recipes"],
     ["benchmark_recipes"],
-    ["surgery_recipes"],
+    ["surgery_recipes", "sweep_recipes"],
     ["models", "data", "metrics"],
     ["training", "analysis"],
     ["convert"],
@@ -62,10 +62,11 @@ def test_imports_run_one_way(path):
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
         "pattern", "config", "recipes", "analysis_recipes", "pretraining_recipes",
-        "surgery_recipes", "accounting", "memory", "progress", "stopwatch",
+        "surgery_recipes", "sweep_recipes", "accounting", "memory", "progress", "stopwatch",
         "metrics.statistics",
-        "metrics.classification", "metrics.glue", "metrics.neighbour_model", "training.scores", "data.submission",
-        "benchmark_recipes", "analysis.cka", "study.grid", "study.report",
+        "metrics.classification", "metrics.glue", "metrics.neighbour_model", "training.scores",
+        "data.submission",
+        "benchmark_recipes", "analysis.cka", "study.grid", "study.report", "study.sweep",
         "data.sample", "data.tasks", "data.corpora", "data.survey", "data.deduplication",
         "data.runners",
         "data.squad", "data.windows", "data.answers", "metrics.squad",

@@ -331,6 +331,18 @@ class PretrainingConfig(Config):
             return 0
         return self.num_train_steps - self._num_cooldown_steps(self.num_train_steps)
 
+    def branch_steps(self, first_step: int = 0, last_step: int | None = None) -> int:
+        """Steps of all branches together, those of the trunk left out.
+
+        Args:
+            first_step, last_step: count those between these two only, such as those of a stage.
+        """
+        last_step = self.num_train_steps if last_step is None else last_step
+        return sum(
+            max(0, min(branch.num_train_steps, last_step) - max(branch.cooldown_start, first_step))
+            for branch in self.branches
+        )
+
     @property
     def branches(self) -> tuple[Self, ...]:
         """The run that each branch equals, in the order of `cooldown_steps`."""

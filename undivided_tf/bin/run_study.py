@@ -19,6 +19,10 @@ flags.DEFINE_boolean("dry_run", False, "Show cells, parameters, FLOPs and times,
 flags.DEFINE_string(
     "cells", "1/1", "Share i/n of one of n processes or machines that have the same workdir."
 )
+flags.DEFINE_string(
+    "learning_rate_sweep", "", "sweep.json of run_sweep: sets pattern_learning_rates and "
+    "pilot_seeds."
+)  # fmt: skip
 flags.DEFINE_boolean(
     "report_only", False, "Run nothing: report what is finished, also while other shares run."
 )
@@ -32,7 +36,12 @@ HOW_FAR = ("cells", "report_only", "kept_results")
 
 def parse() -> StudyConfig:
     """The config that the flags give."""
-    return config_flags.parse(StudyConfig())
+    config = config_flags.parse(StudyConfig())
+    if flags.FLAGS.learning_rate_sweep:
+        from undivided_tf.study import sweep
+
+        return sweep.with_rates(config, flags.FLAGS.learning_rate_sweep)
+    return config
 
 
 def main() -> None:
