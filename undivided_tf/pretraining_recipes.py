@@ -1,7 +1,8 @@
 """What the binaries of records and pre-training can be told; as `undivided_tf.recipes`."""
 
 import dataclasses
-from typing import Any
+import pathlib
+from typing import Any, Self
 
 from undivided_tf.config import (
     Config,
@@ -16,8 +17,9 @@ from undivided_tf.errors import InputError
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 DTYPES = ("float32", "bfloat16", "float16")
 MASKING_UNITS = ("token", "whole_word", "span")
-OPTIMIZERS = ("adamw", "lamb")
-SCHEDULES = ("linear", "cosine", "one_cycle")
+OPTIMIZERS = ("adamw", "lamb", "muon")
+SCHEDULES = ("linear", "cosine", "one_cycle", "trapezoid")
+COOLDOWNS = ("linear", "1-sqrt")
 POSITION_INITIALIZERS = ("normal", "sinusoid", "neighbours")
 OUTPUT_BIAS_INITIALIZERS = ("zeros", "unigram")
 PAIR_PACKINGS = ("next_sentence", "sentence_order")
@@ -179,9 +181,29 @@ class PretrainingConfig(Config):
     num_warmup_steps: int = option(10_000, "Steps of warm-up; decay to 0 follows.")
     learning_rate_schedule: str = option(
         "linear", "Warm-up and decay: linear is lines, cosine a line and half a cosine, one_cycle "
-        "two half cosines from a 25th of the peak.", SCHEDULES,
+        "two half cosines from a 25th of the peak; trapezoid stays at the peak and decays in a "
+        "cooldown at the end.", SCHEDULES,
     )  # fmt: skip
-    optimizer: str = option("adamw", "Optimizer; lamb is for large batches.", OPTIMIZERS)
+    cooldown_fraction: float = option(
+        0.2, "Under trapezoid: share of all steps that the cooldown takes."
+    )
+    cooldown_shape: str = option(
+        "linear", "Under trapezoid: how the rate falls to 0: a line, or one minus the root of the "
+        "share of the cooldown that is done.", COOLDOWNS,
+    )  # fmt: skip
+    cooldown_steps: tuple[int, ...] = option(
+        (), "Under trapezoid: further budgets below num_train_steps, in steps. For each a branch "
+        "leaves the run, cools down to 0 at that step, and is evaluated and saved in "
+        "WORKDIR/branches; the run goes on as if there were none."
+    )  # fmt: skip
+    optimizer: str = option(
+        "adamw", "Optimizer; lamb is for large batches, muon moves the kernels of blocks and of "
+        "the head's transform and leaves all else to adamw.", OPTIMIZERS,
+    )  # fmt: skip
+    adam_learning_rate_ratio: float = option(
+        1.0, "Under muon: learning rate of what adamw moves, as a multiple of learning_rate."
+    )
+    muon_momentum: float = option(0.95, "Momentum of the kernels that muon moves.")
     weight_decay_rate: float = option(0.01, "Weight decay; spares LayerNorm and biases.")
     adam_beta_1: float = option(0.9, "Decay of Adam's first moment.")
     adam_beta_2: float = option(0.999, "Decay of Adam's second moment.")
@@ -192,8 +214,9 @@ class PretrainingConfig(Config):
     )
     masked_lm_prob: float = option(0.15, "Share of word pieces to predict.")
     initial_masked_lm_prob: float = option(
-        0.0, "That share in the first step; a line leads to masked_lm_prob in the last. 0: the "
-        "same throughout. Held-out records always have masked_lm_prob."
+        0.0, "That share in the first step; a line leads to masked_lm_prob in the last (under "
+        "trapezoid it begins with the cooldown). 0: the same throughout. Held-out records always "
+        "have masked_lm_prob."
     )  # fmt: skip
     max_predictions_per_seq: int = option(0, "Most predictions a sequence; 0: all of that share.")
     masking_unit: str = option(
@@ -231,14 +254,20 @@ class PretrainingConfig(Config):
             self, "train_batch_size", "num_train_steps", "learning_rate", "adam_epsilon",
             "max_gradient_norm", "masked_lm_prob", "eval_every_steps", "max_eval_rows",
             "save_checkpoints_steps", "keep_checkpoints", "gradient_accumulation_steps",
-            "distillation_temperature",
+            "distillation_temperature", "adam_learning_rate_ratio",
         )  # fmt: skip
         if self.max_skipped_steps < 0:
             raise InputError(f"max_skipped_steps must be from 0, got {self.max_skipped_steps}")
         require_share(
             self, "masked_lm_prob", "initial_masked_lm_prob", "adam_beta_1", "adam_beta_2",
-            "weight_decay_rate", "ema_momentum", "intermediate_drop_rate",
+            "weight_decay_rate", "ema_momentum", "intermediate_drop_rate", "muon_momentum",
         )  # fmt: skip
+        for name in ("adam_learning_rate_ratio", "muon_momentum"):
+            default = type(self).__dataclass_fields__[name].default
+            if self.optimizer != "muon" and getattr(self, name) != default:
+                raise InputError(
+                    f"{name} {getattr(self, name)} is for --optimizer=muon, got {self.optimizer}"
+                )
         if not 0 <= self.num_warmup_steps <= self.num_train_steps:
             raise InputError(
                 f"num_warmup_steps {self.num_warmup_steps} must be from 0 to "
@@ -272,7 +301,72 @@ class PretrainingConfig(Config):
             raise InputError(
                 "masked_lm_weight 0 leaves nothing to learn: give --teacher_checkpoint"
             )
+        self._validate_cooldowns()
         self.stages  # noqa: B018 - Raises what is wrong with the curriculum.
+
+    def _validate_cooldowns(self) -> None:
+        budgets = (*self.cooldown_steps, self.num_train_steps)
+        if self.learning_rate_schedule != "trapezoid":
+            if self.cooldown_steps:
+                raise InputError(
+                    f"cooldown_steps {_listed(self.cooldown_steps)} need "
+                    f"--learning_rate_schedule=trapezoid, got {self.learning_rate_schedule}"
+                )
+            return
+        require_positive(self, "cooldown_fraction")
+        require_share(self, "cooldown_fraction")
+        if sorted(set(budgets)) != list(budgets):
+            raise InputError(
+                f"cooldown_steps must rise and lie below num_train_steps {self.num_train_steps}, "
+                f"got {_listed(self.cooldown_steps)}"
+            )
+        for steps in budgets:
+            start = steps - self._num_cooldown_steps(steps)
+            if start < self.num_warmup_steps or (not start and steps in self.cooldown_steps):
+                raise InputError(
+                    f"a cooldown that ends at step {steps} begins at step {start}, before or "
+                    f"within the {self.num_warmup_steps} num_warmup_steps: lower them or "
+                    "cooldown_fraction, or leave that budget out"
+                )
+
+    def _num_cooldown_steps(self, steps: int) -> int:
+        return max(1, round(self.cooldown_fraction * steps))
+
+    @property
+    def cooldown_start(self) -> int:
+        """Steps that are done when the run begins to cool down; 0 where it has no cooldown."""
+        if self.learning_rate_schedule != "trapezoid":
+            return 0
+        return self.num_train_steps - self._num_cooldown_steps(self.num_train_steps)
+
+    def branch_steps(self, first_step: int = 0, last_step: int | None = None) -> int:
+        """Steps of all branches together, those of the trunk left out.
+
+        Args:
+            first_step, last_step: count those between these two only, such as those of a stage.
+        """
+        last_step = self.num_train_steps if last_step is None else last_step
+        return sum(
+            max(0, min(branch.num_train_steps, last_step) - max(branch.cooldown_start, first_step))
+            for branch in self.branches
+        )
+
+    @property
+    def branches(self) -> tuple[Self, ...]:
+        """The run that each branch equals, in the order of `cooldown_steps`."""
+        return tuple(
+            self.replace(
+                workdir=str(pathlib.Path(self.workdir) / "branches" / f"step_{steps:08d}"),
+                num_train_steps=steps,
+                cooldown_steps=(),
+                curriculum=tuple(
+                    text
+                    for text, stage in zip(self.curriculum, self.stages[1:], strict=True)
+                    if stage.first_step < steps
+                ),
+            )
+            for steps in self.cooldown_steps
+        )
 
     @property
     def distils(self) -> bool:
@@ -312,6 +406,10 @@ class PretrainingConfig(Config):
         values = dict(values)
         whole = values.pop("do_whole_word_mask")
         return {"masking_unit": "whole_word" if whole else "token", **values}
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -206,6 +206,13 @@ class StudyConfig(Config):
     diagnose: bool = option(
         False, "Look for rank collapse and at the linearity of blocks, too, in every encoder."
     )
+    pattern_learning_rates: tuple[str, ...] = option(
+        (), "Peak learning rates of pre-training as PATTERN=RATE, one for each pattern, in place "
+        "of pretraining.learning_rate; run_sweep finds them."
+    )  # fmt: skip
+    pilot_seeds: tuple[int, ...] = option(
+        (), "Seeds on which those rates were found; none may be a seed of the study."
+    )
     num_pretraining_seeds: int = option(1, "Pre-trained encoders a pattern.")
     num_other_seeds: int = option(
         0, "Pre-trained encoders of each pattern beyond core_patterns; 0: as many as of those."
@@ -292,11 +299,44 @@ class StudyConfig(Config):
             raise InputError("a study needs at least one pattern and one task")
         if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
+        self._validate_rates()
+
+    def _validate_rates(self) -> None:
+        rates = self.learning_rates  # Raises what is wrong with its spelling.
+        for pattern in {*rates, *self.canonical_patterns} if rates else ():
+            if pattern not in rates or pattern not in self.canonical_patterns:
+                raise InputError(
+                    "pattern_learning_rates must name every pattern of the study and no other, "
+                    f"but {pattern} is only {'there' if pattern in rates else 'among patterns'}"
+                )
+        used = [s for s in self.pilot_seeds if s in self.seeds(self.canonical_patterns[0])]
+        if used:
+            raise InputError(
+                f"seed {used[0]} of the study is one of the pilot_seeds {self.pilot_seeds}, on "
+                "which its learning rates were chosen: give another --seed"
+            )
 
     @functools.cached_property
     def canonical_patterns(self) -> tuple[str, ...]:
         """The patterns in their canonical spelling; the first is the reference."""
         return tuple(self.encoder(pattern).block_pattern for pattern in self.patterns)
+
+    @functools.cached_property
+    def learning_rates(self) -> dict[str, float]:
+        """Peak rates by canonical pattern; empty where one rate is that of all."""
+        found = {}
+        for text in self.pattern_learning_rates:
+            pattern, _, rate = text.rpartition("=")
+            try:
+                number = float(rate)
+            except ValueError:
+                number = 0.0
+            if not pattern or number <= 0:
+                raise InputError(
+                    f"pattern_learning_rates must list PATTERN=RATE such as A*6=2e-3, got {text!r}"
+                )
+            found[self.encoder(pattern).block_pattern] = number
+        return found
 
     @property
     def core(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ BINARIES = {
     "run_surgery": ("--block_pattern", "--cut", "--importance", "--share_intermediate"),
     "run_damage": ("--num_cut", "--order.importance", "--per_task"),
     "export_model": ("--input", "--signatures", "--output_format"),
+    "run_sweep": ("--learning_rates", "--pilot_seeds", "--pretraining.optimizer"),
     "run_study": ("--patterns", "--records.vocab_size", "--pretraining.hidden_size"),
 }
 
@@ -89,6 +90,16 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_surgery", ["--cut=first"], "cut first needs a number: --num_cut=N"),
         ("run_damage", ["--num_cut=1,2"], "num_cut must rise from 0"),
         ("export_model", ["--signatures=embed,summarize"], "signatures has summarize; known:"),
+        (
+            "run_sweep",
+            ["--learning_rates=2e-3,1e-3"],
+            "two or more rates above 0 that rise, got 0.0",
+        ),
+        (
+            "run_study",
+            ["--learning_rate_sweep=none.json"],
+            "none.json is no sweep.json of run_sweep",
+        ),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
     ],
 )
@@ -149,6 +160,28 @@ def test_records_and_pretraining(made, toy):
     assert list((toy / "run" / "tensorboard").iterdir())
     assert f"{NOT_LEARNT}\nwhat to change: --position_type=rotary" in pretraining
     assert f"visible at {found['context_use']['places']} masked places" in pretraining
+
+
+def test_sweep(made, toy):
+    flags = (
+        "run_sweep", f"--records_dir={toy}/records", f"--workdir={toy}/sweep", "--patterns=AI,AA",
+        "--learning_rates=1e-5,1e-4", "--max_extensions=1", "--pilot_seeds=1,2",
+        "--pretraining.hidden_size=8", "--pretraining.num_attention_heads=2",
+        "--pretraining.intermediate_size=16",
+        f"--pretraining.max_position_embeddings={toys.LENGTH}", "--pretraining.num_train_steps=4",
+        "--pretraining.num_warmup_steps=1", "--pretraining.train_batch_size=4",
+        "--nopretraining.jit_compile", "--pretraining.optimizer=muon",
+    )  # fmt: skip
+    printed = succeed(*flags)
+    found = json.loads((toy / "sweep" / "sweep.json").read_text())
+    assert found["pilot_seeds"] == [1, 2] and list(found["patterns"]) == ["AI", "A*2"]
+    for pattern in found["patterns"].values():  # So few steps learn most from the highest rate.
+        assert [point["learning_rate"] for point in pattern["curve"]] == [1e-5, 1e-4, 1e-3]
+        assert pattern["learning_rate"] == 1e-3 and not pattern["interior"]
+        assert pattern["loss"] == min(point["loss"] for point in pattern["curve"])
+    assert "AI: the best rate 0.001 is at the edge of those measured" in printed
+    assert not list((toy / "sweep").rglob("*.safetensors"))
+    assert succeed(*flags) == printed
 
 
 def test_finetuning(made, toy):

@@ -184,6 +184,11 @@ def test_masking_rate_moves_on_a_line(folder):
     np.testing.assert_array_equal(batch["token_ids"], constant[4]["token_ids"])
 
 
+def test_masking_rate_stays_until_its_line_begins():
+    rates = [float(masking.masked_lm_prob_at(step, 0.1, 0.5, 10, 5)) for step in range(11)]
+    np.testing.assert_allclose(rates, [0.5] * 6 + [0.4, 0.3, 0.2, 0.1, 0.1], rtol=1e-6)
+
+
 def test_dropped_blocks_are_a_function_of_seed_and_step(folder):
     tokenizer = records.read_tokenizer(folder)
     options = {"batch_size": 500, "seed": 3}

@@ -15,8 +15,8 @@ KEYS = {
     "kind", "pattern", "seed", "parameters", "forward_flops", "training_flops", "steps", "tokens",
     "step_milliseconds", "tokens_per_second", "training_seconds", "peak_memory_bytes",
     "training_history", "validation_history", "validation", "unigram_entropy",
-    "validation_unigram_cross_entropy", "best", "skipped_steps", "learnt",
-    "context_use",
+    "validation_unigram_cross_entropy", "best", "skipped_steps", "learnt", "context_use",
+    "branches",
 }  # fmt: skip
 MEASURED = {"step_milliseconds", "tokens_per_second", "training_seconds", "peak_memory_bytes"}
 
@@ -52,7 +52,9 @@ def last_checkpoint(config):
 
 
 def repeatable(results):
-    return {key: value for key, value in results.items() if key not in MEASURED}
+    (branch,) = results["branches"]
+    own = {"branches": [{key: value for key, value in branch.items() if key not in MEASURED}]}
+    return {key: value for key, value in results.items() if key not in MEASURED} | own
 
 
 def stop_at(monkeypatch, step):
@@ -295,3 +297,51 @@ def test_resumption_is_told(ten_steps, tmp_path, caplog):
         state = trainer.restore()
     assert state["step"] == 10
     assert f"resuming {config.workdir} at step 10" in caplog.text
+
+
+def test_an_interrupted_run_with_muon_equals_an_uninterrupted_one(toy, tmp_path, monkeypatch):
+    """With everything that touches its gradients: parts, float16, clipping; and an average."""
+    whole = toys.pretraining_config(
+        tmp_path / "whole", toy, optimizer="muon", adam_learning_rate_ratio=0.5,
+        gradient_accumulation_steps=2, ema_momentum=0.9, dtype="float16", max_gradient_norm=0.1,
+    )  # fmt: skip
+    results = pretraining.pretrain(whole)
+    assert results["validation_history"][0]["loss"] > results["validation"]["loss"]
+    config = whole.replace(workdir=str(tmp_path / "interrupted"))
+    with monkeypatch.context() as patch:
+        stop_at(patch, 8)
+        with pytest.raises(KeyboardInterrupt):
+            pretraining.pretrain(config)
+    assert repeatable(pretraining.pretrain(config)) == repeatable(results)
+    for name in ("weights.safetensors", "training.safetensors", "ema/weights.safetensors"):
+        one, other = (load_file(last_checkpoint(c) / name) for c in (whole, config))
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.mark.slow
+def test_two_replicas_with_muon_equal_one_device(toy, tmp_path):
+    code = (
+        "import sys\n"
+        "import tensorflow as tf\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "logical = tf.config.LogicalDeviceConfiguration()\n"
+        "tf.config.set_logical_device_configuration(cpu, [logical] * 2)\n"
+        "import toys\n"
+        "from undivided_tf.training.pretraining import pretrain\n"
+        "encoder = toys.encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)\n"
+        "for strategy in ('one_device', 'mirrored'):\n"
+        "    pretrain(toys.pretraining_config(\n"
+        "        workdir=f'{sys.argv[1]}/{strategy}', records=sys.argv[2], encoder=encoder,\n"
+        "        strategy=strategy, optimizer='muon', train_batch_size=8, jit_compile=True))\n"
+    )
+    done = toys.run_python(code, tmp_path, toy)
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        load_file(tmp_path / strategy / "checkpoints" / "step_00000010" / "weights.safetensors")
+        for strategy in ("one_device", "mirrored")
+    )
+    assert one.keys() == two.keys()
+    for key in one:
+        np.testing.assert_allclose(one[key], two[key], atol=1e-5)

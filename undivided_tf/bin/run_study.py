@@ -20,6 +20,10 @@ flags.DEFINE_string(
     "scheduler", "", "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a "
     "cluster on this machine.",
 )  # fmt: skip
+flags.DEFINE_string(
+    "learning_rate_sweep", "", "sweep.json of run_sweep: sets pattern_learning_rates and "
+    "pilot_seeds."
+)  # fmt: skip
 flags.DEFINE_boolean("report_only", False, "Run nothing: report what is finished.")
 flags.DEFINE_string(
     "kept_results", "", "A results.json of this study: what it says is finished is not run again, "
@@ -31,7 +35,12 @@ HOW_FAR = ("scheduler", "report_only", "kept_results")
 
 def parse() -> StudyConfig:
     """The config that the flags give."""
-    return config_flags.parse(StudyConfig())
+    config = config_flags.parse(StudyConfig())
+    if flags.FLAGS.learning_rate_sweep:
+        from undivided_tf.study import sweep
+
+        return sweep.with_rates(config, flags.FLAGS.learning_rate_sweep)
+    return config
 
 
 def main() -> None:

@@ -99,15 +99,21 @@ def mask_tokens(
 
 
 def masked_lm_prob_at(
-    step: tf.Tensor, masked_lm_prob: float, initial_masked_lm_prob: float, num_train_steps: int
+    step: tf.Tensor,
+    masked_lm_prob: float,
+    initial_masked_lm_prob: float,
+    num_train_steps: int,
+    first_step: int = 0,
 ) -> tf.Tensor:
     """The masking rate of step 0, 1, ...: a line from the initial to the last rate.
+
+    It begins at `first_step`, before which the rate is the initial one.
 
     References:
         Yang et al. 2022, arXiv 2208.10806 (a masking rate that falls).
     """
-    done = tf.cast(step, tf.float32) / max(num_train_steps - 1, 1)
-    return initial_masked_lm_prob + tf.minimum(done, 1.0) * (
+    done = tf.cast(step - first_step, tf.float32) / max(num_train_steps - 1 - first_step, 1)
+    return initial_masked_lm_prob + tf.clip_by_value(done, 0.0, 1.0) * (
         masked_lm_prob - initial_masked_lm_prob
     )
 
@@ -154,6 +160,7 @@ def pretraining_batches(
     masked_lm_prob: float = 0.15,
     initial_masked_lm_prob: float = 0.0,
     num_train_steps: int = 0,
+    first_changing_step: int = 0,
     max_predictions: int = 0,
     masking_unit: str = "token",
     intermediate_blocks: int = 0,
@@ -175,6 +182,7 @@ def pretraining_batches(
         initial_masked_lm_prob: rate of the first step, from where a line leads to
             `masked_lm_prob` in the last; 0: the same rate in all steps.
         num_train_steps: all steps of the run; read when there is such a line.
+        first_changing_step: where that line begins.
         intermediate_blocks, intermediate_drop_rate: see `intermediate_scales`; at rate 0 the
             batches have none.
 
@@ -193,7 +201,9 @@ def pretraining_batches(
         if initial_masked_lm_prob:
             highest = max(masked_lm_prob, initial_masked_lm_prob)
             slots = prediction_slots(rows["token_ids"].shape[1], highest, max_predictions)
-            rate = masked_lm_prob_at(step, masked_lm_prob, initial_masked_lm_prob, num_train_steps)
+            rate = masked_lm_prob_at(
+                step, masked_lm_prob, initial_masked_lm_prob, num_train_steps, first_changing_step
+            )
         step_seed = tf.stack([tf.constant(seed, tf.int64), step])
         batch = mask_tokens(
             rows["token_ids"],

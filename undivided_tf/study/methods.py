@@ -7,6 +7,7 @@ from typing import Any
 
 from undivided_tf.config import Config
 from undivided_tf.pretraining_recipes import TimingConfig
+from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames, numbers
 from undivided_tf.study.findings import Finding
 from undivided_tf.study.results import StudyResults, task_name
@@ -54,8 +55,8 @@ def procedure(study: StudyResults) -> list[Finding]:
             f"Masked language modelling on {numbers.percent(training.masked_lm_prob)} % "
             f"of the word pieces, by {training.masking_unit.replace('_', ' ')}, "
             f"{numbers.count(training.num_train_steps)} steps of {training.train_batch_size} "
-            f"sequences, {training.optimizer} with peak learning rate "
-            f"{training.learning_rate:g} and weight decay {training.weight_decay_rate:g}, "
+            f"sequences, {training.optimizer} with {_peak(study.config)} and weight decay "
+            f"{training.weight_decay_rate:g}, "
             f"{numbers.count(training.num_warmup_steps)} steps of warm-up, "
             f"{training.learning_rate_schedule.replace('_', '-')} schedule to 0. No next-sentence "
             "prediction.",
@@ -255,3 +256,15 @@ def _value(value: Any) -> Value:
             return Value(f"{len(value)} entries")
         return Value(", ".join(x if isinstance(x, str) else json.dumps(x) for x in value) or "none")
     return Value("–" if value in (None, "") else str(value))
+
+
+def _peak(config: StudyConfig) -> str:
+    """The peak learning rate, or that of each pattern and where it comes from."""
+    if not config.learning_rates:
+        return f"peak learning rate {config.pretraining.learning_rate:g}"
+    rates = ", ".join(
+        f"{rate:g} for `{pattern}`" for pattern, rate in config.learning_rates.items()
+    )
+    pilots = ", ".join(map(str, config.pilot_seeds))
+    source = f" (chosen on pilot seeds {pilots}, none of which counts here)" if pilots else ""
+    return f"peak learning rates {rates}{source}"

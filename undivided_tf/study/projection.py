@@ -191,7 +191,9 @@ def _project(
         return Projection(cell, True, **found, seconds=outcomes[cell.name]["seconds"] or 0.0,
                           source=MEASURED)  # fmt: skip
     if cell.kind == "pretraining":
-        seconds = steps * times.seconds(step) + _evaluation(config, recipe, encoder, times, steps)
+        all_steps = steps + round(recipe.branch_steps() * steps / recipe.num_train_steps)
+        seconds = all_steps * times.seconds(step)
+        seconds += _evaluation(config, recipe, encoder, times, all_steps)
         return Projection(cell, False, **found, seconds=seconds, source=times.source)
     alike = [
         outcome

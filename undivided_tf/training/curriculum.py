@@ -107,6 +107,9 @@ class Curriculum:
                 start_row=stage.first_row + (first - stage.first_step) * stage.batch_size,
                 initial_masked_lm_prob=config.initial_masked_lm_prob,
                 num_train_steps=config.num_train_steps,
+                # All that depends on the budget lies in the cooldown, so that budgets can share
+                # what comes before.
+                first_changing_step=config.cooldown_start,
                 intermediate_blocks=self.encoder.pattern.num_intermediate,
                 intermediate_drop_rate=config.intermediate_drop_rate,
                 **self._masking,
