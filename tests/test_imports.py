@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1] / "undivided_tf"
 
 # From the bottom up; a module may import from its own room and from rooms below.
 LAYERS = [
-    ["errors"],
+    ["errors", "quiet"],
     ["files", "process", "progress", "stopwatch"],
     ["pattern"],
     ["config"],
