@@ -1,6 +1,9 @@
 """Progress of long work: count, rate and time left, on a terminal or in a log file."""
 
+import contextlib
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import tqdm
@@ -44,3 +47,23 @@ def bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqd
         leave=not (terminal and _position),
         unit_scale=unit == "bytes" or bool(total and total > 100_000),
     )
+
+
+@contextlib.contextmanager
+def compiling(shown: tqdm.tqdm) -> Iterator[None]:
+    """Inside it a bar says that the step is compiled; the time left is projected from later ones.
+
+    Args:
+        shown: the bar, which is yet to be moved by the step.
+    """
+    shown.set_postfix_str("compiling the first step")
+    yield
+    shown.set_postfix_str("", refresh=False)
+    # tqdm divides the steps since `initial` by the time since `start_t`.
+    shown.start_t = shown.last_print_t = time.time()
+    shown.initial = shown.last_print_n = shown.n + 1
+
+
+def note(text: str) -> None:
+    """Tells the user a line on standard error, above the progress bars that are shown."""
+    tqdm.tqdm.write(text, file=sys.stderr)

@@ -5,6 +5,7 @@ strategy, so the loop is ours. The same call resumes: weights, optimizer, step, 
 and data position come from the newest checkpoint, and masks are a function of seed and step.
 """
 
+import contextlib
 import pathlib
 import re
 import resource
@@ -25,7 +26,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.progress import bar
+from undivided_tf.progress import bar, compiling
 from undivided_tf.training import checkpoints, evaluation, faults, optimizers, strategies
 from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.curriculum import Curriculum
@@ -169,6 +170,7 @@ class Trainer:
         batches = iter(self.batches(state["step"]))
         self.step_seconds: list[float] = []
         description = f"pre-training {self.encoder_config.block_pattern}"
+        compiled = {state["step"], *(stage.first_step for stage in config.stages)}
         with (
             self.memory_advice(),
             faults.stop_on_sigterm() as stop,
@@ -177,7 +179,9 @@ class Trainer:
             for step in range(state["step"] + 1, last + 1):
                 start = time.perf_counter()
                 batch = next(batches)
-                sums = self.step(batch, stop.came)
+                first = step - 1 in compiled
+                with compiling(progress) if first else contextlib.nullcontext():
+                    sums = self.step(batch, stop.came)
                 seconds = time.perf_counter() - start
                 self.step_seconds.append(seconds)
                 state["training_seconds"] += seconds
