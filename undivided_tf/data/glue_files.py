@@ -114,12 +114,51 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
     return Task(path.name, about.labels, len(about.columns) == 2, read, name, about.splits)
 
 
+def task_files(name: str, path: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The files that `folder_task` reads, by split; an archive is one file.
+
+    Raises:
+        InputError: there is no such folder or archive.
+    """
+    folder = _folder(path, name)
+    if isinstance(folder, zipfile.Path):
+        return {"archive": pathlib.Path(folder.root.filename)}
+    found = {}
+    for split in glue.TASKS[name].splits:
+        if split == "test_ax":
+            beside = _folder_beside(path)
+            parts = task_files("ax", beside) if beside else {}
+            found |= {f"{split} {part}": file for part, file in parts.items()}
+        else:
+            there = [folder / file for file in _FILES[split] if (folder / file).exists()]
+            found |= {split: there[0]} if there else {}
+    if found.get("train", folder).name == _FILES["train"][-1]:
+        found |= {file: folder / file for file in _DEV_IDS if (folder / file).exists()}
+    return found
+
+
+def input_files(data: str, *names: str) -> dict[str, pathlib.Path]:
+    """The files of some tasks of GLUE in the folder that holds CoLA, SST-2, MRPC, ...
+
+    Raises:
+        InputError: one of the tasks is not there.
+    """
+    return {
+        f"{name} {part}": path
+        for name in names
+        for part, path in task_files(name, pathlib.Path(data) / glue.TASKS[name].folder).items()
+    }
+
+
 def _diagnostic_beside(path: pathlib.Path) -> Rows | None:
     """The diagnostic AX in the folder that holds MNLI's, whose models answer it."""
-    for folder in (glue.TASKS["ax"].folder, *glue.TASKS["ax"].aliases):
-        if official_name(path.parent / folder) == "ax":
-            return folder_task("ax", path.parent / folder).read("test")
-    return None
+    folder = _folder_beside(path)
+    return folder_task("ax", folder).read("test") if folder else None
+
+
+def _folder_beside(path: pathlib.Path) -> pathlib.Path | None:
+    folders = (path.parent / name for name in (glue.TASKS["ax"].folder, *glue.TASKS["ax"].aliases))
+    return next((folder for folder in folders if official_name(folder) == "ax"), None)
 
 
 def _msr_split(table: Table, folder: Path, keep_dev: bool) -> Table:

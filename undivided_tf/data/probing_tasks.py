@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from undivided_tf import files
-from undivided_tf.data import treebank
+from undivided_tf.data import tasks, treebank
 from undivided_tf.data.rows import SPLITS, Rows, Task, positions
 from undivided_tf.data.tasks import load_task
 from undivided_tf.data.treebank import Sentence
@@ -111,6 +111,18 @@ def load_probing_task(name: str) -> Task | WordTask:
     if kind in ARCHIVES and rest:
         return ARCHIVES[kind](pathlib.Path(rest))
     return load_task(name)
+
+
+def input_files(name: str) -> dict[str, pathlib.Path]:
+    """The files of a task, by split where it has one for each; `name` as for the module.
+
+    Raises:
+        InputError: there is no such task.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "ud":
+        return treebank.input_files(rest.partition(":")[2])
+    return {"archive": pathlib.Path(rest)} if kind in ARCHIVES else tasks.input_files(name)
 
 
 # === Words ===

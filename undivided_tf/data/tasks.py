@@ -58,6 +58,29 @@ def load_task(name: str) -> Task:
     )
 
 
+def input_files(name: str) -> dict[str, pathlib.Path]:
+    """The files of a task, by split; `task.json` by its name.
+
+    Args:
+        name: as for `load_task`. The embedded sample is of a fixed version, and TensorFlow
+            Datasets name theirs: neither has files here.
+
+    Raises:
+        InputError: there is no such task.
+    """
+    if name in SAMPLE_TASKS or name.startswith("tfds:"):
+        return {}
+    folder = pathlib.Path(name)
+    if (found := glue_files.official_name(folder)) and not (folder / "task.json").exists():
+        return glue_files.task_files(found, folder)
+    if not folder.is_dir():
+        raise InputError(f"task {name!r}: there is no such folder")
+    config = _folder_config(folder)
+    paths = {split: folder / getattr(config, split) for split in SPLITS}
+    paths["task.json"] = folder / "task.json"
+    return {part: path for part, path in paths.items() if path.exists()}
+
+
 def read_split(name: str, split: str) -> Rows:
     """The rows of one split of a task.
 
@@ -104,12 +127,18 @@ class TaskConfig(Config):
     test: str = option("test.tsv", "File of the test split.")
 
 
-def _folder_task(folder: pathlib.Path) -> Task:
+def _folder_config(folder: pathlib.Path) -> TaskConfig:
     told = folder / "task.json"
     config = TaskConfig.from_json(told) if told.exists() else TaskConfig()
     if not config.validation:
         names = [name for name in ("dev.tsv", "validation.tsv") if (folder / name).exists()]
         config = config.replace(validation=names[0] if names else "dev.tsv")
+    return config
+
+
+def _folder_task(folder: pathlib.Path) -> Task:
+    told = folder / "task.json"
+    config = _folder_config(folder)
     if config.second and not config.first:
         raise InputError(f"{told}: names the column `second`, but not `first`")
     train = folder / config.train

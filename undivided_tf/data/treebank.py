@@ -74,6 +74,25 @@ class Sentence:
         return distances
 
 
+def input_files(folder: str) -> dict[str, pathlib.Path]:
+    """The files of a treebank, by split.
+
+    Raises:
+        InputError: a split has no file, or several.
+    """
+    return {split: _path(folder, split) for split in _NAMES}
+
+
+def _path(folder: str, split: str) -> pathlib.Path:
+    name = f"*-ud-{_NAMES[split]}.conllu"
+    found = [
+        p for pattern in (name, f"{name}.gz") for p in sorted(pathlib.Path(folder).glob(pattern))
+    ]
+    if len(found) != 1:
+        raise InputError(f"{folder}: one file {name} (or .gz) is needed, there are {len(found)}")
+    return found[0]
+
+
 @functools.cache
 def read(folder: str, split: str) -> tuple[Sentence, ...]:
     """The sentences of a split.
@@ -86,13 +105,7 @@ def read(folder: str, split: str) -> tuple[Sentence, ...]:
     Raises:
         InputError: no or several such files, or one that is no CoNLL-U; names file and sentence.
     """
-    name = f"*-ud-{_NAMES[checked_split(split)]}.conllu"
-    found = [
-        p for pattern in (name, f"{name}.gz") for p in sorted(pathlib.Path(folder).glob(pattern))
-    ]
-    if len(found) != 1:
-        raise InputError(f"{folder}: one file {name} (or .gz) is needed, there are {len(found)}")
-    (path,) = found
+    path = _path(folder, checked_split(split))
     opened = (
         gzip.open(path, "rt", encoding="utf-8")
         if path.suffix == ".gz"

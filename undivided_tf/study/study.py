@@ -9,14 +9,14 @@ from typing import Any
 
 import psutil
 
-from undivided_tf import files
+from undivided_tf import files, inputs, progress
 from undivided_tf.config import claim_workdir
 from undivided_tf.data import sample, tasks
 from undivided_tf.errors import InputError
 from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import grid, kept, report, running
 from undivided_tf.study.leases import Leases
-from undivided_tf.study.results import NOT_RUN
+from undivided_tf.study.results import FINISHED, NOT_RUN
 from undivided_tf.study.running import WHOLE, Share
 
 _VERSIONED = (
@@ -60,6 +60,12 @@ def run_study(
     told = kept.read(kept_results, cells) if kept_results else {}
     workdir = claim(config)  # Behind what a mistyped path would stop.
     in_turn = kept.take_up(cells, workdir, told)
+    if all(outcome["status"] == FINISHED for outcome in running.outcomes(cells, workdir)):
+        last = max(path.stat().st_mtime for path in (workdir / "cells").glob("*/finished.json"))
+        progress.note(
+            f"{workdir}: all {len(cells)} cells finished by {inputs.date(last)}; results read "
+            "from there"
+        )
     if not report_only:
         running.run(in_turn, workdir, config.num_workers, share)
     outcomes = kept.filled(running.outcomes(cells, workdir), told)
