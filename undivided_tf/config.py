@@ -130,7 +130,8 @@ class Config:
                 found |= {f"{field.name}.{name}": items for name, items in inner.items()}
             elif metadata.get("input"):
                 values = (value,) if isinstance(value, str) else value
-                found[field.name] = [Input(metadata["input"], item) for item in values if item]
+                items = [Input(metadata["input"], item) for item in values if item]
+                found |= {field.name: items} if items else {}
         return found
 
     def to_json(self, path: str | os.PathLike) -> None:
@@ -148,8 +149,6 @@ class Config:
             values = files.read_json(path)
         except FileNotFoundError as error:
             raise InputError(f"there is no config at {path}") from error
-        except ValueError as error:
-            raise InputError(f"{path} is not JSON: {error}") from error
         return cls.from_dict(values, where=str(path))
 
     def fingerprint(self) -> str:
@@ -223,11 +222,7 @@ def claim_workdir(
         inputs.write()
         config.to_json(path)
         return path.parent
-    try:
-        there = files.read_json(path)
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}; choose another directory") from error
-    old = None
+    there, old = files.read_json(path), None
     with contextlib.suppress(InputError):
         # A key that came with a newer release has its default in an older run.
         old = type(config).from_dict(there)

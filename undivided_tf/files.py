@@ -107,8 +107,19 @@ def write_json(path: str | os.PathLike, value: Any, shared: bool = False) -> Non
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file."""
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    """Reads a JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is damaged.
+    """
+    text = pathlib.Path(path).read_bytes()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not JSON: {error}; it is damaged: bring back a copy, or remove it"
+        ) from error
 
 
 def sha256(*parts: bytes | str) -> str:

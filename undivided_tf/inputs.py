@@ -85,7 +85,7 @@ class Inputs:
     def __init__(self, wanted: Mapping[str, Iterable[Input]], workdir: str | os.PathLike):
         self.path = pathlib.Path(workdir) / NAME
         self.is_new = not self.path.exists()
-        self.known: dict[str, dict[str, Files]] = {} if self.is_new else _read(self.path)
+        self.known: dict[str, dict[str, Files]] = {} if self.is_new else files.read_json(self.path)
         self.absent: list[str] = []
         self.current: dict[str, dict[str, Files]] = {}
         for field, items in wanted.items():
@@ -141,15 +141,6 @@ class Inputs:
         }
         if merged != self.known:
             files.write_json(self.path, merged, shared=True)
-
-
-def _read(path: pathlib.Path) -> dict[str, dict[str, Files]]:
-    try:
-        return files.read_json(path)
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not JSON: {error}; remove it to have the inputs of today recorded"
-        ) from error
 
 
 def _same(before: Files, now: Files) -> bool:

@@ -228,8 +228,6 @@ def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
             f"{folder} holds no records ({METADATA} is absent); make them with "
             "create_pretraining_data"
         ) from error
-    except ValueError as error:
-        raise InputError(f"{folder / METADATA} is not JSON: {error}") from error
     if metadata.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"{folder / METADATA}: format version {metadata.get('format_version')}, this program "
