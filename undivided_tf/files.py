@@ -128,8 +128,19 @@ def write_json(path: str | os.PathLike, value: Any, shared: bool = False) -> Non
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file, which may begin with a byte order mark."""
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
+    """Reads a JSON file, which may begin with a byte order mark.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is damaged.
+    """
+    content = pathlib.Path(path).read_bytes()
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not JSON: {error}; it is damaged: bring back a copy, or remove it"
+        ) from error
 
 
 def sha256(*parts: bytes | str) -> str:

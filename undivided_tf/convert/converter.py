@@ -16,6 +16,7 @@ from undivided_tf.layers import initializers
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
+from undivided_tf.training import checkpoints
 from undivided_tf.training.weights import WEIGHTS, named_weights, require_finite
 
 REPORT = "conversion.json"
@@ -154,6 +155,19 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
             f"the package {name} has {len(folders)} folders with config.json and vocab.txt"
         )
     return folders.pop()
+
+
+def input_files(path: str) -> dict[str, pathlib.Path]:
+    """The files of a checkpoint of any format, by their names.
+
+    Raises:
+        InputError: there is no such folder or package.
+    """
+    folder = locate(path)
+    if ours.recognise(folder):
+        return checkpoints.input_files(str(folder))
+    hidden = (p for p in folder.iterdir() if p.name.startswith("."))
+    return {p.name: p for p in sorted({*folder.iterdir()} - {*hidden}) if p.is_file()}
 
 
 def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:

@@ -142,6 +142,19 @@ def _files(about: glue.GlueTask, folder: Path, path: pathlib.Path) -> tuple[path
     return tuple(found)
 
 
+def input_files(data: str, *names: str) -> dict[str, pathlib.Path]:
+    """The files of some tasks of GLUE in the folder that holds CoLA, SST-2, MRPC, ...
+
+    Raises:
+        InputError: one of the tasks is not there.
+    """
+    return {
+        f"{name} {path.name}": path
+        for name in names
+        for path in folder_task(name, pathlib.Path(data) / glue.TASKS[name].folder).files
+    }
+
+
 def _diagnostic_beside(path: pathlib.Path) -> Rows | None:
     """The rows of the diagnostic AX, which models of MNLI answer."""
     beside = _folder_beside(path)

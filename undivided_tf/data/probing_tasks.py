@@ -18,7 +18,7 @@ import numpy as np
 from absl import logging
 
 from undivided_tf import files
-from undivided_tf.data import packed, treebank
+from undivided_tf.data import packed, tasks, treebank
 from undivided_tf.data.rows import SPLITS, Rows, Task, positions
 from undivided_tf.data.tasks import load_task
 from undivided_tf.data.treebank import Sentence
@@ -139,6 +139,18 @@ def _learnable(items: list, labels: tuple[str, ...], where: str) -> list:
             where, len(items) - len(kept), len(items), unseen,
         )  # fmt: skip
     return kept
+
+
+def task_files(name: str) -> tuple[pathlib.Path, ...]:
+    """The files that a task is read from; `name` as for the module.
+
+    Raises:
+        InputError: there is no such task.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "ud":
+        return treebank.files(rest.partition(":")[2])
+    return (pathlib.Path(rest),) if kind in ARCHIVES else tasks.task_files(name)
 
 
 # === Words ===

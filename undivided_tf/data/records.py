@@ -1,7 +1,7 @@
 """Records: a corpus as rows of word pieces in TFRecord shards, written once and read for ever.
 
 A records directory holds `train-00000-of-00008.tfrecord` ..., one validation file, `vocab.txt`,
-`metadata.json`, `counts.npz` and the `config.json` that it was made with.
+`metadata.json`, `counts.npz`, and `config.json` and `inputs.json` of what it was made with.
 
 A record is a `tf.train.Example` (see `data/examples.py`). Its features are byte strings of
 little-endian int32 values:
@@ -31,7 +31,7 @@ from typing import Any
 from absl import logging
 
 from undivided_tf import __version__, files, progress
-from undivided_tf.config import EncoderConfig, claim_workdir
+from undivided_tf.config import EncoderConfig, claim_workdir, say_finished
 from undivided_tf.data import blocks, corpora, ngrams, runners, shards, survey
 from undivided_tf.data.blocks import Vocabulary
 from undivided_tf.data.corpora import Portion, Source
@@ -75,7 +75,9 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     work = work.with_name(f".{work.name}.work")
     if (output_dir / METADATA).exists():
         files.remove(work)
-        return read_metadata(output_dir)
+        metadata = read_metadata(output_dir)
+        say_finished(output_dir / METADATA)
+        return metadata
     runners.check(config)
     sources = corpora.sources(config.input_files, config.text_field)
     given = None
@@ -172,7 +174,7 @@ def _create(
         "sources": found.sources,
     }
     tokenizer.save(records / VOCABULARY)
-    _portable(config).to_json(records / "config.json")
+    claim_workdir(records, _portable(config))
     files.write_json(records / METADATA, metadata)
     return metadata
 
@@ -245,8 +247,6 @@ def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
             f"{folder} holds no records ({METADATA} is absent); make them with "
             "create_pretraining_data"
         ) from error
-    except ValueError as error:
-        raise InputError(f"{folder / METADATA} is not JSON: {error}") from error
     if metadata.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"{folder / METADATA}: format version {metadata.get('format_version')}, this program "
@@ -262,6 +262,11 @@ def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
                     "make the records again"
                 )
     return metadata
+
+
+def input_files(records_dir: str) -> dict[str, pathlib.Path]:
+    """The file that tells one set of records from another: it has the hashes of the shards."""
+    return {METADATA: pathlib.Path(records_dir) / METADATA}
 
 
 def has_pairs(metadata: dict[str, Any]) -> bool:

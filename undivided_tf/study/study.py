@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from undivided_tf import files
+from undivided_tf import files, inputs, progress
 from undivided_tf.config import claim_workdir
 from undivided_tf.data import sample, tasks
 from undivided_tf.errors import InputError
@@ -56,6 +56,13 @@ def run_study(
     told = kept.read(kept_results, cells) if kept_results else {}
     workdir = claim(config)  # Behind what a mistyped path would stop.
     in_turn = kept.take_up(cells, workdir, told)
+    before = outcomes.listed(cells, workdir)
+    if all(outcome["status"] == outcomes.FINISHED for outcome in before):
+        last = max(path.stat().st_mtime for path in (workdir / "cells").glob("*/finished.json"))
+        progress.note(
+            f"{workdir}: all {len(cells)} cells finished by {inputs.date(last)}; results read "
+            "from there"
+        )
     if not report_only:
         running.run(in_turn, workdir, config.num_workers, scheduler)
     found = kept.filled(outcomes.listed(cells, workdir), told)

@@ -34,6 +34,9 @@ TRAINING, STATE, ENCODER, VOCABULARY = (
     "vocab.txt",
 )
 CHECKSUMS = "checksums.json"
+# Weights, vocabulary, encoder and head; not what resumption needs, nor what tells how it was made.
+_READ = (".safetensors", ".txt", ".json")
+_NOT_READ = (TRAINING, STATE, CHECKSUMS, "surgery.json", "conversion.json")
 
 
 def _numbered(variables: Iterable[Any]) -> dict[str, Any]:
@@ -217,6 +220,21 @@ def resolve(path: str | pathlib.Path) -> pathlib.Path:
             "WORKDIR/model_SEED of a fine-tuning"
         )
     return candidates[-1]
+
+
+def input_files(path: str) -> dict[str, pathlib.Path]:
+    """The files of a checkpoint that who starts from it reads, by their names.
+
+    Raises:
+        InputError: there is no checkpoint.
+    """
+    members = sorted(resolve(path).iterdir())
+    return {p.name: p for p in members if p.suffix in _READ and p.name not in _NOT_READ}
+
+
+def architecture_files(path: str) -> dict[str, pathlib.Path]:
+    """As `input_files`, without the weights."""
+    return {name: file for name, file in input_files(path).items() if name != WEIGHTS}
 
 
 def load_encoder(path: str | pathlib.Path, seed: int | None = None) -> tuple[Encoder, Tokenizer]:

@@ -13,13 +13,13 @@ from undivided_tf.training.classifiers import load_classifier, read_about
 
 
 def predict_lines(
-    model: str, lines: Iterable[str], batch_size: int, where: str = "input"
+    model: str, lines: Iterable[str | bytes], batch_size: int, where: str = "input"
 ) -> Iterator[str]:
     """Predictions as JSON, one object a line, in the order of the input and as it comes in.
 
     Args:
         model: directory of a fine-tuned model.
-        lines: one text each or, for pairs, two with a tab between them.
+        lines: one text each or, for pairs, two with a tab between them; bytes are UTF-8.
         batch_size: lines that are read before they are predicted.
         where: names the input in errors.
 
@@ -29,24 +29,36 @@ def predict_lines(
 
     Raises:
         InputError: no fine-tuned model there; a line with a tab too few or too many (the first
-            line decides whether lines are pairs), or a NUL byte.
+            line decides whether lines are pairs), a NUL byte, or one that is not UTF-8. The lines
+            before it are predicted first.
     """
     about = read_about(model)
     classifier, tokenizer = load_classifier(model)
     numbered = enumerate(lines, 1)
     width = 0
     for batch in iter(lambda: list(itertools.islice(numbered, batch_size)), []):
-        rows = []
+        rows, fault = [], None
         for number, line in batch:
+            try:
+                line = line if isinstance(line, str) else line.decode()
+            except UnicodeDecodeError as error:
+                fault = InputError(
+                    f"{where}:{number}: not UTF-8 ({error.reason}); convert the input, for example "
+                    "with iconv -t UTF-8"
+                )
+                break
             fields = line.removesuffix("\n").removesuffix("\r").split("\t")
             width = width or len(fields)
             if len(fields) != width or width > 2 or "\0" in line:
                 nul = " and a NUL byte" if "\0" in line else ""
-                raise InputError(
+                fault = InputError(
                     f"{where}:{number}: {len(fields)} fields{nul}; "
                     "a line is one text or, all through the input, two with a tab between"
                 )
+                break
             rows.append(fields)
+        if not rows:
+            raise fault
         classifier.encoder.config.require_segments(width)
         texts = list(zip(*rows, strict=True))
         inputs = tokenizer.encode(
@@ -62,6 +74,8 @@ def predict_lines(
         logits = classifier.predict_on_batch(filled)[: len(rows)]
         for fields, values in zip(rows, np.asarray(logits, np.float64), strict=True):
             yield json.dumps(_row(fields, values, classifier.labels), ensure_ascii=False)
+        if fault:
+            raise fault
 
 
 def _row(fields: list[str], logits: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
