@@ -117,8 +117,8 @@ def sentence(error: BaseException) -> str:
 def run(main: Callable[[], None], keep_freed_memory: bool = True) -> None:
     """Runs a binary: parses the flags, calls `main`, turns a known error into one clear message.
 
-    A mistake of the user (InputError) leaves with status 2; a file that cannot be read or
-    written, a training that diverged and an interruption with 1. What is unknown is raised.
+    A mistake of the user, a file that cannot be read or written, a training that diverged and an
+    interruption leave with status 1. What is unknown is raised.
 
     Args:
         main: what it does.
