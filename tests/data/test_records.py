@@ -186,6 +186,15 @@ def test_records_of_another_vocabulary_casing_or_length_are_refused(toy):
     assert "max_seq_length: 8 in the records, but max_position_embeddings is 4" in message
 
 
+def test_records_fit_an_encoder_with_rows_behind_the_same_vocabulary(toy):
+    folder, metadata = toy
+    size = metadata["vocab_size"]
+    assert records.check_records(folder, matching_encoder(metadata, vocab_size=size + 6))
+    for changes in ({"vocab_size": size - 1}, {"vocab_size": size + 6, "vocabulary_hash": ""}):
+        with pytest.raises(InputError, match=f"vocab_size: {size} in the records"):
+            records.check_records(folder, matching_encoder(metadata, **changes))
+
+
 def copy_records(toy, tmp_path):
     folder = tmp_path / "copy"
     folder.mkdir()

@@ -100,6 +100,11 @@ class _Reader:
     def read(self, name: str) -> np.ndarray:
         try:
             array = self._reader.get_tensor(name)
+        except IndexError as error:  # What the reader makes of "out of range".
+            raise InputError(
+                f"{self._path}: {name} lies behind the end of the .data file, which was cut short "
+                f"({error}): fetch it again"
+            ) from error
         except (tf.errors.OpError, ValueError, RuntimeError) as error:
             raise InputError(f"{self._path}: {name} cannot be read: {error}") from error
         if not tf.as_dtype(array.dtype).is_floating:

@@ -115,7 +115,7 @@ def match(
         InputError: missing, misshaped or left-over tensors of the encoder; lists them.
     """
     coverage, found = Coverage(), {}
-    optional = list(optional)
+    tensors, optional = list(tensors), list(optional)
     if not any(foreign(tensor).name in reader.shapes for tensor in optional):
         coverage.initial = [tensor.path for tensor in optional]
         optional = []

@@ -9,6 +9,7 @@ from absl import logging
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from undivided_tf import files
 from undivided_tf.errors import InputError
 
 WEIGHTS = "weights.safetensors"
@@ -92,6 +93,7 @@ def assign(
 
 def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
     """All arrays of a directory with `weights.safetensors`; InputError when it is unreadable."""
+    files.check_fetched(path / WEIGHTS)
     try:
         return load_file(path / WEIGHTS)
     except (SafetensorError, OSError) as error:
