@@ -57,6 +57,26 @@ def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
     }
 
 
+def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
+    """95 % score interval of a share.
+
+    Args:
+        successes: from 0 to `trials`; a tie may count one half.
+        trials: at least one.
+
+    Returns:
+        Lower and upper bound, from 0 to 1.
+
+    References:
+        Wilson 1927, JASA 22(158).
+    """
+    z = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2))
+    share, total = successes / trials, trials + z**2
+    centre = (successes + z**2 / 2) / total
+    reach = z * (trials * share * (1 - share) + z**2 / 4) ** 0.5 / total
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> dict[str, float | int | None]:
     """The mean of `a - b` with its interval; pairs share what else varies, such as the seed.
 
