@@ -137,3 +137,13 @@ def test_bootstrap_interval_brackets_the_mean_and_repeats():
     assert min(values) <= low < 0.3 < high <= max(values)
     assert statistics.bootstrap_interval(values) == (low, high)
     assert statistics.bootstrap_interval([1.0]) is None
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 9), (3, 9), (9, 9), (1, 1), (700, 1000)])
+def test_the_interval_of_a_share_is_scipy_s(successes, trials):
+    expected = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, "wilson")
+    found = statistics.wilson_interval(successes, trials)
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
+    if successes < trials:
+        low, high = statistics.wilson_interval(successes + 0.5, trials)
+        assert found[0] < low < (successes + 0.5) / trials < high

@@ -44,9 +44,12 @@ def _table(result) -> str:
             lines.append(f"{name:<28}{values}")
     if result["accuracy"] is not None:
         lines.append(f"mean over the paradigms {result['accuracy']:.3f}; chance 0.500")
+    # Runs of older releases did not count ties and pairs of equal sentences.
+    ties, equal = (result.get(key, "not counted") for key in ("ties", "equal_sentences"))
     lines.append(
-        f"{result['pairs']} pairs, {result['pairs_of_unequal_length']} of them of unequal length; "
-        f"too long: {result['left_out']}"
+        f"{result['pairs']} pairs, {result['pairs_of_unequal_length']} of them of unequal length, "
+        f"ties (one half each): {ties}; left out as too long: {result['left_out']}, as pairs of "
+        f"equal sentences: {equal}"
     )
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ import scipy.optimize
 import scipy.stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from undivided_tf.errors import InputError
@@ -58,6 +59,23 @@ def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
         "low": low,
         "high": high,
     }
+
+
+def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
+    """95 % score interval of a share.
+
+    Args:
+        successes: from 0 to `trials`; a tie may count one half.
+        trials: at least one.
+
+    Returns:
+        Lower and upper bound, from 0 to 1.
+
+    References:
+        Wilson 1927, JASA 22(158).
+    """
+    low, high = proportion_confint(successes, trials, 1 - CONFIDENCE, method="wilson")
+    return float(low), float(high)
 
 
 def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float] | None:
