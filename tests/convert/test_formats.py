@@ -177,18 +177,19 @@ def test_span_predictors_in_and_out(tmp_path):
     np.testing.assert_array_equal(found.head.kernel, predictor.head.kernel)
 
 
-def test_a_classifier_on_the_mean_stays_with_us(tmp_path):
+def test_a_classifier_on_the_mean_is_kept_and_refused_by_transformers(tmp_path):
     encoder = write_ours(tmp_path / "encoder")
     classifier = Classifier(encoder, ["no", "yes"], "mean")
     classifiers.save_classifier(
         tmp_path / "ours", classifier, Tokenizer(released.PIECES), task="toy", max_seq_length=12
     )
-    run(tmp_path / "ours", tmp_path / "again")
-    found, _ = classifiers.load_classifier(tmp_path / "again")
-    assert (found.pooling, found.labels) == ("mean", ("no", "yes"))
     run(tmp_path / "ours", tmp_path / "hf", "huggingface")
     config = json.loads((tmp_path / "hf/config.json").read_text())
-    assert config["architectures"] == ["BertModel"] and "id2label" not in config
+    assert config["model_type"] == "undivided_bert" and config["pooling"] == "mean"
+    for source in ("ours", "hf"):
+        run(tmp_path / source, tmp_path / f"{source} again")
+        found, _ = classifiers.load_classifier(tmp_path / f"{source} again")
+        assert (found.pooling, found.labels) == ("mean", ("no", "yes"))
 
 
 # === KerasHub ===

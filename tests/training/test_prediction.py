@@ -70,10 +70,10 @@ def test_a_regression_gives_a_score(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["a\tb\n", "a\n"], "in:2: 1 fields"),
+        (["a\tb\n", "a\n"], "in:2: 1 field"),
         (["a\n", "a\tb\n"], "in:2: 2 fields"),
         (["a\tb\tc\n"], "in:1: 3 fields"),
-        (["a\n", "b\0\n"], "in:2: 1 fields and a NUL byte"),
+        (["a\n", "b\0\n"], "in:2: 1 field and a NUL byte"),
     ],
 )
 def test_bad_lines_are_named(model, lines, message):

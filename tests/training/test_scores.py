@@ -7,7 +7,7 @@ from undivided_tf.training import scores
 
 NLI = Task("MNLI", ("entailment", "neutral", "contradiction"), True, lambda split: None, "mnli")
 COLA = Task("CoLA", ("no", "yes"), False, lambda split: None, "cola")
-STSB = Task("STS-B", (), True, lambda split: None, "stsb")
+STSB = Task("STS-B", (), True, lambda split: None, "stsb", score_range=(0.0, 5.0))
 OWN = Task("own", ("a", "b"), False, lambda split: None)
 
 

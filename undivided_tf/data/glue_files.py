@@ -111,7 +111,10 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
             table = _msr_split(table, folder, keep_dev=not in_train)
         return _rows(about, table, split)
 
-    return Task(path.name, about.labels, len(about.columns) == 2, read, name, about.splits)
+    return Task(
+        path.name, about.labels, len(about.columns) == 2, read, name, about.splits,
+        about.score_range,
+    )  # fmt: skip
 
 
 def _diagnostic_beside(path: pathlib.Path) -> Rows | None:
@@ -167,8 +170,11 @@ def _label(about: glue.GlueTask, field: str, where: str) -> Any:
             score = float(field)
         except ValueError:
             score = math.nan
-        if not 0 <= score <= 5:
-            raise InputError(f"{where}: {about.label} {field!r} is no number from 0 to 5")
+        low, high = about.score_range
+        if not low <= score <= high:
+            raise InputError(
+                f"{where}: {about.label} {field!r} is no number from {low:g} to {high:g}"
+            )
         return score
     if about.digits and field in map(str, range(len(about.labels))):
         return about.labels[int(field)]

@@ -62,6 +62,7 @@ class Task:
         read: gives the rows of a split; None when the task has no such split.
         glue: name of the GLUE task whose metrics score it; empty: accuracy and macro F1.
         splits: names that `read` takes; `validation...` and `test...` are scored where labelled.
+        score_range: lowest and highest score of a regression task; empty: not known.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Task:
     read: Callable[[str], Rows | None]
     glue: str = ""
     splits: tuple[str, ...] = SPLITS
+    score_range: tuple[float, ...] = ()
 
     @property
     def is_regression(self) -> bool:
@@ -90,7 +92,7 @@ class Task:
                 return rows
             return dataclasses.replace(rows, labels=np.rint(rows.labels).astype(np.int32))
 
-        return dataclasses.replace(self, labels=tuple("012345"), read=read, glue="")
+        return dataclasses.replace(self, labels=tuple("012345"), read=read, glue="", score_range=())
 
 
 def positions(names: list[str], labels: tuple[str, ...]) -> np.ndarray:
