@@ -174,6 +174,8 @@ def test_squad(made, toy):
         f"--max_seq_length={toys.LENGTH}", "--doc_stride=4", "--train_batch_size=2",
         "--num_train_epochs=1",
     )  # fmt: skip
+    # Where they are, and not the word "run_SEED".
+    assert f"predictions: {toy}/squad/run_12345/predictions.json, nbest.json" in printed
     (run,) = results(toy / "squad")["runs"]
     assert f"seed 12345, predict: exact {run['predict']['exact']:.2f}, F1" in printed
     assert set(json.loads((toy / "squad/run_12345/predictions.json").read_text())) == {"cat", "dog"}
@@ -250,6 +252,17 @@ def test_probing(made, toy):
         assert f"{tap:<24}{accuracy:>10.3f}" in printed
     assert "scalar mix" in printed and "3 seed(s)" in printed and " control" in printed
     assert (toy / "probes" / "probes.png").exists() and (toy / "probes" / "probes.svg").exists()
+
+
+@pytest.mark.slow
+def test_probes_of_converted_weights_have_no_pre_training_seed_none(made, toy):
+    succeed("convert_checkpoint", f"--input={toy}/run", f"--output_dir={toy}/converted")
+    printed = succeed(
+        "run_probing", f"--init_checkpoint={toy}/converted", f"--task={toy}/animals",
+        f"--workdir={toy}/converted_probes", f"--max_seq_length={toys.LENGTH}", "--num_seeds=1",
+        "--nocontrol_task", "--nocodelength", "--noscalar_mix",
+    )  # fmt: skip
+    assert "A*2I, animals: 96 training sentences" in printed and "None" not in printed
 
 
 def test_surgery(made, toy):
