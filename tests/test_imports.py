@@ -70,7 +70,7 @@ def test_what_needs_no_tensorflow_does_not_import_it():
         "benchmark_recipes", "analysis.cka", "study.grid", "study.report", "study.sweep",
         "data.sample", "data.tasks", "data.corpora", "data.survey", "data.deduplication",
         "data.runners",
-        "data.squad", "data.windows", "data.answers", "metrics.squad",
+        "data.squad", "data.windows", "data.answers", "metrics.squad", "models.heads",
     ]  # fmt: skip
     code = "import sys\n" + "".join(f"import undivided_tf.{module}\n" for module in modules)
     code += "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"

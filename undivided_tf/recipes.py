@@ -132,6 +132,7 @@ class ConversionConfig(Config):
         "from_input", "Casing of the vocabulary, where the input declares none or a wrong one.",
         CASINGS,
     )  # fmt: skip
+    encoder_only: bool = option(False, "Leave all heads out, of pre-training and of fine-tuning.")
 
 
 @dataclasses.dataclass(frozen=True)

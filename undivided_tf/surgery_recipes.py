@@ -58,7 +58,10 @@ class SurgeryConfig(Config):
         "on training rows that it was not fitted on.", SPLITS,
     )  # fmt: skip
     max_rows: int = option(500, "Use at most so many rows; 0: all.")
-    max_seq_length: int = option(64, "Word pieces a text.")
+    max_seq_length: int = option(
+        0, "Word pieces a text; 0: those of the fine-tuning where its own head is measured, else "
+        "64."
+    )  # fmt: skip
     batch_size: int = option(64, "Texts a forward pass.")
     seed: int = seed_option("Decides rows and masks.")
     intermediate_size: int = option(0, "Width of intermediate blocks; 0: that of the input.")
@@ -69,8 +72,8 @@ class SurgeryConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(self, "max_seq_length", "batch_size")
-        for name in ("intermediate_size", "num_cut", "max_rows"):
+        require_positive(self, "batch_size")
+        for name in ("intermediate_size", "num_cut", "max_rows", "max_seq_length"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be from 0, got {getattr(self, name)}")
         ways = [name for name in _WAYS if getattr(self, name)]
@@ -98,7 +101,9 @@ class DamageConfig(Config):
     latency_batch_sizes: tuple[int, ...] = option((1, 32), "Rows of the timed forward passes.")
     latency_rounds: int = option(15, "Rounds in which all encoders are timed in turn.")
     order: SurgeryConfig = section(
-        SurgeryConfig(cut="importance", num_cut=1, importance="drift", split="train"),
+        SurgeryConfig(
+            cut="importance", num_cut=1, importance="drift", split="train", max_seq_length=64
+        ),
         "order.",
         without=(
             "input", "output_dir", "block_pattern", "drop_blocks", "drop_encoder_blocks", "cut",

@@ -16,7 +16,14 @@ def exported(checkpoint, **changes):
         "checkpoint_format": "undivided",
         "encoder": tiny_config(block_pattern="AAI").to_dict(),
         "parameters": 1234567,
-        "labels": ["yes", "no|maybe"],
+        "classifier": {
+            "kind": "classification",
+            "labels": ["yes", "no|maybe"],
+            "max_seq_length": 12,
+            "input": "single",
+            "task": "toy",
+        },
+        "span_predictor": None,
         "files": {"1/saved_model.pb": 4096},
         "signatures": {
             "classify": {
@@ -106,7 +113,10 @@ def test_an_encoder_that_has_not_learnt_has_it_on_its_card(tmp_path):
 
 
 def test_without_results_the_card_says_that_nothing_is_known(tmp_path):
-    model_card.write(tmp_path, exported("wheel:some-package", labels=None))
+    signatures = {"embed": exported("x")["signatures"]["classify"]}
+    model_card.write(
+        tmp_path, exported("wheel:some-package", classifier=None, signatures=signatures)
+    )
     text = card(tmp_path)
     assert "nothing is known here of how good it is" in text
     assert "from a checkpoint in the format undivided" in text

@@ -317,7 +317,7 @@ def test_another_task_s_head_must_be_named_as_new(tuned, tmp_path):
     changes = {"task": str(folder), "init_checkpoint": model, "num_runs": 1, "num_train_epochs": 1}
     other = config.replace(workdir=str(tmp_path / "work"), save_models=False, **changes)
     with pytest.raises(
-        InputError, match="labels no, yes .* the task one, three, two .*=classifier_"
+        InputError, match="labels no, yes, the task other .* one, three, two: .*=classifier_"
     ):
         finetuning.finetune(other.replace(new_weights=()))
     results = finetuning.finetune(other)

@@ -23,6 +23,9 @@ def main() -> None:
     coverage = report["coverage"]
     casing = "uncased" if report["do_lower_case"] else "cased"
     print(f"{report['format']}, {report['pattern']}, {casing}: {len(coverage['loaded'])} tensors")
+    for kind in ("heads", "left_out"):
+        if report[kind]:
+            print(f"{kind.replace('_', ' ')}: {', '.join(report[kind])}")
     for kind in ("tied", "initial", "unused"):
         if coverage[kind]:
             print(f"{kind}: {', '.join(coverage[kind])}")

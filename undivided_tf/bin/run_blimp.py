@@ -9,6 +9,7 @@ again.
 
 from undivided_tf.analysis_recipes import BlimpConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.study.pairs import encoder_name
 
 config_flags.define(BlimpConfig())
 
@@ -35,7 +36,7 @@ def main() -> None:
 def _table(result) -> str:
     """A line a phenomenon."""
     lines = [
-        "{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"]),
+        encoder_name(result["encoder"]),
         f"{'phenomenon':<28}{'accuracy':>10}{'low':>8}{'high':>8}{'pairs':>8}",
     ]
     for name, of in result["phenomena"].items():

@@ -8,6 +8,7 @@ A finished work directory is only shown again.
 
 from undivided_tf.analysis_recipes import StructuralConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.study.pairs import encoder_name
 
 config_flags.define(StructuralConfig())
 
@@ -36,7 +37,7 @@ def _table(result) -> str:
     rows = result["rows"]
     keys = ("uuas", "spearman", "untrained_uuas", "untrained_spearman")
     lines = [
-        "{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"])
+        encoder_name(result["encoder"])
         + f"; {rows['train']} training sentences, {rows['test']} of test",
         f"{'tap':<24}" + "".join(f"{key:>20}" for key in keys),
     ]

@@ -13,7 +13,9 @@ from undivided_tf.convert import google, huggingface, keras_hub_presets, names, 
 from undivided_tf.convert.source import Source
 from undivided_tf.errors import InputError
 from undivided_tf.layers import initializers
+from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints
@@ -62,11 +64,12 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
 
     Returns:
         The content of conversion.json: formats, pattern, casing, `surplus_rows` (of the word
-        embeddings, behind those of the vocabulary), coverage and fingerprint.
+        embeddings, behind those of the vocabulary), heads, what was left out, coverage and
+        fingerprint.
 
     Raises:
-        InputError: as for `load`; there is something at `output_dir`; or the encoder has no
-            counterpart in the format.
+        InputError: as for `load`; there is something at `output_dir`; or the encoder or a
+            fine-tuned head has no counterpart in the format.
     """
     output = free_directory(config.output_dir)
     folder = locate(config.input)
@@ -76,6 +79,9 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
     numbers = fingerprint(build_encoder(source))
     if not np.isfinite(numbers).all():
         raise InputError(f"{folder}: the weights give activations that are not finite")
+    heads = source.heads
+    if config.encoder_only:
+        source = source.without_heads()
     report = {
         "kind": "conversion",
         "format": source.format,
@@ -83,10 +89,11 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
         "pattern": source.config.block_pattern,
         "do_lower_case": source.tokenizer.do_lower_case,
         "surplus_rows": source.config.vocab_size - source.tokenizer.vocab_size,
+        "left_out": [name for name in heads if name not in source.heads],
         "coverage": vars(source.coverage),
         "fingerprint": numbers,
     }
-    write(output, source, config.output_format, {REPORT: report})
+    write(output, source, config.output_format, REPORT, report)
     logging.info("%s, %s\n%s", folder, source.format, source.coverage)
     logging.info("fingerprint %s", numbers)
     return report
@@ -106,23 +113,26 @@ def free_directory(path: str) -> pathlib.Path:
 
 
 def write(
-    output: pathlib.Path, source: Source, output_format: str, reports: dict[str, Any]
+    output: pathlib.Path, source: Source, output_format: str, name: str, report: dict[str, Any]
 ) -> None:
-    """Writes a source in a format, with JSON files beside it.
+    """Writes a source in a format, with a report beside it.
 
     Args:
         output: the directory; it appears when it is whole.
         source: the weights.
         output_format: one of `recipes.OUTPUT_FORMATS`.
-        reports: from file names to their content.
+        name: of the report's file.
+        report: its content. `left_out` gets the names of what has no place in the format, and
+            `heads` loses them.
 
     Raises:
-        InputError: the encoder has no counterpart in the format.
+        InputError: the encoder or a fine-tuned head has no counterpart in the format.
     """
     with files.atomic_path(output) as partial:
-        _FORMATS[output_format].write(partial, source)
-        for name, report in reports.items():
-            files.write_json(partial / name, report)
+        left_out = _FORMATS[output_format].write(partial, source)
+        report["left_out"] = [*report.get("left_out", []), *left_out]
+        report["heads"] = [head for head in source.heads if head not in left_out]
+        files.write_json(partial / name, report)
 
 
 def locate(path: str | pathlib.Path) -> pathlib.Path:
@@ -221,6 +231,26 @@ def build_encoder(source: Source, dtype: str = "float32") -> Encoder:
         if dtype != "float32":  # float16 ends at 65,504.
             require_finite({path: np.asarray(variable)}, f"the weights as {dtype}")
     return encoder
+
+
+def build_classifier(source: Source, encoder: Encoder) -> Classifier:
+    """The classifier of a source on its encoder, in float32."""
+    model = Classifier.from_head(encoder, source.classifier)
+    assign(model.head, source)
+    return model
+
+
+def build_span_predictor(source: Source, encoder: Encoder) -> SpanPredictor:
+    """The span predictor of a source on its encoder, in float32."""
+    model = SpanPredictor(encoder)
+    assign(model.head, source)
+    return model
+
+
+def assign(layer: Any, source: Source) -> None:
+    """Gives the layer of a head the weights that a source has for it, by their names."""
+    for path, variable in named_weights(layer.weights).items():
+        variable.assign(source.tensors[path][1]())
 
 
 def _initial(config: EncoderConfig, paths: set[str]):

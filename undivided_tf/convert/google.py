@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from undivided_tf import files
-from undivided_tf.convert import huggingface, names, vocabularies
+from undivided_tf.convert import heads, huggingface, names, vocabularies
 from undivided_tf.convert.source import Foreign, Source, match
 from undivided_tf.convert.tensor_files import as_float32, read_object
 from undivided_tf.errors import InputError
@@ -29,7 +29,8 @@ def recognise(folder: pathlib.Path) -> bool:
 def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
     """Opens a folder with bert_config.json, one TensorFlow checkpoint and vocab.txt.
 
-    A classifier's labels have no names there and get those that Hugging Face gives: LABEL_0 ...
+    A classifier's labels have no names there and get those that Hugging Face gives: LABEL_0 ...; a
+    head of one output is a regression.
 
     Args:
         folder: the checkpoint.
@@ -45,18 +46,19 @@ def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Sour
     config = huggingface.encoder_config(there, folder / CONFIG, tokenizer, table)
     pooler = list(names.pooler_tensors(config))
     needed = [tensor for tensor in names.encoder_tensors(config) if tensor not in pooler]
-    labels: tuple[str, ...] = ()
+    classifier, spans = None, None
     if "cls/predictions/output_bias" in reader.shapes:
         needed += names.masked_lm_tensors(config)
     if "cls/seq_relationship/output_weights" in reader.shapes:
         needed += names.next_sentence_tensors(config)
     if len(reader.shapes.get("output_weights", ())) == 2:
-        labels = tuple(f"LABEL_{i}" for i in range(reader.shapes["output_weights"][0]))
-        needed += names.classifier_tensors(config, len(labels))
+        classifier = heads.unnamed(reader.shapes["output_weights"][0], config)
+        needed += names.classifier_tensors(config, classifier.outputs)
     if "cls/squad/output_weights" in reader.shapes:
+        spans = heads.spans(folder, config)
         needed += names.span_tensors(config)
     tensors, coverage = match(folder, needed, _foreign, reader, pooler, _is_encoder)
-    return Source("google", config, tokenizer, tensors, coverage, labels)
+    return Source("google", config, tokenizer, tensors, coverage, classifier, spans)
 
 
 def _is_encoder(name: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert.names import Tensor
 from undivided_tf.errors import InputError
+from undivided_tf.models.heads import ClassifierHead, SpanHead
 from undivided_tf.tokenization import Tokenizer
 
 
@@ -74,9 +75,8 @@ class Source:
             the rows of the word embeddings.
         tensors: from our names to (shape, function that reads the array in our shape).
         coverage: what became of every tensor of the checkpoint.
-        labels: names of the classes when it has a sequence classifier, else empty.
-        pooling: of that classifier; formats other than ours have the pooler on the first token.
-        windows: of a span predictor of ours, what span_predictor.json says; else empty.
+        classifier: what its sequence classifier answers; None when it has none.
+        spans: what its span predictor was fed; None when it has none.
     """
 
     format: str
@@ -84,9 +84,19 @@ class Source:
     tokenizer: Tokenizer
     tensors: dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
     coverage: Coverage
-    labels: tuple[str, ...] = ()
-    pooling: str = "first"
-    windows: dict[str, Any] = dataclasses.field(default_factory=dict)
+    classifier: ClassifierHead | None = None
+    spans: SpanHead | None = None
+
+    @property
+    def heads(self) -> list[str]:
+        """Names of the heads whose weights are there."""
+        scopes = dict.fromkeys(path.split("/")[0] for path in self.tensors)
+        return [scope for scope in scopes if scope != "encoder"]
+
+    def without_heads(self) -> "Source":
+        """The encoder alone."""
+        kept = {path: t for path, t in self.tensors.items() if path.startswith("encoder/")}
+        return dataclasses.replace(self, tensors=kept, classifier=None, spans=None)
 
 
 def match(

@@ -137,7 +137,8 @@ class _Tuner:
             classifier.head.bias.assign([self.splits["train"].labels.mean()])
         loading = {}
         if not config.from_scratch:
-            loading = load_start(classifier, config.init_checkpoint, config.new_weights)
+            head = scores.head_of(self.task, config.pooling, config.max_seq_length)
+            loading = load_start(classifier, config.init_checkpoint, config.new_weights, head)
         return classifier, tokenizer, loading
 
     @functools.cached_property
@@ -166,9 +167,11 @@ class _Tuner:
         description = f"{self.task.name} {self.pattern} {start}, seed {seed}"
         trained = self._train(seed, description)
         if config.save_models:
+            head = scores.head_of(self.task, config.pooling, config.max_seq_length)
             save_classifier(
                 self.workdir / f"model_{seed}", self.classifier, self.tokenizer,
-                task=self.task.name, max_seq_length=config.max_seq_length,
+                task=head.task, max_seq_length=head.max_seq_length, input=head.input,
+                score_range=head.score_range,
             )  # fmt: skip
         logits = {name: self._logits(name) for name in self.splits if name != "train"}
         if config.write_predictions:

@@ -10,6 +10,7 @@ from absl import logging
 
 from undivided_tf.data.rows import Rows, Task
 from undivided_tf.metrics import classification, glue, regression
+from undivided_tf.models.heads import CLASSIFICATION, PAIR, REGRESSION, SINGLE, ClassifierHead
 
 MUCH_BETTER = 0.1  # Accuracy by which another order of the labels must win to be named.
 
@@ -21,15 +22,28 @@ def primary(task: Task) -> str:
     return "spearman" if task.is_regression else "accuracy"
 
 
-def predictions(task: Task, logits: np.ndarray) -> np.ndarray:
-    """Positions of labels, or the numbers of a regression, `(rows,)`, of logits `(rows, outputs)`.
+def head_of(task: Task, pooling: str = "first", max_seq_length: int = 128) -> ClassifierHead:
+    """The head that a model of a task has.
 
-    Scores are kept within the range of the task.
+    Args:
+        task: gives labels or range of scores, and whether rows are pairs.
+        pooling: of the model.
+        max_seq_length: word pieces an example in training.
     """
-    if task.is_regression:
-        scores = logits[:, 0]
-        return np.clip(scores, *task.score_range) if task.score_range else scores
-    return logits.argmax(-1)
+    return ClassifierHead(
+        kind=REGRESSION if task.is_regression else CLASSIFICATION,
+        labels=task.labels,
+        pooling=pooling,
+        input=PAIR if task.is_pair else SINGLE,
+        max_seq_length=max_seq_length,
+        task=task.name,
+        score_range=task.score_range,
+    )
+
+
+def predictions(task: Task, logits: np.ndarray) -> np.ndarray:
+    """Positions of labels, or scores within the task's range, of logits `(rows, outputs)`."""
+    return head_of(task).answers(logits) if task.is_regression else logits.argmax(-1)
 
 
 def shown(task: Task, value: Any) -> str | float:
