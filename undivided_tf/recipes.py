@@ -236,6 +236,9 @@ class StudyConfig(Config):
     accuracy_margin: float = option(
         0.01, "The largest loss of accuracy that does not matter, named before the study runs."
     )
+    loss_margin: float = option(
+        0.05, "The largest rise of the held-out loss (nats) that does not matter, named likewise."
+    )
     num_timing_rounds: int = option(
         30, "Rounds in which steps of each pattern and of the reference are timed in turn."
     )
@@ -290,6 +293,7 @@ class StudyConfig(Config):
         """Raises InputError when the values do not go together."""
         require_positive(
             self, "num_pretraining_seeds", "num_workers", "num_timing_rounds", "accuracy_margin",
+            "loss_margin",
             "healing_proportion",
         )  # fmt: skip
         for frame in self.frames:

@@ -89,8 +89,8 @@ def run_study(
 def claim(config: StudyConfig) -> pathlib.Path:
     """Makes the workdir of a study, or goes on in it with the same study or one grown out of it.
 
-    More seeds, patterns, tasks, frames or sizes leave every cell as it is. The margin stays as it
-    was named before the study ran.
+    More seeds, patterns, tasks, frames or sizes leave every cell as it is. The margins stay as they
+    were named before the study ran.
 
     Raises:
         InputError: the directory holds a study with other cells, or another margin; shows the
@@ -98,8 +98,8 @@ def claim(config: StudyConfig) -> pathlib.Path:
     """
 
     def grown(there: StudyConfig) -> bool:
-        same_margin = there.accuracy_margin == config.accuracy_margin
-        return same_margin and _names(there) <= _names(config)
+        margins = [(one.accuracy_margin, one.loss_margin) for one in (there, config)]
+        return margins[0] == margins[1] and _names(there) <= _names(config)
 
     return claim_workdir(config.workdir, config, grown)
 
