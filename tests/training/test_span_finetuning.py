@@ -166,7 +166,9 @@ def test_what_cannot_be_used_is_refused_and_no_workdir_is_left(
 
 def test_questions_without_answer_need_version_2(checkpoint, data, tmp_path):
     config = config_of(tmp_path / "work", checkpoint, data, train_files=(data["train2"],))
-    with pytest.raises(InputError, match="48 questions have no answer, .*version_2_with_negative"):
+    with pytest.raises(
+        InputError, match="48 of 96 questions have no answer, .*version_2_with_negative"
+    ):
         span_finetuning.finetune_spans(config)
 
 
@@ -207,3 +209,12 @@ def test_each_epoch_sees_every_window_once_wherever_it_is_entered(checkpoint, da
     if not left_out:
         assert sorted(map(tuple, first)) == sorted(map(tuple, second))
     assert (first != second).any()
+
+
+def test_data_of_squad_2_is_not_scored_as_1_in_silence(checkpoint, data, tmp_path):
+    config = config_of(tmp_path / "work", checkpoint, data).replace(predict_file=data["dev2"])
+    with pytest.raises(
+        InputError, match=r"10 of 20 questions have no answer, the first at .*dev2.json: \$.data"
+    ):
+        span_finetuning.finetune_spans(config)
+    assert not (tmp_path / "work").exists()

@@ -47,7 +47,8 @@ def read_bytes(path: Path) -> bytes:
     """
     with reading(path):
         content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(GZIP) else content
+        is_packed = content.startswith(GZIP) or path.name.lower().endswith(".gz")
+        return gzip.decompress(content) if is_packed else content
 
 
 def read_text(path: Path) -> str:

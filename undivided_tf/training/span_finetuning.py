@@ -93,6 +93,13 @@ class _SpanTuner:
         if 0 < limit < len(questions):
             chosen = np.random.default_rng(config.seed).permutation(len(questions))[:limit]
             questions = [questions[i] for i in np.sort(chosen)]
+        impossible = [question.place for question in questions if not question.answers]
+        if impossible and not config.version_2_with_negative:
+            raise InputError(
+                f"{len(impossible)} of {len(questions)} questions have no answer, the first at "
+                f"{impossible[0]}: give --version_2_with_negative, without which any answer to "
+                "them is wrong"
+            )
         windows = make_windows(
             questions,
             self.tokenizer,
@@ -106,12 +113,6 @@ class _SpanTuner:
     def _training_set(self) -> _DataSet:
         config = self.config
         data = self._data_set(config.train_files, "train", config.max_train_questions)
-        impossible = [q.place for q in data.questions if not q.answers]
-        if impossible and not config.version_2_with_negative:
-            raise InputError(
-                f"{len(impossible)} questions have no answer, the first at {impossible[0]}: "
-                "train with --version_2_with_negative"
-            )
         return dataclasses.replace(data, windows=data.windows.take(~data.windows.is_lost))
 
     def results(self) -> dict[str, Any]:
