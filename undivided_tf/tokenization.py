@@ -2,6 +2,7 @@
 
 import collections
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
 MAX_CHARACTERS = 100  # Of a word; a longer one is one [UNK], as in the reference tokenizer.
 BYTE_ORDER_MARK = "\ufeff"
+# Pieces that stand for something else than text, such as [unused1], [CLS], <S>.
+_MARKER = re.compile(r"\[.*\]|<.*>", re.DOTALL)
 REPEATS = 100_000  # Of a word in one text given to the trainer of the vocabulary.
 
 
@@ -289,6 +292,15 @@ def read_vocabulary(path: str | os.PathLike) -> tuple[str, ...]:
     if lines[0].endswith("\r"):
         lines = [line.removesuffix("\r") for line in lines]
     return tuple(lines)
+
+
+def pieces_with_capitals(pieces: Sequence[str]) -> tuple[list[str], int]:
+    """Word pieces with a capital letter, and the number of pieces that were looked at.
+
+    Pieces in brackets, `[unused1]` or `<S>`, are markers and do not count.
+    """
+    words = [piece for piece in pieces if not _MARKER.fullmatch(piece)]
+    return [piece for piece in words if piece != piece.lower()], len(words)
 
 
 def _matchable(piece: str, index: int) -> str:

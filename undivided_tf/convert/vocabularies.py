@@ -1,7 +1,6 @@
 """Vocabulary and casing as other formats keep them, and what of them our tokenizer lacks."""
 
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,12 @@ from absl import logging
 
 from undivided_tf.convert.tensor_files import read_object
 from undivided_tf.errors import InputError
-from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer, read_vocabulary
+from undivided_tf.tokenization import (
+    SPECIAL_TOKENS,
+    Tokenizer,
+    pieces_with_capitals,
+    read_vocabulary,
+)
 
 VOCABULARY, CONFIG, WHOLE, ADDED = (
     "vocab.txt",
@@ -17,8 +21,6 @@ VOCABULARY, CONFIG, WHOLE, ADDED = (
     "tokenizer.json",
     "added_tokens.json",
 )
-# Pieces that stand for something else than text, such as [unused1], [CLS], <S>.
-_MARKER = re.compile(r"\[.*\]|<.*>", re.DOTALL)
 # Classes of `transformers` that cut text as BertTokenizer does.
 _CLASSES = tuple(
     f"{model}Tokenizer{kind}"
@@ -144,25 +146,24 @@ def log_casing(declared: bool, given: bool | None, where: Any) -> bool:
 def guess_lower_case(pieces: tuple[str, ...], where: Any) -> bool:
     """Whether a vocabulary is uncased: whether none of its pieces has a capital letter.
 
-    Pieces in brackets, `[unused1]` or `<S>`, are markers and do not count. Where fewer than 1 %
+    Markers do not count (`pieces_with_capitals`). Where fewer than 1 %
     have capitals, as after words were added to an uncased vocabulary, nobody can tell.
 
     Raises:
         InputError: it cannot be told; shows the pieces with capitals and the mend.
     """
-    words = [piece for piece in pieces if not _MARKER.fullmatch(piece)]
-    capital = [piece for piece in words if piece != piece.lower()]
+    capital, number = pieces_with_capitals(pieces)
     shown = ", ".join(map(repr, capital[:5]))
-    if 0 < len(capital) < len(words) / 100:
+    if 0 < len(capital) < number / 100:
         raise InputError(
-            f"{where}: {len(capital)} of {len(words)} word pieces have capitals ({shown}), too few "
+            f"{where}: {len(capital)} of {number} word pieces have capitals ({shown}), too few "
             'for a cased vocabulary; declare the casing: "do_lower_case": true or false in '
             f"{CONFIG} beside it, or --do_lower_case of convert_checkpoint"
         )
     logging.info(
         "%s: nothing declares the casing; the vocabulary is %s, since %d of its %d word pieces "
         "have capitals%s",
-        where, "cased" if capital else "uncased", len(capital), len(words),
+        where, "cased" if capital else "uncased", len(capital), number,
         f", such as {shown}" if capital else "",
     )  # fmt: skip
     return not capital

@@ -38,7 +38,7 @@ from undivided_tf.data.corpora import Portion, Source
 from undivided_tf.data.survey import Survey
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import PAIR_PACKINGS, RecordsConfig
-from undivided_tf.tokenization import Tokenizer, train_vocabulary
+from undivided_tf.tokenization import Tokenizer, pieces_with_capitals, train_vocabulary
 
 FORMAT_VERSION = 1
 METADATA, VOCABULARY = "metadata.json", "vocab.txt"
@@ -83,7 +83,7 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     given = None
     if config.vocab_file:
         given = Vocabulary.of(config.vocab_file, config.do_lower_case)
-        blocks.load_tokenizer(given)  # Its faults come before the work.
+        _warn_of_capitals(blocks.load_tokenizer(given))  # Its faults come before the work.
     _claim_work(work, config, sources, given)
     try:
         metadata = _create(work, config, corpora.portions(sources), given)
@@ -93,6 +93,16 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     files.replace(work / "records", output_dir)
     files.remove(work)
     return metadata
+
+
+def _warn_of_capitals(tokenizer: Tokenizer) -> None:
+    capital, number = pieces_with_capitals(tokenizer.vocabulary)
+    if tokenizer.do_lower_case and capital and len(capital) >= number / 100:
+        logging.warning(
+            "%d of %d word pieces have capitals, such as %r, and --do_lower_case leaves no text "
+            "that has them; give --nodo_lower_case for a cased vocabulary",
+            len(capital), number, capital[0],
+        )  # fmt: skip
 
 
 def _claim_work(
