@@ -227,6 +227,8 @@ class Trainer:
 
     def _advance(self, course: Course, state: dict[str, Any], until: int) -> dict[str, Any]:
         """Runs the steps of a course that are left until a step, behind which it is saved."""
+        if state["step"] >= until:
+            return state
         last = course.config.num_train_steps
         if isinstance(self.schedule, schedules.Trapezoid):
             self.schedule.cool_down(course.config.cooldown_start, last)
