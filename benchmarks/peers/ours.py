@@ -70,7 +70,7 @@ def main() -> None:
         return float(sums["loss"]) / float(sums["weight"])
 
     def loss():
-        sums = steps.evaluate(constant)
+        sums, _ = steps.evaluate(constant)
         return {"loss": float(sums["loss"]) / float(sums["weight"])}
 
     def real_input(steps, records_dir):

@@ -29,6 +29,9 @@ BINARIES = {
 }
 
 
+NOT_LEARNT = "nats): this encoder has not learnt from its context"
+
+
 def call(binary, *flags, python_flags=()):
     module = f"undivided_tf.bin.{binary}"
     command = [sys.executable, *python_flags, "-m", module, *map(str, flags)]
@@ -155,6 +158,8 @@ def test_records_and_pretraining(made, toy):
     assert f"A*2I: {found['parameters']:,} parameters, 4 steps" in pretraining
     assert f"held-out loss {found['validation']['loss']:.3f} nats" in pretraining
     assert list((toy / "run" / "tensorboard").iterdir())
+    assert f"{NOT_LEARNT}\nwhat to change: --position_type=rotary" in pretraining
+    assert f"visible at {found['context_use']['places']} masked places" in pretraining
 
 
 def test_sweep(made, toy):
@@ -187,7 +192,7 @@ def test_finetuning(made, toy):
     )  # fmt: skip
     found = results(toy / "tuned")
     mean = sum(run["test"]["accuracy"] for run in found["runs"]) / 2
-    assert "animals, A*2I, pretrained" in printed
+    assert "animals, A*2I, pretrained" in printed and f"{NOT_LEARNT}\n" in printed
     assert f"test accuracy: mean {mean:.4f}, n 2, 95 % interval" in printed
     majority = found["majority"]["test"]
     assert f"test accuracy of a constant answer: {majority:.4f}" in printed
@@ -232,6 +237,7 @@ def test_cka(made, toy):
     assert succeed(*command) == printed  # What is there is only shown again.
     assert (toy / "cka" / "results.json").stat().st_mtime_ns == before
     assert "rows: A*2I, seed 12345, trained: True" in printed
+    assert printed.count(f"WARNING: {toy}/run: not below the neighbour model (") == 1
     assert "mean over matched taps  1.000\n  shuffled " in printed
     assert "other_seed: no other_seed_checkpoint was given" in printed
     for name in ("cka", "cka_by_depth", "cka_difference"):
@@ -251,6 +257,7 @@ def test_blimp(made, toy):
     )  # fmt: skip
     accuracy = results(toy / "blimp")["phenomena"]["order"]["accuracy"]
     assert f"{'order':<28}{accuracy:>10.3f}" in printed and "1 pairs" in printed
+    assert f"{NOT_LEARNT}\n" in printed
     assert (toy / "blimp" / "blimp.png").exists() and (toy / "blimp" / "blimp.svg").exists()
 
 
@@ -267,6 +274,7 @@ def test_diagnostics(made, toy):
     ):  # fmt: skip
         assert f"{tap:<24}{residual:>11.3f}" in printed and f"{loss:>11.3f}" in printed
     assert "block_01/attention ~ block_01/attention: matched heads differ by 0.000" in printed
+    assert f"{NOT_LEARNT}\n" in printed
     for name in ("blocks", "attention", "read_out"):
         for kind in ("png", "svg"):
             assert (toy / "diagnostics" / f"{name}.{kind}").exists()
@@ -282,6 +290,8 @@ def test_probing(made, toy):
     for tap, accuracy in zip(found["taps"], found["accuracy"], strict=True):
         assert f"{tap:<24}{accuracy:>10.3f}" in printed
     assert "scalar mix" in printed and "3 seed(s)" in printed and " control" in printed
+    assert f"{NOT_LEARNT}\n" in printed
+    assert f"{NOT_LEARNT}\n" in (toy / "probes" / "results.md").read_text()
     assert (toy / "probes" / "probes.png").exists() and (toy / "probes" / "probes.svg").exists()
 
 

@@ -7,7 +7,7 @@ import made_up_study
 import pytest
 from made_up_study import accuracies, shift
 
-from undivided_tf.study import claims, findings, methods, record_files, verdict_tables
+from undivided_tf.study import claims, findings, methods, record_files, summary, verdict_tables
 from undivided_tf.study.judging import Scores
 from undivided_tf.study.results import StudyResults
 
@@ -220,3 +220,71 @@ def test_tables_show_every_claim_and_comparison():
     evidence = verdict_tables.evidence(study)
     assert all(len(row) == len(evidence.columns) for row in evidence.rows)
     assert sum(row[0].text == "accuracy kept" for row in evidence.rows) == 2 * len(study.tasks)
+
+
+LEARNT = {"similar attention", "accuracy kept", "probe accuracy kept"}
+COUNTED = {"fewer parameters", "less training time"}
+
+
+def test_no_verdict_where_the_reference_has_not_learnt():
+    """What blank encoders are like says nothing about blocks; their size and speed stand."""
+    results = made_up_study.results(seeds=3, losses=(5.737, 5.739, 5.738), neighbours=3.9)
+    found = claims.verdicts(StudyResults(results))
+    free = claims.verdicts(StudyResults(made_up_study.results(seeds=3)))
+    assert set(found) == LEARNT | COUNTED
+    for name in LEARNT:
+        for pattern, verdict in found[name].items():
+            assert verdict.status == claims.NO_VERDICT
+            assert verdict.reason == (
+                "the reference: 3 of 3 encoders not below the neighbour model"
+            )
+            assert verdict.evidence == free[name][pattern].evidence  # It stays to be seen.
+    for name in COUNTED:
+        assert found[name] == free[name]
+
+
+def test_a_pattern_that_did_not_learn_is_reported_as_that():
+    results = made_up_study.results(seeds=2, losses=(3.6, 3.7, 3.9), neighbours=3.91)
+    study = StudyResults(results)
+    free = claims.verdicts(StudyResults(made_up_study.results(seeds=2)))
+    found = claims.verdicts(study)
+    for name in LEARNT:
+        assert found[name]["A*6"].status == claims.DID_NOT_LEARN
+        assert found[name]["A*6"].reason == "2 of 2 encoders not below the neighbour model"
+        assert found[name]["(AAI)*3"] == free[name]["(AAI)*3"]
+    lines = summary.summary_lines(results)
+    accuracy = next(line for line in lines if line.startswith("accuracy kept"))
+    assert accuracy.split()[-2:] == ["not", "learnt"]
+    assert "not learnt: the reference has learnt from its context, the pattern not" in lines
+    assert "neighbour model: 3.910 nats, the loss of a model that counts both neighbours" in lines
+    page = verdict_tables.verdicts(study).rows[0]
+    assert (page[2].text, page[1].text) == (
+        "did not learn",
+        free["accuracy kept"]["(AAI)*3"].status,
+    )
+
+
+def test_in_a_frame_the_encoder_of_that_frame_must_have_learnt():
+    """The same pattern may have learnt with the larger budget and not at equal steps."""
+    view = {"steps": False, "flops": True}
+
+    class Study:
+        reference, frame = "(AI)*6", "steps"
+
+        def __init__(self, frame="steps"):
+            self.frame = frame
+
+        def in_frame(self, frame):
+            return Study(frame)
+
+        def pretraining(self, pattern):
+            return [{"learnt": pattern == self.reference or view[self.frame]}]
+
+    kept = claims.Verdict(claims.SUPPORTED, "kept")
+    for frames, status in (
+        (("flops",), claims.SUPPORTED),
+        (("steps", "flops"), claims.DID_NOT_LEARN),
+        ((), claims.SUPPORTED),
+    ):
+        claim = claims.Claim("x", "", "", "", "", lambda *_: kept, frames=frames)
+        assert claim.verdict(Study(), "A*6").status == status

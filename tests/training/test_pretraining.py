@@ -15,7 +15,8 @@ KEYS = {
     "kind", "pattern", "seed", "parameters", "forward_flops", "training_flops", "steps", "tokens",
     "step_milliseconds", "tokens_per_second", "training_seconds", "peak_memory_bytes",
     "training_history", "validation_history", "validation", "unigram_entropy",
-    "validation_unigram_cross_entropy", "best", "skipped_steps", "branches",
+    "validation_unigram_cross_entropy", "best", "skipped_steps", "learnt", "context_use",
+    "branches",
 }  # fmt: skip
 MEASURED = {"step_milliseconds", "tokens_per_second", "training_seconds", "peak_memory_bytes"}
 
@@ -218,7 +219,9 @@ def test_two_replicas_and_two_parts_equal_one_device(toy, tmp_path):
     results = json.loads(done.stdout.splitlines()[-1])
     curves = {
         name: [point["loss"] for point in result["training_history"]]
-        + [result["validation"]["loss"]]
+        # The second depends on which loss belongs to which row: replicas keep their order.
+        + [result["validation"][key] for key in ("loss", "loss_at_mask", "excess_bound")]
+        + [result["context_use"]["shuffled"]["loss"]]
         for name, result in results.items()
     }
     one = load_file(tmp_path / "one" / "checkpoints" / "step_00000020" / "weights.safetensors")

@@ -31,7 +31,9 @@ def main() -> None:
         "cka_by_depth": similarity_figures.depth_lines,
         "cka_difference": similarity_figures.difference_map,
     }
-    print(pages.present(result, config.workdir, config_flags.command(), table, drawn))
+    encoders = (config.first_checkpoint, config.second_checkpoint)
+    command = config_flags.command()
+    print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
 def _table(result, short_name) -> str:

@@ -30,7 +30,9 @@ def main() -> None:
     if result["read_out"]:
         drawn["read_out"] = figures.read_out_figure
     table = f"{_blocks(result)}\n{_attention(result)}"
-    print(pages.present(result, config.workdir, config_flags.command(), table, drawn))
+    encoders = (config.init_checkpoint, config.second_checkpoint)
+    command = config_flags.command()
+    print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
 def _blocks(result) -> str:

@@ -16,6 +16,7 @@ def main() -> None:
     """Flags -> config -> finetune."""
     config = config_flags.parse(FinetuningConfig())
     from undivided_tf.metrics.statistics import summarize
+    from undivided_tf.training import learning
     from undivided_tf.training.finetuning import finetune
 
     results = finetune(config)
@@ -31,6 +32,8 @@ def main() -> None:
             )
             print(f"  {split} {metric}: mean {summary['mean']:.4f}, n {summary['n']}{interval}")
         print(f"  {split} {results['primary']} of a constant answer: {majority:.4f}")
+    for warning in learning.warnings(() if config.from_scratch else (config.init_checkpoint,)):
+        print(warning)
     print(f"results: {config.workdir}/results.json")
 
 

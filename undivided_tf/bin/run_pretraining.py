@@ -48,10 +48,12 @@ def main() -> None:
 
         print(dry_run.describe(dry_run.dry_run(config)))
         return
+    from undivided_tf.training import context_use, learning
     from undivided_tf.training.pretraining import pretrain
 
     results = pretrain(config)
-    validation = results["validation"]
+    validation, context = results["validation"], results.get("context_use")
+    verdict = learning.verdict(validation)
     print(
         f"{results['pattern']}: {results['parameters']:,} parameters, {results['steps']:,} steps\n"
         f"held-out loss {validation['loss']:.3f} nats, accuracy {validation['accuracy']:.3f} on "
@@ -67,6 +69,9 @@ def main() -> None:
             for name, words in (("hidden_loss", "states"), ("logits_loss", "answers"))
             if name in validation
         )
+        + (f"{verdict}\n" if verdict else "")
+        + (f"{learning.ADVICE}\n" if verdict and not validation["learnt"] else "")
+        + "".join(f"{line}\n" for line in (context_use.lines(context) if context else ()))
         + f"results: {config.workdir}/results.json"
     )
 

@@ -25,7 +25,8 @@ def main() -> None:
 
     results = finetune_spans(config)
     table = _table(results, config.version_2_with_negative)
-    print(pages.present(results, config.workdir, config_flags.command(), table))
+    encoders = (config.init_checkpoint,)
+    print(pages.present(results, config.workdir, config_flags.command(), table, None, encoders))
     print(f"predictions: {config.workdir}/run_SEED")
 
 

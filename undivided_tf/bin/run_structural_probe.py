@@ -26,7 +26,9 @@ def main() -> None:
 
     result = run_structural(config)
     drawn = {"structure": structural_figure}
-    print(pages.present(result, config.workdir, config_flags.command(), _table(result), drawn))
+    encoders = (config.init_checkpoint,)
+    command, table = config_flags.command(), _table(result)
+    print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
 def _table(result) -> str:

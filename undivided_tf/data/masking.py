@@ -1,6 +1,7 @@
 """Dynamic masking for the masked language model, and the batches it makes of records."""
 
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -222,41 +223,60 @@ def pretraining_batches(
     return streams.without_autotuning(batches.map(mask, num_parallel_calls=2).prefetch(8))
 
 
-def validation_batches(
+def validation_arrays(
     records_dir: str | os.PathLike,
     tokenizer: Tokenizer,
     *,
-    batch_size: int,
     max_rows: int = 0,
     masked_lm_prob: float = 0.15,
     max_predictions: int = 0,
     masking_unit: str = "token",
-) -> tf.data.Dataset:
-    """Held-out batches whose rows and masks never change, whatever seed or batch size a run has.
-
-    The last batch is filled up with copies of the first row whose `masked_weights` are 0, so
-    that shapes are static and sums over weights stay right.
+) -> dict[str, np.ndarray]:
+    """Held-out rows with masks, neither of which ever changes, whatever seed a run has.
 
     Args:
         records_dir: what `create_records` wrote.
         tokenizer: that of the records.
-        batch_size: rows a batch.
-        max_rows: at most so many rows; 0: all. They are held in memory.
+        max_rows: at most so many rows; 0: all.
         masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
+
+    Returns:
+        What `mask_tokens` gives, and for records of pairs `segment_ids` and
+        `next_sentence_label`.
     """
     found = streams.validation_rows(records_dir, max_rows)
-    ids = found["token_ids"]
-    batch = mask_tokens(
-        tf.constant(ids),
+    masked = mask_tokens(
+        tf.constant(found["token_ids"]),
         seed=tf.constant([0, 0], tf.int64),
         tokenizer=tokenizer,
         masked_lm_prob=masked_lm_prob,
         max_predictions=max_predictions,
         masking_unit=masking_unit,
     )
-    batch = _with_pairs(batch, {name: tf.constant(value) for name, value in found.items()})
-    rows = np.arange(-(-len(ids) // batch_size) * batch_size)
-    real = rows < len(ids)
-    filled = {name: value.numpy()[np.where(real, rows, 0)] for name, value in batch.items()}
+    masked = _with_pairs(masked, {name: tf.constant(value) for name, value in found.items()})
+    return {name: value.numpy() for name, value in masked.items()}
+
+
+def full_batches(rows: dict[str, np.ndarray], batch_size: int) -> tf.data.Dataset:
+    """Batches of rows that are in memory, in order.
+
+    The last batch is filled up with copies of the first row whose `masked_weights` are 0, so
+    that shapes are static and sums over weights stay right.
+
+    Args:
+        rows: as `validation_arrays` gives.
+        batch_size: rows a batch.
+    """
+    count = len(rows["token_ids"])
+    number = np.arange(-(-count // batch_size) * batch_size)
+    real = number < count
+    filled = {name: value[np.where(real, number, 0)] for name, value in rows.items()}
     filled["masked_weights"] *= real[:, np.newaxis]
     return tf.data.Dataset.from_tensor_slices(filled).batch(batch_size, drop_remainder=True)
+
+
+def validation_batches(
+    records_dir: str | os.PathLike, tokenizer: Tokenizer, *, batch_size: int, **options: Any
+) -> tf.data.Dataset:
+    """Held-out batches: the rows of `validation_arrays`, which takes the options, as batches."""
+    return full_batches(validation_arrays(records_dir, tokenizer, **options), batch_size)

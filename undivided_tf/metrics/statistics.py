@@ -12,6 +12,7 @@ from undivided_tf.errors import InputError
 CONFIDENCE = 0.95
 POWER = 0.8
 _RESAMPLES = 9999
+_ROW_RESAMPLES = 1999  # Of thousands of rows, after each evaluation.
 _MOST_PAIRS = 9999
 
 
@@ -96,6 +97,41 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
     means = generator.choice(sample, (_RESAMPLES, sample.size)).mean(axis=1)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
+
+
+def bootstrap_upper_bound(
+    sums: Sequence[float], weights: Sequence[float], seed: int = 0
+) -> float | None:
+    """The one-sided 95 % percentile bootstrap bound of a ratio of sums, from above.
+
+    Rows are drawn with replacement, and each sample's sum of `sums` is divided by its sum of
+    `weights`: so the tokens of a row, which are not independent, stay together.
+
+    Args:
+        sums: of each row.
+        weights: of each row, above 0.
+        seed: of the resampling.
+
+    Returns:
+        The 95 % quantile of the ratio; None for fewer than two rows.
+
+    Raises:
+        InputError: as `paired_difference`.
+
+    References:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
+    """
+    totals, counts = _finite(sums, "sums"), _finite(weights, "weights")
+    if totals.size != counts.size:
+        raise InputError(f"rows need two equal lengths, got {totals.size} and {counts.size}")
+    if totals.size < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    ratios = []
+    for _ in range(_ROW_RESAMPLES):
+        rows = generator.integers(totals.size, size=totals.size)
+        ratios.append(totals[rows].sum() / counts[rows].sum())
+    return float(np.quantile(ratios, CONFIDENCE))
 
 
 def permutation_test(differences: Sequence[float], seed: int = 0) -> float:

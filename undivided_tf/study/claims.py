@@ -13,9 +13,11 @@ from undivided_tf.metrics import statistics
 from undivided_tf.study import frame_claims, frames, inner_claims
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
+    DID_NOT_LEARN,
     LEVEL,
     MIN_BAND,
     MIN_PAIRS,
+    NO_VERDICT,
     NOT_SUPPORTED,
     NOT_WORSE,
     SUPPORTED,
@@ -130,6 +132,7 @@ def _cka(study: StudyResults, pattern: str) -> Verdict:
     )
 
 
+STATUSES = (SUPPORTED, NOT_SUPPORTED, UNDERPOWERED, NO_VERDICT, DID_NOT_LEARN)
 CLAIMS = (
     Claim(
         "accuracy kept",
@@ -148,6 +151,7 @@ CLAIMS = (
         "there are fewer, by count",
         _parameters,
         "count",
+        needs_learning=False,
     ),
     Claim(
         "less training time",
@@ -156,6 +160,7 @@ CLAIMS = (
         "none: a ratio of 1",
         "the ratio is below 1 (t on its logarithm)",
         _time,
+        needs_learning=False,
     ),
     Claim(
         "similar attention",
@@ -199,6 +204,6 @@ def verdicts(study: StudyResults) -> dict[str, dict[str, Verdict]]:
         Verdicts by name of the claim, then by pattern.
     """
     return {
-        claim.name: {pattern: claim.judge(study, pattern) for pattern in study.reduced}
+        claim.name: {pattern: claim.verdict(study, pattern) for pattern in study.reduced}
         for claim in declared(study)
     }

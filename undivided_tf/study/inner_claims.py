@@ -85,6 +85,7 @@ DIAGNOSTICS = (
         f"{NEARLY_LINEAR:g}",
         "the share is above the margin (one-sided t-test); not supported when it is below",
         _linear,
+        frames=(),
     ),
 )
 GRAMMAR = Claim(

@@ -8,9 +8,11 @@ import statistics as numbers_of
 from collections.abc import Callable, Iterable, Mapping
 
 from undivided_tf.metrics import statistics
+from undivided_tf.study.frames import STEPS
 from undivided_tf.study.results import StudyResults
 
 SUPPORTED, NOT_SUPPORTED, UNDERPOWERED = "supported", "not supported", "underpowered"
+NO_VERDICT, DID_NOT_LEARN = "no verdict", "did not learn"
 LEVEL = 0.05
 ACCURACY_MARGIN = "accuracy_margin of the study"
 NOT_WORSE = (
@@ -61,7 +63,8 @@ class Verdict:
     """What a study says to a claim about one pattern.
 
     Attributes:
-        status: `supported`, `not supported` or `underpowered`.
+        status: `supported`, `not supported` or `underpowered`; `no verdict` where the reference
+            has not learnt from its context, `did not learn` where it has and the pattern has not.
         reason: the rule that decided, in a sentence.
         evidence: the comparisons behind it.
     """
@@ -83,6 +86,10 @@ class Claim:
         test: how it is decided.
         judge: the verdict on a pattern.
         unit: of its differences: `points` of a hundred, `count`, or `plain`.
+        needs_learning: whether it is about what encoders have learnt, and not about their size or
+            speed.
+        frames: the frames whose encoders of the pattern it is about; none where it is about the
+            reference alone.
     """
 
     name: str
@@ -92,6 +99,38 @@ class Claim:
     test: str
     judge: Callable[[StudyResults, str], Verdict]
     unit: str = "plain"
+    needs_learning: bool = True
+    frames: tuple[str, ...] = (STEPS,)
+
+    def verdict(self, study: StudyResults, pattern: str) -> Verdict:
+        """The judge's verdict, unless encoders that it rests on have not learnt.
+
+        Nothing that an encoder has not learnt can be lost with its blocks. So there is no verdict
+        unless the encoders of the reference are below the neighbour model; and of a pattern that
+        is not below it, where the reference is, this is the finding. Results of a release that
+        did not know the neighbour model are judged without.
+        """
+        found = self.judge(study, pattern)
+        if not self.needs_learning:
+            return found
+        if told := not_learnt(study, study.reference):
+            return dataclasses.replace(found, status=NO_VERDICT, reason=f"the reference: {told}")
+        for frame in self.frames:
+            view = study if frame == study.frame else study.in_frame(frame)
+            if pattern != study.reference and (told := not_learnt(view, pattern)):
+                return dataclasses.replace(found, status=DID_NOT_LEARN, reason=told)
+        return found
+
+
+def not_learnt(study: StudyResults, pattern: str) -> str:
+    """Says that encoders of a pattern have not learnt from their context; else empty."""
+    known = [r["learnt"] for r in study.pretraining(pattern) if r.get("learnt") is not None]
+    if all(known):
+        return ""
+    return (
+        f"{known.count(False)} of {len(known)} encoder{'s' * (len(known) != 1)} not below the "
+        "neighbour model"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,6 +61,7 @@ def procedure(study: StudyResults) -> list[Finding]:
             f"{training.learning_rate_schedule.replace('_', '-')} schedule to 0. No next-sentence "
             "prediction.",
         ),
+        *_gate(study),
         *_timing(study),
         Finding(
             "Fine-tuning",
@@ -83,6 +84,19 @@ def procedure(study: StudyResults) -> list[Finding]:
         ),
         *_frames(study),
     ]
+
+
+def _gate(study: StudyResults) -> Iterator[Finding]:
+    """What decides whether an encoder has learnt, where it was asked."""
+    if any("neighbour_model_loss" in r["validation"] for r in study.finished("pretraining")):
+        yield Finding(
+            "Learning",
+            "An encoder has learnt from its context when its held-out loss is below that of the "
+            "neighbour model under the same masks (one-sided 95 %, bootstrap over rows): counts "
+            "of the two pieces beside the masked one in the training rows, smoothed as by Witten "
+            "and Bell. Unless the reference has, no claim about what encoders have learnt is "
+            "judged.",
+        )
 
 
 def _timing(study: StudyResults) -> Iterator[Finding]:

@@ -74,6 +74,7 @@ def _content(study: StudyResults) -> dict[str, Any]:
         ],
         "cost": tables.cost(study),
         "language_model": tables.language_model(study),
+        "context_use": tables.context_use(study),
         "tasks": {name: tables.task(study, name) for name in study.tasks},
         "cka": analysis_tables.cka(study),
         "cka_gaps": analysis_tables.cka_gaps(study),

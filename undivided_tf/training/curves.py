@@ -53,11 +53,11 @@ class Curves:
                 "training", {**point, "gradient_norm": norm, "learning_rate": learning_rate}, step
             )
 
-    def write(self, prefix: str, values: dict[str, float], step: int) -> None:
-        """Writes scalars to TensorBoard."""
+    def write(self, prefix: str, values: dict[str, Any], step: int) -> None:
+        """Writes the values that are floats to TensorBoard."""
         with self._writer.as_default(step):
             for name, value in values.items():
-                if name not in ("step", "masked_tokens"):
+                if isinstance(value, float):
                     tf.summary.scalar(f"{prefix}/{name}", value)
 
     def flush(self) -> None:

@@ -32,12 +32,13 @@ from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.progress import bar
 from undivided_tf.training import (
     checkpoints,
+    context_use,
     evaluation,
     faults,
     optimizers,
     schedules,
     strategies,
-)  # fmt: skip
+)
 from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
@@ -119,7 +120,7 @@ class Trainer:
                 do_lower_case=self.tokenizer.do_lower_case,
             )
         self.curriculum = Curriculum(config, self.encoder_config, self.tokenizer)
-        self.metadata, self.length = self.curriculum.metadata, self.curriculum.length
+        self.metadata = self.curriculum.metadata
         pairs_weight = self.curriculum.next_sentence_weight
         self.replicas = self.strategy.num_replicas_in_sync
         parts = self.replicas * config.gradient_accumulation_steps
@@ -236,6 +237,7 @@ class Trainer:
             every = self.config.num_train_steps
             course.curves = Curves(course.workdir / "tensorboard", every, state["step"])
         batches = iter(self.batches(state["step"], course))
+        neighbours = self.curriculum.held_out.neighbour_model_loss
         description = f"pre-training {self.encoder_config.block_pattern}"
         if course is not self.trunk:
             description += f", branch of {last} steps"
@@ -249,7 +251,9 @@ class Trainer:
                 state["training_seconds"] += seconds
                 state["step"] = step
                 if np.isfinite(sums["loss"]) and np.isfinite(sums["gradient_norm"]):
-                    progress.set_postfix_str(evaluation.brief(self.steps, sums), refresh=False)
+                    progress.set_postfix_str(
+                        evaluation.brief(self.steps, sums, neighbours), refresh=False
+                    )
                 else:
                     self._skip(course, state, batch, sums)
                     sums = {**sums, "loss": 0.0, "weight": 0.0}
@@ -314,12 +318,13 @@ class Trainer:
         With a moving average of the weights all of them once more for it, their names beginning
         with `ema_`.
         """
-        batches = self.curriculum.validation_batches
-        scores = evaluation.scores(self.steps, batches(self.strategy))
+        held_out, batches = self.curriculum.held_out, self.curriculum.validation_batches
+        scores = evaluation.scores(self.steps, held_out, batches(self.strategy))
         if self.config.ema_momentum:
             with evaluation.averaged_weights(self.model, self.optimizer):
-                averaged = evaluation.scores(self.steps, batches(self.strategy))
-            del averaged["masked_tokens"]
+                averaged = evaluation.scores(self.steps, held_out, batches(self.strategy))
+            same = {"masked_tokens", "neighbour_model_loss", "neighbour_model_loss_at_mask"}
+            averaged = {name: value for name, value in averaged.items() if name not in same}
             scores |= {f"ema_{name}": value for name, value in averaged.items()}
         return scores
 
@@ -369,17 +374,19 @@ class Trainer:
             "pattern": encoder.block_pattern,
             "seed": config.seed,
             "parameters": accounting.count_parameters(encoder),
-            "forward_flops": accounting.forward_flops(encoder, self.length),
+            "forward_flops": accounting.forward_flops(encoder, course.curriculum.length),
             "training_flops": course.curriculum.training_flops,
             "steps": state["step"],
             "tokens": course.curriculum.tokens,
             "step_milliseconds": seconds and 1000 * seconds,
-            "tokens_per_second": seconds and last.batch_size * self.length / seconds,
+            "tokens_per_second": seconds and last.batch_size * course.curriculum.length / seconds,
             "training_seconds": state["training_seconds"],
             "peak_memory_bytes": peak_memory_bytes(),
             "training_history": state["training_history"],
             "validation_history": state["validation_history"],
             "validation": {k: v for k, v in validation.items() if k != "step"},
+            "learnt": validation["learnt"],
+            "context_use": context_use.measure(self.steps, self.curriculum),
             "best": state["best"],
             "skipped_steps": state["skipped_steps"],
             "unigram_entropy": self.metadata["unigram_entropy"],
