@@ -240,8 +240,9 @@ def test_muon_equals_numpy_one_variable_at_a_time():
         variable.assign(values[variable.path])
     kernels = {variable.path for variable in optimizers.hidden_kernels(variables)}
     decay, beta_1, beta_2, momentum, ratio = 0.2, 0.8, 0.95, 0.9, 0.3
+    scales = {path: 0.5 for path in values if "block_00_attention" in path or "embeddings/" in path}
     optimizer = optimizers.muon(
-        variables, learning_rate=0.1, num_warmup_steps=2, num_train_steps=6,
+        variables, learning_rate=0.1, num_warmup_steps=2, num_train_steps=6, scales=scales,
         weight_decay_rate=decay, beta_1=beta_1, beta_2=beta_2, momentum=momentum,
         adam_learning_rate_ratio=ratio,
     )  # fmt: skip
@@ -250,7 +251,7 @@ def test_muon_equals_numpy_one_variable_at_a_time():
         gradients = {path: random.normal(size=value.shape) for path, value in values.items()}
         optimizer.apply([g.astype("f") for g in gradients.values()], variables)
         for path, gradient in gradients.items():
-            rate = closed_form(step, 0.1, 2, 6)
+            rate = closed_form(step, 0.1, 2, 6) * scales.get(path, 1.0)
             if path in kernels:
                 first[path] = momentum * first[path] + gradient
                 update = newton_schulz(gradient + momentum * first[path])

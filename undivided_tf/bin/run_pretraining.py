@@ -60,6 +60,11 @@ def main() -> None:
         f"{validation['masked_tokens']:,} masked tokens "
         f"(unigram entropy {results['unigram_entropy']:.3f})\n"
         + "".join(
+            f"cooled down at step {branch['steps']:,}: held-out loss "
+            f"{branch['validation']['loss']:.3f} nats\n"
+            for branch in results.get("branches", [])[:-1]  # Older releases had none.
+        )
+        + "".join(
             f"{words} differ from the teacher's by {validation[name]:.4f}\n"
             for name, words in (("hidden_loss", "states"), ("logits_loss", "answers"))
             if name in validation

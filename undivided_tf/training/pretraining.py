@@ -121,7 +121,7 @@ class Trainer:
                 do_lower_case=self.tokenizer.do_lower_case,
             )
         self.curriculum = Curriculum(config, self.encoder_config, self.tokenizer)
-        self.metadata, self.length = self.curriculum.metadata, self.curriculum.length
+        self.metadata = self.curriculum.metadata
         pairs_weight = self.curriculum.next_sentence_weight
         self.replicas = self.strategy.num_replicas_in_sync
         parts = self.replicas * config.gradient_accumulation_steps
@@ -229,6 +229,8 @@ class Trainer:
 
     def _advance(self, course: Course, state: dict[str, Any], until: int) -> dict[str, Any]:
         """Runs the steps of a course that are left until a step, behind which it is saved."""
+        if state["step"] >= until:
+            return state
         last = course.config.num_train_steps
         if isinstance(self.schedule, schedules.Trapezoid):
             self.schedule.cool_down(course.config.cooldown_start, last)
@@ -376,12 +378,12 @@ class Trainer:
             "pattern": encoder.block_pattern,
             "seed": config.seed,
             "parameters": accounting.count_parameters(encoder),
-            "forward_flops": accounting.forward_flops(encoder, self.length),
+            "forward_flops": accounting.forward_flops(encoder, course.curriculum.length),
             "training_flops": course.curriculum.training_flops,
             "steps": state["step"],
             "tokens": course.curriculum.tokens,
             "step_milliseconds": seconds and 1000 * seconds,
-            "tokens_per_second": seconds and last.batch_size * self.length / seconds,
+            "tokens_per_second": seconds and last.batch_size * course.curriculum.length / seconds,
             "training_seconds": state["training_seconds"],
             "peak_memory_bytes": peak_memory_bytes(),
             "training_history": state["training_history"],
