@@ -108,6 +108,8 @@ def test_moved_inputs_are_the_same_run_and_changed_ones_are_not(text, tmp_path):
         text=str(tmp_path / "moved.txt"), part=Part(parts=(parts[0], str(tmp_path / "c")))
     )
     assert run_once(moved, 2) == {"answer": 1}
+    assert run_once(config, 2) == {"answer": 1}  # Both names had these bytes; one is gone.
+    assert run_once(moved, 2) == {"answer": 1}
     swapped = moved.replace(part=Part(parts=moved.part.parts[::-1]))
     with pytest.raises(InputError, match="part.parts: .* there, .* asked for"):
         run_once(swapped)

@@ -272,12 +272,12 @@ def checked_workdir(workdir: str | os.PathLike) -> pathlib.Path:
 
 def _take_moved(there: dict[str, Any], asked: dict[str, Any], inputs: Inputs) -> None:
     """Gives the config of a directory today's paths of inputs that have the same bytes."""
-    for field in inputs.current:
+    for field in {**inputs.known, **inputs.current}:
         *sections, name = field.split(".")
         old, new = there, asked
         for key in sections:
-            old, new = old.get(key, {}), new[key]
-        if name in old and inputs.moved(field, old[name], new[name]):
+            old, new = old.get(key, {}), new.get(key, {})
+        if name in old and name in new and inputs.moved(field, old[name], new[name]):
             old[name] = new[name]
 
 

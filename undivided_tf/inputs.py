@@ -129,7 +129,8 @@ class Inputs:
             now: its value now.
         """
         before, now = ([v] if isinstance(v, str) else list(v) for v in (before, now))
-        known, current = self.known.get(field, {}), self.current.get(field, {})
+        known = self.known.get(field, {})
+        current = {**known, **self.current.get(field, {})}  # Of one that is gone, what it was.
         return len(before) == len(now) and all(
             old == new or (old in known and new in current and _same(known[old], current[new]))
             for old, new in zip(before, now, strict=True)
