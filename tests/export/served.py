@@ -34,9 +34,9 @@ def encoder_config(**changes):
     )
 
 
-def parts(labels=("no", "yes", "maybe"), pooling="mean", **windows):
-    """Everything that a checkpoint may hold, with random weights."""
-    encoder = Encoder(encoder_config(), seed=3)
+def parts(labels=("no", "yes", "maybe"), pooling="mean", options=None, **windows):
+    """Everything that a checkpoint may hold, with random weights; `options` are the encoder's."""
+    encoder = Encoder(encoder_config(**(options or {})), seed=3)
     return Parts(
         encoder=encoder,
         tokenizer=tokenizer(),
