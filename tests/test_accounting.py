@@ -137,6 +137,28 @@ def test_matched_partners_have_the_parameters_of_the_full_model(preset, kept, in
         assert found.pattern.num_intermediate == reduced.pattern.num_intermediate
 
 
+@pytest.mark.parametrize("investment", accounting.INVESTMENTS)
+def test_partners_keep_the_options_of_attention(investment):
+    reference = tiny_config(
+        hidden_size=96, num_attention_heads=3, intermediate_size=384, block_pattern="(AI)*4",
+        position_type="rotary", rotary_base=100.0, query_key_norm=True,
+    )  # fmt: skip
+    reduced = reference.replace(block_pattern="(AAI)*2")
+    found = accounting.matched_partner(reduced, reference, investment, tolerance=0.05)
+    assert (found.position_type, found.rotary_base, found.query_key_norm) == ("rotary", 100.0, True)
+    share = Encoder(found).count_params() / accounting.count_parameters(reference)
+    assert 0.95 <= share <= 1.05
+
+
+def test_partners_with_rotary_positions_have_heads_of_even_width():
+    """Widths are tried in steps down to one feature; an odd one would be no config at all."""
+    reference = tiny_config(block_pattern="(AI)*4", position_type="rotary")
+    with pytest.raises(InputError, match="no such encoder comes within"):
+        accounting.matched_partner(
+            reference.replace(block_pattern="(AAI)*2"), reference, "hidden", tolerance=0.0
+        )
+
+
 def test_freed_parameters_of_bert_base_by_hand():
     """An intermediate block of BERT has 4,723,968 parameters, two attention blocks 4,727,808."""
     assert partner("A*12", "attention").block_pattern == "A*36"

@@ -53,6 +53,14 @@ def test_every_signature_agrees_with_the_python_path(export):
         assert about["largest_difference"] < 1e-5
 
 
+@pytest.mark.slow
+def test_an_encoder_with_rotary_positions_and_query_key_norm_agrees(tmp_path):
+    options = {"position_type": "rotary", "rotary_base": 100.0, "query_key_norm": True}
+    report = saved_model.write(tmp_path, served.parts(options=options), ExportConfig(top_k=3))
+    assert tuple(report["signatures"]) == SIGNATURES
+    assert max(about["largest_difference"] for about in report["signatures"].values()) < 1e-5
+
+
 def test_the_outputs_are_those_that_are_documented(export, loaded):
     for name, about in export[1]["signatures"].items():
         assert set(loaded[name].structured_outputs) == set(about["outputs"])

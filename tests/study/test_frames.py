@@ -158,7 +158,12 @@ def test_patterns_beyond_the_core_may_have_fewer_seeds_and_no_random_weights():
 
 
 def test_what_is_cut_out_starts_from_the_reference_of_its_seed():
-    config = CONFIG.replace(frames=("surgery",), num_pretraining_seeds=2, healing_proportion=0.25)
+    """Healing brings weights along, so it drops the study's initial values."""
+    start = {"output_bias_initializer": "unigram", "zero_residual_outputs": True}
+    config = CONFIG.replace(
+        frames=("surgery",), num_pretraining_seeds=2, healing_proportion=0.25,
+        pretraining=CONFIG.pretraining.replace(position_initializer="neighbours", **start),
+    )  # fmt: skip
     cells = grid.expand(config)
     operations = {c.label["pattern"]: c for c in cells if c.kind == "surgery" and c.turn == 3}
     trained = pretraining(config)
@@ -168,6 +173,8 @@ def test_what_is_cut_out_starts_from_the_reference_of_its_seed():
         assert operation.places == {"input": trained["(AI)*6", 6, "steps"]}
         assert operation.recipe.block_pattern == pattern and operation.label["frame"] == "surgery"
         assert (healed.recipe.num_train_steps, healed.recipe.num_warmup_steps) == (250, 25)
+        assert healed.recipe.replace(init_checkpoint="there").position_initializer == "normal"
+        assert trained[pattern, 6, "steps"].recipe.position_initializer == "neighbours"
         assert cells.index(operation) < cells.index(healed)
     assert sum(c.kind == "surgery" for c in cells) == 4  # Two patterns, two seeds.
     tuned = [c for c in cells if c.kind == "finetuning" and c.label.get("frame") == "surgery"]
