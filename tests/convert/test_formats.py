@@ -112,7 +112,7 @@ def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
     ],
 )
 def test_keras_hub_refuses_options_of_attention_by_name(tmp_path, changes, message):
-    write_ours(tmp_path / "ours", **changes)
+    released.write_ours(tmp_path / "ours", **changes)
     with pytest.raises(InputError, match=message):
         run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
 
