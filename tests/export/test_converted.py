@@ -34,6 +34,28 @@ def test_functions_of_ids_are_those_of_the_keras_models(spelling, options):
         assert ids.largest_difference(parts, signature.name, toys.LENGTH, run) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("labels", "about", "output"),
+    [
+        ((), {"score_range": (-0.25, 0.25)}, "score"),
+        (("rude", "loud"), {"kind": "multi_label"}, "probabilities"),
+    ],
+)
+def test_ids_give_scores_within_their_range_and_sigmoids(labels, about, output):
+    parts = served.parts(labels, about={**about, "max_seq_length": 9, "input": "pair"})
+    (signature,) = ids.make(parts.choose(("classify_pair",)), parts, LITERT)
+    assert (signature.name, signature.max_seq_length) == ("classify", 9)
+    assert set(signature.outputs) == {output}
+    inputs = parts.tokenizer.encode(["the cat", "a mat"], ["on", "hill tree"], max_seq_length=9)
+    logits = np.asarray(parts.classifier(inputs))
+    expected = 1 / (1 + np.exp(-logits)) if labels else np.clip(logits, -0.25, 0.25)
+    found = signature.function(**inputs)[output].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert labels or (np.abs(logits) > 0.25).any()
+    with pytest.raises(InputError, match="trained on pairs of texts, which the signature classify"):
+        parts.choose(("classify",))
+
+
 def test_a_difference_is_seen():
     parts = served.parts()
 

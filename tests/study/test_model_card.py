@@ -2,6 +2,7 @@ import json
 import pathlib
 import xml.etree.ElementTree as ElementTree
 
+import pytest
 from conftest import tiny_config
 
 from undivided_tf.recipes import ExportConfig
@@ -70,6 +71,24 @@ def test_the_card_has_the_scores_of_this_model_alone(tmp_path):
     assert '"signature_name": "classify"' in text
     drawing = ElementTree.parse(tmp_path / "pattern.svg").getroot()
     assert drawing.tag.endswith("svg") and "(pattern.svg)" in text
+
+
+@pytest.mark.parametrize(
+    ("head", "parts"),
+    [
+        (
+            {"kind": "regression", "input": "pair", "task": "STS-B", "score_range": [0, 5]},
+            ("one score within 0 to 5", "pairs of texts of STS-B, up to 9", "a score to each pair"),
+        ),
+        (
+            {"kind": "multi_label", "labels": ["rude", "loud"]},
+            ("any number may hold at once: `rude`, `loud`", "is not known", "each label by itself"),
+        ),
+    ],
+)
+def test_the_card_says_what_the_head_answers(tmp_path, head, parts):
+    model_card.write(tmp_path, exported("x", classifier={**head, "max_seq_length": 9}))
+    assert not [part for part in parts if part not in card(tmp_path)]
 
 
 def test_results_of_other_runs_are_left_alone(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import checkpoints
-from undivided_tf.training.classifiers import load_start
+from undivided_tf.training.classifiers import load_start, save_classifier
 
 README = pathlib.Path(__file__).parents[2] / "README.md"
 
@@ -98,6 +98,25 @@ def test_an_encoder_that_does_not_fit_is_refused(checkpoint, function, message):
     change(checkpoint, function)
     with pytest.raises(InputError, match=message + r"(.|\n)*anew: --new_weights"):
         load_start(classifier_of(checkpoint), checkpoint, ("classifier_head",), TASK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input": "pair"}, "trained on single texts, the task toy has pairs"),
+        ({"pooling": "mean"}, "trained with pooling first, not mean"),
+        ({"kind": "multi_label"}, "is a classification .*, the task toy is a multi_label"),
+    ],
+)
+def test_a_head_of_another_kind_or_input_is_refused(checkpoint, changes, message):
+    classifier = classifier_of(checkpoint)
+    save_classifier(
+        checkpoint / "model", classifier, Tokenizer(checkpoint / "vocab.txt"), task="toy",
+        max_seq_length=8, input="single",
+    )  # fmt: skip
+    load_start(classifier, checkpoint / "model", (), TASK)
+    with pytest.raises(InputError, match=f"{message}.*--new_weights=classifier_head"):
+        load_start(classifier, checkpoint / "model", (), TASK.replace(**changes))
 
 
 def test_a_regression_has_one_output_and_learns_numbers(checkpoint):

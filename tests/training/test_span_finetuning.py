@@ -10,6 +10,7 @@ from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.heads import SpanHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import checkpoints, span_finetuning
 
@@ -138,6 +139,9 @@ def test_no_answer_by_a_threshold_tuned_on_other_questions(checkpoint, data, tmp
     assert run["validation"]["f1"] == pytest.approx(run["validation"]["best_f1"])
     assert run["predict"]["NoAns_total"] == run["predict"]["HasAns_total"] == 10
     folder = tmp_path / "work" / f"run_{config.seed}"
+    head = SpanHead.read(folder / "model")
+    assert head.null_score_diff_threshold == run["null_score_diff_threshold"]
+    assert head.version_2_with_negative and head.windows["doc_stride"] == 4
     odds = json.loads((folder / "null_odds.json").read_text())
     predictions = json.loads((folder / "predictions.json").read_text())
     for id, text in predictions.items():

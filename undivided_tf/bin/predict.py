@@ -2,7 +2,8 @@
 
     echo 'a charming film' | python -m undivided_tf.bin.predict --model=runs/glue/sst2/model_12345
 
-Lines are predicted in batches as they come in. A line is one text, or two with a tab between.
+Lines are predicted in batches as they come in. A line is one text, or two with a tab between: what
+the model was trained on. A regression gives a score.
 """
 
 import contextlib

@@ -194,14 +194,14 @@ def _signature(name: str, exported: dict[str, Any]) -> dict[str, Any]:
 
 def _what(name: str, exported: dict[str, Any]) -> str:
     """What a signature gives, in words."""
-    head = exported["classifier"]
     if name in _WHAT:
         return _WHAT[name]
-    is_pair = name == "classify_pair" or head["input"] == PAIR
+    head = ClassifierHead.from_dict(exported["classifier"])
+    is_pair = name == "classify_pair" or head.input == PAIR
     gives = {
         REGRESSION: "Gives a score to",
         MULTI_LABEL: "Gives the probability of each label by itself for",
-    }.get(head["kind"], "Gives the class of")
+    }.get(head.kind, "Gives the class of")
     return f"{gives} each {'pair of texts' if is_pair else 'text'}"
 
 
