@@ -142,3 +142,23 @@ def test_bootstrap_interval_brackets_the_mean_and_repeats():
     assert min(values) <= low < 0.3 < high <= max(values)
     assert statistics.bootstrap_interval(values) == (low, high)
     assert statistics.bootstrap_interval([1.0]) is None
+
+
+def test_bound_of_a_ratio_is_that_of_the_normal_approximation():
+    """Of many rows with unequal weights: the delta method, mean + 1.645 deviations."""
+    generator = np.random.default_rng(3)
+    weights = generator.integers(1, 20, 3000)
+    sums = weights * 0.5 + generator.normal(0, 4, 3000)
+    ratio = sums.sum() / weights.sum()
+    residual = sums - ratio * weights
+    error = residual.std() * 3000**0.5 / weights.sum()
+    bound = statistics.bootstrap_upper_bound(sums, weights)
+    assert bound == pytest.approx(ratio + 1.645 * error, abs=0.1 * error)
+    assert statistics.bootstrap_upper_bound(-sums, weights) < 0
+
+
+def test_bound_of_a_ratio_is_unknown_for_one_row_and_exact_without_spread():
+    assert statistics.bootstrap_upper_bound([1.0], [2.0]) is None
+    assert statistics.bootstrap_upper_bound([1.0, 3.0], [2.0, 6.0]) == pytest.approx(0.5)
+    with pytest.raises(InputError, match="rows need two equal lengths, got 2 and 1"):
+        statistics.bootstrap_upper_bound([1.0, 2.0], [1.0])
