@@ -147,3 +147,23 @@ def test_the_interval_of_a_share_is_scipy_s(successes, trials):
     if successes < trials:
         low, high = statistics.wilson_interval(successes + 0.5, trials)
         assert found[0] < low < (successes + 0.5) / trials < high
+
+
+def test_bound_of_a_ratio_is_that_of_the_normal_approximation():
+    """Of many rows with unequal weights: the delta method, mean + 1.645 deviations."""
+    generator = np.random.default_rng(3)
+    weights = generator.integers(1, 20, 3000)
+    sums = weights * 0.5 + generator.normal(0, 4, 3000)
+    ratio = sums.sum() / weights.sum()
+    residual = sums - ratio * weights
+    error = residual.std() * 3000**0.5 / weights.sum()
+    bound = statistics.bootstrap_upper_bound(sums, weights)
+    assert bound == pytest.approx(ratio + 1.645 * error, abs=0.1 * error)
+    assert statistics.bootstrap_upper_bound(-sums, weights) < 0
+
+
+def test_bound_of_a_ratio_is_unknown_for_one_row_and_exact_without_spread():
+    assert statistics.bootstrap_upper_bound([1.0], [2.0]) is None
+    assert statistics.bootstrap_upper_bound([1.0, 3.0], [2.0, 6.0]) == pytest.approx(0.5)
+    with pytest.raises(InputError, match="rows need two equal lengths, got 2 and 1"):
+        statistics.bootstrap_upper_bound([1.0, 2.0], [1.0])

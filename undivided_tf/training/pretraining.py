@@ -389,7 +389,7 @@ class Trainer:
             "training_history": state["training_history"],
             "validation_history": state["validation_history"],
             "validation": {k: v for k, v in validation.items() if k != "step"},
-            "learnt": validation["learnt"],
+            "learnt": validation.get("learnt"),  # An older release may have evaluated last.
             "context_use": context_use.measure(self.steps, self.curriculum),
             "best": state["best"],
             "skipped_steps": state["skipped_steps"],
