@@ -120,9 +120,12 @@ class AttentionBlock(Block):
         heads = self.num_attention_heads
         return ops.reshape(projected, (batch, length, heads, hidden // heads))
 
-    def compute_output_shape(self, hidden_shape, padding_mask_shape=None):
-        """The shape of the input."""
-        return hidden_shape
+    def compute_output_shape(self, hidden_shape, padding_mask_shape=None, positions_shape=None):
+        """The shape of the input, at some positions that of the places."""
+        return (
+            *(hidden_shape if positions_shape is None else positions_shape)[:2],
+            hidden_shape[-1],
+        )
 
     def get_config(self):
         """The constructor's arguments."""
