@@ -12,7 +12,7 @@ class SweepConfig(Config):
     """Peak learning rates x block patterns x pilot seeds, each a pre-training run."""
 
     workdir: str = option("", "Directory for the runs and sweep.json.")
-    records_dir: str = option("", "What create_pretraining_data wrote.")
+    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
     patterns: tuple[str, ...] = option(("(AI)*6", "A*6"), "Block patterns.")
     learning_rates: tuple[float, ...] = option(
         (1e-3, 2e-3, 4e-3), "Peak learning rates to begin with, rising; two or more."
