@@ -5,7 +5,7 @@ from undivided_tf.analysis import probe_rows, probing
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.analysis_recipes import ProbingConfig
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.probing_tasks import WordRows, WordTask
+from undivided_tf.data.probing_tasks import WordRows, WordTask, load_probing_task
 from undivided_tf.data.tasks import Rows, Task
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
@@ -234,3 +234,12 @@ def test_a_split_of_which_nothing_is_left_is_named(subject):
     same = Task("letters", ("no", "yes"), False, lambda split: letters("train"))
     with pytest.raises(InputError, match="task letters: no row of test is left"):
         probing.probe(subject, same, CONFIG.replace(max_train_rows=0))
+
+
+def test_the_sentences_that_both_splits_of_a_treebank_hold_are_left_out(shared_data):
+    task = load_probing_task(f"ud:pos:{shared_data / 'ud'}")
+    config = CONFIG.replace(max_train_rows=0, max_test_rows=0)
+    chosen, dropped = probe_rows._words(task, config, seed=0)
+    whole = task.read("test")
+    assert (len(whole), dropped, len(chosen["test"])) == (25_094, 165, 25_094 - 165)
+    assert len(whole.sentences) - len(chosen["test"].sentences) == 94

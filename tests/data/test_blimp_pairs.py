@@ -40,16 +40,19 @@ ABOUT = {"UID": "toy", "linguistics_term": "agreement", "field": "syntax"}
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"sentence_good": "a", **ABOUT}, "'sentence_bad' is null, where a text is needed"),
+        ({"sentence_good": "a", **ABOUT}, "there is no 'sentence_bad'"),
         ({"sentence_good": "a", "sentence_bad": " ", **ABOUT}, "'sentence_bad' is \" \""),
-        ({"sentence_good": 1, "sentence_bad": "b", **ABOUT}, "'sentence_good' is 1, where"),
-        ({"sentence_good": "a", "sentence_bad": "b"}, "'UID' is null"),
+        (
+            {"sentence_good": 1, "sentence_bad": "b", **ABOUT},
+            "'sentence_good' is 1, where a text is needed",
+        ),
+        ({"sentence_good": "a", "sentence_bad": "b"}, "there is no 'UID'"),
         (
             {"sentence_good": "a", "sentence_bad": "b", **ABOUT, "UID": "x"},
             "x, agreement, syntax, b",
         ),
         ("no JSON", "not JSON"),
-        ([1], "'sentence_good' is null"),
+        ([1], "there is no 'sentence_good'"),
     ],
 )
 def test_a_line_without_uid_or_sentence_is_named(tmp_path, line, message):

@@ -183,5 +183,6 @@ def test_an_archive_with_flipped_bytes_is_named(toy, tmp_path):
             task.read("train"), task.read("validation")
         except InputError as error:
             assert "SST-2.zip" in str(error)
+            assert "because of its name" not in str(error) or "damaged" not in str(error)
             refused += 1
     assert refused > len(content) / 3 / 2

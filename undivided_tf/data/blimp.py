@@ -84,9 +84,11 @@ def _row(line: str, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: no pair of BLiMP: not JSON ({error})") from error
     for key in (*_SENTENCES, *_NAMES):
-        value = row.get(key) if isinstance(row, dict) else None
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(row, dict) or key not in row:
+            raise InputError(f"{where}: no pair of BLiMP: there is no {key!r}")
+        if not isinstance(row[key], str) or not row[key].strip():
             raise InputError(
-                f"{where}: no pair of BLiMP: {key!r} is {json.dumps(value)}, where a text is needed"
+                f"{where}: no pair of BLiMP: {key!r} is {json.dumps(row[key])}, where a text is "
+                "needed"
             )
     return row

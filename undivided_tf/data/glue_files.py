@@ -114,6 +114,8 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
                 table = _msr_split(table, folder, keep_dev=not in_train)
             return _rows(about, table, split)
         except InputError as error:
+            if error.__cause__:  # Damage or another encoding, which the name has no part in.
+                raise
             other = (
                 "rename it"
                 if isinstance(folder, zipfile.Path)

@@ -53,7 +53,13 @@ class LabelColumn:
         Raises:
             InputError: a field is no label, no such number and no mark; names file and line.
         """
-        fields, places = labelled(table, self.name, self.no_label_marks)
+        fields, places = _labelled(table, self.name, self.no_label_marks)
+        if dropped := len(table.rows) - len(places):
+            logging.warning(
+                "%s: %d of %d rows left out, since their %s says that they have no label (%s)",
+                table.path, dropped, len(table.rows), self.name,
+                ", ".join(map(repr, self.no_label_marks)),
+            )  # fmt: skip
         for field, place in zip(fields, places, strict=True):
             if fault := self._fault(field):
                 raise InputError(f"{table.path}:{table.lines[place]}: {fault}")
@@ -87,15 +93,10 @@ class LabelColumn:
         return f"{self.name} {field!r} is no number{span}{hint if field in MISSING else ''}"
 
 
-def labelled(table: Table, column: str, marks: tuple[str, ...]) -> tuple[list[str], list[int]]:
+def _labelled(table: Table, column: str, marks: tuple[str, ...]) -> tuple[list[str], list[int]]:
     """Fields of a label column that are no mark for a missing label, and their places."""
     fields = table.column(column)
     places = [place for place, field in enumerate(fields) if field not in marks]
-    if dropped := len(fields) - len(places):
-        logging.warning(
-            "%s: %d of %d rows left out, since their %s says that they have no label (%s)",
-            table.path, dropped, len(fields), column, ", ".join(map(repr, marks)),
-        )  # fmt: skip
     return [fields[place] for place in places], places
 
 
@@ -105,7 +106,7 @@ def found_labels(table: Table, column: str, marks: tuple[str, ...]) -> tuple[str
     Raises:
         InputError: a field that need not be meant as a class, or fewer than two classes.
     """
-    fields, places = labelled(table, column, marks)
+    fields, places = _labelled(table, column, marks)
     counts = collections.Counter(fields)
     first = dict(reversed(list(zip(fields, places, strict=True))))
     for field in counts:
