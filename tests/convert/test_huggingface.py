@@ -124,22 +124,22 @@ def test_half_precision_is_widened(tmp_path, plain, kind):
 
 def test_vocabulary_and_casing_come_along(tmp_path):
     folder = released.write(tmp_path / "bert")
-    assert vocabularies.read_tokenizer(folder).do_lower_case
+    assert vocabularies.read_tokenizer(folder, "config.json").do_lower_case
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    assert not vocabularies.read_tokenizer(folder).do_lower_case
+    assert not vocabularies.read_tokenizer(folder, "config.json").do_lower_case
     (folder / "tokenizer_config.json").unlink()
-    assert vocabularies.read_tokenizer(folder).do_lower_case
+    assert vocabularies.read_tokenizer(folder, "config.json").do_lower_case
     (folder / "vocab.txt").unlink()
     ids = {piece: i for i, piece in enumerate(released.PIECES)}
     whole = {"model": {"type": "WordPiece", "vocab": ids}, "normalizer": {"lowercase": False}}
     (folder / "tokenizer.json").write_text(json.dumps(whole))
-    tokenizer = vocabularies.read_tokenizer(folder)
+    tokenizer = vocabularies.read_tokenizer(folder, "config.json")
     assert tokenizer.vocabulary == tuple(released.PIECES) and not tokenizer.do_lower_case
 
 
 def test_capital_letters_in_the_vocabulary_tell_the_casing():
-    assert vocabularies.tells_lower_case(("[CLS]", "[unused1]", "cat", "##s", "é", "中"))
-    assert not vocabularies.tells_lower_case(("[CLS]", "cat", "Paris"))
+    assert vocabularies.guess_lower_case(("[CLS]", "[unused1]", "cat", "##s", "é", "中"), "there")
+    assert not vocabularies.guess_lower_case(("[CLS]", "cat", "Paris"), "there")
 
 
 # === Heads, and the checkpoint of ours ===
