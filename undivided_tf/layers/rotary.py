@@ -19,7 +19,8 @@ def rotary_angles(places, head_width, base):
     """
     # float32 always: bfloat16 has 8 bits of mantissa, and angles reach the length of the sequence.
     speeds = (base ** (-np.arange(0, head_width, 2) / head_width)).astype("float32")
-    angles = tf.cast(places, tf.float32)[..., None] * speeds
+    # expand_dims: LiteRT has no strided slice that adds an axis behind an ellipsis.
+    angles = tf.expand_dims(tf.cast(places, tf.float32), -1) * speeds
     return tf.cos(angles), tf.sin(angles)
 
 
@@ -39,7 +40,7 @@ def rotate(vectors, angles):
     References:
         Su et al. 2021, arXiv 2104.09864, equations 15 and 34.
     """
-    cosines, sines = (angle[:, :, None] for angle in angles)
+    cosines, sines = (tf.expand_dims(angle, 2) for angle in angles)
     first, second = tf.split(tf.cast(vectors, tf.float32), 2, axis=-1)
     turned = tf.concat(
         [first * cosines - second * sines, second * cosines + first * sines], axis=-1
