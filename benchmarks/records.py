@@ -208,7 +208,7 @@ def main(_):
         larger = folder / "larger.txt"
         write_text(larger, FLAGS.memory_times)
         result["peak_memory"] = {}
-        for runner in ({}, {"runner": "processes", "num_processes": 2}):
+        for runner in ({}, {"runner": "dask", "num_processes": 2}):
             name = runner.get("runner", "in_process")
             for path in (text, larger):
                 peak = peak_memory({**ours, **runner}, path, folder)

@@ -1,20 +1,45 @@
+import ast
 import dataclasses
+import importlib
+import pathlib
+import typing
 
 import pytest
 from conftest import tiny_config
 
-from undivided_tf import files, pretraining_recipes, recipes
-from undivided_tf.config import Config, EncoderConfig, claim_workdir
+import undivided_tf
+from undivided_tf import files, inputs, pretraining_recipes, recipes
+from undivided_tf.config import MAX_SEED, Config, EncoderConfig, claim_workdir
 from undivided_tf.errors import InputError
 
-CONFIGS = [EncoderConfig] + [
-    value
-    for value in vars(recipes).values()
-    if isinstance(value, type) and issubclass(value, Config) and value is not Config
-]
+ROOT = pathlib.Path(undivided_tf.__file__).parent
 
 
-@pytest.mark.parametrize("kind", sorted(set(CONFIGS), key=lambda kind: kind.__name__))
+def find_configs():
+    """All configs of the package, by the text of its modules, which need no import for that."""
+    found = []
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            bases = [ast.unparse(b) for b in node.bases] if isinstance(node, ast.ClassDef) else ()
+            if any(base.rpartition(".")[2] == "Config" for base in bases):
+                parts = path.relative_to(ROOT.parent).with_suffix("").parts
+                found.append(getattr(importlib.import_module(".".join(parts)), node.name))
+    return found
+
+
+CONFIGS = find_configs()
+
+
+def test_all_configs_are_found():
+    def below(kind):
+        return {kind, *(other for child in kind.__subclasses__() for other in below(child))}
+
+    ours = {kind for kind in below(Config) if kind.__module__.startswith("undivided_tf.")}
+    assert set(CONFIGS) == ours - {Config}  # None has a base of another name.
+    assert len(CONFIGS) >= 18
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_json_round_trip_and_help_for_every_field(kind, tmp_path):
     config = kind()
     config.to_json(tmp_path / "config.json")
@@ -91,10 +116,121 @@ def test_a_study_refuses_one_pattern_in_two_spellings():
         recipes.StudyConfig(patterns=("AIAI", "(AI)*2"))
 
 
-def test_fingerprint_changes_with_every_value():
-    base = tiny_config()
-    assert base.fingerprint() == tiny_config().fingerprint()
-    assert base.fingerprint() != tiny_config(norm_first=True).fingerprint()
+# What must be given with a field, so that its other value goes.
+_NO_CUT = {"cut": "none", "num_cut": 0}
+COMPANIONS = {
+    ("FinetuningConfig", "num_train_epochs"): {"new_weights": ()},
+    ("PretrainingConfig", "masked_lm_weight"): {"teacher_checkpoint": "teacher"},
+    ("PretrainingConfig", "new_weights"): {"init_checkpoint": "start"},
+    ("RecordsConfig", "pipeline_options"): {"runner": "DirectRunner"},
+    ("SquadConfig", "validation_file"): {"version_2_with_negative": True},
+    ("SurgeryConfig", "cut"): {"cut": "first", "num_cut": 1},
+    ("SurgeryConfig", "num_cut"): {"cut": "first", "num_cut": 1},
+    **{
+        ("SurgeryConfig", name): _NO_CUT
+        for name in ("block_pattern", "drop_blocks", "drop_encoder_blocks")
+    },
+}
+# Where no general one goes: other values of strings and lists with a form of their own.
+OTHERS = {
+    "block_pattern": ["AI"],
+    "curriculum": [("7:8",)],
+    "drop_blocks": [("block_01/attention",)],
+    "drop_encoder_blocks": [(1,)],
+    "epochs": [(1,)],
+    "frames": [("steps", "flops")],
+    "latency_batch_sizes": [(2,)],
+    "num_cut": [2, (0, 1)],
+    "patterns": [("AI", "A")],
+    "per_task": [("mrpc.num_train_epochs=5",)],
+    "references": [("untrained",)],
+    "signatures": [("embed",)],
+    "sizes": [("64x4",)],
+    "tasks": [("cola",)],
+}
+
+
+def other_values(field, value):
+    if type(value) is bool:
+        return [not value]
+    if type(value) is int:
+        general = [value + 1, value * 2, value - 1]
+    elif type(value) is float:
+        general = [value / 2, value + 0.01]
+    elif type(value) is str:
+        general = [c for c in field.metadata["choices"] if c != value] or [f"{value}other"]
+    else:
+        general = [("other",), (0.5,)]
+    return [other for other in (*OTHERS.get(field.name, ()), *general) if other != value]
+
+
+def pairs(config):
+    """For every value, those of sections too: its name, a config, and one that differs in it."""
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), field.name
+        if isinstance(value, Config):
+            for inner, *both in pairs(value):
+                yield f"{name}.{inner}", *(config.replace(**{name: one}) for one in both)
+        else:
+            base = config.replace(**COMPANIONS.get((type(config).__name__, name), {}))
+            yield name, base, changed(base, field)
+
+
+def changed(base, field):
+    """`base` with the first other value of a field that goes."""
+    problems = []
+    for other in other_values(field, getattr(base, field.name)):
+        try:
+            return base.replace(**{field.name: other})
+        except InputError as error:
+            problems.append(str(error))
+    return pytest.fail(f"{type(base).__name__}.{field.name}: no known value goes: {problems}")
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_fingerprint_changes_with_every_value(kind):
+    assert kind().fingerprint() == kind().fingerprint()
+    seen = set()
+    for name, base, other in pairs(kind()):
+        assert base.fingerprint() != other.fingerprint(), name
+        assert kind.from_dict(other.to_dict()) == other, name
+        seen.add(name.partition(".")[0])
+    assert seen == {field.name for field in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_seeds_that_no_library_takes_are_refused(kind):
+    for field in dataclasses.fields(kind):
+        if field.name in ("seed", "random_seed"):
+            assert kind(**{field.name: 0}) != kind(**{field.name: MAX_SEED})
+            for value in (-1, MAX_SEED + 1):
+                with pytest.raises(InputError, match=f"{field.name} must be from 0 to 2147483647"):
+                    kind(**{field.name: value})
+
+
+def test_fields_that_name_files_are_declared_as_inputs():
+    """All but results, and inputs of what leaves no directory to go on in."""
+    words = ("checkpoint", "file", "dir", "task", "data", "input", "model", "treebank")
+    no_inputs = {
+        "workdir", "output_dir", "cache_dir", "runner",  # Not read.
+        "TaskConfig", "PredictConfig", "ConversionConfig", "ExportConfig",  # Nothing goes on.
+        "save_checkpoints_steps", "keep_checkpoints", "control_task", "per_task",
+        "intermediate_drop_rate", "save_models",
+    }  # fmt: skip
+    kinds = set()
+    for kind in CONFIGS:
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            kinds.add(field.metadata.get("input"))
+            texts = hints[field.name] in (str, tuple[str, ...])
+            if texts and any(word in field.name for word in words):
+                declared = field.metadata.get("input") or {kind.__name__, field.name} & no_inputs
+                by_method = (kind.__name__, field.name) in {
+                    ("GlueConfig", "data"),
+                    ("GlueConfig", "tasks"),
+                }
+                assert declared or by_method, f"{kind.__name__}.{field.name}"
+    assert kinds - {None, ""} <= set(inputs.LISTERS)
 
 
 def test_configs_from_before_masking_units_are_read():

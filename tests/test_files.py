@@ -5,6 +5,8 @@ import sys
 import pytest
 
 from undivided_tf import files
+from undivided_tf.convert import tensor_files
+from undivided_tf.recipes import FinetuningConfig
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -59,3 +61,11 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     assert done.stdout == "refused\n"
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["text"]
+
+
+def test_a_byte_order_mark_before_json_is_skipped(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b'\xef\xbb\xbf{"workdir": "a"}')
+    assert files.read_json(path) == {"workdir": "a"}
+    assert FinetuningConfig.from_json(path).workdir == "a"
+    assert tensor_files.read_object(path) == {"workdir": "a"}

@@ -11,9 +11,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1] / "undivided_tf"
 
 # From the bottom up; a module may import from its own room and from rooms below.
 LAYERS = [
-    ["errors"],
+    ["errors", "quiet"],
     ["files", "process", "progress", "stopwatch"],
-    ["pattern"],
+    ["inputs", "pattern"],
     ["config"],
     ["accounting", "analysis_recipes", "pretraining_recipes", "tokenization"],
     ["layers", "memory", "recipes"],
@@ -62,14 +62,15 @@ def test_imports_run_one_way(path):
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
         "pattern", "config", "recipes", "analysis_recipes", "pretraining_recipes",
-        "surgery_recipes", "sweep_recipes", "accounting", "memory", "progress", "stopwatch",
+        "surgery_recipes", "sweep_recipes", "inputs", "accounting", "memory", "progress",
+        "stopwatch",
         "metrics.statistics",
         "metrics.classification", "metrics.glue", "metrics.neighbour_model", "training.scores",
         "data.submission",
         "benchmark_recipes", "analysis.cka", "study.grid", "study.report", "study.sweep",
         "data.sample", "data.tasks", "data.corpora", "data.survey", "data.deduplication",
         "data.runners",
-        "data.squad", "data.windows", "data.answers", "metrics.squad",
+        "data.squad", "data.windows", "data.answers", "metrics.squad", "models.heads",
     ]  # fmt: skip
     code = "import sys\n" + "".join(f"import undivided_tf.{module}\n" for module in modules)
     code += "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"

@@ -36,6 +36,10 @@ def test_activations_by_counting_every_array():
     alone = tiny_config(block_pattern="A", vocab_size=1)
     kept = sum([*embeddings, *attention])
     assert memory.activation_elements(alone, n, 1) == kept + 2 * stream + 2 * square
+    # Query and key before their norm; rotation is linear and keeps nothing.
+    normed = alone.replace(position_type="rotary", query_key_norm=True)
+    found = memory.activation_elements(normed, n, 1)
+    assert found == kept + 2 * stream + 2 * stream + 2 * square
     outer = sum([*embeddings, *[stream] * 3, *[stream] * 2])
     again = max(sum(attention) + 2 * stream + 2 * square, sum(intermediate) + stream + n * inner)
     found = memory.activation_elements(config, n, predictions, recompute=True)

@@ -11,7 +11,7 @@ import tempfile
 from undivided_tf.config import EncoderConfig
 from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
 from undivided_tf.recipes import FinetuningConfig
-from undivided_tf.study.workers import PRELOADED
+from undivided_tf.study.worker import PRELOADED
 
 SENTENCES = ("the cat sat on a mat", "one dog ran up the hill", "a bird sang in that tree")
 FILLERS = "the a one mat hill tree sat ran sang".split()

@@ -127,13 +127,8 @@ def masked_lm_head_flops(config: EncoderConfig, predictions: int) -> int:
     return predictions * (2 * config.hidden_size**2 + 2 * config.hidden_size * config.vocab_size)
 
 
-def next_sentence_head_parameters(config: EncoderConfig) -> int:
-    """What the head on the pooled output adds for pairs of segments: two classes."""
-    return 2 * config.hidden_size + 2
-
-
 def next_sentence_head_flops(config: EncoderConfig) -> int:
-    """Forward FLOPs of that head on one pair: 4 H."""
+    """Forward FLOPs of the head for pairs of segments, two classes, on one pair: 4 H."""
     return 4 * config.hidden_size
 
 

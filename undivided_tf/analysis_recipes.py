@@ -14,6 +14,7 @@ from undivided_tf.config import (
     option,
     require_positive,
     require_share,
+    seed_option,
 )
 from undivided_tf.errors import InputError
 
@@ -29,14 +30,19 @@ class CkaConfig(Config):
     """CKA of every tap of one encoder against every tap of another, on the same examples."""
 
     workdir: str = option("", "Directory for results and figures.")
-    first_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
-    second_checkpoint: str = option("", "The other; empty: the untrained twin of the first.")
+    first_checkpoint: str = option(
+        "", "Pre-training workdir, or one of its checkpoints.", input="checkpoint"
+    )
+    second_checkpoint: str = option(
+        "", "The other; empty: the untrained twin of the first.", input="checkpoint"
+    )
     other_seed_checkpoint: str = option(
         "",
         "Reference: the pattern of the first, pre-trained with another seed. Between the two "
         "lies what a new pre-training changes by itself.",
+        input="checkpoint",
     )
-    task: str = option("wiki_topic", "Task whose texts are the examples.")
+    task: str = option("wiki_topic", "Task whose texts are the examples.", input="task")
     split: str = option("test", "Split of the task.", SPLITS)
     num_examples: int = option(512, "Examples.")
     unit: str = option(
@@ -71,7 +77,7 @@ class CkaConfig(Config):
         "not computed.",
     )
     cache_dir: str = option("", "Directory that keeps activations for other runs; empty: none.")
-    seed: int = option(12345, "Decides examples, tokens, shuffling and untrained weights.")
+    seed: int = seed_option("Decides examples, tokens, shuffling and untrained weights.")
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
@@ -99,12 +105,15 @@ class ProbingConfig(Config):
     """Linear probes on every tap of an encoder, beside what their scores must be read against."""
 
     workdir: str = option("", "Directory for results and figures.")
-    init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
+    init_checkpoint: str = option(
+        "", "Pre-training workdir, or one of its checkpoints.", input="checkpoint"
+    )
     task: str = option(
         "wiki_topic",
         "ud:TASK:FOLDER of a treebank (pos, relation, head_distance, arc, length, depth, tense, "
         "subject_number, object_number, word_content, bigram_shift), trec:qc.zip, "
         f"subjectivity:subjectivity.zip, or: {TASK_HELP}",
+        input="probing_task",
     )
     max_train_rows: int = option(2000, "Use at most so many training rows, or words; 0: all.")
     max_test_rows: int = option(1000, "Use at most so many test rows, or words; 0: all.")
@@ -124,7 +133,7 @@ class ProbingConfig(Config):
     num_seeds: int = option(
         3, "Repetitions with seeds seed, seed + 1, ...: rows, control labels, untrained weights."
     )
-    seed: int = option(12345, "The first of them.")
+    seed: int = seed_option("The first of them.")
 
     @classmethod
     def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -147,16 +156,20 @@ class DiagnosticsConfig(Config):
     """Rank collapse, contributions, linearity, attention and read-out of every block."""
 
     workdir: str = option("", "Directory for results and figures.")
-    init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
-    second_checkpoint: str = option("", "Another encoder, whose heads are matched; empty: none.")
-    task: str = option("wiki_topic", "Task whose texts are the examples.")
+    init_checkpoint: str = option(
+        "", "Pre-training workdir, or one of its checkpoints.", input="checkpoint"
+    )
+    second_checkpoint: str = option(
+        "", "Another encoder, whose heads are matched; empty: none.", input="checkpoint"
+    )
+    task: str = option("wiki_topic", "Task whose texts are the examples.", input="task")
     split: str = option("test", "Split of the task.", SPLITS)
     num_examples: int = option(256, "Texts.")
     num_attention_examples: int = option(64, "Of these, the texts whose attention is read.")
     max_seq_length: int = option(128, "Word pieces a text.")
     batch_size: int = option(32, "Texts a forward pass.")
     top: int = option(10, "k of the top-k accuracy of the masked-language-model head on each tap.")
-    seed: int = option(12345, "Decides texts, masked pieces and untrained weights.")
+    seed: int = seed_option("Decides texts, masked pieces and untrained weights.")
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
@@ -171,13 +184,14 @@ class BlimpConfig(Config):
 
     workdir: str = option("", "Directory for results and figures.")
     init_checkpoint: str = option(
-        "", "Pre-training workdir, or one of its checkpoints, with the masked-language-model head."
-    )
-    data: str = option("BLiMP.zip", "The archive of alexwarstadt/blimp.")
+        "", "Pre-training workdir, or one of its checkpoints, with the masked-language-model head.",
+        input="checkpoint",
+    )  # fmt: skip
+    data: str = option("BLiMP.zip", "The archive of alexwarstadt/blimp.", input="file")
     max_pairs: int = option(100, "Pairs of each paradigm; 0: all 1000.")
     max_seq_length: int = option(64, "Word pieces a sentence; longer pairs are left out.")
     batch_size: int = option(256, "Masked copies of sentences a forward pass.")
-    seed: int = option(12345, "Decides the pairs.")
+    seed: int = seed_option("Decides the pairs.")
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
@@ -189,8 +203,12 @@ class StructuralConfig(Config):
     """Structural probe: are the trees of sentences distances in a linear view of every tap?"""
 
     workdir: str = option("", "Directory for results and figures.")
-    init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
-    treebank: str = option("", "Folder with *-ud-train.conllu, -dev and -test, or packed (.gz).")
+    init_checkpoint: str = option(
+        "", "Pre-training workdir, or one of its checkpoints.", input="checkpoint"
+    )
+    treebank: str = option(
+        "", "Folder with *-ud-train.conllu, -dev and -test, or packed (.gz).", input="treebank"
+    )
     probe_rank: int = option(64, "Dimensions of the view; at most the hidden size.")
     max_train_sentences: int = option(2000, "Use at most so many; 0: all. Held in memory.")
     max_test_sentences: int = option(1000, "Use at most so many to validate, and to test; 0: all.")
@@ -198,7 +216,7 @@ class StructuralConfig(Config):
     batch_size: int = option(32, "Sentences a step, and a forward pass.")
     num_epochs: int = option(20, "Passes over the training sentences; the best is kept.")
     learning_rate: float = option(1e-3, "Of Adam.")
-    seed: int = option(12345, "Decides sentences, order, first values and untrained weights.")
+    seed: int = seed_option("Decides sentences, order, first values and untrained weights.")
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""

@@ -3,8 +3,16 @@
 import dataclasses
 import typing
 
-from undivided_tf.config import Config, option, require_positive, require_share, section
+from undivided_tf.config import (
+    Config,
+    option,
+    require_positive,
+    require_share,
+    section,
+    seed_option,
+)
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import Input
 from undivided_tf.recipes import FinetuningConfig
 
 SELECTIONS = ("mean", "median", "maximum")
@@ -46,6 +54,11 @@ class GlueConfig(Config):
             )
         for task in GLUE_TASKS:
             self.of_task(task)
+
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """As of any config, and the files of all tasks in `data`."""
+        tasks = [] if self.data == "tfds" else [Input("glue", self.data, self.tasks)]
+        return {**super().inputs(without), **({"data": tasks} if tasks else {})}
 
     def of_task(self, task: str) -> FinetuningConfig:
         """The settings of a task, `per_task` included."""
@@ -90,14 +103,22 @@ class SquadConfig(Config):
     """Question answering on SQuAD 1.1 or 2.0; the defaults follow google-research/bert."""
 
     workdir: str = option("", "Directory for checkpoints, predictions and results.")
-    init_checkpoint: str = option("", "Pre-training workdir, or one of its checkpoints.")
+    init_checkpoint: str = option(
+        "", "Pre-training workdir, or one of its checkpoints.", input="checkpoint"
+    )
     train_files: tuple[str, ...] = option(
-        (), "SQuAD JSON to train on: .json, .json.gz, or tfds:NAME for its split train."
+        (),
+        "SQuAD JSON to train on: .json, .json.gz, or tfds:NAME for its split train.",
+        input="file",
     )
     validation_file: str = option(
-        "", "SQuAD JSON on which the null threshold is tuned; empty: null_score_diff_threshold."
+        "",
+        "SQuAD JSON on which the null threshold is tuned; empty: null_score_diff_threshold.",
+        input="file",
     )
-    predict_file: str = option("", "SQuAD JSON to predict and score, or tfds:NAME (validation).")
+    predict_file: str = option(
+        "", "SQuAD JSON to predict and score, or tfds:NAME (validation).", input="file"
+    )
     version_2_with_negative: bool = option(False, "Questions may have no answer (SQuAD 2.0).")
     max_seq_length: int = option(384, "Word pieces a window: question, context, special tokens.")
     doc_stride: int = option(128, "Word pieces from the start of one window to the next.")
@@ -116,7 +137,7 @@ class SquadConfig(Config):
     max_train_questions: int = option(0, "Train on so many questions at most; 0: all.")
     save_checkpoints_steps: int = option(200, "Steps between checkpoints.")
     num_runs: int = option(1, "Runs with seeds seed, seed + 1, ...")
-    seed: int = option(12345, "First seed: head, data order, dropout.")
+    seed: int = seed_option("First seed: head, data order, dropout.")
     deterministic: bool = option(
         False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
     )

@@ -12,6 +12,9 @@ from typing import Any
 
 from undivided_tf.errors import InputError
 
+# First line of the text file that Git LFS keeps in place of a large file.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def _flush(path: pathlib.Path) -> None:
     """Forces the bytes of a file, or the names in a directory, onto the disk."""
@@ -88,6 +91,24 @@ def read_text(path: str | os.PathLike, encoding: str = "utf-8") -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def check_fetched(path: str | os.PathLike) -> None:
+    """Raises InputError when a file is the Git LFS pointer that stands for another file.
+
+    References:
+        https://github.com/git-lfs/git-lfs, docs/spec.md.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError:
+        return  # Who reads the file says why it cannot be read.
+    if start == _LFS_POINTER:
+        raise InputError(
+            f"{path} is a Git LFS pointer, a few lines of text that stand for the file itself: "
+            "run `git lfs pull` in the clone that it is from, or download the file"
+        )
+
+
 def decode(content: bytes, where: Any, encoding: str = "utf-8") -> str:
     """The text of some bytes; `where` names them in the InputError for a line that is not UTF-8."""
     try:
@@ -107,8 +128,19 @@ def write_json(path: str | os.PathLike, value: Any, shared: bool = False) -> Non
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file."""
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    """Reads a JSON file, which may begin with a byte order mark.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is damaged.
+    """
+    content = pathlib.Path(path).read_bytes()
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not JSON: {error}; it is damaged: bring back a copy, or remove it"
+        ) from error
 
 
 def sha256(*parts: bytes | str) -> str:

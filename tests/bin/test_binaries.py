@@ -76,6 +76,9 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_pretraining", ["--hidden_size=10"], "hidden_size 10 is not divisible by"),
         ("run_pretraining", ["--block_pattern=AXI"], "'X'"),
         ("run_finetuning", ["--num_runs=0"], "num_runs must be above 0, got 0"),
+        ("run_finetuning", ["--seed=-1"], "seed must be from 0 to 2147483647, got -1"),
+        ("create_pretraining_data", ["--random_seed=-1"], "random_seed must be from 0 to"),
+        ("run_cka", [f"--seed={2**31}"], "seed must be from 0 to 2147483647, got 2147483648"),
         ("run_finetuning", ["--num_train_epochs=0"], "nothing in it may start anew"),
         ("run_glue", ["--tasks=cola,sst3"], "tasks has sst3; known: cola"),
         ("run_glue", ["--learning_rates=a"], "learning_rates must be a list of float"),
@@ -212,6 +215,8 @@ def test_squad(made, toy):
         f"--max_seq_length={toys.LENGTH}", "--doc_stride=4", "--train_batch_size=2",
         "--num_train_epochs=1",
     )  # fmt: skip
+    # Where they are, and not the word "run_SEED".
+    assert f"predictions: {toy}/squad/run_12345/predictions.json, nbest.json" in printed
     (run,) = results(toy / "squad")["runs"]
     assert f"seed 12345, predict: exact {run['predict']['exact']:.2f}, F1" in printed
     assert set(json.loads((toy / "squad/run_12345/predictions.json").read_text())) == {"cat", "dog"}
@@ -236,7 +241,7 @@ def test_cka(made, toy):
     before = (toy / "cka" / "results.json").stat().st_mtime_ns
     assert succeed(*command) == printed  # What is there is only shown again.
     assert (toy / "cka" / "results.json").stat().st_mtime_ns == before
-    assert "rows: A*2I, seed 12345, trained: True" in printed
+    assert "rows: A*2I, seed 12345" in printed
     assert printed.count(f"WARNING: {toy}/run: not below the neighbour model (") == 1
     assert "mean over matched taps  1.000\n  shuffled " in printed
     assert "other_seed: no other_seed_checkpoint was given" in printed
@@ -293,6 +298,17 @@ def test_probing(made, toy):
     assert f"{NOT_LEARNT}\n" in printed
     assert f"{NOT_LEARNT}\n" in (toy / "probes" / "results.md").read_text()
     assert (toy / "probes" / "probes.png").exists() and (toy / "probes" / "probes.svg").exists()
+
+
+@pytest.mark.slow
+def test_probes_of_converted_weights_have_no_pre_training_seed_none(made, toy):
+    succeed("convert_checkpoint", f"--input={toy}/run", f"--output_dir={toy}/converted")
+    printed = succeed(
+        "run_probing", f"--init_checkpoint={toy}/converted", f"--task={toy}/animals",
+        f"--workdir={toy}/converted_probes", f"--max_seq_length={toys.LENGTH}", "--num_seeds=1",
+        "--nocontrol_task", "--nocodelength", "--noscalar_mix",
+    )  # fmt: skip
+    assert "A*2I, animals: 96 training sentences" in printed and "None" not in printed
 
 
 def test_surgery(made, toy):

@@ -1,10 +1,17 @@
-"""A released BERT, made up: the folder that Hugging Face's `save_pretrained` would write."""
+"""A released BERT, made up: the folders of Hugging Face, of Google and of our own."""
 
 import json
 import string
 
 import numpy as np
+import tensorflow as tf
+from conftest import tiny_config
 from safetensors.numpy import save_file
+
+from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.tokenization import Tokenizer
+from undivided_tf.training import checkpoints
 
 CONFIG = {
     "model_type": "bert", "architectures": ["BertModel"], "vocab_size": 60, "hidden_size": 8,
@@ -65,3 +72,50 @@ def write(folder, tensors=None, pieces=PIECES, **changes):
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     return folder
+
+
+GOOGLE = {"LayerNorm.weight": "LayerNorm/gamma", "LayerNorm.bias": "LayerNorm/beta"}
+
+
+def google_variables(tensors):
+    """The made-up BERT under Google's names, in Google's layout."""
+    variables = {}
+    for name, value in tensors.items():
+        for theirs, ours in GOOGLE.items():
+            name = name.replace(theirs, ours)
+        if name.endswith("_embeddings.weight"):
+            name = name.removesuffix(".weight")
+        elif name.startswith(("cls.seq_relationship.", "qa_outputs.")):
+            name = name.replace("qa_outputs", "cls.squad")
+            name = name.replace("weight", "output_weights").replace(".bias", ".output_bias")
+        elif name == "cls.predictions.bias":
+            name = "cls.predictions.output_bias"
+        elif name.endswith(".weight"):
+            name, value = name.removesuffix("weight") + "kernel", value.T
+        name = name.replace("encoder.layer.", "encoder.layer_").replace(".", "/")
+        variables[name if name.startswith("cls/") else f"bert/{name}"] = value
+    return variables
+
+
+def write_google(folder, variables):
+    folder.mkdir()
+    keys = list(variables)
+    tf.raw_ops.SaveV2(
+        prefix=str(folder / "bert_model.ckpt"), tensor_names=keys,
+        shape_and_slices=[""] * len(keys), tensors=[variables[key] for key in keys],
+    )  # fmt: skip
+    leave_out = ("model_type", "architectures", "layer_norm_eps", "position_embedding_type")
+    config = {key: value for key, value in CONFIG.items() if key not in leave_out}
+    (folder / "bert_config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in PIECES))
+    return folder
+
+
+def write_ours(folder, **changes):
+    """A checkpoint of ours with random weights and the masked-language-model head."""
+    tokenizer = Tokenizer(PIECES)
+    config = tiny_config(vocab_size=60, vocabulary_hash=tokenizer.vocabulary_hash, **changes)
+    model = Pretrainer(Encoder(config, seed=1))
+    folder.mkdir()
+    checkpoints.save_model(folder, model.weights, config, tokenizer)
+    return model.encoder

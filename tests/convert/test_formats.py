@@ -6,55 +6,15 @@ import keras_hub
 import numpy as np
 import pytest
 import released
-import tensorflow as tf
-from conftest import tiny_config
 from safetensors.numpy import load_file
 
 from undivided_tf import convert
 from undivided_tf.convert.converter import fingerprint
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier
-from undivided_tf.models.encoder import Encoder
-from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints, classifiers, span_finetuning
-
-GOOGLE = {"LayerNorm.weight": "LayerNorm/gamma", "LayerNorm.bias": "LayerNorm/beta"}
-
-
-def google_variables(tensors):
-    """The made-up BERT under Google's names, in Google's layout."""
-    variables = {}
-    for name, value in tensors.items():
-        for theirs, ours in GOOGLE.items():
-            name = name.replace(theirs, ours)
-        if name.endswith("_embeddings.weight"):
-            name = name.removesuffix(".weight")
-        elif name.startswith(("cls.seq_relationship.", "qa_outputs.")):
-            name = name.replace("qa_outputs", "cls.squad")
-            name = name.replace("weight", "output_weights").replace(".bias", ".output_bias")
-        elif name == "cls.predictions.bias":
-            name = "cls.predictions.output_bias"
-        elif name.endswith(".weight"):
-            name, value = name.removesuffix("weight") + "kernel", value.T
-        name = name.replace("encoder.layer.", "encoder.layer_").replace(".", "/")
-        variables[name if name.startswith("cls/") else f"bert/{name}"] = value
-    return variables
-
-
-def write_google(folder, variables):
-    folder.mkdir()
-    keys = list(variables)
-    tf.raw_ops.SaveV2(
-        prefix=str(folder / "bert_model.ckpt"), tensor_names=keys,
-        shape_and_slices=[""] * len(keys), tensors=[variables[key] for key in keys],
-    )  # fmt: skip
-    leave_out = ("model_type", "architectures", "layer_norm_eps", "position_embedding_type")
-    config = {key: value for key, value in released.CONFIG.items() if key not in leave_out}
-    (folder / "bert_config.json").write_text(json.dumps(config))
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in released.PIECES))
-    return folder
+from undivided_tf.training import classifiers, span_finetuning
 
 
 def run(source, target, output_format="undivided"):
@@ -74,7 +34,7 @@ def test_google_and_hugging_face_give_the_same_checkpoint(tmp_path):
     tensors = released.weights(["cls"])
     released.write(tmp_path / "hf", tensors)
     left_over = {"global_step": np.int64(3), "bert/pooler/dense/kernel/adam_m": np.zeros((8, 8))}
-    write_google(tmp_path / "google", {**google_variables(tensors), **left_over})
+    released.write_google(tmp_path / "google", {**released.google_variables(tensors), **left_over})
     first = run(tmp_path / "hf", tmp_path / "a")
     second = run(tmp_path / "google", tmp_path / "b")
     assert same_files(tmp_path / "a/weights.safetensors", tmp_path / "b/weights.safetensors")
@@ -84,9 +44,9 @@ def test_google_and_hugging_face_give_the_same_checkpoint(tmp_path):
 
 
 def test_google_checkpoints_at_fault_are_refused(tmp_path):
-    variables = google_variables(released.weights())
+    variables = released.google_variables(released.weights())
     del variables["bert/encoder/layer_1/output/dense/bias"]
-    folder = write_google(tmp_path / "google", variables)
+    folder = released.write_google(tmp_path / "google", variables)
     with pytest.raises(InputError, match="missing: bert/encoder/layer_1/output/dense/bias"):
         convert.load(folder)
     index = next(folder.glob("*.index"))
@@ -118,26 +78,19 @@ def test_hugging_face_there_and_back_is_the_identity(tmp_path, heads):
     assert config["architectures"] == ["BertForPreTraining" if heads else "BertModel"]
 
 
-def write_ours(folder, **changes):
-    """A checkpoint of ours with random weights and the masked-language-model head."""
-    tokenizer = Tokenizer(released.PIECES)
-    config = tiny_config(vocab_size=60, vocabulary_hash=tokenizer.vocabulary_hash, **changes)
-    model = Pretrainer(Encoder(config, seed=1))
-    folder.mkdir()
-    checkpoints.save_model(folder, model.weights, config, tokenizer)
-    return model.encoder
-
-
 @pytest.mark.parametrize(
     "changes",
     [
         {"block_pattern": "AAIA", "attention_normalization": "relu"},
         {"half_layer_norms": True},
         {"share_intermediate": True},
+        {"position_type": "rotary", "rotary_base": 100.0},
+        {"query_key_norm": True},
+        {"position_type": "rotary", "query_key_norm": True, "block_pattern": "AAI"},
     ],
 )
 def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
-    encoder = write_ours(tmp_path / "ours", **changes)
+    encoder = released.write_ours(tmp_path / "ours", **changes)
     run(tmp_path / "ours", tmp_path / "hf", "huggingface")
     there = json.loads((tmp_path / "hf/config.json").read_text())
     assert there["model_type"] == "undivided_bert"
@@ -149,6 +102,19 @@ def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
     with pytest.raises(InputError, match="KerasHub's BERT has no"):
         run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
     assert not (tmp_path / "preset").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"position_type": "rotary"}, "KerasHub's BERT has no position_type but absolute"),
+        ({"query_key_norm": True}, "KerasHub's BERT has no query_key_norm but False"),
+    ],
+)
+def test_keras_hub_refuses_options_of_attention_by_name(tmp_path, changes, message):
+    released.write_ours(tmp_path / "ours", **changes)
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
 
 
 # === Answers to questions ===
@@ -171,31 +137,32 @@ def test_span_predictors_in_and_out(tmp_path):
     assert all(tensors[name].tobytes() == value.tobytes() for name, value in after.items())
     config = json.loads((tmp_path / "again/config.json").read_text())
     assert config["architectures"] == about["architectures"]
-    write_google(tmp_path / "google", google_variables({**tensors, **pooler}))
+    released.write_google(tmp_path / "google", released.google_variables({**tensors, **pooler}))
     run(tmp_path / "google", tmp_path / "ours2")
     found, _ = span_finetuning.load_span_predictor(tmp_path / "ours2")
     np.testing.assert_array_equal(found.head.kernel, predictor.head.kernel)
 
 
-def test_a_classifier_on_the_mean_stays_with_us(tmp_path):
-    encoder = write_ours(tmp_path / "encoder")
+def test_a_classifier_on_the_mean_is_kept_and_refused_by_transformers(tmp_path):
+    encoder = released.write_ours(tmp_path / "encoder")
     classifier = Classifier(encoder, ["no", "yes"], "mean")
     classifiers.save_classifier(
         tmp_path / "ours", classifier, Tokenizer(released.PIECES), task="toy", max_seq_length=12
     )
-    run(tmp_path / "ours", tmp_path / "again")
-    found, _ = classifiers.load_classifier(tmp_path / "again")
-    assert (found.pooling, found.labels) == ("mean", ("no", "yes"))
     run(tmp_path / "ours", tmp_path / "hf", "huggingface")
     config = json.loads((tmp_path / "hf/config.json").read_text())
-    assert config["architectures"] == ["BertModel"] and "id2label" not in config
+    assert config["model_type"] == "undivided_bert" and config["pooling"] == "mean"
+    for source in ("ours", "hf"):
+        run(tmp_path / source, tmp_path / f"{source} again")
+        found, _ = classifiers.load_classifier(tmp_path / f"{source} again")
+        assert (found.pooling, found.labels) == ("mean", ("no", "yes"))
 
 
 # === KerasHub ===
 
 
 def test_keras_hub_gives_the_same_outputs_and_comes_back(tmp_path):
-    encoder = write_ours(tmp_path / "ours", hidden_activation="gelu_tanh")
+    encoder = released.write_ours(tmp_path / "ours", hidden_activation="gelu_tanh")
     run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
     backbone = keras_hub.models.BertBackbone.from_preset(str(tmp_path / "preset"))
     tokenizer = keras_hub.models.BertTokenizer.from_preset(str(tmp_path / "preset"))
@@ -225,7 +192,7 @@ def test_keras_hub_gives_the_same_outputs_and_comes_back(tmp_path):
     ],
 )
 def test_presets_at_fault_are_refused(tmp_path, key, value, message):
-    write_ours(tmp_path / "ours", hidden_activation="gelu_tanh")
+    released.write_ours(tmp_path / "ours", hidden_activation="gelu_tanh")
     run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
     path = tmp_path / "preset/config.json"
     whole = json.loads(path.read_text())

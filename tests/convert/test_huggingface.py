@@ -43,7 +43,11 @@ def plain(tmp_path_factory):
 
 def test_names_and_shapes_are_those_of_the_variables():
     folder_config = {"vocab_size": 60, "hidden_size": 8, "intermediate_size": 16}
-    for pattern, changes in (("AIAAI", {"half_layer_norms": True}), ("IAI", {"norm_first": True})):
+    for pattern, changes in (
+        ("AIAAI", {"half_layer_norms": True}),
+        ("IAI", {"norm_first": True}),
+        ("AAI", {"position_type": "rotary", "query_key_norm": True}),
+    ):
         config = EncoderConfig(
             **folder_config, num_attention_heads=2, block_pattern=pattern, **changes
         )
@@ -210,6 +214,16 @@ def test_an_existing_output_is_not_replaced(tmp_path):
     [
         ({"model_type": "roberta"}, "model_type is 'roberta'; known here: bert"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
+        ({"position_embedding_type": "rotary"}, "position_embedding_type is 'rotary'; known here"),
+        ({"position_type": "rotary"}, "position_type is 'rotary'; known here: 'absolute' with mod"),
+        (
+            {"query_key_norm": True},
+            "query_key_norm is True; known here: False with model_type bert",
+        ),
+        (
+            {"model_type": "undivided_bert", "block_pattern": "AIAI", "position_type": "rotary"},
+            "position_embedding_type is 'absolute'; known here: rotary",
+        ),
         ({"hidden_act": "swish"}, "hidden_act is 'swish'; known here: gelu"),
         ({"is_decoder": True}, "is_decoder is True"),
         ({"num_hidden_layers": "2"}, "num_hidden_layers is '2'"),

@@ -5,6 +5,7 @@ import toys
 from undivided_tf.export.parts import Parts
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.heads import ClassifierHead, SpanHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
@@ -34,17 +35,23 @@ def encoder_config(**changes):
     )
 
 
-def parts(labels=("no", "yes", "maybe"), pooling="mean", **windows):
-    """Everything that a checkpoint may hold, with random weights."""
-    encoder = Encoder(encoder_config(), seed=3)
+def parts(labels=("no", "yes", "maybe"), pooling="mean", about=None, options=None, **windows):
+    """Everything that a checkpoint may hold, with random weights.
+
+    `about` is of the classifier, `options` are the encoder's.
+    """
+    kind = "classification" if labels else "regression"
+    head = {"kind": kind, "labels": labels, "pooling": pooling, "max_seq_length": toys.LENGTH}
+    head = ClassifierHead(**{**head, **(about or {})})
+    encoder = Encoder(encoder_config(**(options or {})), seed=3)
     return Parts(
         encoder=encoder,
         tokenizer=tokenizer(),
         format="undivided",
         has_pooler=True,
         masked_lm=Pretrainer(encoder),
-        classifier=Classifier(encoder, labels, pooling, seed=3),
-        classifier_length=toys.LENGTH,
+        classifier=Classifier(encoder, head.labels, pooling, seed=3, kind=head.kind),
+        classifier_head=head,
         span_predictor=SpanPredictor(encoder, seed=3),
-        windows={**WINDOWS, **windows},
+        span_head=SpanHead(**{**WINDOWS, **windows}),
     )

@@ -14,9 +14,13 @@ from undivided_tf.recipes import ExportConfig
 NAMES = ("classify", "answer", "fill_mask", "embed")
 
 
+ROTARY = {"position_type": "rotary", "rotary_base": 100.0, "query_key_norm": True}
+
+
+@pytest.mark.parametrize("options", [{}, ROTARY], ids=["plain", "rotary"])
 @pytest.mark.parametrize("spelling", [LITERT, ONNX], ids=["LiteRT", "ONNX"])
-def test_functions_of_ids_are_those_of_the_keras_models(spelling):
-    parts = served.parts()
+def test_functions_of_ids_are_those_of_the_keras_models(spelling, options):
+    parts = served.parts(options=options)
     made = ids.make(("classify", "classify_pair", *NAMES[1:]), parts, spelling)
     assert tuple(signature.name for signature in made) == NAMES
     for signature in made:
@@ -30,6 +34,28 @@ def test_functions_of_ids_are_those_of_the_keras_models(spelling):
         assert ids.largest_difference(parts, signature.name, toys.LENGTH, run) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("labels", "about", "output"),
+    [
+        ((), {"score_range": (-0.25, 0.25)}, "score"),
+        (("rude", "loud"), {"kind": "multi_label"}, "probabilities"),
+    ],
+)
+def test_ids_give_scores_within_their_range_and_sigmoids(labels, about, output):
+    parts = served.parts(labels, about={**about, "max_seq_length": 9, "input": "pair"})
+    (signature,) = ids.make(parts.choose(("classify_pair",)), parts, LITERT)
+    assert (signature.name, signature.max_seq_length) == ("classify", 9)
+    assert set(signature.outputs) == {output}
+    inputs = parts.tokenizer.encode(["the cat", "a mat"], ["on", "hill tree"], max_seq_length=9)
+    logits = np.asarray(parts.classifier(inputs))
+    expected = 1 / (1 + np.exp(-logits)) if labels else np.clip(logits, -0.25, 0.25)
+    found = signature.function(**inputs)[output].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert labels or (np.abs(logits) > 0.25).any()
+    with pytest.raises(InputError, match="trained on pairs of texts, which the signature classify"):
+        parts.choose(("classify",))
+
+
 def test_a_difference_is_seen():
     parts = served.parts()
 
@@ -40,8 +66,9 @@ def test_a_difference_is_seen():
 
 
 @pytest.mark.slow
-def test_litert_files_run_at_any_batch_and_length(tmp_path):
-    parts = served.parts(pooling="first")
+@pytest.mark.parametrize("options", [{}, ROTARY], ids=["plain", "rotary"])
+def test_litert_files_run_at_any_batch_and_length(tmp_path, options):
+    parts = served.parts(pooling="first", options=options)
     report = litert.write(tmp_path, parts, ExportConfig(output_format="litert"))
     assert (tmp_path / "vocab.txt").exists()
     for about in report["signatures"].values():
@@ -63,10 +90,11 @@ def test_litert_files_run_at_any_batch_and_length(tmp_path):
 
 
 @pytest.mark.slow
-def test_onnx_files_give_what_the_keras_models_give(tmp_path):
+@pytest.mark.parametrize("options", [{}, ROTARY], ids=["plain", "rotary"])
+def test_onnx_files_give_what_the_keras_models_give(tmp_path, options):
     pytest.importorskip("tf2onnx", reason="needs the extra onnx")
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-    parts = served.parts()
+    parts = served.parts(options=options)
     report = onnx.write(tmp_path, parts, ExportConfig(output_format="onnx"))
     assert tuple(report["signatures"]) == NAMES
     for name, about in report["signatures"].items():

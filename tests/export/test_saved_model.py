@@ -14,12 +14,12 @@ from undivided_tf.export import reference, saved_model, signatures
 from undivided_tf.export.inference import InferenceEncoder
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.heads import SpanHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.recipes import SIGNATURES, ExportConfig
 from undivided_tf.training import checkpoints
 from undivided_tf.training.classifiers import save_classifier
-from undivided_tf.training.span_finetuning import SPAN_PREDICTOR
 
 TEXTS = ["the cat sat on a mat", "", "one tree", "ran " * 30]
 
@@ -51,6 +51,14 @@ def test_every_signature_agrees_with_the_python_path(export):
     assert tuple(signatures) == SIGNATURES
     for about in signatures.values():
         assert about["largest_difference"] < 1e-5
+
+
+@pytest.mark.slow
+def test_an_encoder_with_rotary_positions_and_query_key_norm_agrees(tmp_path):
+    options = {"position_type": "rotary", "rotary_base": 100.0, "query_key_norm": True}
+    report = saved_model.write(tmp_path, served.parts(options=options), ExportConfig(top_k=3))
+    assert tuple(report["signatures"]) == SIGNATURES
+    assert max(about["largest_difference"] for about in report["signatures"].values()) < 1e-5
 
 
 def test_the_outputs_are_those_that_are_documented(export, loaded):
@@ -170,7 +178,7 @@ def save_spans(folder, run=None):
     folder.mkdir(parents=True)
     checkpoints.save_model(folder, predictor.weights, predictor.encoder.config, served.tokenizer())
     about = {k: v for k, v in served.WINDOWS.items() if k != "null_score_diff_threshold"}
-    (folder / SPAN_PREDICTOR).write_text(json.dumps(about))
+    (folder / SpanHead.FILE).write_text(json.dumps(about))
     if run:
         (folder.parent / "run.json").write_text(json.dumps(run))
 
@@ -183,7 +191,7 @@ def test_the_signatures_are_those_that_the_weights_support(tmp_path):
     )
     found = checkpoint_parts.load(str(tmp_path / "classifier"))
     assert found.signatures == ("classify", "classify_pair", "embed")
-    assert (found.classifier.pooling, found.classifier_length) == ("max", 9)
+    assert (found.classifier.pooling, found.classifier_head.max_seq_length) == ("max", 9)
     np.testing.assert_array_equal(found.classifier.head.kernel, classifier.head.kernel)
 
     (tmp_path / "pretrained").mkdir()
@@ -195,7 +203,7 @@ def test_the_signatures_are_those_that_the_weights_support(tmp_path):
     save_spans(tmp_path / "run_1" / "model", {"null_score_diff_threshold": -1.5})
     found = checkpoint_parts.load(str(tmp_path / "run_1" / "model"))
     assert found.signatures == ("answer", "embed")
-    assert found.windows["null_score_diff_threshold"] == -1.5
+    assert found.span_head.null_score_diff_threshold == -1.5
     with pytest.raises(InputError, match="no head for the signature fill_mask.*answer, embed"):
         found.choose(("embed", "fill_mask"))
 
@@ -210,7 +218,7 @@ def test_a_head_that_is_not_there_is_named(tmp_path):
     (tmp_path / "model" / "classifier.json").write_text(
         json.dumps({"task": "", "labels": ["a"], "pooling": "mean", "max_seq_length": 8})
     )
-    with pytest.raises(InputError, match="lacks the weight classifier_head/kernel"):
+    with pytest.raises(InputError, match="missing: classifier_head/kernel"):
         checkpoint_parts.load(str(tmp_path / "model"))
 
 

@@ -70,7 +70,7 @@ def test_shorter_windows_than_in_training_leave_room_for_both(length):
     texts = [text.decode() for text in found["text"].numpy()]
     assert texts == [answer["text"] for answer in expected]
     with pytest.raises(InputError, match="max_seq_length 4 is too short"):
-        parts.windows_of(4)
+        parts.span_head.with_length(4)
 
 
 def test_no_answer_is_given_where_null_odds_exceed_the_threshold():

@@ -45,23 +45,10 @@ def test_shifting_the_values_shifts_mean_and_interval(values, shift):
     assert after["deviation"] == pytest.approx(before["deviation"], abs=1e-6)
 
 
-def test_pairing_removes_what_the_pairs_share():
-    shared = np.array([0.1, 0.5, 0.9])
-    difference = statistics.paired_difference(shared + [0.02, 0.03, 0.01], shared)
-    assert difference["mean"] == pytest.approx(0.02)
-    assert difference["deviation"] == pytest.approx(0.01)
-    assert difference["low"] == pytest.approx(0.02 - 4.30265273 * 0.01 / math.sqrt(3))
-
-
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [1.0, math.nan], [math.inf]])
 def test_values_without_a_mean_are_refused(values):
     with pytest.raises(InputError, match="values"):
         statistics.summarize(values)
-
-
-def test_unequal_pairs_are_refused():
-    with pytest.raises(InputError, match="3 and 2"):
-        statistics.paired_difference([1, 2, 3], [1, 2])
 
 
 def test_permutation_test_counts_the_changes_of_sign():
@@ -110,6 +97,14 @@ def test_above_test_without_spread_or_repetition():
     assert statistics.above_test([0.5], 0.0) == 1.0
 
 
+def test_detectable_difference_by_the_noncentral_t():
+    for n in (2, 3, 6, 30, 400):
+        critical = scipy.stats.t.ppf(0.975, n - 1)
+        effect = statistics.detectable_difference(1.0, n)
+        power = scipy.stats.nct.sf(critical, n - 1, effect * n**0.5)
+        assert power == pytest.approx(0.8, abs=1e-9)
+
+
 def test_detectable_difference_has_the_power_it_claims():
     effect = statistics.detectable_difference(2.0, 6)
     samples = np.random.default_rng(2).normal(effect, 2.0, (4000, 6))
@@ -142,3 +137,33 @@ def test_bootstrap_interval_brackets_the_mean_and_repeats():
     assert min(values) <= low < 0.3 < high <= max(values)
     assert statistics.bootstrap_interval(values) == (low, high)
     assert statistics.bootstrap_interval([1.0]) is None
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 9), (3, 9), (9, 9), (1, 1), (700, 1000)])
+def test_the_interval_of_a_share_is_scipy_s(successes, trials):
+    expected = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, "wilson")
+    found = statistics.wilson_interval(successes, trials)
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
+    if successes < trials:
+        low, high = statistics.wilson_interval(successes + 0.5, trials)
+        assert found[0] < low < (successes + 0.5) / trials < high
+
+
+def test_bound_of_a_ratio_is_that_of_the_normal_approximation():
+    """Of many rows with unequal weights: the delta method, mean + 1.645 deviations."""
+    generator = np.random.default_rng(3)
+    weights = generator.integers(1, 20, 3000)
+    sums = weights * 0.5 + generator.normal(0, 4, 3000)
+    ratio = sums.sum() / weights.sum()
+    residual = sums - ratio * weights
+    error = residual.std() * 3000**0.5 / weights.sum()
+    bound = statistics.bootstrap_upper_bound(sums, weights)
+    assert bound == pytest.approx(ratio + 1.645 * error, abs=0.1 * error)
+    assert statistics.bootstrap_upper_bound(-sums, weights) < 0
+
+
+def test_bound_of_a_ratio_is_unknown_for_one_row_and_exact_without_spread():
+    assert statistics.bootstrap_upper_bound([1.0], [2.0]) is None
+    assert statistics.bootstrap_upper_bound([1.0, 3.0], [2.0, 6.0]) == pytest.approx(0.5)
+    with pytest.raises(InputError, match="rows need two equal lengths, got 2 and 1"):
+        statistics.bootstrap_upper_bound([1.0, 2.0], [1.0])

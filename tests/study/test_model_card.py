@@ -2,6 +2,7 @@ import json
 import pathlib
 import xml.etree.ElementTree as ElementTree
 
+import pytest
 from conftest import tiny_config
 
 from undivided_tf.recipes import ExportConfig
@@ -16,7 +17,14 @@ def exported(checkpoint, **changes):
         "checkpoint_format": "undivided",
         "encoder": tiny_config(block_pattern="AAI").to_dict(),
         "parameters": 1234567,
-        "labels": ["yes", "no|maybe"],
+        "classifier": {
+            "kind": "classification",
+            "labels": ["yes", "no|maybe"],
+            "max_seq_length": 12,
+            "input": "single",
+            "task": "toy",
+        },
+        "span_predictor": None,
         "files": {"1/saved_model.pb": 4096},
         "signatures": {
             "classify": {
@@ -65,6 +73,24 @@ def test_the_card_has_the_scores_of_this_model_alone(tmp_path):
     assert drawing.tag.endswith("svg") and "(pattern.svg)" in text
 
 
+@pytest.mark.parametrize(
+    ("head", "parts"),
+    [
+        (
+            {"kind": "regression", "input": "pair", "task": "STS-B", "score_range": [0, 5]},
+            ("one score within 0 to 5", "pairs of texts of STS-B, up to 9", "a score to each pair"),
+        ),
+        (
+            {"kind": "multi_label", "labels": ["rude", "loud"]},
+            ("any number may hold at once: `rude`, `loud`", "is not known", "each label by itself"),
+        ),
+    ],
+)
+def test_the_card_says_what_the_head_answers(tmp_path, head, parts):
+    model_card.write(tmp_path, exported("x", classifier={**head, "max_seq_length": 9}))
+    assert not [part for part in parts if part not in card(tmp_path)]
+
+
 def test_results_of_other_runs_are_left_alone(tmp_path, monkeypatch):
     write_run(tmp_path / "run")
     monkeypatch.chdir(tmp_path / "run")
@@ -106,7 +132,10 @@ def test_an_encoder_that_has_not_learnt_has_it_on_its_card(tmp_path):
 
 
 def test_without_results_the_card_says_that_nothing_is_known(tmp_path):
-    model_card.write(tmp_path, exported("wheel:some-package", labels=None))
+    signatures = {"embed": exported("x")["signatures"]["classify"]}
+    model_card.write(
+        tmp_path, exported("wheel:some-package", classifier=None, signatures=signatures)
+    )
     text = card(tmp_path)
     assert "nothing is known here of how good it is" in text
     assert "from a checkpoint in the format undivided" in text

@@ -14,9 +14,10 @@ from safetensors.numpy import load_file, save_file
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import checkpoints
-from undivided_tf.training.classifiers import load_start
+from undivided_tf.training.classifiers import load_start, save_classifier
 
 README = pathlib.Path(__file__).parents[2] / "README.md"
 
@@ -53,6 +54,9 @@ def classifier_of(checkpoint, labels=("no", "yes")):
     return Classifier(encoder, labels, seed=5)
 
 
+TASK = ClassifierHead(labels=("no", "yes"), max_seq_length=8, input="single", task="toy")
+
+
 def change(checkpoint, function):
     """Rewrites the weights of a checkpoint."""
     arrays = load_file(checkpoint / "weights.safetensors")
@@ -64,7 +68,7 @@ def test_what_is_loaded_new_and_unused_is_listed(checkpoint):
     change(checkpoint, lambda arrays: arrays.update({"masked_lm_head/bias": np.zeros(3)}))
     classifier = classifier_of(checkpoint)
     head = np.asarray(classifier.head.kernel)
-    report = load_start(classifier, checkpoint, ("classifier_head", "encoder/pooler/bias"))
+    report = load_start(classifier, checkpoint, ("classifier_head", "encoder/pooler/bias"), TASK)
     report["unused"].sort()
     assert report == {
         "loaded": len(classifier.weights) - 3,
@@ -93,7 +97,26 @@ def test_what_is_loaded_new_and_unused_is_listed(checkpoint):
 def test_an_encoder_that_does_not_fit_is_refused(checkpoint, function, message):
     change(checkpoint, function)
     with pytest.raises(InputError, match=message + r"(.|\n)*anew: --new_weights"):
-        load_start(classifier_of(checkpoint), checkpoint, ("classifier_head",))
+        load_start(classifier_of(checkpoint), checkpoint, ("classifier_head",), TASK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input": "pair"}, "trained on single texts, the task toy has pairs"),
+        ({"pooling": "mean"}, "trained with pooling first, not mean"),
+        ({"kind": "multi_label"}, "is a classification .*, the task toy is a multi_label"),
+    ],
+)
+def test_a_head_of_another_kind_or_input_is_refused(checkpoint, changes, message):
+    classifier = classifier_of(checkpoint)
+    save_classifier(
+        checkpoint / "model", classifier, Tokenizer(checkpoint / "vocab.txt"), task="toy",
+        max_seq_length=8, input="single",
+    )  # fmt: skip
+    load_start(classifier, checkpoint / "model", (), TASK)
+    with pytest.raises(InputError, match=f"{message}.*--new_weights=classifier_head"):
+        load_start(classifier, checkpoint / "model", (), TASK.replace(**changes))
 
 
 def test_a_regression_has_one_output_and_learns_numbers(checkpoint):

@@ -205,6 +205,8 @@ def test_tensorboard_shows_each_step_once(toy, tmp_path, monkeypatch):
     shown.Reload()
     steps = [event.step for event in shown.Tensors("training/loss")]
     assert steps == list(range(1, 11))
+    for name in ("loss", "neighbour_model_loss", "neighbour_model_loss_at_mask"):
+        assert [event.step for event in shown.Tensors(f"validation/{name}")] == [4, 8, 10]
 
 
 def test_a_dry_run_measures_and_writes_nothing(toy, tmp_path, monkeypatch):

@@ -193,3 +193,39 @@ def test_context_use_of_a_real_run_has_all_its_lines(run):
         "all context", "pieces within 8", "pieces within 4", "pieces within 2", "pieces within 1",
         "all, shuffled", "neighbour model",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_an_encoder_that_looks_beyond_its_neighbours_has_learnt(tmp_path):
+    """Each text is a key, two fillers and the key's value: three places away, no neighbour."""
+    generator = np.random.default_rng(0)
+    pairs = list(zip("abcdefgh", "stuvwxyz", strict=True))
+    texts = []
+    for _ in range(600):
+        key, value = pairs[generator.integers(len(pairs))]
+        fillers = " ".join(generator.choice(list("klmn"), 2))
+        texts.append(f"{key} {fillers} {value}")
+    (tmp_path / "text.txt").write_text("\n\n".join(texts) + "\n")
+    records.create_records(
+        toys.records_config(
+            tmp_path / "r", str(tmp_path / "text.txt"), max_seq_length=8, packing="document"
+        )
+    )
+    encoder = toys.encoder_config(
+        hidden_size=32, intermediate_size=64, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0, norm_first=True, initializer_range=0.1,
+    )  # fmt: skip
+    config = toys.pretraining_config(
+        tmp_path / "run", tmp_path / "r", encoder, num_train_steps=800, num_warmup_steps=40,
+        train_batch_size=32, learning_rate=5e-3, eval_every_steps=800, save_checkpoints_steps=800,
+        masked_lm_prob=0.2, jit_compile=True,
+    )  # fmt: skip
+    results = pretraining.pretrain(config)
+    found, used = results["validation"], results["context_use"]
+    assert results["learnt"] is True and found["excess_bound"] < 0
+    assert found["loss_at_mask"] < found["neighbour_model_loss_at_mask"] - 0.3
+    assert learning.verdict(found).startswith("below the neighbour model (")
+    assert learning.warning(config.workdir) == ""
+    rises = {one["distance"]: one["rise"] for one in used["hidden_beyond"]}
+    assert set(rises) == {1, 2} and min(rises.values()) > 0.3  # The key is three places away.
+    assert used["shuffled"]["rise"] > 0.1

@@ -61,9 +61,9 @@ def test_steps_equal_numpy():
             np.testing.assert_allclose(variable, value, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("norm_first", [False, True])
-def test_layer_norm_and_biases_are_not_decayed(norm_first):
-    encoder = Encoder(tiny_config(norm_first=norm_first), seed=1)
+@pytest.mark.parametrize("options", [{}, {"norm_first": True}, {"query_key_norm": True}], ids=str)
+def test_norms_and_biases_are_not_decayed(options):
+    encoder = Encoder(tiny_config(**options), seed=1)
     variables = encoder.trainable_variables
     for variable in variables:
         variable.assign(np.ones(variable.shape, "f"))
@@ -76,7 +76,7 @@ def test_layer_norm_and_biases_are_not_decayed(norm_first):
     decayed = {v.path for v in variables if np.allclose(v, 0.95, rtol=1e-6)}
     assert spared | decayed == {v.path for v in variables}
     assert spared == {
-        path for path in spared | decayed if path.endswith(("/gamma", "/beta", "/bias"))
+        path for path in spared | decayed if path.endswith(("/gamma", "/beta", "/bias", "/scale"))
     }
     assert any(path.endswith("gamma") for path in spared)
     assert any("word_embeddings" in path for path in decayed)

@@ -64,9 +64,9 @@ def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dic
         (the one scored on), `pooling`, `unit` (`sentences` or `words`), `seeds`, `unconverged`
         (probes whose solver stopped early), `majority_accuracy`, `type_majority_accuracy` (each
         word type has its most frequent label), `seen_type_share` (of the scored rows, those
-        whose word type is in training), `duplicates_dropped` (test rows that were in training
-        too), `unseen_words` (cut off), and one a tap, means over the seeds:
-        `accuracy`, `low` and `high` (95 % interval over the seeds, None for one),
+        whose word type is in training), `duplicates_dropped` (test rows whose text, of words
+        their sentence, was in training too), `unseen_words` (cut off), and one a tap, means over
+        the seeds: `accuracy`, `low` and `high` (95 % interval over the seeds, None for one),
         `untrained_accuracy`, `accuracy_runs` (one list a seed), `inverse_l2` (chosen, one list a
         seed), `new_type_accuracy` (on word types that training lacks; None when there are none),
         and as the config asks `control_accuracy`, `selectivity`, `compression`,

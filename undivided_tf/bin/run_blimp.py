@@ -9,6 +9,7 @@ again.
 
 from undivided_tf.analysis_recipes import BlimpConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.study.pairs import encoder_name
 
 config_flags.define(BlimpConfig())
 
@@ -35,7 +36,7 @@ def main() -> None:
 def _table(result) -> str:
     """A line a phenomenon."""
     lines = [
-        "{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"]),
+        encoder_name(result["encoder"]),
         f"{'phenomenon':<28}{'accuracy':>10}{'low':>8}{'high':>8}{'pairs':>8}",
     ]
     for name, of in result["phenomena"].items():
@@ -44,9 +45,12 @@ def _table(result) -> str:
             lines.append(f"{name:<28}{values}")
     if result["accuracy"] is not None:
         lines.append(f"mean over the paradigms {result['accuracy']:.3f}; chance 0.500")
+    # Runs of older releases did not count ties and pairs of equal sentences.
+    ties, equal = (result.get(key, "not counted") for key in ("ties", "equal_sentences"))
     lines.append(
-        f"{result['pairs']} pairs, {result['pairs_of_unequal_length']} of them of unequal length; "
-        f"too long: {result['left_out']}"
+        f"{result['pairs']} pairs, {result['pairs_of_unequal_length']} of them of unequal length, "
+        f"ties (one half each): {ties}; left out as too long: {result['left_out']}, as pairs of "
+        f"equal sentences: {equal}"
     )
     return "\n".join(lines)
 

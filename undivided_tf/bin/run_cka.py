@@ -9,6 +9,7 @@ PWCCA, Procrustes and RSA too. A finished work directory is only shown again.
 
 from undivided_tf.bin import config_flags
 from undivided_tf.recipes import CkaConfig
+from undivided_tf.study.pairs import encoder_name
 
 config_flags.define(CkaConfig())
 
@@ -40,8 +41,8 @@ def _table(result, short_name) -> str:
     """The matrix as text: rows are taps of the first encoder, columns those of the second."""
     names = [short_name(tap) for tap in result["second_taps"]]
     lines = [
-        "rows: {pattern}, seed {seed}, trained: {trained}".format(**result["first"]),
-        "columns: {pattern}, seed {seed}, trained: {trained}".format(**result["second"]),
+        f"rows: {encoder_name(result['first'])}",
+        f"columns: {encoder_name(result['second'])}",
         f"{result['estimator']}; {result['tokens']} tokens of {result['examples']} examples",
         " ".join(["     ", *(f"{name:>5}" for name in names)]),
     ]

@@ -9,6 +9,7 @@ encoders are matched. A finished work directory is only shown again.
 
 from undivided_tf.analysis_recipes import DiagnosticsConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.study.pairs import encoder_name
 
 config_flags.define(DiagnosticsConfig())
 
@@ -41,8 +42,7 @@ def _blocks(result) -> str:
     columns = ["residual", "cosine", "rank", "added", "linear R2"]
     columns += ["loss", "accuracy", f"top {read_out['top']}"] if read_out else []
     lines = [
-        "{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"])
-        + f"; {found['texts']} texts, {found['tokens']} tokens",
+        encoder_name(result["encoder"]) + f"; {found['texts']} texts, {found['tokens']} tokens",
         f"{'tap':<24}" + "".join(f"{column:>11}" for column in columns),
     ]
     measures = ("relative_residual", "mean_cosine", "effective_rank")

@@ -8,6 +8,7 @@ A finished work directory is only shown again.
 
 from undivided_tf.analysis_recipes import ProbingConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.study.pairs import encoder_name
 
 config_flags.define(ProbingConfig())
 
@@ -44,8 +45,9 @@ def _table(result) -> str:
     ):  # fmt: skip
         if result[key] and any(value is not None for value in result[key]):
             columns[name] = result[key]
+    encoder = {"pattern": result["pattern"], "seed": result["pretraining_seed"], "trained": True}
     lines = [
-        f"{result['pattern']}, pre-training seed {result['pretraining_seed']}, {result['task']}: "
+        f"{encoder_name(encoder)}, {result['task']}: "
         f"{result['rows']['train']} training {result['unit']}, {result['rows']['test']} of "
         f"{result['split']}, {len(result['seeds'])} seed(s)",
         f"{'tap':<24}" + "".join(f"{name:>10}" for name in columns),

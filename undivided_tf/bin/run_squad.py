@@ -27,7 +27,8 @@ def main() -> None:
     table = _table(results, config.version_2_with_negative)
     encoders = (config.init_checkpoint,)
     print(pages.present(results, config.workdir, config_flags.command(), table, None, encoders))
-    print(f"predictions: {config.workdir}/run_SEED")
+    for run in results["runs"]:
+        print(f"predictions: {config.workdir}/run_{run['seed']}/predictions.json, nbest.json")
 
 
 def _table(results, has_null_odds) -> str:

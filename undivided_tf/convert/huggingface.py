@@ -1,16 +1,14 @@
 """Folders of Hugging Face's BERT: config.json, safetensors, vocabulary and casing."""
 
-import dataclasses
 import math
 import pathlib
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from undivided_tf import files
 from undivided_tf.config import EncoderConfig
-from undivided_tf.convert import names
+from undivided_tf.convert import heads, names
 from undivided_tf.convert.source import Foreign, Source, match
 from undivided_tf.convert.tensor_files import (
     SINGLE,
@@ -19,11 +17,14 @@ from undivided_tf.convert.tensor_files import (
     read_object,
     write_tensors,
 )
-from undivided_tf.convert.vocabularies import read_tokenizer
+from undivided_tf.convert.vocabularies import embedding_rows, read_tokenizer
 from undivided_tf.errors import InputError
+from undivided_tf.models.heads import CLASSIFICATION, MULTI_LABEL, REGRESSION, ClassifierHead
 from undivided_tf.tokenization import Tokenizer
 
 CONFIG = "config.json"
+# A key of ours: says that the vocabulary belongs to the weights, however many rows these have.
+VOCABULARY_HASH = "vocabulary_hash"
 # Ours: "bert" with keys for what BERT has not, so that transformers refuses it by itself
 # instead of filling absent blocks with random weights.
 MODEL_TYPE = "undivided_bert"
@@ -42,13 +43,20 @@ _SAME = (
     "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range",
 )  # fmt: skip
 _SUFFIXES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "scale": "weight"}
-_QUESTIONS = "BertForQuestionAnswering"
+_CLASSIFIER, _QUESTIONS = "BertForSequenceClassification", "BertForQuestionAnswering"
+_MASKED_LM = "BertForMaskedLM"
 _ARCHITECTURES = (
-    ("BertForSequenceClassification", {"classifier_head"}),
+    (_CLASSIFIER, {"classifier_head"}),
     (_QUESTIONS, {"span_head"}),
     ("BertForPreTraining", {"masked_lm_head", "next_sentence_head"}),
-    ("BertForMaskedLM", {"masked_lm_head"}),
+    (_MASKED_LM, {"masked_lm_head"}),
 )
+_PROBLEMS = {
+    CLASSIFICATION: "single_label_classification",
+    REGRESSION: "regression",
+    MULTI_LABEL: "multi_label_classification",
+}
+_TOKENIZER = "tokenizer_config.json"
 _DECODER = "cls.predictions.decoder"
 _ENCODER_PARTS = ("embeddings.", "encoder.", "pooler.", "final_layer_norm.")
 
@@ -58,45 +66,58 @@ def recognise(folder: pathlib.Path) -> bool:
     return (folder / CONFIG).is_file() and "model_type" in read_object(folder / CONFIG)
 
 
-def open_source(folder: pathlib.Path) -> Source:
+def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
     """Opens a folder of BertModel or of one of its siblings with heads.
 
     Args:
         folder: config.json, model.safetensors or shards with their index, and vocab.txt or
             tokenizer.json.
+        do_lower_case: the casing; None: see `vocabularies.read_tokenizer`.
 
     Raises:
         InputError: another architecture, a bad file, or parts that do not fit together.
     """
     there = read_object(folder / CONFIG)
-    tokenizer = read_tokenizer(folder)
-    config = encoder_config(there, folder / CONFIG, tokenizer)
+    tokenizer = read_tokenizer(folder, CONFIG, do_lower_case)
     reader = _Normalised(open_folder(folder), folder)
+    table = reader.shapes.get("embeddings.word_embeddings.weight", ())
+    config = encoder_config(there, folder / CONFIG, tokenizer, table)
     needed = list(names.encoder_tensors(config))
     pooler = list(names.pooler_tensors(config))
     needed = [tensor for tensor in needed if tensor not in pooler]
-    labels: tuple[str, ...] = ()
+    classifier, spans = None, None
     if any(name.startswith("cls.predictions.") for name in reader.shapes):
         needed += names.masked_lm_tensors(config)
     if "cls.seq_relationship.weight" in reader.shapes:
         needed += names.next_sentence_tensors(config)
     if _is_sequence_classifier(there, reader):
-        labels = _labels(there, reader.shapes["classifier.weight"], folder / CONFIG)
-        needed += names.classifier_tensors(config, len(labels))
+        outputs = reader.shapes["classifier.weight"][0]
+        told = _classifier_head(there, outputs, folder / CONFIG, config)
+        classifier = heads.classifier(folder, told)
+        needed += names.classifier_tensors(config, outputs)
     if len(reader.shapes.get("qa_outputs.weight", ())) == 2:
+        spans = heads.spans(folder, config)
         needed += names.span_tensors(config)
     tensors, coverage = match(folder, needed, _foreign, reader, pooler, _is_encoder)
     _check_ties(reader, coverage, folder)
-    return Source("huggingface", config, tokenizer, tensors, coverage, labels)
+    return Source("huggingface", config, tokenizer, tensors, coverage, classifier, spans)
 
 
 # === Config ===
 
 
 def encoder_config(
-    there: dict[str, Any], path: pathlib.Path, tokenizer: Tokenizer
+    there: dict[str, Any], path: pathlib.Path, tokenizer: Tokenizer, table: tuple[int, ...]
 ) -> EncoderConfig:
     """The architecture that Hugging Face's config describes.
+
+    Args:
+        there: the config.
+        path: of its file.
+        tokenizer: the one beside it.
+        table: shape of the word embeddings in the weights, `()` where they have none. Their rows
+            are the `vocab_size` of the result, which may exceed the tokenizer's: see
+            `vocabularies.embedding_rows`.
 
     Raises:
         InputError: another architecture, or a value that we have no counterpart for.
@@ -141,12 +162,14 @@ def encoder_config(
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if config.vocab_size != tokenizer.vocab_size:
+    told = there.get(VOCABULARY_HASH)
+    if told is not None and told != tokenizer.vocabulary_hash:
         raise InputError(
-            f"{path}: vocab_size is {config.vocab_size}, but the vocabulary beside it has "
-            f"{tokenizer.vocab_size} word pieces: they belong to different models"
+            f"{path}: {VOCABULARY_HASH} is {str(told)[:12]}, that of the vocabulary beside it "
+            f"{tokenizer.vocabulary_hash[:12]}: restore the vocabulary that came with the weights"
         )
-    return config
+    rows = embedding_rows(config.vocab_size, table, tokenizer, path, told is not None)
+    return config.replace(vocab_size=rows)
 
 
 def _is_encoder(name: str) -> bool:
@@ -156,52 +179,98 @@ def _is_encoder(name: str) -> bool:
 
 def _is_sequence_classifier(there: dict[str, Any], reader: "_Normalised") -> bool:
     """Token classifiers and multiple choice name their heads alike; the config tells."""
-    architectures = there.get("architectures") or ["BertForSequenceClassification"]
+    architectures = there.get("architectures") or [_CLASSIFIER]
     if not isinstance(architectures, list):
         raise InputError(f"{CONFIG}: architectures must be a list, got {architectures!r}")
-    return (
-        "BertForSequenceClassification" in architectures
-        and len(reader.shapes.get("classifier.weight", ())) == 2
-    )
+    return _CLASSIFIER in architectures and len(reader.shapes.get("classifier.weight", ())) == 2
 
 
-def _labels(there: dict[str, Any], shape: tuple[int, ...], path: pathlib.Path) -> tuple[str, ...]:
-    told = there.get("id2label") or {str(i): f"LABEL_{i}" for i in range(shape[0])}
+def _classifier_head(
+    there: dict[str, Any], outputs: int, path: pathlib.Path, config: EncoderConfig
+) -> ClassifierHead:
+    """What config.json says of a sequence classifier.
+
+    As `transformers` does in training, a head of one output without a problem_type is taken for a
+    regression.
+
+    Raises:
+        InputError: labels that do not fit the head, or a problem that we have no head for.
+    """
+    told = there.get("problem_type")
+    kinds = {theirs: ours for ours, theirs in _PROBLEMS.items()}
+    kinds[None] = REGRESSION if outputs == 1 else CLASSIFICATION
+    if told is not None and (not isinstance(told, str) or told not in kinds):
+        raise InputError(
+            f"{path}: problem_type is {told!r}; known here: {', '.join(_PROBLEMS.values())}"
+        )
+    kind = kinds[told]
+    if (kind == REGRESSION) != (outputs == 1) and kind != MULTI_LABEL:
+        raise InputError(
+            f"{path}: problem_type {told} with {outputs} outputs has no head here: a regression "
+            'has one score, a classification two labels or more. With "architectures": '
+            '["BertModel"] the encoder is read alone'
+        )
+    labels = _labels(there, outputs, path)
+    if kind == REGRESSION and labels == heads.default_labels(1):
+        labels = ()
+    task = there.get("finetuning_task")
     try:
+        return ClassifierHead(
+            kind=kind,
+            labels=labels,
+            pooling=there.get("pooling", "first") if there["model_type"] == MODEL_TYPE else "first",
+            max_seq_length=_longest(path.with_name(_TOKENIZER), config),
+            task=task if isinstance(task, str) else "",
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _longest(path: pathlib.Path, config: EncoderConfig) -> int:
+    """Word pieces a text: `transformers` cuts at the tokenizer's model_max_length."""
+    positions = config.max_position_embeddings
+    told = read_object(path).get("model_max_length") if path.exists() else None
+    return told if type(told) is int and 2 < told <= positions else positions
+
+
+def _labels(there: dict[str, Any], outputs: int, path: pathlib.Path) -> tuple[str, ...]:
+    told = there.get("id2label") or dict(enumerate(heads.default_labels(outputs)))
+    try:
+        told = {str(place): label for place, label in told.items()}
         labels = tuple(told[str(i)] for i in range(len(told)))
-    except (KeyError, TypeError) as error:
+    except (KeyError, AttributeError) as error:
         raise InputError(f"{path}: id2label does not number its labels from 0") from error
-    if len(labels) != shape[0] or not all(isinstance(label, str) for label in labels):
-        raise InputError(f"{path}: id2label has {len(labels)} labels, the head {shape[0]}")
+    if len(labels) != outputs or not all(isinstance(label, str) for label in labels):
+        raise InputError(f"{path}: id2label has {len(labels)} labels, the head {outputs}")
     return labels
 
 
 # === Out ===
 
 
-def write(directory: pathlib.Path, source: Source) -> None:
-    """Writes a folder that `transformers` loads when it knows the encoder's architecture.
+def write(directory: pathlib.Path, source: Source) -> list[str]:
+    """Writes a folder that `transformers` loads when it knows the model's architecture.
 
-    BERT is post-norm with the pattern `(AI)*L`. Any other encoder gets the model type
-    `undivided_bert` and its own keys `_OURS`; `transformers` refuses it,
-    where for "bert" it would fill absent blocks with random weights. `open_source` reads both.
-    A classifier that does not pool the first token is left out, with a warning, since the format
-    has no other; and of a span predictor the pooler, which it does not use.
+    BERT is post-norm with the pattern `(AI)*L`, and its classifier pools the first token. Any
+    other model gets the model type `undivided_bert` and its own keys `_OURS`; `transformers`
+    refuses it, where for "bert" it would fill absent blocks with random weights. `open_source`
+    reads both. What the format has no word for, such as the range of a score, stands in
+    classifier.json or span_predictor.json beside it.
+
+    Returns:
+        Names of what was left out: the pooler, where `transformers` has none.
     """
-    if source.pooling != "first":
-        logging.warning("the classifier is left out: its pooling is %s", source.pooling)
-        kept = {p: t for p, t in source.tensors.items() if not p.startswith("classifier_head/")}
-        source = dataclasses.replace(source, labels=(), pooling="first", tensors=kept)
-    config = source.config
+    config, classifier = source.config, source.classifier
+    pooling = classifier.pooling if classifier else "first"
     directory.mkdir()
     layers = config.pattern.num_attention
     plain = EncoderConfig(block_pattern=f"(AI)*{layers}" if layers else "I")
     is_bert = all(getattr(config, key) == getattr(plain, key) for key in _OURS)
-    heads = {path.split("/")[0] for path in source.tensors} - {"encoder"}
-    architecture = next((name for name, needs in _ARCHITECTURES if needs <= heads), "BertModel")
+    is_bert = is_bert and pooling == "first"
+    found = set(source.heads)
+    architecture = next((name for name, needs in _ARCHITECTURES if needs <= found), "BertModel")
     activations = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
     ours = {key: getattr(config, key) for key in _OURS}
-    labels = {str(i): label for i, label in enumerate(source.labels)}
     files.write_json(
         directory / CONFIG,
         {
@@ -212,16 +281,18 @@ def write(directory: pathlib.Path, source: Source) -> None:
             "position_embedding_type": config.position_type,
             "pad_token_id": source.tokenizer.pad_id,
             **{key: getattr(config, key) for key in _SAME},
+            VOCABULARY_HASH: source.tokenizer.vocabulary_hash,
             **({} if is_bert else ours),
-            **({"id2label": labels, "label2id": {v: int(k) for k, v in labels.items()}}
-               if labels else {}),
+            **({} if pooling == "first" else {"pooling": pooling}),
+            **(_about(classifier) if classifier else {}),
         },
     )  # fmt: skip
-    prefix = "bert." if heads else ""
-    left_out = {*names.pooler_tensors(config)} if architecture == _QUESTIONS else set()
+    prefix = "bert." if found else ""
+    without_pooler = is_bert and architecture in (_QUESTIONS, _MASKED_LM)
+    left_out = [*names.pooler_tensors(config)] if without_pooler else []
     tensors = [
         *(tensor for tensor in names.encoder_tensors(config) if tensor not in left_out),
-        *names.head_tensors(config, source.tensors, len(source.labels)),
+        *names.head_tensors(config, source.tensors, classifier.outputs if classifier else 0),
     ]
 
     def stored(tensor: names.Tensor):
@@ -231,14 +302,30 @@ def write(directory: pathlib.Path, source: Source) -> None:
 
     write_tensors(directory / SINGLE, map(stored, tensors))
     source.tokenizer.save(directory / "vocab.txt")
+    longest = [head.max_seq_length for head in (classifier, source.spans) if head]
     told = {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": source.tokenizer.do_lower_case,
-        "model_max_length": config.max_position_embeddings,
+        "model_max_length": min([config.max_position_embeddings, *longest]),
     }
     special = ("pad", "unk", "cls", "sep", "mask")
     tokens = {f"{name}_token": f"[{name.upper()}]" for name in special}
-    files.write_json(directory / "tokenizer_config.json", {**told, **tokens})
+    files.write_json(directory / _TOKENIZER, {**told, **tokens})
+    for head in (classifier, source.spans):
+        if head:
+            head.write(directory)
+    return [tensor.path for tensor in left_out]
+
+
+def _about(classifier: ClassifierHead) -> dict[str, Any]:
+    """The keys of config.json that describe a sequence classifier."""
+    labels = classifier.labels or heads.default_labels(classifier.outputs)
+    return {
+        "problem_type": _PROBLEMS[classifier.kind],
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+        **({"finetuning_task": classifier.task} if classifier.task else {}),
+    }
 
 
 # === Names ===

@@ -4,16 +4,20 @@ import pathlib
 import re
 from typing import Any
 
+import keras
 import keras_hub
 import numpy as np
 from absl import logging
 
+from undivided_tf import files
 from undivided_tf.accounting import count_parameters
 from undivided_tf.config import EncoderConfig
-from undivided_tf.convert import names
+from undivided_tf.convert import heads, names
 from undivided_tf.convert.source import Foreign, Source, match
-from undivided_tf.convert.tensor_files import read_object
+from undivided_tf.convert.tensor_files import as_float32, read_object
+from undivided_tf.convert.vocabularies import embedding_rows, log_casing, require_options
 from undivided_tf.errors import InputError
+from undivided_tf.models.heads import MULTI_LABEL, ClassifierHead
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training.weights import named_weights
@@ -21,6 +25,9 @@ from undivided_tf.training.weights import named_weights
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.weights.h5", "tokenizer.json"
 VOCABULARY = "assets/tokenizer/vocabulary.txt"
 _CLASS = "BertBackbone"
+# A task model keeps its head beside the backbone.
+TASK, TASK_WEIGHTS, PREPROCESSOR = "task.json", "task.weights.h5", "preprocessor.json"
+_CLASSIFIER = "BertTextClassifier"
 # What the backbone fixes: it has no arguments for these.
 _FIXED = {
     "layer_norm_eps": 1e-12,
@@ -30,6 +37,13 @@ _FIXED = {
     "share_intermediate": False,
     "position_type": "absolute",
     "query_key_norm": False,
+}
+_TOKENIZER_OPTIONS = {
+    "split": (True,),
+    "split_on_cjk": (True,),
+    "suffix_indicator": ("##",),
+    "oov_token": ("[UNK]",),
+    "special_tokens_in_strings": (False,),
 }
 _SIZES = {
     "vocabulary_size": "vocab_size",
@@ -53,6 +67,7 @@ _MODULES = {
     "output.dense": "feedforward_output_dense",
     "output.LayerNorm": "feedforward_layer_norm",
     "pooler.dense": "pooled_dense",
+    "classifier": "logits",
 }
 
 
@@ -62,19 +77,25 @@ def recognise(folder: pathlib.Path) -> bool:
     return path.is_file() and read_object(path).get("class_name") == _CLASS
 
 
-def open_source(folder: pathlib.Path) -> Source:
-    """Opens a folder that `save_to_preset` of a BertBackbone and a BertTokenizer wrote.
+def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
+    """Opens a folder that `save_to_preset` of BertBackbone or BertTextClassifier wrote.
+
+    A classifier's labels have no names there: they are those of the classifier.json that we write
+    beside it, else LABEL_0 ...
+
+    Args:
+        folder: the preset.
+        do_lower_case: the casing; None: `lowercase` of tokenizer.json.
 
     Raises:
-        InputError: a bad file, or parts that do not fit together.
+        InputError: a bad file, options of the tokenizer that ours lacks, or parts that do not
+            fit together.
     """
     there = _inner(folder / CONFIG)
-    lower = _inner(folder / TOKENIZER).get("lowercase")
-    if not isinstance(lower, bool):
-        raise InputError(f"{folder / TOKENIZER}: lowercase is {lower!r}, expected true or false")
-    tokenizer = Tokenizer(folder / VOCABULARY, lower)
+    tokenizer = _read_tokenizer(folder, do_lower_case)
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} has no {WEIGHTS}")
+    files.check_fetched(folder / WEIGHTS)
     try:
         config = EncoderConfig.from_dict(
             {
@@ -84,18 +105,14 @@ def open_source(folder: pathlib.Path) -> Source:
                 "attention_probs_dropout_prob": there["dropout"],
                 "hidden_activation": "gelu_tanh",
                 "vocabulary_hash": tokenizer.vocabulary_hash,
-                "do_lower_case": lower,
+                "do_lower_case": tokenizer.do_lower_case,
             }
         )
     except KeyError as error:
         raise InputError(f"{folder / CONFIG}: the key {error} is missing") from error
     except InputError as error:
         raise InputError(f"{folder / CONFIG}: {error}") from error
-    if config.vocab_size != tokenizer.vocab_size:
-        raise InputError(
-            f"{folder / CONFIG}: vocabulary_size is {config.vocab_size}, but {VOCABULARY} has "
-            f"{tokenizer.vocab_size} word pieces"
-        )
+    embedding_rows(config.vocab_size, (), tokenizer, folder / CONFIG, False, "vocabulary_size")
     # Checked before the sizes become memory; half precision takes two bytes a weight.
     if 2 * count_parameters(config) > (folder / WEIGHTS).stat().st_size:
         raise InputError(f"{folder / CONFIG} describes more weights than {WEIGHTS} can hold")
@@ -105,20 +122,61 @@ def open_source(folder: pathlib.Path) -> Source:
         backbone.load_weights(folder / WEIGHTS)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from error
-    tensors, coverage = match(
-        folder, names.encoder_tensors(config), _foreign(config), _Reader(backbone)
-    )
-    return Source("keras_hub", config, tokenizer, tensors, coverage)
+    model, needed, head = backbone, list(names.encoder_tensors(config)), None
+    if (folder / TASK).is_file():
+        head = _head(folder, config)
+        needed += names.classifier_tensors(config, head.outputs)
+        model = keras_hub.models.BertTextClassifier(backbone, head.outputs)
+        try:
+            model.load_task_weights(str(folder / TASK_WEIGHTS))
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{folder / TASK_WEIGHTS} does not fit {TASK}: {error}") from error
+    tensors, coverage = match(folder, needed, _foreign(config), _Reader(model, folder / WEIGHTS))
+    return Source("keras_hub", config, tokenizer, tensors, coverage, head)
 
 
-def write(directory: pathlib.Path, source: Source) -> None:
-    """Writes a preset that `keras_hub.models.BertBackbone.from_preset` loads.
-
-    KerasHub's BERT knows the tanh form of GELU only; with another activation a warning says
-    so, and the activations differ by about 1e-3.
+def _head(folder: pathlib.Path, config: EncoderConfig) -> ClassifierHead:
+    """What task.json says of a classifier.
 
     Raises:
-        InputError: the encoder has no counterpart there.
+        InputError: another task, or an activation that we have no head for.
+    """
+    path = folder / TASK
+    name, there = read_object(path).get("class_name"), _inner(path)
+    outputs, activation = there.get("num_classes"), there.get("activation")
+    if name != _CLASSIFIER or type(outputs) is not int or not 1 <= outputs < 2**20:
+        raise InputError(
+            f"{path}: a {name!r} of {outputs!r} classes; known here: {_CLASSIFIER}. Without {TASK} "
+            "the backbone is read alone"
+        )
+    head = heads.unnamed(outputs, config)
+    if activation == "sigmoid":
+        labels = heads.default_labels(outputs)
+        head = head.replace(kind=MULTI_LABEL, labels=labels)
+    elif activation not in (None, "linear", *(("softmax",) if outputs > 1 else ())):
+        raise InputError(
+            f"{path}: activation is {activation!r} for {outputs} outputs; known here: linear, "
+            "softmax of several outputs, sigmoid"
+        )
+    about = folder / PREPROCESSOR
+    length = _inner(about).get("sequence_length") if about.is_file() else None
+    if type(length) is int and 2 < length <= config.max_position_embeddings:
+        head = head.replace(max_seq_length=length)
+    return heads.classifier(folder, head, has_names=False)
+
+
+def write(directory: pathlib.Path, source: Source) -> list[str]:
+    """Writes a preset that `from_preset` of BertBackbone or BertTextClassifier loads.
+
+    KerasHub's BERT knows the tanh form of GELU only; with another activation a warning says
+    so, and the activations differ by about 1e-3. A classifier gives logits there, but where
+    several labels may hold at once probabilities; classifier.json beside it has the rest.
+
+    Returns:
+        Names of what was left out: heads of pre-training.
+
+    Raises:
+        InputError: the encoder or a fine-tuned head has no counterpart there.
     """
     config = source.config
     layers = config.pattern.num_attention
@@ -131,20 +189,72 @@ def write(directory: pathlib.Path, source: Source) -> None:
         raise InputError("KerasHub's BERT has no hidden_activation but gelu_tanh")
     if config.hidden_activation == "gelu":
         logging.warning("KerasHub's BERT has the tanh form of GELU only: outputs will differ")
-    heads = [path for path in source.tensors if not path.startswith("encoder/")]
-    if heads:
-        logging.warning("heads have no place in a backbone and are left out: %s", heads)
-    backbone = _backbone(config)
-    variables = named_weights(backbone.weights)
+    head = source.classifier
+    lost = "a span predictor" if source.spans else ""
+    if head and head.pooling != "first":
+        lost = f"a classifier with pooling {head.pooling}"
+    if lost:
+        raise InputError(
+            f"KerasHub's BERT has no counterpart of {lost}; --encoder_only leaves the head out"
+        )
+    left_out = [name for name in source.heads if name != "classifier_head"]
+    if left_out:
+        logging.warning("KerasHub's BERT has no place for %s: left out", ", ".join(left_out))
+    vocabulary, lower = list(source.tokenizer.vocabulary), source.tokenizer.do_lower_case
+    stripped = [piece for piece in vocabulary if piece != piece.rstrip()]
+    if stripped:
+        logging.warning(
+            "KerasHub strips white space off the end of a word piece when it reads a vocabulary: "
+            "%s; the file is right, but its tokenizer will not have them", stripped,
+        )  # fmt: skip
+    tokenizer = keras_hub.models.BertTokenizer(
+        vocabulary=vocabulary, lowercase=lower, strip_accents=lower
+    )
+    model, tensors = _backbone(config), list(names.encoder_tensors(config))
+    if head:
+        tensors += names.classifier_tensors(config, head.outputs)
+        model = keras_hub.models.BertTextClassifier(
+            model,
+            head.outputs,
+            preprocessor=keras_hub.models.BertTextClassifierPreprocessor(
+                tokenizer, sequence_length=head.max_seq_length
+            ),
+            activation="sigmoid" if head.kind == MULTI_LABEL else None,
+        )
+    variables = named_weights(model.weights)
     foreign = _foreign(config)
-    for tensor in names.encoder_tensors(config):
+    for tensor in tensors:
         there = foreign(tensor)
         variables[there.name].assign(source.tensors[tensor.path][1]().reshape(there.shape))
-    tokenizer = keras_hub.models.BertTokenizer(
-        vocabulary=list(source.tokenizer.vocabulary), lowercase=source.tokenizer.do_lower_case
-    )
-    backbone.save_to_preset(str(directory))
-    tokenizer.save_to_preset(str(directory))
+    model.save_to_preset(str(directory))
+    if head:
+        head.write(directory)
+    else:
+        tokenizer.save_to_preset(str(directory))
+    return left_out
+
+
+def _read_tokenizer(folder: pathlib.Path, do_lower_case: bool | None) -> Tokenizer:
+    path = folder / TOKENIZER
+    there = _inner(path)
+    lower = there.get("lowercase")
+    if not isinstance(lower, bool):
+        raise InputError(f"{path}: lowercase is {lower!r}, expected true or false")
+    require_options(path, there, _TOKENIZER_OPTIONS)
+    strips = there.get("strip_accents", False)
+    if strips and not lower:
+        raise InputError(
+            f"{path}: strip_accents is {strips!r} with lowercase False; our tokenizer strips "
+            "accents only from text that it lower-cases, so words would be cut differently"
+        )
+    lower = log_casing(lower, do_lower_case, path)
+    if lower and not strips:
+        # KerasHub's default, also of its presets of Google's weights, which were trained without.
+        logging.warning(
+            "%s: strip_accents is false with lowercase true: KerasHub keeps accents; our tokenizer "
+            "strips them, as BERT does, so words with accents are cut differently", path,
+        )  # fmt: skip
+    return Tokenizer(folder / VOCABULARY, lower)
 
 
 def _inner(path: pathlib.Path) -> dict[str, Any]:
@@ -179,11 +289,12 @@ def _foreign(config: EncoderConfig):
 
 
 class _Reader:
-    """The weights of a backbone by their paths."""
+    """The weights of a backbone or of a task model by their paths; `path` is their file."""
 
-    def __init__(self, backbone: Any):
-        self._variables = named_weights(backbone.weights)
+    def __init__(self, model: keras.Model, path: pathlib.Path):
+        self._path = path
+        self._variables = named_weights(model.weights)
         self.shapes = {name: tuple(v.shape) for name, v in self._variables.items()}
 
     def read(self, name: str) -> np.ndarray:
-        return np.asarray(self._variables[name], np.float32)
+        return as_float32(np.asarray(self._variables[name]), name, self._path)

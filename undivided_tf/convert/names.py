@@ -88,9 +88,9 @@ def next_sentence_tensors(config: EncoderConfig) -> Iterator[Tensor]:
     yield from _dense("next_sentence_head", config.hidden_size, 2, "cls.seq_relationship")
 
 
-def classifier_tensors(config: EncoderConfig, labels: int) -> Iterator[Tensor]:
+def classifier_tensors(config: EncoderConfig, outputs: int) -> Iterator[Tensor]:
     """The head of a sequence classifier."""
-    yield from _dense("classifier_head", config.hidden_size, labels, "classifier")
+    yield from _dense("classifier_head", config.hidden_size, outputs, "classifier")
 
 
 def span_tensors(config: EncoderConfig) -> Iterator[Tensor]:
@@ -98,14 +98,14 @@ def span_tensors(config: EncoderConfig) -> Iterator[Tensor]:
     yield from _dense("span_head", config.hidden_size, 2, "qa_outputs")
 
 
-def head_tensors(config: EncoderConfig, paths: Container[str], labels: int) -> Iterator[Tensor]:
-    """The heads whose weights are among our `paths`."""
+def head_tensors(config: EncoderConfig, paths: Container[str], outputs: int) -> Iterator[Tensor]:
+    """The heads whose weights are among our `paths`; a classifier has so many outputs."""
     if "masked_lm_head/output_bias" in paths:
         yield from masked_lm_tensors(config)
     if "next_sentence_head/kernel" in paths:
         yield from next_sentence_tensors(config)
-    if labels and "classifier_head/kernel" in paths:
-        yield from classifier_tensors(config, labels)
+    if "classifier_head/kernel" in paths:
+        yield from classifier_tensors(config, outputs)
     if "span_head/kernel" in paths:
         yield from span_tensors(config)
 

@@ -9,6 +9,7 @@ import numpy as np
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert.names import Tensor
 from undivided_tf.errors import InputError
+from undivided_tf.models.heads import ClassifierHead, SpanHead
 from undivided_tf.tokenization import Tokenizer
 
 
@@ -18,7 +19,7 @@ class Reader(Protocol):
     shapes: Mapping[str, tuple[int, ...]]
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor in float32."""
+        """One tensor in float32; InputError when a value is not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +71,12 @@ class Source:
     Attributes:
         format: name of the format.
         config: architecture of the encoder.
-        tokenizer: vocabulary and casing.
+        tokenizer: vocabulary and casing; it may have fewer word pieces than `config.vocab_size`,
+            the rows of the word embeddings.
         tensors: from our names to (shape, function that reads the array in our shape).
         coverage: what became of every tensor of the checkpoint.
-        labels: names of the classes when it has a sequence classifier, else empty.
-        pooling: of that classifier; formats other than ours have the pooler on the first token.
-        windows: of a span predictor of ours, what span_predictor.json says; else empty.
+        classifier: what its sequence classifier answers; None when it has none.
+        spans: what its span predictor was fed; None when it has none.
     """
 
     format: str
@@ -83,9 +84,19 @@ class Source:
     tokenizer: Tokenizer
     tensors: dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
     coverage: Coverage
-    labels: tuple[str, ...] = ()
-    pooling: str = "first"
-    windows: dict[str, Any] = dataclasses.field(default_factory=dict)
+    classifier: ClassifierHead | None = None
+    spans: SpanHead | None = None
+
+    @property
+    def heads(self) -> list[str]:
+        """Names of the heads whose weights are there."""
+        scopes = dict.fromkeys(path.split("/")[0] for path in self.tensors)
+        return [scope for scope in scopes if scope != "encoder"]
+
+    def without_heads(self) -> "Source":
+        """The encoder alone."""
+        kept = {path: t for path, t in self.tensors.items() if path.startswith("encoder/")}
+        return dataclasses.replace(self, tensors=kept, classifier=None, spans=None)
 
 
 def match(
@@ -114,7 +125,7 @@ def match(
         InputError: missing, misshaped or left-over tensors of the encoder; lists them.
     """
     coverage, found = Coverage(), {}
-    optional = list(optional)
+    tensors, optional = list(tensors), list(optional)
     if not any(foreign(tensor).name in reader.shapes for tensor in optional):
         coverage.initial = [tensor.path for tensor in optional]
         optional = []

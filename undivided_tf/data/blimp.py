@@ -7,8 +7,11 @@ References:
 import dataclasses
 import json
 import os
+import pathlib
 import zipfile
+from typing import Any
 
+from undivided_tf.data import packed
 from undivided_tf.errors import InputError
 
 
@@ -29,31 +32,61 @@ class Paradigm:
     pairs: tuple[tuple[str, str], ...]
 
 
+_SENTENCES = ("sentence_good", "sentence_bad")
+_NAMES = ("UID", "linguistics_term", "field")
+
+
 def read(path: str | os.PathLike) -> list[Paradigm]:
-    """The paradigms of the archive, in the order of their names.
+    """The paradigms of the archive, in the order of their files' names.
 
     Raises:
-        InputError: no such archive, no paradigm in it, or a line that is none of BLiMP's.
+        InputError: no such archive or a damaged one, no paradigm in it, two of one name, or a line
+            that is none of BLiMP's; names file and line.
     """
-    paradigms = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                if name.endswith(".jsonl") and not name.startswith("__MACOSX"):
-                    paradigms.append(_paradigm(name, archive.read(name).decode("utf-8"), path))
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    paradigms: dict[str, Paradigm] = {}
+    for member in packed.members(pathlib.Path(path)):
+        if member.name.lower().endswith(".jsonl"):
+            paradigm = _paradigm(member)
+            if paradigm.name in paradigms:
+                raise InputError(
+                    f"{member}: the paradigm {paradigm.name!r} is in another file of the archive, "
+                    "too; a paradigm has one file"
+                )
+            paradigms[paradigm.name] = paradigm
     if not paradigms:
         raise InputError(f"{path}: holds no .jsonl file: give BLiMP.zip of alexwarstadt/blimp")
-    return paradigms
+    return list(paradigms.values())
 
 
-def _paradigm(name: str, text: str, path: str | os.PathLike) -> Paradigm:
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            row = json.loads(line)
-            rows.append((row["sentence_good"], row["sentence_bad"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: {name}:{number}: no pair of BLiMP ({error!r})") from error
-    return Paradigm(row["UID"], row["linguistics_term"], row["field"], tuple(rows))
+def _paradigm(file: zipfile.Path) -> Paradigm:
+    """The pairs of a file, each with the same names."""
+    pairs, names = [], None
+    for number, line in enumerate(packed.read_text(file).split("\n"), 1):
+        if not line.strip():
+            continue
+        row = _row(line, f"{file}:{number}")
+        pairs.append(tuple(row[key] for key in _SENTENCES))
+        own = tuple(row[key] for key in _NAMES)
+        if own != (names := names or own):
+            raise InputError(
+                f"{file}:{number}: {', '.join(own)}, but the lines before have {', '.join(names)}; "
+                "a file holds one paradigm"
+            )
+    if names is None:
+        raise InputError(f"{file}: has no pairs; remove it from the archive")
+    return Paradigm(*names, tuple(pairs))
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    """A line of BLiMP, with all that is read of it."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: no pair of BLiMP: not JSON ({error})") from error
+    for key in (*_SENTENCES, *_NAMES):
+        value = row.get(key) if isinstance(row, dict) else None
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(
+                f"{where}: no pair of BLiMP: {key!r} is {json.dumps(value)}, where a text is needed"
+            )
+    return row

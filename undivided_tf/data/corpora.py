@@ -107,6 +107,17 @@ def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
     return found
 
 
+def input_files(item: str) -> dict[str, str]:
+    """The files of one of the inputs that `sources` takes, by their number.
+
+    Raises:
+        InputError: as `sources`.
+    """
+    paths = [source.name for source in sources([item]) if source.size is not None]
+    width = len(str(len(paths)))
+    return {f"{number:0{width}d}": path for number, path in enumerate(paths, 1)}
+
+
 def portions(found: Sequence[Source]) -> list[Portion]:
     """Puts small files together; what is no file stands alone."""
     groups: list[list[Source]] = []

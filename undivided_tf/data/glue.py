@@ -23,13 +23,14 @@ class GlueTask:
         folder: official name of its folder, and of the task in tables.
         columns: text columns of the files.
         label: label column of the files.
-        labels: label names in the order of TensorFlow Datasets; empty: a score from 0 to 5.
+        labels: label names in the order of TensorFlow Datasets; empty: the label is a score.
         fields: text features in TensorFlow Datasets; empty: as `columns`.
         digits: files spell a label as its position in `labels` instead of its name.
         submission: file of the submission for each unlabelled split.
         headerless: columns of train and dev where these have no header line.
         aliases: other names of the folder.
         splits: what can be read.
+        score_range: lowest and highest score where the label is one.
     """
 
     folder: str
@@ -42,6 +43,7 @@ class GlueTask:
     headerless: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     splits: tuple[str, ...] = SPLITS
+    score_range: tuple[float, ...] = ()
 
     @property
     def submission_files(self) -> dict[str, str]:
@@ -59,7 +61,7 @@ TASKS = {
     "mrpc": GlueTask(
         "MRPC", ("#1 String", "#2 String"), "Quality", ("not_equivalent", "equivalent"), PAIR
     ),
-    "stsb": GlueTask("STS-B", PAIR, "score", ()),
+    "stsb": GlueTask("STS-B", PAIR, "score", (), score_range=(0.0, 5.0)),
     "qqp": GlueTask(
         "QQP", ("question1", "question2"), "is_duplicate", ("not_duplicate", "duplicate"),
         aliases=("QQP-clean",),

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf.data import glue
+from undivided_tf.data import glue, packed
+from undivided_tf.data.packed import Path
 from undivided_tf.data.rows import Rows, Task, checked_split, positions
-from undivided_tf.data.tables import Path, Table, read_table
+from undivided_tf.data.tables import Table, read_table
 from undivided_tf.errors import InputError
 
 SHORT_ROWS = 0.001  # Of train: the largest share of malformed rows that are only dropped.
@@ -42,16 +43,25 @@ _DEV_IDS = ("dev_ids.tsv", "mrpc_dev_ids.tsv")
 
 
 def official_name(path: pathlib.Path) -> str | None:
-    """The task whose official folder, or zip archive of it, `path` is; None when it is none."""
-    name = glue.canonical_name(path.name.removesuffix(".zip"))
-    if name is None:
+    """The task whose official folder, or zip archive of it, `path` is; None when it is none.
+
+    Raises:
+        InputError: an archive of this name is damaged or holds no such task.
+    """
+    name = glue.canonical_name(path.stem if _is_zip(path) else path.name)
+    if name is None or not (path.is_dir() or _archive(path).is_file()):
         return None
-    try:
-        folder = _folder(path, name)
-    except InputError:
-        return None
+    folder = _folder(path, name)
     asked = "test" if name == "ax" else "train"
     return name if any((folder / file).exists() for file in _FILES[asked]) else None
+
+
+def _is_zip(path: pathlib.Path) -> bool:
+    return path.suffix.lower() == ".zip"
+
+
+def _archive(path: pathlib.Path) -> pathlib.Path:
+    return path if _is_zip(path) else path.with_name(path.name + ".zip")
 
 
 def _folder(path: pathlib.Path, name: str) -> Path:
@@ -62,22 +72,14 @@ def _folder(path: pathlib.Path, name: str) -> Path:
     """
     if path.is_dir():
         return path
-    archive = path if path.suffix == ".zip" else path.with_name(path.name + ".zip")
+    archive = _archive(path)
     if not archive.is_file():
         raise InputError(f"{path}: there is no such folder, nor {archive.name} beside it")
-    try:
-        members = zipfile.ZipFile(archive).namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{archive}: cannot be read as a zip archive: {error}") from error
     marks = ("diagnostic.tsv", "AX.tsv") if name == "ax" else _FILES["train"]
-    folders = [
-        member[: -len(member.rpartition("/")[2])]
-        for member in sorted(members, key=len)
-        if member.rpartition("/")[2] in marks and not member.startswith("__MACOSX")
-    ]
-    if not folders:
+    found = [member for member in packed.members(archive) if member.name in marks]
+    if not found:
         raise InputError(f"{archive}: holds none of {', '.join(marks)}")
-    return zipfile.Path(archive, folders[0])
+    return min(found, key=lambda member: len(member.at)).parent
 
 
 def folder_task(name: str, path: pathlib.Path) -> Task:
@@ -106,20 +108,64 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
             logging.info("%s is a slice of the %s split", folder / file, split)
         in_train = split == "train"
         header = about.headerless if split in ("train", "validation") else ()
-        table = read_table(folder / file, header, SHORT_ROWS if in_train else 0.0)
-        if file == _FILES["train"][-1]:
-            table = _msr_split(table, folder, keep_dev=not in_train)
-        return _rows(about, table, split)
+        try:
+            table = read_table(folder / file, header, SHORT_ROWS if in_train else 0.0)
+            if file == _FILES["train"][-1]:
+                table = _msr_split(table, folder, keep_dev=not in_train)
+            return _rows(about, table, split)
+        except InputError as error:
+            other = (
+                "rename it"
+                if isinstance(folder, zipfile.Path)
+                else "put a task.json in it ({} will do)"
+            )
+            raise InputError(
+                f"{error}; {path.name} is read as {about.folder} of GLUE because of its name: for "
+                f"a task of your own {other}"
+            ) from error
 
-    return Task(path.name, about.labels, len(about.columns) == 2, read, name, about.splits)
+    return Task(
+        path.name, about.labels, len(about.columns) == 2, read, name, about.splits,
+        about.score_range, _files(about, folder, path),
+    )  # fmt: skip
+
+
+def _files(about: glue.GlueTask, folder: Path, path: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The archive, or the files of a folder; with MNLI those of the diagnostic beside it."""
+    if isinstance(folder, zipfile.Path):
+        found = [pathlib.Path(folder.root.filename)]
+    else:
+        names = [name for split in about.splits for name in _FILES.get(split, ())] + [*_DEV_IDS]
+        found = [folder / name for name in dict.fromkeys(names) if (folder / name).exists()]
+    if "test_ax" in about.splits and (beside := _folder_beside(path)):
+        found += folder_task("ax", beside).files
+    return tuple(found)
+
+
+def input_files(data: str, *names: str) -> dict[str, pathlib.Path]:
+    """The files of some tasks of GLUE in the folder that holds CoLA, SST-2, MRPC, ...
+
+    Raises:
+        InputError: one of the tasks is not there.
+    """
+    return {
+        f"{name} {path.name}": path
+        for name in names
+        for path in folder_task(name, pathlib.Path(data) / glue.TASKS[name].folder).files
+    }
 
 
 def _diagnostic_beside(path: pathlib.Path) -> Rows | None:
-    """The diagnostic AX in the folder that holds MNLI's, whose models answer it."""
-    for folder in (glue.TASKS["ax"].folder, *glue.TASKS["ax"].aliases):
-        if official_name(path.parent / folder) == "ax":
-            return folder_task("ax", path.parent / folder).read("test")
-    return None
+    """The rows of the diagnostic AX, which models of MNLI answer."""
+    beside = _folder_beside(path)
+    return folder_task("ax", beside).read("test") if beside else None
+
+
+def _folder_beside(path: pathlib.Path) -> pathlib.Path | None:
+    """The folder of the diagnostic AX in the folder that holds MNLI's."""
+    names = (glue.TASKS["ax"].folder, *glue.TASKS["ax"].aliases)
+    found = [path.parent / name for name in names if official_name(path.parent / name) == "ax"]
+    return found[0] if found else None
 
 
 def _msr_split(table: Table, folder: Path, keep_dev: bool) -> Table:
@@ -130,8 +176,7 @@ def _msr_split(table: Table, folder: Path, keep_dev: bool) -> Table:
             f"{table.path}: has no list of dev rows beside it ({' or '.join(_DEV_IDS)}), without "
             "which train and dev cannot be told apart"
         )
-    text = (folder / listed[0]).read_bytes().decode("utf-8-sig")
-    dev = {tuple(line.split()) for line in text.splitlines()}
+    dev = {tuple(line.split()) for line in packed.read_text(folder / listed[0]).splitlines()}
     places = [
         place
         for place, ids in enumerate(zip(table.column("#1 ID"), table.column("#2 ID"), strict=True))
@@ -167,8 +212,11 @@ def _label(about: glue.GlueTask, field: str, where: str) -> Any:
             score = float(field)
         except ValueError:
             score = math.nan
-        if not 0 <= score <= 5:
-            raise InputError(f"{where}: {about.label} {field!r} is no number from 0 to 5")
+        low, high = about.score_range
+        if not low <= score <= high:
+            raise InputError(
+                f"{where}: {about.label} {field!r} is no number from {low:g} to {high:g}"
+            )
         return score
     if about.digits and field in map(str, range(len(about.labels))):
         return about.labels[int(field)]

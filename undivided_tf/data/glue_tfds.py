@@ -31,8 +31,9 @@ def tfds_task(name: str) -> Task:
         return _tfds_rows(key, about, checked_split(split, about.splits))
 
     return Task(
-        pathlib.PurePath(name).name, about.labels, len(about.columns) == 2, read, key, about.splits
-    )
+        pathlib.PurePath(name).name, about.labels, len(about.columns) == 2, read, key,
+        about.splits, about.score_range,
+    )  # fmt: skip
 
 
 def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:
@@ -58,6 +59,11 @@ def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:
         if about.labels:
             # By name: the numbers of a data set are its own affair.
             names = builder.info.features["label"].names
+            if (unlabelled := np.flatnonzero(labels < 0)).size:  # -1 would be the last name.
+                raise InputError(
+                    f"tfds:glue/{key}: {split}[{unlabelled[0]}] has no label ({unlabelled.size} of "
+                    f"{len(labels)} rows); prepare the data set again"
+                )
             labels = positions([names[label] for label in columns["label"]], about.labels)
     rows = Rows(texts[0], texts[1] if len(texts) > 1 else None, labels)
     return glue.without_blanks(rows, split, f"tfds:glue/{key}")

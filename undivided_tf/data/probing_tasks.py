@@ -12,13 +12,13 @@ References:
 import collections
 import dataclasses
 import pathlib
-import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from absl import logging
 
 from undivided_tf import files
-from undivided_tf.data import treebank
+from undivided_tf.data import packed, tasks, treebank
 from undivided_tf.data.rows import SPLITS, Rows, Task, positions
 from undivided_tf.data.tasks import load_task
 from undivided_tf.data.treebank import Sentence
@@ -81,11 +81,13 @@ class WordTask:
         name: for tables and file names.
         labels: label names; a label is its position here.
         read: gives the rows of a split.
+        files: those of the treebank.
     """
 
     name: str
     labels: tuple[str, ...]
     read: Callable[[str], WordRows]
+    files: tuple[pathlib.Path, ...] = ()
 
 
 def load_probing_task(name: str) -> Task | WordTask:
@@ -95,7 +97,8 @@ def load_probing_task(name: str) -> Task | WordTask:
         name: see the module; TASK of a treebank is one of `WORD_TASKS` or `SENTENCE_TASKS`.
 
     Raises:
-        InputError: no such task, or its files are at fault.
+        InputError: no such task, its files are at fault, or training has fewer than two labels.
+            Reading a split raises it where no item has a label that training has.
     """
     kind, _, rest = name.partition(":")
     if kind == "ud":
@@ -111,6 +114,43 @@ def load_probing_task(name: str) -> Task | WordTask:
     if kind in ARCHIVES and rest:
         return ARCHIVES[kind](pathlib.Path(rest))
     return load_task(name)
+
+
+def _checked_labels(labels: set[str], where: str) -> tuple[str, ...]:
+    """The labels of training, sorted, or InputError when a probe has nothing to choose from."""
+    if len(labels) < 2:
+        found = ", ".join(labels) or "none"
+        raise InputError(f"{where}: a probe needs two labels in the training split, there: {found}")
+    return tuple(sorted(labels))
+
+
+def _learnable(items: list, labels: tuple[str, ...], where: str) -> list:
+    """The items, which end with their label, whose label training has; others are counted."""
+    kept = [item for item in items if item[-1] in labels]
+    unseen = ", ".join(sorted({item[-1] for item in items} - set(labels)))
+    if not kept:
+        raise InputError(
+            f"{where}: none of its {len(items)} items has a label of the training split; there: "
+            f"{unseen or 'none'}; in training: {', '.join(labels)}"
+        )
+    if len(kept) < len(items):
+        logging.warning(
+            "%s: %d of %d items left out, since training lacks their labels: %s",
+            where, len(items) - len(kept), len(items), unseen,
+        )  # fmt: skip
+    return kept
+
+
+def task_files(name: str) -> tuple[pathlib.Path, ...]:
+    """The files that a task is read from; `name` as for the module.
+
+    Raises:
+        InputError: there is no such task.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "ud":
+        return treebank.files(rest.partition(":")[2])
+    return (pathlib.Path(rest),) if kind in ARCHIVES else tasks.task_files(name)
 
 
 # === Words ===
@@ -157,13 +197,19 @@ def _word_task(task: str, folder: str) -> WordTask:
     def items(split: str) -> list[Items]:
         # One draw a split: the items are the same for all encoders.
         rng = np.random.default_rng(SPLITS.index(split))
-        return [WORD_TASKS[task](sentence, rng) for sentence in treebank.read(folder, split)]
+        found = [WORD_TASKS[task](sentence, rng) for sentence in treebank.read(folder, split)]
+        for number, of_sentence in enumerate(found, 1):
+            if any(label in ("", "_") for _, label in of_sentence):
+                raise InputError(
+                    f"{where}, {split}: sentence {number} has a word without annotation (_); "
+                    "choose a task that the treebank is annotated for, or remove the sentence"
+                )
+        return found
 
     def read(split: str) -> WordRows:
         found, sentences = items(split), treebank.read(folder, split)
         flat = [(i, *item) for i, of_sentence in enumerate(found) for item in of_sentence]
-        # A label that training lacks cannot be learnt: its items are left out.
-        flat = [(i, places, label) for i, places, label in flat if label in labels]
+        flat = _learnable(flat, labels, f"{where}, {split}")
         return WordRows(
             [sentence.words for sentence in sentences],
             np.array([i for i, _, _ in flat], np.int64),
@@ -171,9 +217,10 @@ def _word_task(task: str, folder: str) -> WordTask:
             positions([label for _, _, label in flat], labels),
         )
 
+    where = f"ud:{task}:{folder}"
     seen = {label for of_sentence in items("train") for _, label in of_sentence}
-    labels = HEAD_DISTANCES if task == "head_distance" else tuple(sorted(seen))
-    return WordTask(f"ud_{task}", labels, read)
+    labels = HEAD_DISTANCES if task == "head_distance" else _checked_labels(seen, where)
+    return WordTask(f"ud_{task}", labels, read, treebank.files(folder))
 
 
 # === Sentences ===
@@ -239,13 +286,14 @@ def _sentence_task(task: str, folder: str) -> Task:
         pairs = ((" ".join(s.words), SENTENCE_TASKS[task](s, words)) for s in sentences)
         return [(text, label) for text, label in pairs if label is not None]
 
-    labels = tuple(sorted({label for _, label in labelled("train")}))
+    where = f"ud:{task}:{folder}"
+    labels = _checked_labels({label for _, label in labelled("train")}, where)
 
     def read(split: str) -> Rows:
-        rows = [(text, label) for text, label in labelled(split) if label in labels]
+        rows = _learnable(labelled(split), labels, f"{where}, {split}")
         return Rows([text for text, _ in rows], None, positions([n for _, n in rows], labels))
 
-    return Task(f"ud_{task}", labels, False, read)
+    return Task(f"ud_{task}", labels, False, read, files=treebank.files(folder))
 
 
 def _shifted(words: tuple[str, ...], rng: np.random.Generator) -> tuple[str, str]:
@@ -260,16 +308,17 @@ def _shifted(words: tuple[str, ...], rng: np.random.Generator) -> tuple[str, str
 # === Archives of labelled sentences ===
 
 
-def _lines(archive: pathlib.Path, ending: str) -> list[str]:
-    """Lines of the one file in a zip archive whose name ends so; they are Latin-1."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            names = [name for name in opened.namelist() if name.endswith(ending)]
-            if len(names) != 1:
-                raise InputError(f"{archive}: one file *{ending} is needed, there are {len(names)}")
-            return opened.read(names[0]).decode("latin-1").splitlines()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{archive}: cannot be read: {error}") from error
+def _lines(archive: pathlib.Path, ending: str) -> list[tuple[str, str]]:
+    """Places and lines of the one file in a zip archive whose name ends so; they are Latin-1.
+
+    Blank lines are left out.
+    """
+    found = [member for member in packed.members(archive) if member.at.endswith(ending)]
+    if len(found) != 1:
+        raise InputError(f"{archive}: one file *{ending} is needed, there are {len(found)}")
+    lines = packed.read_bytes(found[0]).decode("latin-1").split("\n")
+    stripped = [(f"{found[0]}:{number}", line.strip()) for number, line in enumerate(lines, 1)]
+    return [(where, line) for where, line in stripped if line]
 
 
 def _tenth(text: str) -> int:
@@ -281,30 +330,35 @@ def _question_types(archive: pathlib.Path) -> Task:
     """Six coarse types; a tenth of the training questions is the validation split."""
 
     def rows(ending: str) -> list[tuple[str, str]]:
-        split = (line.partition(" ") for line in _lines(archive, ending) if line.strip())
-        return [(text, label.partition(":")[0]) for label, _, text in split]
+        found = []
+        for where, line in _lines(archive, ending):
+            label, _, text = line.partition(" ")
+            coarse, colon, _ = label.partition(":")
+            if not (coarse and colon and text.strip()):
+                raise InputError(f"{where}: {line[:60]!r} is no COARSE:fine label and a question")
+            found.append((text, coarse))
+        return found
 
     train = rows("train.txt")
-    labels = tuple(sorted({label for _, label in train}))
+    labels = _checked_labels({label for _, label in train}, f"trec:{archive}")
 
     def read(split: str) -> Rows:
         chosen = (
-            rows("test.txt") if split == "test"
+            _learnable(rows("test.txt"), labels, f"trec:{archive}, test") if split == "test"
             else [row for row in train if (_tenth(row[0]) == 0) == (split == "validation")]
         )  # fmt: skip
         return Rows([text for text, _ in chosen], None, positions([n for _, n in chosen], labels))
 
-    return Task("trec", labels, False, read)
+    return Task("trec", labels, False, read, files=(archive,))
 
 
 def _subjectivity(archive: pathlib.Path) -> Task:
     """Subjective or objective; a tenth of the sentences each for validation and for test."""
     labels = ("objective", "subjective")
     rows = [
-        (line.strip(), label)
+        (line, label)
         for label, ending in zip(labels, ("plot.tok.gt9.5000", "quote.tok.gt9.5000"), strict=True)
-        for line in _lines(archive, ending)
-        if line.strip()
+        for _, line in _lines(archive, ending)
     ]
 
     def read(split: str) -> Rows:
@@ -312,7 +366,7 @@ def _subjectivity(archive: pathlib.Path) -> Task:
         chosen = [row for row in rows if _tenth(row[0]) in tenths]
         return Rows([text for text, _ in chosen], None, positions([n for _, n in chosen], labels))
 
-    return Task("subjectivity", labels, False, read)
+    return Task("subjectivity", labels, False, read, files=(archive,))
 
 
 ARCHIVES = {"trec": _question_types, "subjectivity": _subjectivity}

@@ -1,7 +1,7 @@
 """Records: a corpus as rows of word pieces in TFRecord shards, written once and read for ever.
 
 A records directory holds `train-00000-of-00008.tfrecord` ..., one validation file, `vocab.txt`,
-`metadata.json`, `counts.npz` and the `config.json` that it was made with.
+`metadata.json`, `counts.npz`, and `config.json` and `inputs.json` of what it was made with.
 
 A record is a `tf.train.Example` (see `data/examples.py`). Its features are byte strings of
 little-endian int32 values:
@@ -31,14 +31,14 @@ from typing import Any
 from absl import logging
 
 from undivided_tf import __version__, files, progress
-from undivided_tf.config import EncoderConfig, claim_workdir
+from undivided_tf.config import EncoderConfig, claim_workdir, say_finished
 from undivided_tf.data import blocks, corpora, ngrams, runners, shards, survey
 from undivided_tf.data.blocks import Vocabulary
 from undivided_tf.data.corpora import Portion, Source
 from undivided_tf.data.survey import Survey
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import PAIR_PACKINGS, RecordsConfig
-from undivided_tf.tokenization import Tokenizer, train_vocabulary
+from undivided_tf.tokenization import Tokenizer, pieces_with_capitals, train_vocabulary
 
 FORMAT_VERSION = 1
 METADATA, VOCABULARY = "metadata.json", "vocab.txt"
@@ -75,13 +75,15 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     work = work.with_name(f".{work.name}.work")
     if (output_dir / METADATA).exists():
         files.remove(work)
-        return read_metadata(output_dir)
+        metadata = read_metadata(output_dir)
+        say_finished(output_dir / METADATA)
+        return metadata
     runners.check(config)
     sources = corpora.sources(config.input_files, config.text_field)
     given = None
     if config.vocab_file:
         given = Vocabulary.of(config.vocab_file, config.do_lower_case)
-        blocks.load_tokenizer(given)  # Its faults come before the work.
+        _warn_of_capitals(blocks.load_tokenizer(given))  # Its faults come before the work.
     _claim_work(work, config, sources, given)
     try:
         metadata = _create(work, config, corpora.portions(sources), given)
@@ -91,6 +93,16 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     files.replace(work / "records", output_dir)
     files.remove(work)
     return metadata
+
+
+def _warn_of_capitals(tokenizer: Tokenizer) -> None:
+    capital, number = pieces_with_capitals(tokenizer.vocabulary)
+    if tokenizer.do_lower_case and capital and len(capital) >= number / 100:
+        logging.warning(
+            "%d of %d word pieces have capitals, such as %r, and --do_lower_case leaves no text "
+            "that has them; give --nodo_lower_case for a cased vocabulary",
+            len(capital), number, capital[0],
+        )  # fmt: skip
 
 
 def _claim_work(
@@ -149,8 +161,8 @@ def _create(
         )
     records = work / "records"
     rows = sum(int(facts["shard_rows"].sum()) for facts in totals.values())
-    # Copying is no work for processes, which would only import TensorFlow once more.
-    copying = _portable(config) if config.runner == "processes" else config
+    # Copying is not worth another cluster.
+    copying = _portable(config) if config.runner == "dask" else config
     runners.run(
         copying, shards.WriteShard(str(work), config), shards.shards(config),
         "write shards", rows * blocks.layout(config).dtype.itemsize,
@@ -172,7 +184,7 @@ def _create(
         "sources": found.sources,
     }
     tokenizer.save(records / VOCABULARY)
-    _portable(config).to_json(records / "config.json")
+    claim_workdir(records, _portable(config))
     files.write_json(records / METADATA, metadata)
     return metadata
 
@@ -192,7 +204,9 @@ def _count(work: pathlib.Path, config: RecordsConfig, tokenizer: Tokenizer) -> N
 
 def _portable(config: RecordsConfig) -> RecordsConfig:
     """The config without its place and its workers, neither of which changes the records."""
-    return config.replace(output_dir="", runner="in_process", num_processes=0, pipeline_options=())
+    return config.replace(
+        output_dir="", runner="in_process", num_processes=0, scheduler="", pipeline_options=()
+    )
 
 
 def _check_output_dir(config: RecordsConfig) -> pathlib.Path:
@@ -243,8 +257,6 @@ def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
             f"{folder} holds no records ({METADATA} is absent); make them with "
             "create_pretraining_data"
         ) from error
-    except ValueError as error:
-        raise InputError(f"{folder / METADATA} is not JSON: {error}") from error
     if metadata.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"{folder / METADATA}: format version {metadata.get('format_version')}, this program "
@@ -260,6 +272,11 @@ def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
                     "make the records again"
                 )
     return metadata
+
+
+def input_files(records_dir: str) -> dict[str, pathlib.Path]:
+    """The file that tells one set of records from another: it has the hashes of the shards."""
+    return {METADATA: pathlib.Path(records_dir) / METADATA}
 
 
 def has_pairs(metadata: dict[str, Any]) -> bool:
@@ -278,15 +295,23 @@ def check_records(records_dir: str | os.PathLike, encoder: EncoderConfig) -> dic
         The metadata.
 
     Raises:
-        InputError: names every differing value, that of the records and that of the encoder.
+        InputError: names every differing value, that of the records and that of the encoder; or
+            the records hold pairs and the encoder has one segment.
     """
     metadata = read_metadata(records_dir)
     names = ["vocab_size", "do_lower_case"] + ["vocabulary_hash"] * bool(encoder.vocabulary_hash)
+    if (
+        metadata["vocabulary_hash"] == encoder.vocabulary_hash
+        and metadata["vocab_size"] < encoder.vocab_size
+    ):
+        names.remove("vocab_size")  # Released weights may have rows behind their vocabulary.
     wrong = [
         f"{name}: {metadata[name]} in the records, {getattr(encoder, name)} in the encoder"
         for name in names
         if metadata[name] != getattr(encoder, name)
     ]
+    if has_pairs(metadata):
+        encoder.require_segments(2)
     if metadata["max_seq_length"] > encoder.max_position_embeddings:
         wrong.append(
             f"max_seq_length: {metadata['max_seq_length']} in the records, but "

@@ -4,6 +4,7 @@ Needs no TensorFlow.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 from typing import Self
 
@@ -60,8 +61,11 @@ class Task:
         labels: label names; a label is its position here. Empty for a regression task.
         is_pair: whether rows have a second text.
         read: gives the rows of a split; None when the task has no such split.
-        glue: name of the GLUE task whose metrics score it; empty: accuracy and macro F1.
+        glue: name of the GLUE task whose metrics score it; empty: accuracy and macro F1, or
+            Spearman's and Pearson's correlation of a regression.
         splits: names that `read` takes; `validation...` and `test...` are scored where labelled.
+        score_range: lowest and highest score of a regression task; empty: not known.
+        files: all that the rows are read from; none of the embedded tasks and of `tfds:`.
     """
 
     name: str
@@ -70,6 +74,8 @@ class Task:
     read: Callable[[str], Rows | None]
     glue: str = ""
     splits: tuple[str, ...] = SPLITS
+    score_range: tuple[float, ...] = ()
+    files: tuple[pathlib.Path, ...] = ()
 
     @property
     def is_regression(self) -> bool:
@@ -77,20 +83,32 @@ class Task:
         return not self.labels
 
     def graded(self) -> Self:
-        """The task itself, or for scores from 0 to 5 that of the six grades they round to.
+        """The task itself, or for a regression that of the whole numbers that scores round to.
 
-        For probes, which are classifiers.
+        For probes, which are classifiers: scores from 0 to 5 make six classes.
+
+        Raises:
+            InputError: a regression whose `score_range` is not known or holds one whole number.
         """
         if not self.is_regression:
             return self
+        low, high = np.rint(self.score_range or (0, 0)).astype(int)
+        if low == high:
+            raise InputError(
+                f"task {self.name} is a regression, and probes are classifiers of the whole "
+                "numbers that its scores round to: declare a score_range with several in task.json"
+            )
 
         def read(split: str) -> Rows | None:
             rows = self.read(split)
             if rows is None or rows.labels is None:
                 return rows
-            return dataclasses.replace(rows, labels=np.rint(rows.labels).astype(np.int32))
+            return dataclasses.replace(
+                rows, labels=np.rint(rows.labels).astype(np.int32) - np.int32(low)
+            )
 
-        return dataclasses.replace(self, labels=tuple("012345"), read=read, glue="")
+        grades = tuple(map(str, range(low, high + 1)))
+        return dataclasses.replace(self, labels=grades, read=read, glue="", score_range=())
 
 
 def positions(names: list[str], labels: tuple[str, ...]) -> np.ndarray:

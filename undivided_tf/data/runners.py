@@ -6,18 +6,14 @@ how often it runs. Jobs and items must be picklable. Needs no TensorFlow.
 """
 
 import concurrent.futures
-import multiprocessing
-import multiprocessing.connection
+import contextlib
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from absl import logging
 
-from undivided_tf import progress
+from undivided_tf import cluster, progress
 from undivided_tf.pretraining_recipes import BEAM_RUNNERS, RecordsConfig
 
 Job = Callable[[Any], Iterator[int]]
@@ -54,8 +50,8 @@ def run(
         expand: makes the job's items out of one of `items`.
 
     Raises:
-        InputError: as the job, and as `check`.
-        RuntimeError: a process died.
+        InputError: as the job, as `check` and as `cluster.connect`.
+        RuntimeError: a worker died again and again.
     """
     if config.runner in BEAM_RUNNERS:
         from undivided_tf.data import beam_runner
@@ -71,6 +67,26 @@ def run(
             _run_pool(config, job, items, bar.update, expand)
 
 
+@contextlib.contextmanager
+def _pool(config: RecordsConfig) -> Iterator[tuple[concurrent.futures.Executor, int]]:
+    """Threads (TensorFlow and NumPy let them run side by side) or Dask's workers, and how many."""
+    if config.runner == "dask":
+        processes = config.num_processes or os.cpu_count()
+        with cluster.connect(config.scheduler, processes) as client:
+            pool = client.get_executor(pure=False)
+            try:
+                yield pool, max(1, sum(client.nthreads().values()))
+            finally:
+                pool.shutdown(wait=False)
+    else:
+        number = min(os.cpu_count(), _THREADS)
+        pool = concurrent.futures.ThreadPoolExecutor(number)
+        try:
+            yield pool, number
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _run_pool(
     config: RecordsConfig,
     job: Job,
@@ -78,29 +94,15 @@ def _run_pool(
     update: Callable[[int], Any],
     expand: Callable[[Any], Iterable[Any]] | None,
 ) -> None:
-    """Hands items to threads (TensorFlow and NumPy let them run side by side) or processes."""
-    number = min(os.cpu_count(), _THREADS)
-    if config.runner == "processes":
-        number = config.num_processes or os.cpu_count()
-        context = multiprocessing.get_context("spawn")
-        pool = concurrent.futures.ProcessPoolExecutor(number, context, _start_worker)
-    else:
-        pool = concurrent.futures.ThreadPoolExecutor(number)
+    """Hands items to the workers, a few more than these can take at a time."""
     waiting: set[concurrent.futures.Future] = set()
-    try:
+    with _pool(config) as (pool, number):
         for item in items:
             for part in expand(item) if expand else (item,):
                 waiting.add(pool.submit(_total, job, part))
                 if len(waiting) >= _WAITING * number:
                     waiting = _finish(waiting, update, concurrent.futures.FIRST_COMPLETED)
         _finish(waiting, update, concurrent.futures.ALL_COMPLETED)
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "a process that made records was killed, perhaps for want of memory: take fewer "
-            "(--num_processes); the same command goes on where this one stopped"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _finish(
@@ -109,31 +111,17 @@ def _finish(
     """Waits; returns what is still going on. Raises what a job raised."""
     done, waiting = concurrent.futures.wait(waiting, return_when=until)
     for future in done:
-        update(future.result())
+        try:
+            update(future.result())
+        except Exception as error:
+            if type(error).__name__ != "KilledWorker":  # Dask is imported where it is used.
+                raise
+            raise RuntimeError(
+                "workers that made records were killed, perhaps for want of memory: take fewer "
+                "(--num_processes); the same command goes on where this one stopped"
+            ) from error
     return waiting
 
 
 def _total(job: Job, item: Any) -> int:
     return sum(job(item))
-
-
-def leave_with_parent() -> None:
-    """Ends this process with the one that it works for, killed or not.
-
-    A parent that is killed closes no queue, and its workers would wait for ever.
-    """
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _start_worker() -> None:
-    """Sets up a worker: one thread for TensorFlow, no life beyond that of its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent gets it as well, and ends all.
-    leave_with_parent()
-    # Read when TensorFlow first works, which a job without it never waits for.
-    os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")

@@ -1,6 +1,7 @@
 """Shards: the rows of all blocks, block after block, as record files; and what they add up to."""
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -126,12 +127,22 @@ def describe(
             "rows": sum(rows),
             **({"labels": facts["labels"]} if config.packing in PAIR_PACKINGS else {}),
             "files": [
-                {"name": s.name, "rows": n, "bytes": (records / s.name).stat().st_size}
+                {
+                    "name": s.name,
+                    "rows": n,
+                    "bytes": (records / s.name).stat().st_size,
+                    "sha256": _sha256(records / s.name),
+                }
                 for s, n in zip(own, rows, strict=True)
             ],
         }
     counts = (found[split]["counts"] for split in SPLITS)
     return {**described, **_unigram_facts(*counts, tokenizer)}
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unigram_facts(

@@ -7,17 +7,14 @@ warning, and an error only above `MAX_LOST` of all answers (see `windows`).
 
 import dataclasses
 import difflib
-import gzip
 import json
 import pathlib
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import logging
 
-from undivided_tf import files
-from undivided_tf.data import downloads
+from undivided_tf.data import downloads, packed
 from undivided_tf.errors import InputError
 
 
@@ -56,8 +53,8 @@ def read_questions(sources: Sequence[str], split: str) -> list[Question]:
     """Reads data sets, one after the other.
 
     Args:
-        sources: each a JSON file in the format of SQuAD 1.1 or 2.0, plain or with `.gz` at its
-            end, or `tfds:squad` or another TensorFlow data set with SQuAD's fields.
+        sources: each a JSON file in the format of SQuAD 1.1 or 2.0, plain or compressed with
+            gzip, or `tfds:squad` or another TensorFlow data set with SQuAD's fields.
         split: of a TensorFlow data set, such as `train`.
 
     Raises:
@@ -117,13 +114,7 @@ def as_articles(questions: Iterable[Question]) -> list[dict[str, Any]]:
 
 
 def _read_json(path: pathlib.Path) -> Any:
-    if path.suffix == ".gz":
-        try:
-            text = gzip.decompress(path.read_bytes()).decode("utf-8-sig")
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read: {error}") from error
-    else:
-        text = files.read_text(path, "utf-8-sig")
+    text = packed.read_text(path)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

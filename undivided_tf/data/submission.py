@@ -4,6 +4,8 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from undivided_tf import files
 from undivided_tf.data import glue
 from undivided_tf.errors import InputError
@@ -25,7 +27,7 @@ def submission_text(task: str, predictions: Sequence[str | float]) -> str:
     lines = ["index\tprediction"]
     for index, prediction in enumerate(predictions):
         if not about.labels:
-            spelled = f"{min(max(float(prediction), 0.0), 5.0):.3f}"
+            spelled = f"{np.clip(float(prediction), *about.score_range):.3f}"
         elif prediction not in about.labels:
             raise InputError(
                 f"{about.folder}: prediction {index} is {prediction!r}, none of "

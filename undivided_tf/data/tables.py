@@ -4,15 +4,12 @@ Needs no TensorFlow.
 """
 
 import dataclasses
-import pathlib
-import zipfile
 
 from absl import logging
 
-from undivided_tf import files
+from undivided_tf.data import packed
+from undivided_tf.data.packed import Path
 from undivided_tf.errors import InputError
-
-Path = pathlib.Path | zipfile.Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +32,23 @@ class Table:
         """All fields of a column.
 
         Raises:
-            InputError: there is no such column.
+            InputError: there is no such column, or there are several.
         """
         if name not in self.header:
             raise InputError(
                 f"{self.path}:1: no column {name!r} among {', '.join(self.header)}; name the "
                 "columns in task.json"
             )
+        if self.header.count(name) > 1:
+            raise InputError(f"{self.path}:1: {self.header.count(name)} columns {name!r}")
         place = self.header.index(name)
         return [row[place] for row in self.rows]
 
 
 def read_table(path: Path, header: tuple[str, ...] = (), tolerance: float = 0.0) -> Table:
     """Reads a TSV; quotes are ordinary characters, as in GLUE, and a byte order mark is skipped.
+
+    Blank lines at the end are no rows, unless there is one column only.
 
     Args:
         path: of the file, which may lie in a zip archive.
@@ -56,29 +57,23 @@ def read_table(path: Path, header: tuple[str, ...] = (), tolerance: float = 0.0)
             and logged; more are an error.
 
     Raises:
-        InputError: the file is absent, not UTF-8, has a NUL byte or no rows, or too many of
-            its rows are too short or too long; names file and line.
+        InputError: the file is absent, damaged, not UTF-8, has a NUL byte or no rows, or too
+            many of its rows are too short or too long; names file and line.
     """
-    try:
-        text = files.decode(path.read_bytes(), path, "utf-8-sig")
-    except (OSError, KeyError) as error:
-        reason = getattr(error, "strerror", None) or "no such member of the archive"
-        raise InputError(f"{path}: cannot be read: {reason}") from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(
-            f"{path}:{line}: a NUL byte; the file is damaged or is not UTF-8 but UTF-16"
-        )
+    text = packed.read_text(path)
     fields = [line.removesuffix("\r").split("\t") for line in text.removesuffix("\n").split("\n")]
     names, start = (list(header), 0) if header else (fields[0], 1)
+    while len(names) > 1 and len(fields) > start and fields[-1] == [""]:
+        fields.pop()
     lines = range(start + 1, len(fields) + 1)
     if len(fields) == start or not text:
         raise InputError(f"{path}: has no rows{'' if header else ' behind its header line'}")
     wrong = [number for number in lines if len(fields[number - 1]) != len(names)]
     if len(wrong) > tolerance * len(lines):
+        row = fields[wrong[0] - 1]
+        found = "a blank line" if row == [""] else f"{len(row)} columns"
         raise InputError(
-            f"{path}:{wrong[0]}: {len(fields[wrong[0] - 1])} columns, but the header has "
-            f"{len(names)} ({', '.join(names)})"
+            f"{path}:{wrong[0]}: {found}, but the header has {len(names)} ({', '.join(names)})"
             + (f"; so have {len(wrong) - 1} more of {len(lines)} rows" if len(wrong) > 1 else "")
         )
     if wrong:

@@ -7,13 +7,17 @@ import dataclasses
 import functools
 import pathlib
 
+import numpy as np
+from absl import logging
+
 from undivided_tf.config import Config, option
 from undivided_tf.data import glue_files, glue_tfds, sample
+from undivided_tf.data.label_columns import LabelColumn, found_labels
 from undivided_tf.data.rows import SPLITS, Rows, Task, checked_split, positions
 from undivided_tf.data.tables import Table, read_table
 from undivided_tf.errors import InputError
 
-__all__ = ["SPLITS", "Rows", "Task", "load_task", "read_split"]
+__all__ = ["SPLITS", "Rows", "Task", "load_task", "read_split", "task_files"]
 
 
 # Of the GLUE tasks whose files have a header; the first that a file has counts.
@@ -39,7 +43,8 @@ def load_task(name: str) -> Task:
               UTF-8, a header line, tabs, no quoting. Columns are found by GLUE's names
               (`sentence`; `sentence1` and `sentence2`; `question` and `sentence`; `question1`
               and `question2`; `premise` and `hypothesis`; `label`) or told by a `task.json`
-              (`TaskConfig`) in the folder, which also takes the folder's name its meaning.
+              (`TaskConfig`) in the folder, which also takes the folder's name its meaning,
+              declares a regression, and says what marks a row without a label.
 
     Raises:
         InputError: no such task, or its files are at fault; names file and line.
@@ -56,6 +61,22 @@ def load_task(name: str) -> Task:
     raise InputError(
         f"task {name!r}: neither a folder nor one of {', '.join(SAMPLE_TASKS)}, tfds:glue/NAME"
     )
+
+
+def task_files(name: str) -> tuple[pathlib.Path, ...]:
+    """The files that a task is read from, `task.json` included.
+
+    Args:
+        name: as for `load_task`.
+
+    Returns:
+        Files that exist, of a zip archive the archive; empty for the embedded sample and for
+        TensorFlow Datasets, whose versions are fixed.
+
+    Raises:
+        InputError: as `load_task`.
+    """
+    return load_task(name).files
 
 
 def read_split(name: str, split: str) -> Rows:
@@ -99,34 +120,79 @@ class TaskConfig(Config):
     second: str = option("", "Column of the other text of a pair.")
     label: str = option("label", "Column of the label.")
     labels: tuple[str, ...] = option((), "Label names; empty: those of train, sorted.")
+    no_label_marks: tuple[str, ...] = option(
+        (), "Fields of the label column that say that a row has no label; it is left out, counted."
+    )
+    regression: bool = option(False, "The label is a number that is predicted, not a class.")
+    score_range: tuple[float, ...] = option(
+        (), "Lowest and highest number of a regression, which predictions keep to; empty: any."
+    )
     train: str = option("train.tsv", "File of the train split.")
     validation: str = option("", "File of the validation split; empty: dev.tsv, validation.tsv.")
     test: str = option("test.tsv", "File of the test split.")
 
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        if self.second and not self.first:
+            raise InputError("names the column `second`, but not `first`")
+        if self.labels and len(set(self.labels)) < max(2, len(self.labels)):
+            raise InputError(f"needs at least two labels, all different; got {self.labels}")
+        if self.regression and self.labels:
+            raise InputError("declares labels and a regression, which has none")
+        if self.score_range and not self.regression:
+            raise InputError("declares a score_range, but no regression")
+        if self.score_range and (
+            len(self.score_range) != 2
+            or not np.isfinite(self.score_range).all()
+            or self.score_range[0] >= self.score_range[1]
+        ):
+            raise InputError(
+                "score_range must be the lowest and the highest number, got "
+                f"{list(self.score_range)}"
+            )
+        if both := set(self.labels) & set(self.no_label_marks):
+            raise InputError(f"{min(both)!r} is a label and a mark for no label")
+
 
 def _folder_task(folder: pathlib.Path) -> Task:
     told = folder / "task.json"
-    config = TaskConfig.from_json(told) if told.exists() else TaskConfig()
+    config = _declared(told)
     if not config.validation:
         names = [name for name in ("dev.tsv", "validation.tsv") if (folder / name).exists()]
         config = config.replace(validation=names[0] if names else "dev.tsv")
-    if config.second and not config.first:
-        raise InputError(f"{told}: names the column `second`, but not `first`")
     train = folder / config.train
     table = read_table(train)
     columns = (config.first, config.second) if config.first else _text_columns(table)
-    labels = config.labels or tuple(sorted(set(table.column(config.label))))
-    if len(set(labels)) < max(2, len(labels)):
-        raise InputError(f"{folder}: needs at least two labels, all different; got {labels}")
+    labels = config.labels
+    if not labels and not config.regression:
+        labels = found_labels(table, config.label, config.no_label_marks)
+    column = LabelColumn(config.label, labels, config.score_range, config.no_label_marks)
 
     @functools.cache
     def read(split: str) -> Rows | None:
         path = folder / getattr(config, checked_split(split))
         if split == "test" and not path.exists():
             return None
-        return _rows(read_table(path), columns, config.label, labels, labelled=split != "test")
+        return _rows(read_table(path), columns, column, split)
 
-    return Task(folder.resolve().name, labels, bool(columns[1]), read)
+    used = (told, *(folder / getattr(config, split) for split in SPLITS))
+    files = tuple(path for path in used if path.exists())
+    return Task(
+        folder.resolve().name, labels, bool(columns[1]), read, score_range=config.score_range,
+        files=files,
+    )  # fmt: skip
+
+
+def _declared(path: pathlib.Path) -> TaskConfig:
+    """What `task.json` says; the defaults when there is none."""
+    if not path.exists():
+        return TaskConfig()
+    try:
+        return TaskConfig.from_json(path)
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
 
 
 def _text_columns(table: Table) -> tuple[str, str]:
@@ -139,18 +205,16 @@ def _text_columns(table: Table) -> tuple[str, str]:
     )
 
 
-def _rows(
-    table: Table, columns: tuple[str, str], label: str, labels: tuple[str, ...], labelled: bool
-) -> Rows:
+def _rows(table: Table, columns: tuple[str, str], column: LabelColumn, split: str) -> Rows:
+    """Texts and labels; a test split may lack the column, or have no label in any row."""
     first, second = columns
-    numbers = None
-    if labelled or label in table.header:
-        names = table.column(label)
-        for line, name in zip(table.lines, names, strict=True):
-            if name not in labels:
-                raise InputError(
-                    f"{table.path}:{line}: label {name!r} was never declared; known: "
-                    f"{', '.join(labels)} (from train, or `labels` in task.json)"
-                )
-        numbers = positions(names, labels)
-    return Rows(table.column(first), table.column(second) if second else None, numbers)
+    rows = Rows(table.column(first), table.column(second) if second else None)
+    if split == "test" and column.name not in table.header:
+        return rows
+    labels, places = column.read(table)
+    if not len(labels) and split != "test":
+        raise InputError(f"{table.path}: no row has a label; `no_label_marks` take all of them")
+    if not len(labels):
+        logging.info("%s: no row has a label, so it is not scored", table.path)
+        return rows
+    return dataclasses.replace(rows.pick(places), labels=labels)

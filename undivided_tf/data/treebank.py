@@ -6,16 +6,19 @@ References:
 
 import dataclasses
 import functools
-import gzip
 import pathlib
+import re
+from collections.abc import Iterator
 
 import conllu
 import numpy as np
 
+from undivided_tf.data import packed
 from undivided_tf.data.rows import checked_split
 from undivided_tf.errors import InputError
 
 _NAMES = {"train": "train", "validation": "dev", "test": "test"}
+_COLUMNS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +49,22 @@ class Sentence:
 
     @property
     def depths(self) -> np.ndarray:
-        """Edges between each word and the root."""
+        """Edges between each word and the root.
+
+        Raises:
+            InputError: some heads form a circle.
+        """
         depths = np.full(len(self), -1)
         depths[self.root] = 0
-
-        def depth(word: int) -> int:
-            if depths[word] < 0:
-                depths[word] = 1 + depth(self.heads[word])
-            return depths[word]
-
-        return np.array([depth(word) for word in range(len(self))])
+        for word in range(len(self)):
+            path = []
+            while depths[word] < 0:
+                path.append(word)
+                if len(path) > len(self):
+                    raise InputError("its heads form a circle")
+                word = self.heads[word]
+            depths[path] = depths[word] + np.arange(len(path), 0, -1)
+        return depths
 
     @property
     def distances(self) -> np.ndarray:
@@ -63,66 +72,126 @@ class Sentence:
         n = len(self)
         distances = np.full((n, n), -1)
         # From the root down, so that a word's head is known when it is reached.
-        reached: list[int] = []
-        for word in np.argsort(self.depths, kind="stable"):
+        order = np.argsort(self.depths, kind="stable")
+        for number, word in enumerate(order):
+            reached = order[:number]
             distances[word, word] = 0
-            for other in reached:
-                distances[word, other] = distances[other, word] = (
-                    distances[self.heads[word], other] + 1
-                )
-            reached.append(word)
+            distances[word, reached] = distances[reached, word] = (
+                distances[self.heads[word], reached] + 1
+            )
         return distances
 
 
-@functools.cache
 def read(folder: str, split: str) -> tuple[Sentence, ...]:
     """The sentences of a split.
 
     Args:
         folder: with one file `*-ud-train.conllu`, `*-ud-dev.conllu` and `*-ud-test.conllu`, each
-            of which may be packed (`.gz`).
+            of which may be packed (`.gz`); the names in any case.
         split: `train`, `validation` or `test`.
 
     Raises:
-        InputError: no or several such files, or one that is no CoNLL-U; names file and sentence.
+        InputError: no or several such files, or one that is damaged, no CoNLL-U or has no
+            sentence; names file, line and sentence.
     """
-    name = f"*-ud-{_NAMES[checked_split(split)]}.conllu"
-    found = [
-        p for pattern in (name, f"{name}.gz") for p in sorted(pathlib.Path(folder).glob(pattern))
-    ]
-    if len(found) != 1:
-        raise InputError(f"{folder}: one file {name} (or .gz) is needed, there are {len(found)}")
-    (path,) = found
-    opened = (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8")
-    )
+    path = _file(folder, split)
+    status = path.stat()
+    return _parsed(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _parsed(path: pathlib.Path, size: int, modified: int) -> tuple[Sentence, ...]:
+    """The sentences of a file, parsed once unless its size or its time changes."""
     sentences = []
-    try:
-        with opened as file:
-            for tokens in conllu.parse_incr(file):
-                sentences.append(_sentence(tokens))
-    except (conllu.exceptions.ParseException, ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: sentence {len(sentences) + 1}: {error}") from error
+    for first, lines in _blocks(packed.read_text(path)):
+        sentences.append(_sentence(lines, first, f"sentence {len(sentences) + 1}", path))
+    if not sentences:
+        raise InputError(f"{path}: has no sentences")
     return tuple(sentences)
 
 
-def _sentence(tokens: conllu.TokenList) -> Sentence:
+def files(folder: str) -> tuple[pathlib.Path, ...]:
+    """The files of all splits; arguments and errors as of `read`."""
+    return tuple(_file(folder, split) for split in _NAMES)
+
+
+def _file(folder: str, split: str) -> pathlib.Path:
+    name = f"*-ud-{_NAMES[checked_split(split)]}.conllu"
+    pattern = re.compile(rf".*{re.escape(name[1:])}(\.gz)?", re.IGNORECASE)
+    found = [p for p in sorted(pathlib.Path(folder).glob("*")) if pattern.fullmatch(p.name)]
+    if len(found) != 1:
+        raise InputError(f"{folder}: one file {name} (or .gz) is needed, there are {len(found)}")
+    return found[0]
+
+
+def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
+    """The lines of each sentence, comments included, and the number of the first."""
+    lines: list[str] = []
+    for number, line in enumerate([*text.split("\n"), ""], 1):
+        if line.strip():
+            lines.append(line.removesuffix("\r"))
+        elif lines:
+            if not all(line.startswith("#") for line in lines):
+                yield number - len(lines), lines
+            lines = []
+
+
+def _sentence(lines: list[str], first: int, name: str, path: pathlib.Path) -> Sentence:
+    """The tree of a sentence.
+
+    Args:
+        lines: of the file.
+        first: number of the first of them.
+        name: of the sentence, for errors.
+        path: of the file, for errors.
+    """
+    rows = [(n, line) for n, line in enumerate(lines, first) if not line.startswith("#")]
+    for number, line in rows:
+        if (columns := line.count("\t") + 1) != _COLUMNS:
+            raise InputError(
+                f"{path}:{number}: {name}: {columns} columns, but CoNLL-U has {_COLUMNS}, with "
+                "tabs between them"
+            )
+    try:
+        (tokens,) = conllu.parse("\n".join(line for _, line in rows))
+    except (conllu.exceptions.ParseException, ValueError) as error:
+        raise InputError(f"{path}:{first}: {name}: {error}") from error
     # Ids of multiword tokens ("1-2") and empty nodes ("1.1") are no integers.
-    words = [token for token in tokens if isinstance(token["id"], int)]
-    heads = tuple(token["head"] - 1 for token in words)
-    if heads.count(-1) != 1 or any(not -1 <= head < len(words) for head in heads):
-        raise ValueError("has no tree with one root")
+    words = [
+        (number, token)
+        for (number, _), token in zip(rows, tokens, strict=True)
+        if isinstance(token["id"], int)
+    ]
+    for place, (number, token) in enumerate(words, 1):
+        if token["id"] != place:
+            raise InputError(
+                f"{path}:{number}: {name}: id {token['id']}, where {place} follows; heads are ids, "
+                "so words must be numbered from 1 in their order"
+            )
+        if token["head"] is None:
+            raise InputError(
+                f"{path}:{number}: {name}: {token['form']!r} has no head (_); remove sentences "
+                "that are not annotated"
+            )
+        if not 0 <= token["head"] <= len(words):
+            raise InputError(
+                f"{path}:{number}: {name}: {token['form']!r} has the head {token['head']}, which "
+                f"is no word of the {len(words)}"
+            )
+    heads = tuple(token["head"] - 1 for _, token in words)
+    if heads.count(-1) != 1:
+        raise InputError(
+            f"{path}:{first}: {name}: {heads.count(-1)} roots; a tree has one (head 0)"
+        )
     sentence = Sentence(
-        words=tuple(token["form"] for token in words),
-        tags=tuple(token["upos"] for token in words),
+        words=tuple(token["form"] for _, token in words),
+        tags=tuple(token["upos"] for _, token in words),
         heads=heads,
-        relations=tuple(token["deprel"].partition(":")[0] for token in words),
-        features=tuple(token["feats"] or {} for token in words),
+        relations=tuple(token["deprel"].partition(":")[0] for _, token in words),
+        features=tuple(token["feats"] or {} for _, token in words),
     )
     try:
         sentence.depths.sum()
-    except RecursionError as error:
-        raise ValueError("its heads form a circle") from error
+    except InputError as error:
+        raise InputError(f"{path}:{first}: {name}: {error}") from error
     return sentence

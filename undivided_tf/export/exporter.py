@@ -36,7 +36,8 @@ def export(directory: pathlib.Path, config: ExportConfig) -> dict[str, Any]:
         "checkpoint_format": loaded.format,
         "encoder": encoder.to_dict(),
         "parameters": accounting.count_parameters(encoder),
-        "labels": list(loaded.classifier.labels) if loaded.classifier else None,
+        "classifier": loaded.classifier_head and loaded.classifier_head.to_dict(),
+        "span_predictor": loaded.span_head and loaded.span_head.to_dict(),
         **written,
     }
     files.write_json(directory / REPORT, report)

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from undivided_tf.export import reference
-from undivided_tf.export.inference import InferenceEncoder, Spelling, masked_lm_logits
+from undivided_tf.export.inference import InferenceEncoder, Spelling, answers, masked_lm_logits
 from undivided_tf.export.parts import Parts
+from undivided_tf.export.signatures import answer_texts
 from undivided_tf.export.texts import MASK
 from undivided_tf.models.classifier import pool
-from undivided_tf.recipes import ExportConfig
 
 _IDS = "int32 (batch, length)"
 INPUTS = {
@@ -32,46 +32,43 @@ class IdSignature:
         function: from int32 tensors, by name, to a dict of float32 tensors.
         inputs: from the names of the inputs to what they are.
         outputs: likewise.
+        max_seq_length: word pieces a text, or a window for `answer`.
     """
 
     name: str
     function: Callable
     inputs: dict[str, str]
     outputs: dict[str, str]
+    max_seq_length: int
 
     @property
     def specs(self) -> list[tf.TensorSpec]:
         """Of the inputs, in order."""
         return [tf.TensorSpec([None, None], tf.int32, name) for name in self.inputs]
 
-    def describe(self, length: int, differences: dict[str, float]) -> dict[str, Any]:
-        """What export.json says of it: word pieces a text, and by file how far it is off."""
+    def describe(self, differences: dict[str, float]) -> dict[str, Any]:
+        """What export.json says of it, with the differences by file."""
         return {
             "inputs": self.inputs,
             "outputs": self.outputs,
-            "max_seq_length": length,
+            "max_seq_length": self.max_seq_length,
             "differences": differences,
         }
 
 
-def asked(parts: Parts, config: ExportConfig, spelling: Spelling) -> tuple[list[IdSignature], int]:
-    """The signatures that a config asks for, and the word pieces a text.
-
-    Raises:
-        InputError: a signature without a head, or more word pieces than the encoder has positions.
-    """
-    length = config.max_seq_length or parts.encoder.config.max_position_embeddings
-    parts.encoder.config.require_length(length)
-    return make(parts.choose(config.signatures), parts, spelling), length
-
-
-def make(names: tuple[str, ...], parts: Parts, spelling: Spelling) -> list[IdSignature]:
+def make(
+    names: tuple[str, ...], parts: Parts, spelling: Spelling, max_seq_length: int = 0
+) -> list[IdSignature]:
     """The signatures of some names.
 
     Args:
         names: of `parts.signatures`.
         parts: the weights, in float32.
         spelling: of what will run them.
+        max_seq_length: word pieces a text; 0: as for `Parts.length_of`.
+
+    Raises:
+        InputError: more word pieces than the encoder has positions.
     """
     encode = InferenceEncoder(parts.encoder, spelling)
     makers = {
@@ -81,25 +78,26 @@ def make(names: tuple[str, ...], parts: Parts, spelling: Spelling) -> list[IdSig
         "embed": _embed,
     }
     names = dict.fromkeys("classify" if name == "classify_pair" else name for name in names)
-    return [makers[name](parts, encode) for name in names]
+    return [
+        makers[name](parts, encode, length=parts.length_of(name, max_seq_length)) for name in names
+    ]
 
 
-def _classify(parts: Parts, encode: Callable) -> IdSignature:
-    classifier = parts.classifier
+def _classify(parts: Parts, encode: Callable, length: int) -> IdSignature:
+    classifier, head = parts.classifier, parts.classifier_head
 
     def classify(token_ids, segment_ids, padding_mask):
         encoded = encode(_inputs(token_ids, segment_ids, padding_mask), None)
         logits = classifier.head(pool(encoded, padding_mask, classifier.pooling))
-        return {"probabilities": tf.nn.softmax(logits)} if classifier.labels else {"score": logits}
+        return answers(head, logits)
 
-    labels = ", ".join(classifier.labels)
-    outputs = {"probabilities": f"float32 (batch, {len(classifier.labels)}), of {labels}"}
-    if not classifier.labels:
-        outputs = {"score": "float32 (batch, 1), of a regression"}
-    return IdSignature("classify", classify, INPUTS, outputs)
+    texts = answer_texts(head, "(batch, 1)")
+    of = f", of {', '.join(head.labels)}" if head.labels else ""
+    outputs = {name: texts[name] + of for name in ("probabilities", "score") if name in texts}
+    return IdSignature("classify", classify, INPUTS, outputs, length)
 
 
-def _answer(parts: Parts, encode: Callable) -> IdSignature:
+def _answer(parts: Parts, encode: Callable, length: int) -> IdSignature:
     def answer(token_ids, segment_ids, padding_mask):
         encoded = encode(_inputs(token_ids, segment_ids, padding_mask), None)
         logits = parts.span_predictor.head(encoded["sequence_output"])
@@ -107,21 +105,22 @@ def _answer(parts: Parts, encode: Callable) -> IdSignature:
 
     edges = {name: f"float32 (batch, length), of the {name} piece" for name in ("first", "last")}
     outputs = {"start_logits": edges["first"], "end_logits": edges["last"]}
-    return IdSignature("answer", answer, INPUTS, outputs)
+    return IdSignature("answer", answer, INPUTS, outputs, length)
 
 
-def _fill_mask(parts: Parts, encode: Callable, spelling: Spelling) -> IdSignature:
+def _fill_mask(parts: Parts, encode: Callable, spelling: Spelling, length: int) -> IdSignature:
     def fill_mask(token_ids, segment_ids, padding_mask, masked_positions):
         inputs = _inputs(token_ids, segment_ids, padding_mask)
         masked = encode(inputs, masked_positions)["sequence_output"]
-        return {"scores": tf.nn.softmax(masked_lm_logits(parts.masked_lm, masked, spelling))}
+        logits = masked_lm_logits(parts.masked_lm, masked, spelling)
+        return {"scores": tf.nn.softmax(logits[..., : parts.tokenizer.vocab_size])}
 
     inputs = {**INPUTS, "masked_positions": "int32 (batch, masks), where [MASK] stands"}
     scores = f"float32 (batch, masks, {parts.tokenizer.vocab_size}), of every word piece"
-    return IdSignature("fill_mask", fill_mask, inputs, {"scores": scores})
+    return IdSignature("fill_mask", fill_mask, inputs, {"scores": scores}, length)
 
 
-def _embed(parts: Parts, encode: Callable) -> IdSignature:
+def _embed(parts: Parts, encode: Callable, length: int) -> IdSignature:
     def embed(token_ids, segment_ids, padding_mask):
         encoded = encode(_inputs(token_ids, segment_ids, padding_mask), None)
         found = {"mean": pool(encoded, padding_mask, "mean")}
@@ -131,7 +130,7 @@ def _embed(parts: Parts, encode: Callable) -> IdSignature:
     outputs = {"mean": f"{hidden}, mean over all word pieces of the last tap"}
     if parts.has_pooler:
         outputs["pooled"] = f"{hidden}, the pooler on [CLS]"
-    return IdSignature("embed", embed, INPUTS, outputs)
+    return IdSignature("embed", embed, INPUTS, outputs, length)
 
 
 def _inputs(token_ids, segment_ids, padding_mask):
@@ -156,14 +155,15 @@ def expected(parts: Parts, name: str, inputs: dict[str, np.ndarray]) -> dict[str
         mean = pool(encoded, inputs["padding_mask"], "mean")
         found = {"mean": mean, "pooled": encoded["pooled_output"]}
     elif name == "classify":
-        logits = parts.classifier(inputs, training=False)
-        found = {"probabilities": tf.nn.softmax(logits), "score": logits}
+        logits = np.asarray(parts.classifier(inputs, training=False), np.float64)
+        truth = parts.classifier_head.answers(logits)
+        found = {"probabilities": truth, "score": truth[:, np.newaxis]}
     elif name == "answer":
         logits = parts.span_predictor(inputs, training=False)
         found = {"start_logits": logits[:, 0], "end_logits": logits[:, 1]}
     else:
         logits = parts.masked_lm(inputs, training=False)["masked_lm_logits"]
-        found = {"scores": tf.nn.softmax(logits)}
+        found = {"scores": tf.nn.softmax(logits[..., : parts.tokenizer.vocab_size])}
     return {key: np.asarray(value) for key, value in found.items()}
 
 

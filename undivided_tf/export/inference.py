@@ -10,6 +10,7 @@ from undivided_tf.layers.intermediate_block import activation
 from undivided_tf.layers.positions import at_positions
 from undivided_tf.layers.rotary import rotary_angles, rotate
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.heads import MULTI_LABEL, REGRESSION, ClassifierHead
 from undivided_tf.pattern import ATTENTION
 
 _PADDING_BIAS = -1e9  # As in `layers.attention_block`.
@@ -192,6 +193,23 @@ def masked_lm_logits(masked_lm, masked, spelling: Spelling = TENSORFLOW):
     bias = tf.cast(head.output_bias.value, hidden.dtype)
     logits = tf.cast(tf.matmul(hidden, table, transpose_b=True) + bias, tf.float32)
     return tf.reshape(logits, [shape[0], shape[1], encoder.config.vocab_size])
+
+
+def answers(head: ClassifierHead, logits):
+    """The graph's counterpart of `ClassifierHead.answers`.
+
+    Args:
+        head: gives the kind, and the range of scores.
+        logits: float32 tensor (batch, outputs).
+
+    Returns:
+        Dict of `score` (batch, 1) of a regression, else of `probabilities` (batch, outputs).
+    """
+    if head.kind == REGRESSION:
+        within = tf.clip_by_value(logits, *head.score_range) if head.score_range else logits
+        return {"score": within}
+    activation = tf.sigmoid if head.kind == MULTI_LABEL else tf.nn.softmax
+    return {"probabilities": activation(logits)}
 
 
 def _activation(encoder, spelling):

@@ -33,7 +33,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         `max_seq_length` and `differences`: by file the largest difference from the Keras models.
     """
     # LiteRT has GELU as an operation, and knows it by TensorFlow's own way of writing it.
-    made, length = ids.asked(parts, config, LITERT)
+    made = ids.make(parts.choose(config.signatures), parts, LITERT, config.max_seq_length)
     module = tf.Module(name="converted")
     concrete = {}
     for signature in made:
@@ -48,15 +48,17 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
             content = _convert(temporary, list(concrete), kind)
             (directory / file).write_bytes(content)
             interpreter = tf.lite.Interpreter(model_content=content)
-            for name in concrete:
+            for signature in made:
+                name = signature.name
                 run = interpreter.get_signature_runner(name)
-                differences[name][file] = ids.largest_difference(parts, name, length, run)
+                differences[name][file] = ids.largest_difference(
+                    parts, name, signature.max_seq_length, run
+                )
     parts.tokenizer.save(directory / checkpoints.VOCABULARY)
     return {
         "files": {file: (directory / file).stat().st_size for file in FILES.values()},
         "signatures": {
-            signature.name: signature.describe(length, differences[signature.name])
-            for signature in made
+            signature.name: signature.describe(differences[signature.name]) for signature in made
         },
     }
 

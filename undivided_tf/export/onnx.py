@@ -36,7 +36,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         raise InputError(
             f"output_format onnx needs the package {error.name}: pip install undivided_tf[onnx]"
         ) from error
-    made, length = ids.asked(parts, config, ONNX)
+    made = ids.make(parts.choose(config.signatures), parts, ONNX, config.max_seq_length)
     files, signatures = {}, {}
     for signature in made:
         path = directory / f"{signature.name}.onnx"
@@ -51,7 +51,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
             return dict(zip(outputs, session.run(outputs, inputs), strict=True))
 
         files[path.name] = path.stat().st_size
-        difference = ids.largest_difference(parts, signature.name, length, run)
-        signatures[signature.name] = signature.describe(length, {path.name: difference})
+        difference = ids.largest_difference(parts, signature.name, signature.max_seq_length, run)
+        signatures[signature.name] = signature.describe({path.name: difference})
     parts.tokenizer.save(directory / checkpoints.VOCABULARY)
     return {"files": files, "signatures": signatures}

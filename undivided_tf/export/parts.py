@@ -1,24 +1,18 @@
 """What a checkpoint holds: an encoder, a tokenizer, and the heads that decide what it can do."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
-import numpy as np
-
-from undivided_tf import files
 from undivided_tf.convert import converter
-from undivided_tf.convert.tensor_files import SafetensorsReader
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.heads import INPUTS, PAIR, SINGLE, ClassifierHead, SpanHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.recipes import SIGNATURES
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints, classifiers
-from undivided_tf.training.span_finetuning import SPAN_PREDICTOR
-from undivided_tf.training.weights import WEIGHTS, named_weights
+
+_OF_PAIRS = ("classify_pair", "answer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +26,9 @@ class Parts:
         has_pooler: whether the pooler was trained; a checkpoint may lack it.
         masked_lm: Pretrainer with the masked-language-model head, or None.
         classifier: Classifier, or None.
-        classifier_length: word pieces an example when the classifier was trained; 0: not said.
+        classifier_head: what the classifier answers and was fed, or None.
         span_predictor: SpanPredictor, or None.
-        windows: how its windows were made in training: `max_seq_length`, `doc_stride`,
-            `max_query_length`, `version_2_with_negative` and `null_score_diff_threshold`.
+        span_head: what the span predictor was fed, or None.
     """
 
     encoder: Encoder
@@ -44,21 +37,27 @@ class Parts:
     has_pooler: bool
     masked_lm: Pretrainer | None
     classifier: Classifier | None
-    classifier_length: int
+    classifier_head: ClassifierHead | None
     span_predictor: SpanPredictor | None
-    windows: dict[str, Any]
+    span_head: SpanHead | None
 
     @property
     def signatures(self) -> tuple[str, ...]:
-        """What the weights support."""
-        needs = {
-            "classify": self.classifier,
-            "classify_pair": self.classifier,
-            "answer": self.span_predictor,
-            "fill_mask": self.masked_lm,
-            "embed": self.encoder,
+        """What the weights support; of a classifier what it was fed, where that is known."""
+        inputs = ()
+        if self.classifier_head:
+            inputs = (self.classifier_head.input,) if self.classifier_head.input else tuple(INPUTS)
+        can = {
+            "classify": SINGLE in inputs,
+            "classify_pair": PAIR in inputs,
+            "answer": self.span_head is not None,
+            "fill_mask": self.masked_lm is not None,
+            "embed": True,
         }
-        return tuple(name for name in SIGNATURES if needs[name] is not None)
+        found = tuple(name for name in SIGNATURES if can[name])
+        if self.encoder.config.type_vocab_size < 2:
+            found = tuple(name for name in found if name not in _OF_PAIRS)
+        return found
 
     def choose(self, asked: tuple[str, ...]) -> tuple[str, ...]:
         """The signatures to export.
@@ -67,9 +66,17 @@ class Parts:
             asked: names; none: all that the weights support.
 
         Raises:
-            InputError: the head of one is missing.
+            InputError: the head of one is missing, or was fed something else.
         """
+        if any(name in _OF_PAIRS for name in asked):
+            self.encoder.config.require_segments(2)
         missing = [name for name in asked if name not in self.signatures]
+        if self.classifier_head and any(name.startswith("classify") for name in missing):
+            raise InputError(
+                f"the classifier was trained on {INPUTS[self.classifier_head.input]}, which the "
+                f"signature {missing[0]} does not take: its weights support "
+                f"{', '.join(self.signatures)}"
+            )
         if missing:
             raise InputError(
                 f"the checkpoint has no head for the signature {', '.join(missing)}: its weights "
@@ -77,18 +84,25 @@ class Parts:
             )
         return tuple(name for name in SIGNATURES if name in (asked or self.signatures))
 
-    def windows_of(self, length: int) -> dict[str, Any]:
-        """`windows` for another length, in which a question and its context still have room."""
-        about = {**self.windows, "max_seq_length": length}
-        about["max_query_length"] = min(about["max_query_length"], (length - 3) // 2)
-        room = length - about["max_query_length"] - 3
-        about["doc_stride"] = min(about["doc_stride"], room)
-        if min(about["max_query_length"], room) < 1:
-            raise InputError(
-                f"max_seq_length {length} is too short for a question, a context and three "
-                "special tokens: give at least 5"
-            )
-        return about
+    def length_of(self, name: str, asked: int) -> int:
+        """Word pieces of a text, or of a window, in a signature.
+
+        Args:
+            name: of the signature.
+            asked: 0: that of the fine-tuning, else all positions that the encoder has.
+
+        Raises:
+            InputError: the encoder has fewer positions.
+        """
+        head = {
+            "classify": self.classifier_head,
+            "classify_pair": self.classifier_head,
+            "answer": self.span_head,
+        }.get(name)
+        config = self.encoder.config
+        length = asked or (head.max_seq_length if head else config.max_position_embeddings)
+        config.require_length(length)
+        return length
 
 
 def load(path: str, dtype: str = "float32") -> Parts:
@@ -102,30 +116,16 @@ def load(path: str, dtype: str = "float32") -> Parts:
     Raises:
         InputError: as for `convert.load`; or a fine-tuned model whose head is missing.
     """
-    folder = converter.locate(path)
-    source = converter.open_source(folder)
+    source = converter.open_source(converter.locate(path))
     encoder = converter.build_encoder(source, dtype)
-    arrays = {name: read for name, (_, read) in source.tensors.items()}
-    masked_lm, classifier, span_predictor, length, windows = None, None, None, 0, {}
-    if source.labels:
-        classifier = Classifier(encoder, source.labels)
-    if source.format == "undivided":
-        folder = checkpoints.resolve(folder)
-        reader = SafetensorsReader([folder / WEIGHTS])
-        arrays |= {name: lambda n=name: reader.read(n) for name in source.coverage.unused}
-        if (folder / classifiers.CLASSIFIER).exists():
-            about = classifiers.read_about(folder)
-            classifier = Classifier(encoder, about["labels"], about["pooling"])
-            length = about["max_seq_length"]
-        if (folder / SPAN_PREDICTOR).exists():
-            span_predictor = SpanPredictor(encoder)
-            windows = _windows(folder)
-    if "masked_lm_head/output_bias" in arrays:
+    masked_lm, classifier, span_predictor = None, None, None
+    if "masked_lm_head" in source.heads:
         masked_lm = Pretrainer(encoder)
-        _assign(masked_lm.masked_lm_head, arrays, folder)
-    for model in (classifier, span_predictor):
-        if model:
-            _assign(model.head, arrays, folder)
+        converter.assign(masked_lm.masked_lm_head, source)
+    if source.classifier:
+        classifier = converter.build_classifier(source, encoder)
+    if source.spans:
+        span_predictor = converter.build_span_predictor(source, encoder)
     return Parts(
         encoder=encoder,
         tokenizer=source.tokenizer,
@@ -133,29 +133,7 @@ def load(path: str, dtype: str = "float32") -> Parts:
         has_pooler=not any(name.startswith("encoder/pooler/") for name in source.coverage.initial),
         masked_lm=masked_lm,
         classifier=classifier,
-        classifier_length=length,
+        classifier_head=source.classifier,
         span_predictor=span_predictor,
-        windows=windows,
+        span_head=source.spans,
     )
-
-
-def _windows(folder) -> dict[str, Any]:
-    """What span_predictor.json says, and the threshold that the run beside it has tuned."""
-    about = {"null_score_diff_threshold": 0.0, **files.read_json(folder / SPAN_PREDICTOR)}
-    run = folder.parent / "run.json"
-    if run.exists():
-        about["null_score_diff_threshold"] = files.read_json(run)["null_score_diff_threshold"]
-    return about
-
-
-def _assign(layer: Any, arrays: dict[str, Callable[[], np.ndarray]], where: Any) -> None:
-    for name, variable in named_weights(layer.weights).items():
-        if name not in arrays:
-            raise InputError(f"{where} lacks the weight {name} of the head that it describes")
-        value = arrays[name]()
-        if tuple(value.shape) != tuple(variable.shape):
-            raise InputError(
-                f"{where}: {name} has the shape {value.shape}, the head needs "
-                f"{tuple(variable.shape)}"
-            )
-        variable.assign(value)

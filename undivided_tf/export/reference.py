@@ -27,11 +27,11 @@ QUESTIONS = ("Where did the cat sit?", "Who?", "What is \N{SNOWMAN}?", "zxqv?", 
 
 
 def classify(parts: Parts, texts: Sequence[str], seconds: Sequence[str] | None, length: int):
-    """Probabilities (texts, labels), or scores (texts,) of a regression, float64."""
+    """What the head answers, float64: probabilities (texts, labels), or scores (texts,)."""
     pair = None if seconds is None else list(seconds)
     inputs = parts.tokenizer.encode(list(texts), pair, max_seq_length=length)
     logits = np.asarray(parts.classifier(inputs, training=False), np.float64)
-    return scipy.special.softmax(logits, -1) if parts.classifier.labels else logits[:, 0]
+    return parts.classifier_head.answers(logits)
 
 
 def embed(parts: Parts, texts: Sequence[str], length: int) -> dict[str, np.ndarray]:
@@ -62,7 +62,8 @@ def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarra
             "masked_positions": positions.astype(np.int32),
         }
         logits = parts.masked_lm(inputs, training=False)["masked_lm_logits"]
-        found.append(scipy.special.softmax(np.asarray(logits[0], np.float64), -1))
+        logits = np.asarray(logits[0], np.float64)[:, : tokenizer.vocab_size]
+        found.append(scipy.special.softmax(logits, -1))
     return found
 
 
@@ -82,9 +83,7 @@ def answer(
         Question(id=str(i), question=question, context=context, answers=(), place=f"example {i}")
         for i, (question, context) in enumerate(zip(questions, contexts, strict=True))
     ]
-    about = parts.windows_of(length)
-    keys = ("max_seq_length", "doc_stride", "max_query_length")
-    windows = make_windows(asked, parts.tokenizer, **{key: about[key] for key in keys})
+    windows = make_windows(asked, parts.tokenizer, **parts.span_head.with_length(length).windows)
     predictions = predict_answers(
         asked, windows, window_logits(parts.span_predictor, windows, 8),
         n_best_size=1, max_answer_length=pieces, version_2_with_negative=False,
@@ -117,7 +116,8 @@ def largest_difference(name: str, served: Any, parts: Parts, length: int, pieces
         strings = {"text": TEXTS} | ({"second_text": pair} if pair else {})
         found = ask(**strings)
         expected = classify(parts, TEXTS, pair, length)
-        return _apart(found["probabilities" if parts.classifier.labels else "score"], expected)
+        (answers,) = (found[key] for key in ("probabilities", "score") if key in found)
+        return _apart(answers, expected)
     if name == "embed":
         found, expected = ask(text=TEXTS), embed(parts, TEXTS, length)
         return max(_apart(values, expected[kind]) for kind, values in found.items())

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from undivided_tf.export import spans, texts
-from undivided_tf.export.inference import masked_lm_logits
+from undivided_tf.export.inference import answers, masked_lm_logits
 from undivided_tf.export.parts import Parts
 from undivided_tf.models.classifier import pool
+from undivided_tf.models.heads import CLASSIFICATION, REGRESSION, ClassifierHead
 from undivided_tf.recipes import ExportConfig
 
 _TEXT = "string (batch,)"
@@ -53,13 +54,7 @@ def make(name: str, parts: Parts, encode: Callable, config: ExportConfig) -> Sig
     Raises:
         InputError: the encoder has not so many positions.
     """
-    length = config.max_seq_length or {
-        "classify": parts.classifier_length,
-        "classify_pair": parts.classifier_length,
-        "answer": parts.windows.get("max_seq_length", 0),
-    }.get(name, 0)
-    length = length or parts.encoder.config.max_position_embeddings
-    parts.encoder.config.require_length(length)
+    length = parts.length_of(name, config.max_seq_length)
     make_one = {
         "classify": _classify,
         "classify_pair": _classify,
@@ -72,8 +67,8 @@ def make(name: str, parts: Parts, encode: Callable, config: ExportConfig) -> Sig
 
 
 def _classify(parts: Parts, encode: Callable, config: ExportConfig, length: int):
-    classifier, tokenizer = parts.classifier, parts.tokenizer
-    labels = tf.constant(classifier.labels, tf.string)
+    classifier, head, tokenizer = parts.classifier, parts.classifier_head, parts.tokenizer
+    labels = tf.constant(head.labels, tf.string)
     # The pooler reads the first token, so that the last blocks need compute no other.
     positions = 0 if classifier.pooling == "first" else None
 
@@ -84,43 +79,54 @@ def _classify(parts: Parts, encode: Callable, config: ExportConfig, length: int)
         first = None if positions is None else tf.zeros([tf.size(text), 1], tf.int32)
         pooled = pool(encode(inputs, first), inputs["padding_mask"], classifier.pooling)
         logits = classifier.head(pooled)
-        if not classifier.labels:
-            return {"score": logits[:, 0]}
-        return {
-            "label": tf.gather(labels, tf.argmax(logits, axis=-1)),
-            "probabilities": tf.nn.softmax(logits),
-            "labels": tf.tile(labels[tf.newaxis], [tf.size(text), 1]),
-        }
+        found = answers(head, logits)
+        if head.kind == REGRESSION:
+            return {"score": found["score"][:, 0]}
+        found["labels"] = tf.tile(labels[tf.newaxis], [tf.size(text), 1])
+        if head.kind == CLASSIFICATION:
+            found["label"] = tf.gather(labels, tf.argmax(logits, axis=-1))
+        return found
 
-    if not classifier.labels:
-        return classify, {"score": "float32 (batch,), of a regression"}
-    return classify, {
-        "label": "string (batch,), the likeliest",
-        "probabilities": f"float32 (batch, {len(classifier.labels)})",
-        "labels": "string, names of the columns of `probabilities`, the same in every row",
-    }
+    names = {"labels": "string, names of the columns of `probabilities`, the same in every row"}
+    return classify, answer_texts(head, "(batch,)") | ({} if head.kind == REGRESSION else names)
+
+
+def answer_texts(head: ClassifierHead, scores: str) -> dict[str, str]:
+    """What the outputs of a classifier are, by name.
+
+    Args:
+        head: of the classifier.
+        scores: shape of the scores of a regression.
+    """
+    if head.kind == REGRESSION:
+        within = ", within {:g} to {:g}".format(*head.score_range) if head.score_range else ""
+        return {"score": f"float32 {scores}, of a regression{within}"}
+    shape = f"float32 (batch, {head.outputs})"
+    if head.kind == CLASSIFICATION:
+        return {"label": "string (batch,), the likeliest", "probabilities": shape}
+    return {"probabilities": f"{shape}, of each label by itself: they need not sum to 1"}
 
 
 def _answer(parts: Parts, encode: Callable, config: ExportConfig, length: int):
-    about, span_predictor = parts.windows_of(length), parts.span_predictor
+    about, span_predictor = parts.span_head.with_length(length), parts.span_predictor
 
     def answer(question, context):
         question, context = texts.clean(question), texts.clean(context)
-        windows, row = spans.make_windows(parts.tokenizer, question, context, about)
+        windows, row = spans.make_windows(parts.tokenizer, question, context, about.windows)
         windows = texts.without_padding(windows, config.pad_to_multiple_of)
         logits = span_predictor.head(encode(windows, None)["sequence_output"])
         logits = tf.transpose(logits, [0, 2, 1])
         found = spans.best_spans(logits, windows, row, context, config.max_answer_length)
-        if about["version_2_with_negative"]:
-            is_null = found["null_odds"] > about["null_score_diff_threshold"]
+        if about.version_2_with_negative:
+            is_null = found["null_odds"] > about.null_score_diff_threshold
             found["text"] = tf.where(is_null, "", found["text"])
             for edge in ("start", "end"):
                 found[edge] = tf.where(is_null, 0, found[edge])
         return found
 
     empty = ""
-    if about["version_2_with_negative"]:
-        empty = f"; empty where null_odds exceed {about['null_score_diff_threshold']:g}"
+    if about.version_2_with_negative:
+        empty = f"; empty where null_odds exceed {about.null_score_diff_threshold:g}"
     return answer, {
         "text": f"string (batch,), a substring of the context{empty}",
         "start": "int32 (batch,), its first character in the context",
@@ -141,7 +147,9 @@ def _fill_mask(parts: Parts, encode: Callable, config: ExportConfig, length: int
         inputs = texts.without_padding(inputs, config.pad_to_multiple_of)
         positions, count = texts.mask_positions(inputs["token_ids"], tokenizer.mask_id)
         masked = encode(inputs, positions)["sequence_output"]
-        scores, ids = tf.math.top_k(tf.nn.softmax(masked_lm_logits(parts.masked_lm, masked)), k)
+        # Embedding rows behind the vocabulary have no word piece to answer with.
+        logits = masked_lm_logits(parts.masked_lm, masked)[..., : tokenizer.vocab_size]
+        scores, ids = tf.math.top_k(tf.nn.softmax(logits), k)
         used = tf.sequence_mask(count, tf.shape(positions)[1])[..., tf.newaxis]
         return {
             "tokens": tf.where(used, tf.gather(vocabulary, ids), ""),

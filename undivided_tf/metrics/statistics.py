@@ -6,6 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.optimize
 import scipy.stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import DescrStatsW
 
 from undivided_tf.errors import InputError
 
@@ -46,8 +50,7 @@ def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
     deviation = low = high = None
     if n > 1:
         deviation = float(sample.std(ddof=1))
-        reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / n**0.5
-        low, high = mean - reach, mean + reach
+        low, high = map(float, DescrStatsW(sample).tconfint_mean(1 - CONFIDENCE))
     return {
         "mean": mean,
         "deviation": deviation,
@@ -58,23 +61,21 @@ def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
     }
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float]) -> dict[str, float | int | None]:
-    """The mean of `a - b` with its interval; pairs share what else varies, such as the seed.
+def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
+    """95 % score interval of a share.
 
     Args:
-        a: one number a pair.
-        b: the other number of each pair, in the same order.
+        successes: from 0 to `trials`; a tie may count one half.
+        trials: at least one.
 
     Returns:
-        What `summarize` gives for the differences.
+        Lower and upper bound, from 0 to 1.
 
-    Raises:
-        InputError: the lengths differ, or as `summarize`.
+    References:
+        Wilson 1927, JASA 22(158).
     """
-    first, second = _finite(a, "a"), _finite(b, "b")
-    if first.size != second.size:
-        raise InputError(f"pairs need two equal lengths, got {first.size} and {second.size}")
-    return summarize(first - second)
+    low, high = proportion_confint(successes, trials, 1 - CONFIDENCE, method="wilson")
+    return float(low), float(high)
 
 
 def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float] | None:
@@ -175,11 +176,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
         Holm 1979, Scandinavian Journal of Statistics 6(2).
     """
     p = _finite(p_values, "p_values")
-    order = np.argsort(p, kind="stable")
-    stepped = p[order] * (p.size - np.arange(p.size))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
-    return adjusted.tolist()
+    return multipletests(p, method="holm")[1].tolist()
 
 
 def above_test(values: Sequence[float], bound: float) -> float:
@@ -215,7 +212,9 @@ def equivalence_test(differences: Sequence[float], margin: float) -> float:
     if margin <= 0:
         raise InputError(f"margin must be positive, got {margin}")
     sample = _finite(differences, "differences")
-    return max(above_test(sample, -margin), above_test(-sample, -margin))
+    if sample.size < 2 or np.ptp(sample) == 0:  # statsmodels would divide by the spread.
+        return max(above_test(sample, -margin), above_test(-sample, -margin))
+    return float(DescrStatsW(sample).ttost_mean(-margin, margin)[0])
 
 
 def detectable_difference(deviation: float, n: int) -> float | None:
@@ -233,12 +232,14 @@ def detectable_difference(deviation: float, n: int) -> float | None:
     """
     if n < 2:
         return None
-    critical = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    level = (1 - CONFIDENCE) / 2  # In the direction of the effect; the other tail adds nothing.
 
     def excess(effect: float) -> float:
-        return scipy.stats.nct.sf(critical, n - 1, effect * n**0.5) - POWER
+        return _power(effect, n, level) - POWER
 
-    return deviation * scipy.optimize.brentq(excess, 0.0, 2 * critical + 10)
+    # statsmodels' own search for the effect stops at six digits.
+    highest = 2 * scipy.stats.t.isf(level, n - 1) + 10
+    return deviation * scipy.optimize.brentq(excess, 0.0, highest)
 
 
 def pairs_needed(deviation: float, margin: float) -> int | None:
@@ -259,11 +260,16 @@ def pairs_needed(deviation: float, margin: float) -> int | None:
         return 2
 
     def enough(n: int) -> bool:
-        critical = scipy.stats.t.ppf(CONFIDENCE, n - 1)
-        return scipy.stats.nct.sf(critical, n - 1, margin / deviation * n**0.5) >= POWER
+        return _power(margin / deviation, n, 1 - CONFIDENCE) >= POWER
 
     found = 2 + bisect.bisect_left(range(2, _MOST_PAIRS + 1), True, key=enough)
     return found if found <= _MOST_PAIRS else None
+
+
+def _power(effect: float, n: int, level: float) -> float:
+    """Power of a one-sided t-test of n pairs; `effect` in standard deviations."""
+    found = TTestPower().power(effect, n, level, alternative="larger")
+    return 1.0 if np.isnan(found) else found  # It has no value for a large noncentrality.
 
 
 def _finite(values: Sequence[float], name: str) -> np.ndarray:

@@ -1,10 +1,13 @@
 """Classification of, and regression on, sentences and sentence pairs."""
 
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
+from undivided_tf.models.heads import CLASSIFICATION, REGRESSION, ClassifierHead, num_outputs
 
 
 def pool(encoded, padding_mask, pooling):
@@ -42,6 +45,8 @@ class Classifier(keras.Model):
         pooling: str. `first`, `mean` or `max`.
         classifier_dropout: float. Dropout on the pooled vector.
         seed: int or None. Decides the head's initial values and dropout.
+        kind: str. `classification`, `regression` or `multi_label` (any number of the labels may
+            hold at once); None: classification where there are labels, else regression.
 
     Examples:
         >>> from undivided_tf.config import EncoderConfig
@@ -64,6 +69,7 @@ class Classifier(keras.Model):
         pooling="first",
         classifier_dropout=0.1,
         seed=None,
+        kind=None,
         name="classifier",
         **kwargs,
     ):
@@ -71,19 +77,30 @@ class Classifier(keras.Model):
         self.encoder = encoder
         self.labels = tuple(labels)
         self.pooling = pooling
+        self.kind = kind or (CLASSIFICATION if self.labels else REGRESSION)
         # Without it in the graph the pooler has no gradient.
         encoder.pooler.trainable = pooling == "first"
         self.dropout = Dropout(
             classifier_dropout, seed=derive_seed(seed, "dropout"), name="dropout"
         )
         self.head = keras.layers.Dense(
-            len(self.labels) or 1,
+            num_outputs(self.kind, self.labels),
             kernel_initializer=truncated_normal(encoder.config.initializer_range, seed, "head"),
             dtype="float32",
             name="classifier_head",
         )
         self.head.build((None, encoder.config.hidden_size))
         self.built = True
+
+    @classmethod
+    def from_head(cls, encoder: Any, head: ClassifierHead) -> Self:
+        """The classifier that a head describes, its last layer with initial values.
+
+        Args:
+            encoder: Encoder.
+            head: of a fine-tuned model.
+        """
+        return cls(encoder, head.labels, head.pooling, kind=head.kind)
 
     def call(self, inputs, training=None):
         """Scores the classes.

@@ -4,15 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from undivided_tf.study import numbers
-from undivided_tf.study.pairs import cka_relation, matched_attention, mean_matched_attention
+from undivided_tf.study.pairs import (
+    cka_relation,
+    encoder_name,
+    matched_attention,
+    mean_matched_attention,
+)
 from undivided_tf.study.results import FAILED, StudyResults
 from undivided_tf.study.tables import Table, Value
-
-
-def encoder_name(encoder: dict[str, Any]) -> str:
-    """`(AI)*6, seed 1, untrained`."""
-    trained = "" if encoder["trained"] else ", untrained"
-    return f"{encoder['pattern']}, seed {encoder['seed']}{trained}"
 
 
 def cka(study: StudyResults) -> Table:

@@ -1,7 +1,6 @@
 """Taps on the axes of figures: their names, their depth, the colours of their blocks."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -45,11 +44,3 @@ def mark_kinds(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
 def letter_size(*taps: Sequence[str]) -> float:
     """Points of the letters in a heat map: in a large one they would run into each other."""
     return min(FONT, 150 / max(map(len, taps)))
-
-
-def encoder_name(encoder: dict[str, Any]) -> str:
-    """`(AI)*6, seed 1, untrained`; the seed where it is known."""
-    parts = [encoder["pattern"]]
-    if encoder["seed"] is not None:
-        parts.append(f"seed {encoder['seed']}")
-    return ", ".join(parts if encoder["trained"] else [*parts, "untrained"])

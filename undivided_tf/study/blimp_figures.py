@@ -3,8 +3,8 @@
 import os
 from typing import Any
 
-from undivided_tf.study.axes import encoder_name
 from undivided_tf.study.looks import BLUE, GREY, drawing
+from undivided_tf.study.pairs import encoder_name
 
 
 def phenomena(result: dict[str, Any], path: str | os.PathLike) -> None:

@@ -15,6 +15,7 @@ from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
     DID_NOT_LEARN,
     LEVEL,
+    LOSS_MARGIN,
     MIN_BAND,
     MIN_PAIRS,
     NO_VERDICT,
@@ -28,9 +29,21 @@ from undivided_tf.study.judging import (
     Verdict,
     not_worse,
     paired,
+    points,
 )
 from undivided_tf.study.pairs import mean_matched_attention
 from undivided_tf.study.results import PRETRAINED, StudyResults
+
+
+def _language_modelling(study: StudyResults, pattern: str) -> Verdict:
+    own, full = (
+        {seed: -loss for seed, loss in study.loss_by_seed(p).items()}
+        for p in (pattern, study.reference)
+    )
+    unigrams = [r["validation_unigram_cross_entropy"] for r in study.pretraining(study.reference)]
+    scores = {"held-out text": Scores(own, full, -min(unigrams, default=0.0))}
+    margin = study.config.loss_margin
+    return not_worse(scores, margin, f"{margin:g} nats of held-out loss")
 
 
 def accuracy(study: StudyResults, pattern: str) -> Verdict:
@@ -43,7 +56,8 @@ def accuracy(study: StudyResults, pattern: str) -> Verdict:
         )
         for task in study.tasks
     }
-    return not_worse(scores, study.config.accuracy_margin, "accuracy")
+    margin = study.config.accuracy_margin
+    return not_worse(scores, margin, points(margin, "accuracy"))
 
 
 def _probes(study: StudyResults, pattern: str) -> Verdict:
@@ -55,7 +69,8 @@ def _probes(study: StudyResults, pattern: str) -> Verdict:
         )
         for task in study.probed
     }
-    return not_worse(scores, study.config.accuracy_margin, "probe accuracy")
+    margin = study.config.accuracy_margin
+    return not_worse(scores, margin, points(margin, "probe accuracy"))
 
 
 def _parameters(study: StudyResults, pattern: str) -> Verdict:
@@ -134,6 +149,15 @@ def _cka(study: StudyResults, pattern: str) -> Verdict:
 
 STATUSES = (SUPPORTED, NOT_SUPPORTED, UNDERPOWERED, NO_VERDICT, DID_NOT_LEARN)
 CLAIMS = (
+    Claim(
+        "language modelling kept",
+        "The held-out loss rises by little.",
+        "mean log-likelihood of a masked piece of the held-out rows (nats; the negative of the "
+        "loss), paired by pre-training seed",
+        LOSS_MARGIN,
+        NOT_WORSE,
+        _language_modelling,
+    ),
     Claim(
         "accuracy kept",
         "Fine-tuning accuracy falls by little.",

@@ -53,8 +53,7 @@ def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
         InputError: a checkpoint or a task that cannot be used, more cuts than blocks, a workdir of
             another config.
     """
-    folder = converter.locate(config.input)
-    source = converter.open_source(folder)
+    source = converter.open_source(converter.locate(config.input))
     blocks = intermediate_blocks(source.config.pattern)
     if max(config.num_cut) > len(blocks):
         raise InputError(
@@ -64,7 +63,7 @@ def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
     workdir = claim_workdir(config.workdir, config)
     encoder = converter.build_encoder(source)
     if not (workdir / "order.json").exists():
-        order, words = run.importance(config.order, source, encoder, folder)
+        order, words = run.importance(config.order, source, encoder)
         files.write_json(workdir / "order.json", {"order": vars(order), "damage": words})
     found = files.read_json(workdir / "order.json")
     for number in config.num_cut:

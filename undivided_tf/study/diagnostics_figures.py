@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from undivided_tf.study.axes import depths, encoder_name
+from undivided_tf.study.axes import depths
 from undivided_tf.study.looks import (
     BLACK,
     BLUE,
@@ -22,6 +22,7 @@ from undivided_tf.study.looks import (
     drawing,
     legend,
 )
+from undivided_tf.study.pairs import encoder_name
 
 Result = dict[str, Any]
 

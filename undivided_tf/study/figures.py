@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from undivided_tf.metrics.statistics import summarize
 from undivided_tf.study import numbers as writing
-from undivided_tf.study.axes import depths, encoder_name, letter_size, mark_kinds
+from undivided_tf.study.axes import depths, letter_size, mark_kinds
 from undivided_tf.study.cost_figures import quality_against_cost as quality_against_cost
 from undivided_tf.study.looks import (
     BLACK,
@@ -28,6 +28,7 @@ from undivided_tf.study.looks import (
     looks,
     pattern_marks,
 )
+from undivided_tf.study.pairs import encoder_name
 from undivided_tf.study.results import MEASURE_NAMES, primary
 
 Result = dict[str, Any]

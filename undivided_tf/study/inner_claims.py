@@ -11,6 +11,7 @@ from undivided_tf.study.judging import (
     beyond,
     not_worse,
     paired,
+    points,
 )
 from undivided_tf.study.results import StudyResults
 
@@ -63,8 +64,9 @@ def _grammar(study: StudyResults, pattern: str) -> Verdict:
         }
         for p in (pattern, study.reference)
     )
+    margin = study.config.accuracy_margin
     scores = {"BLiMP": Scores(own, full, CHANCE)}
-    return not_worse(scores, study.config.accuracy_margin, "accuracy")
+    return not_worse(scores, margin, points(margin, "accuracy"))
 
 
 DIAGNOSTICS = (

@@ -14,7 +14,7 @@ from undivided_tf.study.results import StudyResults
 SUPPORTED, NOT_SUPPORTED, UNDERPOWERED = "supported", "not supported", "underpowered"
 NO_VERDICT, DID_NOT_LEARN = "no verdict", "did not learn"
 LEVEL = 0.05
-ACCURACY_MARGIN = "accuracy_margin of the study"
+ACCURACY_MARGIN, LOSS_MARGIN = "accuracy_margin of the study", "loss_margin of the study"
 NOT_WORSE = (
     "a loss of the margin or more is ruled out on every task on which the reference beats a "
     "constant answer by more than the margin (one-sided t-tests, the former with Holm)"
@@ -148,7 +148,7 @@ class Scores:
     constant: float
 
 
-def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verdict:
+def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdict:
     """Verdict on "worse by less than `margin`, in every matter that can tell".
 
     A matter can tell when the reference is shown to be above a constant answer by more than the
@@ -160,7 +160,7 @@ def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verd
     Args:
         scores: those of each matter.
         margin: the largest loss that does not matter, in the unit of the scores.
-        measure: what they are, for the reason.
+        amount: the margin in words, for the reason; see `points`.
 
     References:
         Holm 1979; Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15(6);
@@ -203,7 +203,7 @@ def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verd
         )
         for matter, found in differences.items()
     )
-    status, reason = _told(within, beyond, _points(margin, measure))
+    status, reason = _told(within, beyond, amount)
     if status == UNDERPOWERED:
         reason += _advice(one for one in evidence if one.p_within and one.p_within >= LEVEL)
     if unable := ", ".join(matter for matter in scores if matter not in telling):
@@ -237,7 +237,8 @@ def _advice(unsettled: Iterable[Evidence]) -> str:
     return f"; were nothing lost, {pairs} pairs of this spread would rule it out"
 
 
-def _points(margin: float, measure: str) -> str:
+def points(margin: float, measure: str) -> str:
+    """A margin of shares in words, such as `1 point of accuracy`."""
     number = f"{100 * margin:g}"
     return f"{number} point{'s' * (number != '1')} of {measure}"
 

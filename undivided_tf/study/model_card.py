@@ -9,13 +9,12 @@ from typing import Any
 import undivided_tf
 from undivided_tf import files
 from undivided_tf.config import EncoderConfig
+from undivided_tf.models.heads import INPUTS, MULTI_LABEL, PAIR, REGRESSION, ClassifierHead
 from undivided_tf.study import drawings, numbers, report
 from undivided_tf.training import learning
 
 CARD, DRAWING = "README.md", "pattern.svg"
 _WHAT = {
-    "classify": "Gives the class of each text",
-    "classify_pair": "Gives the class of each pair of texts",
     "answer": "Finds in each context the answer to its question",
     "fill_mask": "Fills every `[MASK]` of each text",
     "embed": "Gives vectors for each text",
@@ -131,8 +130,23 @@ def _data(exported: dict[str, Any], run: dict[str, Any]) -> Iterator[str]:
         yield f"That began with the weights of `{start}`."
         if results.get("kind") != "pretraining" and (told := learning.warning(start)):
             yield f"Their held-out loss is {told}."
-    if exported["labels"]:
-        yield f"Labels: {', '.join(f'`{label}`' for label in exported['labels'])}."
+    if exported["classifier"]:
+        yield from _head(ClassifierHead.from_dict(exported["classifier"]))
+
+
+def _head(head: ClassifierHead) -> Iterator[str]:
+    """What a classifier answers and was fed."""
+    labels = ", ".join(f"`{label}`" for label in head.labels)
+    if head.kind == REGRESSION:
+        within = " within {:g} to {:g}".format(*head.score_range) if head.score_range else ""
+        yield f"The head is a regression: it gives one score{within}."
+    elif head.kind == MULTI_LABEL:
+        yield f"Labels, of which any number may hold at once: {labels}."
+    else:
+        yield f"Labels: {labels}."
+    task = f" of {head.task}" if head.task else ""
+    fed = INPUTS.get(head.input, "texts (single or in pairs is not known)")
+    yield f"Trained on {fed}{task}, up to {head.max_seq_length} word pieces."
 
 
 def _scores(checkpoint: pathlib.Path, run: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -175,7 +189,20 @@ def _signature(name: str, exported: dict[str, Any]) -> dict[str, Any]:
             "Largest difference of an output from that of the Keras model in float32, on a handful "
             f"of texts when it was exported: {measured}."
         )
-    return {**about, "what": _WHAT[name], "beyond": beyond, "measured": measured}
+    return {**about, "what": _what(name, exported), "beyond": beyond, "measured": measured}
+
+
+def _what(name: str, exported: dict[str, Any]) -> str:
+    """What a signature gives, in words."""
+    if name in _WHAT:
+        return _WHAT[name]
+    head = ClassifierHead.from_dict(exported["classifier"])
+    is_pair = name == "classify_pair" or head.input == PAIR
+    gives = {
+        REGRESSION: "Gives a score to",
+        MULTI_LABEL: "Gives the probability of each label by itself for",
+    }.get(head.kind, "Gives the class of")
+    return f"{gives} each {'pair of texts' if is_pair else 'text'}"
 
 
 def _licences(run: dict[str, Any]) -> Iterator[str]:

@@ -1,7 +1,15 @@
-"""What a CKA matrix of a study says: how its encoders are related, and matched attention taps."""
+"""What encoders are called, how two are related, and CKA of their matched attention taps."""
 
 import statistics
 from typing import Any
+
+
+def encoder_name(encoder: dict[str, Any]) -> str:
+    """`(AI)*6, seed 1, untrained`; the seed where it is known: converted weights have none."""
+    parts = [encoder["pattern"]]
+    if encoder["seed"] is not None:
+        parts.append(f"seed {encoder['seed']}")
+    return ", ".join(parts if encoder["trained"] else [*parts, "untrained"])
 
 
 def cka_relation(pair: dict[str, Any]) -> str:

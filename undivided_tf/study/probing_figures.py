@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from undivided_tf.study.axes import depths, encoder_name
+from undivided_tf.study.axes import depths
 from undivided_tf.study.looks import BLACK, BLUE, GREEN, GREY, VERMILION, drawing, legend
+from undivided_tf.study.pairs import encoder_name
 
 Result = dict[str, Any]
 

@@ -17,9 +17,9 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.data.tasks import load_task
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import frames, grid, kept, numbers, running
+from undivided_tf.study import frames, grid, kept, numbers
 from undivided_tf.study.grid import Cell
-from undivided_tf.study.results import FINISHED
+from undivided_tf.study.outcomes import FINISHED, listed
 
 MEASURED, SCALED, TIMED = "measured", "scaled from finished cells", "scaled from a short timing"
 RULE = "rule of thumb"
@@ -95,7 +95,7 @@ def project(config: StudyConfig, kept_results: str = "") -> tuple[list[Projectio
     planned = grid.expand(config)
     told = kept.read(kept_results, planned) if kept_results else {}
     spared = {cell.name for cell in kept.sort_out(planned, config.workdir, told)[0]}
-    found = kept.filled(running.outcomes(planned, config.workdir), told)
+    found = kept.filled(listed(planned, config.workdir), told)
     outcomes = {
         cell.name: outcome
         for cell, outcome in zip(planned, found, strict=True)

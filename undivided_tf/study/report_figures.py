@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from undivided_tf import files
-from undivided_tf.study import analysis_tables, frame_tables
-from undivided_tf.study.pairs import cka_relation
+from undivided_tf.study import frame_tables
+from undivided_tf.study.pairs import cka_relation, encoder_name
 from undivided_tf.study.results import StudyResults
 
 
@@ -72,7 +72,7 @@ def _quality(study: StudyResults) -> Iterator[tuple[str, Any]]:
 
 def _per_pair(study: StudyResults) -> Iterator[tuple[str, Any]]:
     for result in study.finished("cka"):
-        first, second = (analysis_tables.encoder_name(result[key]) for key in ("first", "second"))
+        first, second = (encoder_name(result[key]) for key in ("first", "second"))
         second = "itself" if cka_relation(result) == "itself" else second
         yield f"{first} against {second}", result
 

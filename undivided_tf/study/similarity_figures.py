@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from undivided_tf.study.axes import depths, encoder_name, mark_kinds
+from undivided_tf.study.axes import depths, mark_kinds
 from undivided_tf.study.looks import (
     BLACK,
     BLUE,
@@ -20,6 +20,7 @@ from undivided_tf.study.looks import (
     drawing,
     legend,
 )
+from undivided_tf.study.pairs import encoder_name
 from undivided_tf.study.results import MEASURE_NAMES
 
 Result = dict[str, Any]

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from undivided_tf.study.axes import depths, encoder_name
+from undivided_tf.study.axes import depths
 from undivided_tf.study.looks import BLACK, BLUE, GREY, drawing, legend
+from undivided_tf.study.pairs import encoder_name
 
 SCORES = (("uuas", "UUAS: edges of the tree found"), ("spearman", "Spearman of distances"))
 

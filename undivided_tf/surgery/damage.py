@@ -18,6 +18,7 @@ from undivided_tf.data.tasks import Rows, Task
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier, pool
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.models.pretrainer import Pretrainer, masked_lm_sums
 from undivided_tf.surgery.order import Damage, intermediate_blocks
 from undivided_tf.tokenization import Tokenizer
@@ -90,21 +91,18 @@ def text_batches(
 
 
 def head_damage(
-    classifier: Classifier, tokenizer: Tokenizer, task: Task, rows: Rows,
+    classifier: Classifier, head: ClassifierHead, tokenizer: Tokenizer, task: Task, rows: Rows,
     batch_size: int, max_seq_length: int,
 ) -> Damage:  # fmt: skip
     """1 - the task's score of a fine-tuned model with its own head.
 
     Raises:
-        InputError: the model has other labels than the task.
+        InputError: the model answers or was fed something else than the task.
     """
-    if sorted(classifier.labels) != sorted(task.labels):
-        raise InputError(
-            f"the model has the labels {', '.join(classifier.labels) or 'of a regression'}, the "
-            f"task {task.name} {', '.join(task.labels) or 'is a regression'}: give the --task that "
-            "it was fine-tuned on"
-        )
-    order = [classifier.labels.index(label) for label in task.labels] or [0]
+    try:
+        order = head.columns_for(scores.head_of(task))
+    except InputError as error:
+        raise InputError(f"{error}: give the --task that it was fine-tuned on") from error
     logits = _outputs(classifier.encoder, tokenizer, rows, batch_size, max_seq_length, classifier)
 
     def damage(gone: Sequence[str]) -> float:

@@ -18,10 +18,10 @@ from undivided_tf.surgery import damage
 from undivided_tf.surgery.operations import cut, encoder_blocks, operate
 from undivided_tf.surgery.order import Damage, Order, by_place, cut_order
 from undivided_tf.surgery_recipes import SurgeryConfig
-from undivided_tf.training.classifiers import CLASSIFIER, load_classifier
 from undivided_tf.training.weights import named_weights
 
 REPORT = "surgery.json"
+USUAL_LENGTH = 64  # Word pieces.
 
 
 def run_surgery(config: SurgeryConfig) -> dict[str, Any]:
@@ -31,19 +31,19 @@ def run_surgery(config: SurgeryConfig) -> dict[str, Any]:
         config: the operation; `config.output_dir` must not exist yet.
 
     Returns:
-        The content of surgery.json: `from` and `to` (patterns), what `Report` says and, with
-        `cut=importance`, `order` (see `Order`) and `damage`, what was measured.
+        The content of surgery.json: `from` and `to` (patterns), what `Report` says, the `heads`
+        that came along and, with `cut=importance`, `order` (see `Order`) and `damage`, what was
+        measured.
 
     Raises:
         InputError: a checkpoint or an operation that cannot be; see `operate` and `importance`.
     """
     output = converter.free_directory(config.output_dir)
-    folder = converter.locate(config.input)
-    source = converter.open_source(folder)
+    source = converter.open_source(converter.locate(config.input))
     encoder = converter.build_encoder(source)
     pattern, order, measured = source.config.pattern, None, ""
     if config.cut == "importance":
-        order, measured = importance(config, source, encoder, folder)
+        order, measured = importance(config, source, encoder)
         if config.num_cut > len(order.blocks):
             raise InputError(
                 f"num_cut {config.num_cut}: {pattern} has {len(order.blocks)} intermediate blocks"
@@ -81,35 +81,31 @@ def write(output: pathlib.Path, source: Source, result: Encoder, about: dict[str
         for path, variable in named_weights(result.weights).items()
     }
     operated = dataclasses.replace(source, config=result.config, tensors={**weights, **heads})
-    converter.write(output, operated, "undivided", {REPORT: about})
+    converter.write(output, operated, "undivided", REPORT, about)
 
 
-def importance(
-    config: SurgeryConfig, source: Source, encoder: Encoder, folder: pathlib.Path
-) -> tuple[Order, str]:
+def importance(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple[Order, str]:
     """The order in which intermediate blocks are cut with least damage, and what was measured.
 
     Args:
         config: says how damage is measured, and on what.
         source: the checkpoint.
         encoder: that of the source.
-        folder: where the source lies.
 
     Raises:
-        InputError: text without a masked-language-model head, a task or split without rows.
+        InputError: text without a masked-language-model head, a task or split without rows, or
+            another task than that of a fine-tuned model.
     """
     if not source.config.pattern.num_intermediate:
         raise InputError(f"{source.config.pattern} has no intermediate block to cut")
-    measured, words = measure(config, source, encoder, folder)
+    measured, words = measure(config, source, encoder)
     logging.info("damage: %s", words)
     return cut_order(source.config.pattern, measured, config.greedy), words
 
 
-def measure(
-    config: SurgeryConfig, source: Source, encoder: Encoder, folder: pathlib.Path
-) -> tuple[Damage, str]:
+def measure(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple[Damage, str]:
     """The measure of damage, and what it is in words; arguments as of `importance`."""
-    tokenizer, sizes = source.tokenizer, (config.batch_size, config.max_seq_length)
+    tokenizer, sizes = source.tokenizer, (config.batch_size, _length(config))
     if config.importance == "text":
         return _on_text(config, source, encoder)
     task = load_task(config.task)
@@ -117,16 +113,23 @@ def measure(
         rows = _rows(task, config.split, config, labelled=False)
         words = "1 - cosine to the mean-pooled states of the whole encoder"
         return damage.drift_damage(encoder, tokenizer, rows, *sizes), _on(words, task, rows, config)
-    if (folder / CLASSIFIER).exists():
-        classifier, _ = load_classifier(folder)
+    if source.classifier:
+        classifier = converter.build_classifier(source, encoder)
         rows = _rows(task, config.split, config)
-        measured = damage.head_damage(classifier, tokenizer, task, rows, *sizes)
+        length = config.max_seq_length or source.classifier.max_seq_length
+        measured = damage.head_damage(
+            classifier, source.classifier, tokenizer, task, rows, config.batch_size, length
+        )
         return measured, _on("1 - score of the model's own head", task, rows, config)
     task = task.graded()
     rows = _rows(task, "train", config)
     words = "errors of a logistic regression on mean-pooled states"
     measured = damage.probe_damage(encoder, tokenizer, rows, *sizes)
     return measured, _on(words, task, rows, config.replace(split="train"))
+
+
+def _length(config: SurgeryConfig) -> int:
+    return config.max_seq_length or USUAL_LENGTH
 
 
 def _on(words: str, task: Task, rows: Rows, config: SurgeryConfig) -> str:
@@ -150,9 +153,7 @@ def _on_text(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple[D
     task = load_task(config.task)
     rows = _rows(task, config.split, config, labelled=False)
     subject = Subject(encoder, source.tokenizer, None)
-    batches = damage.text_batches(
-        subject, rows, config.batch_size, config.max_seq_length, config.seed
-    )
+    batches = damage.text_batches(subject, rows, config.batch_size, _length(config), config.seed)
     return damage.masked_lm_damage(model, batches), _on(words, task, rows, config)
 
 

@@ -34,6 +34,9 @@ TRAINING, STATE, ENCODER, VOCABULARY = (
     "vocab.txt",
 )
 CHECKSUMS = "checksums.json"
+# Weights, vocabulary, encoder and head; not what resumption needs, nor what tells how it was made.
+_READ = (".safetensors", ".txt", ".json")
+_NOT_READ = (TRAINING, STATE, CHECKSUMS, "surgery.json", "conversion.json")
 
 
 def _numbered(variables: Iterable[Any]) -> dict[str, Any]:
@@ -219,6 +222,21 @@ def resolve(path: str | pathlib.Path) -> pathlib.Path:
     return candidates[-1]
 
 
+def input_files(path: str) -> dict[str, pathlib.Path]:
+    """The files of a checkpoint that who starts from it reads, by their names.
+
+    Raises:
+        InputError: there is no checkpoint.
+    """
+    members = sorted(resolve(path).iterdir())
+    return {p.name: p for p in members if p.suffix in _READ and p.name not in _NOT_READ}
+
+
+def architecture_files(path: str) -> dict[str, pathlib.Path]:
+    """As `input_files`, without the weights."""
+    return {name: file for name, file in input_files(path).items() if name != WEIGHTS}
+
+
 def load_encoder(path: str | pathlib.Path, seed: int | None = None) -> tuple[Encoder, Tokenizer]:
     """Loads the encoder of a checkpoint; weights of heads are left out and logged.
 
@@ -251,10 +269,28 @@ def untrained_encoder(path: str | pathlib.Path, seed: int | None) -> tuple[Encod
     """
     path = resolve(path)
     config = EncoderConfig.from_json(path / ENCODER)
+    return Encoder(config, seed=seed), read_tokenizer(path, config)
+
+
+def read_tokenizer(path: pathlib.Path, config: EncoderConfig) -> Tokenizer:
+    """The tokenizer of a checkpoint.
+
+    Args:
+        path: directory of the checkpoint.
+        config: of its encoder.
+
+    Raises:
+        InputError: the vocabulary is not that of the weights.
+    """
     tokenizer = Tokenizer(path / VOCABULARY, config.do_lower_case)
     if tokenizer.vocabulary_hash != config.vocabulary_hash:
         raise InputError(
             f"{path / VOCABULARY} has the hash {tokenizer.vocabulary_hash[:12]}, the weights "
             f"belong to {config.vocabulary_hash[:12]}: restore the vocabulary of the checkpoint"
         )
-    return Encoder(config, seed=seed), tokenizer
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"{path / VOCABULARY} has {tokenizer.vocab_size} word pieces, but {ENCODER} describes "
+            f"{config.vocab_size} embedding rows: restore the files of the checkpoint"
+        )
+    return tokenizer

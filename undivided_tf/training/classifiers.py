@@ -1,4 +1,4 @@
-"""Fine-tuned models on disk: weights, and the label names that their logits belong to."""
+"""Fine-tuned models on disk: weights, and what their head answers."""
 
 import pathlib
 from typing import Any
@@ -9,11 +9,11 @@ from absl import logging
 from undivided_tf import files
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier
+from undivided_tf.models.heads import ClassifierHead, SpanHead
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints
 from undivided_tf.training.weights import assign_start, load_weights, read_weights
 
-CLASSIFIER = "classifier.json"
 HEAD = "classifier_head"
 
 
@@ -24,6 +24,8 @@ def save_classifier(
     *,
     task: str,
     max_seq_length: int,
+    input: str = "",
+    score_range: tuple[float, ...] = (),
 ) -> None:
     """Writes a fine-tuned model, whole or not at all.
 
@@ -33,30 +35,36 @@ def save_classifier(
         tokenizer: the encoder's.
         task: name of the task it was trained on.
         max_seq_length: of that training.
+        input: `single` or `pair`: what a row of the task is; empty: not known.
+        score_range: lowest and highest score of the task of a regression; empty: not known.
     """
+    head = ClassifierHead(
+        kind=classifier.kind, labels=classifier.labels, pooling=classifier.pooling, input=input,
+        max_seq_length=max_seq_length, task=task, score_range=score_range,
+    )  # fmt: skip
     with files.atomic_path(directory) as partial:
         partial.mkdir()
         config = classifier.encoder.config
         checkpoints.save_model(partial, classifier.weights, config, tokenizer)
-        about = {
-            "task": task,
-            "labels": list(classifier.labels),
-            "pooling": classifier.pooling,
-            "max_seq_length": max_seq_length,
-        }
-        files.write_json(partial / CLASSIFIER, about)
+        head.write(partial)
 
 
-def read_about(directory: str | pathlib.Path) -> dict[str, Any]:
-    """What classifier.json says: `task`, `labels`, `pooling`, `max_seq_length`.
+def read_head(directory: str | pathlib.Path) -> ClassifierHead:
+    """What classifier.json says of a fine-tuned model.
 
     Raises:
-        InputError: there is no fine-tuned model.
+        InputError: there is no such model, or the file is at fault.
     """
-    path = pathlib.Path(directory) / CLASSIFIER
-    if not path.exists():
-        raise InputError(f"there is no fine-tuned model in {directory}: {CLASSIFIER} is missing")
-    return files.read_json(path)
+    head = ClassifierHead.read(directory)
+    if head is None:
+        other = ""
+        if SpanHead.read(directory):
+            other = ": it is a span predictor, which run_squad --predict_file and export_model ask"
+        raise InputError(
+            f"there is no fine-tuned classifier or regression in {directory} "
+            f"({ClassifierHead.FILE} is missing){other}"
+        )
+    return head
 
 
 def load_classifier(directory: str | pathlib.Path) -> tuple[Classifier, Tokenizer]:
@@ -66,22 +74,25 @@ def load_classifier(directory: str | pathlib.Path) -> tuple[Classifier, Tokenize
         directory: `WORKDIR/model_SEED` of a fine-tuning run.
 
     Returns:
-        The classifier (`classifier.labels` in the order of the logits, none for a regression)
-        and its tokenizer.
+        The classifier (`classifier.labels` in the order of the logits) and its tokenizer;
+        `read_head` says the rest.
 
     Raises:
         InputError: no fine-tuned model there, or files that do not fit together.
     """
     directory = pathlib.Path(directory)
-    about = read_about(directory)
+    head = read_head(directory)
     encoder, tokenizer = checkpoints.untrained_encoder(directory, seed=None)
-    classifier = Classifier(encoder, about["labels"], about["pooling"])
+    classifier = Classifier.from_head(encoder, head)
     load_weights(classifier.weights, directory)
     return classifier, tokenizer
 
 
 def load_start(
-    classifier: Classifier, checkpoint: str | pathlib.Path, new_weights: tuple[str, ...]
+    classifier: Classifier,
+    checkpoint: str | pathlib.Path,
+    new_weights: tuple[str, ...],
+    task: ClassifierHead,
 ) -> dict[str, Any]:
     """Loads what fine-tuning starts from: a pre-trained encoder, or a fine-tuned model of ours.
 
@@ -91,6 +102,7 @@ def load_start(
         classifier: receives the weights.
         checkpoint: see `checkpoints.resolve`.
         new_weights: names of weights, or of layers, that keep their initial values.
+        task: the head that `classifier` has for its task.
 
     Returns:
         `loaded` (how many weights), the names that are `new`, and those of the checkpoint that are
@@ -98,21 +110,23 @@ def load_start(
 
     Raises:
         InputError: a weight is missing or misshaped and not named in `new_weights`, or is named
-            there and unknown; a head of other labels or another pooling.
+            there and unknown; a head of other labels, another pooling or other inputs.
     """
     path = checkpoints.resolve(checkpoint)
     arrays = read_weights(path)
-    if HEAD not in new_weights and (path / CLASSIFIER).exists():
-        about = read_about(path)
-        theirs, ours = about["labels"], list(classifier.labels)
-        if sorted(theirs) != sorted(ours) or about["pooling"] != classifier.pooling:
+    head = None if HEAD in new_weights else ClassifierHead.read(path)
+    if head:
+        try:
+            order = head.columns_for(task)
+            if head.pooling != task.pooling:
+                raise InputError(
+                    f"the head was trained with pooling {head.pooling}, not {task.pooling}"
+                )
+        except InputError as error:
             raise InputError(
-                f"the head in {path} has the labels {', '.join(theirs) or 'of a regression'} and "
-                f"pooling {about['pooling']}, the task {', '.join(ours) or 'is a regression'} and "
-                f"pooling {classifier.pooling}: start with a new head, --new_weights={HEAD}"
-            )
-        if theirs != ours:
-            order = [theirs.index(label) for label in ours]
+                f"{path}: {error}: start with a new head, --new_weights={HEAD}"
+            ) from error
+        if order != list(range(head.outputs)):
             logging.info("the labels of %s are mapped by name: %s", path, order)
             for name in (name for name in arrays if name.startswith(f"{HEAD}/")):
                 arrays[name] = np.ascontiguousarray(arrays[name][..., order])

@@ -95,14 +95,17 @@ class _Tuner:
             if name != "train" and rows.labels is not None
         ]
         self.steps_per_epoch = len(self.splits["train"]) // config.train_batch_size
-        if not self.steps_per_epoch:
+        if config.num_train_epochs and not self.steps_per_epoch:
             raise InputError(
                 f"task {config.task} has {len(self.splits['train'])} training rows, fewer than "
                 f"one batch of {config.train_batch_size}: lower --train_batch_size"
             )
         self.classifier, self.tokenizer, self.loading = self._fresh(config.seed)
         self.pattern = self.classifier.encoder.config.block_pattern
-        self.classifier.encoder.config.require_length(config.max_seq_length)
+        encoder_config = self.classifier.encoder.config
+        encoder_config.require_length(config.max_seq_length)
+        if any(rows.second is not None for rows in self.splits.values()):
+            encoder_config.require_segments(2)
         steps = self.steps_per_epoch * config.num_train_epochs
         decay = config.layerwise_lr_decay
         self.optimizer = optimizers.adamw(
@@ -134,7 +137,8 @@ class _Tuner:
             classifier.head.bias.assign([self.splits["train"].labels.mean()])
         loading = {}
         if not config.from_scratch:
-            loading = load_start(classifier, config.init_checkpoint, config.new_weights)
+            head = scores.head_of(self.task, config.pooling, config.max_seq_length)
+            loading = load_start(classifier, config.init_checkpoint, config.new_weights, head)
         return classifier, tokenizer, loading
 
     @functools.cached_property
@@ -163,9 +167,11 @@ class _Tuner:
         description = f"{self.task.name} {self.pattern} {start}, seed {seed}"
         trained = self._train(seed, description)
         if config.save_models:
+            head = scores.head_of(self.task, config.pooling, config.max_seq_length)
             save_classifier(
                 self.workdir / f"model_{seed}", self.classifier, self.tokenizer,
-                task=self.task.name, max_seq_length=config.max_seq_length,
+                task=head.task, max_seq_length=head.max_seq_length, input=head.input,
+                score_range=head.score_range,
             )  # fmt: skip
         logits = {name: self._logits(name) for name in self.splits if name != "train"}
         if config.write_predictions:

@@ -6,52 +6,71 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import scipy.special
+from absl import logging
 
 from undivided_tf.errors import InputError
-from undivided_tf.training.classifiers import load_classifier, read_about
+from undivided_tf.models.heads import INPUTS, MULTI_LABEL, PAIR, REGRESSION, SINGLE, ClassifierHead
+from undivided_tf.training.classifiers import load_classifier, read_head
+
+_FIELDS = {SINGLE: 1, PAIR: 2}
+_LINES = {SINGLE: "a line is one text", PAIR: "a line is two texts with a tab between"}
 
 
 def predict_lines(
-    model: str, lines: Iterable[str], batch_size: int, where: str = "input"
+    model: str, lines: Iterable[str | bytes], batch_size: int, where: str = "input"
 ) -> Iterator[str]:
     """Predictions as JSON, one object a line, in the order of the input and as it comes in.
 
     Args:
         model: directory of a fine-tuned model.
-        lines: one text each or, for pairs, two with a tab between them.
+        lines: one text each or, for pairs, two with a tab between them: what the model was
+            trained on. Where it does not say, the first line decides. Bytes are UTF-8.
         batch_size: lines that are read before they are predicted.
         where: names the input in errors.
 
     Yields:
-        `text`, `second_text` for pairs, and `label` with `probabilities` by label name, or
-        `score` for a regression.
+        `text`, `second_text` for pairs, and `label` with `probabilities` by label name; of a
+        regression `score`, within the range of its task; where several labels may hold, `labels`,
+        those of at least 1/2, with `probabilities`.
 
     Raises:
-        InputError: no fine-tuned model there; a line with a tab too few or too many (the first
-            line decides whether lines are pairs), or a NUL byte.
+        InputError: no fine-tuned model there; a line with a tab too few or too many, a NUL byte, or
+            one that is not UTF-8. The lines before it are predicted first.
     """
-    about = read_about(model)
+    head = read_head(model)
     classifier, tokenizer = load_classifier(model)
+    if not head.input:
+        logging.warning(
+            "%s does not say whether it takes %s; the first line decides",
+            model, " or ".join(INPUTS.values()),
+        )  # fmt: skip
     numbered = enumerate(lines, 1)
-    width = 0
+    width = _FIELDS.get(head.input, 0)
     for batch in iter(lambda: list(itertools.islice(numbered, batch_size)), []):
-        rows = []
+        rows, fault = [], None
         for number, line in batch:
+            try:
+                line = line if isinstance(line, str) else line.decode()
+            except UnicodeDecodeError as error:
+                fault = InputError(
+                    f"{where}:{number}: not UTF-8 ({error.reason}); convert the input, for example "
+                    "with iconv -t UTF-8"
+                )
+                break
             fields = line.removesuffix("\n").removesuffix("\r").split("\t")
             width = width or len(fields)
             if len(fields) != width or width > 2 or "\0" in line:
-                nul = " and a NUL byte" if "\0" in line else ""
-                raise InputError(
-                    f"{where}:{number}: {len(fields)} fields{nul}; "
-                    "a line is one text or, all through the input, two with a tab between"
-                )
+                fault = InputError(f"{where}:{number}: {_fault(fields, model, head)}")
+                break
             rows.append(fields)
+        if not rows:
+            raise fault
+        classifier.encoder.config.require_segments(width)
         texts = list(zip(*rows, strict=True))
         inputs = tokenizer.encode(
             list(texts[0]),
             list(texts[1]) if width == 2 else None,
-            max_seq_length=about["max_seq_length"],
+            max_seq_length=head.max_seq_length,
         )
         # One shape for all batches: another would be compiled anew.
         filled = {
@@ -59,14 +78,28 @@ def predict_lines(
             for name, ids in inputs.items()
         }
         logits = classifier.predict_on_batch(filled)[: len(rows)]
-        for fields, values in zip(rows, np.asarray(logits, np.float64), strict=True):
-            yield json.dumps(_row(fields, values, classifier.labels), ensure_ascii=False)
+        answers = head.answers(np.asarray(logits, np.float64))
+        for fields, answer in zip(rows, answers, strict=True):
+            yield json.dumps(_row(fields, answer, head), ensure_ascii=False)
+        if fault:
+            raise fault
 
 
-def _row(fields: list[str], logits: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
+def _fault(fields: list[str], model: str, head: ClassifierHead) -> str:
+    """What is wrong with a line."""
+    nul = " and a NUL byte" if any("\0" in field for field in fields) else ""
+    found = f"{len(fields)} field{'s' * (len(fields) != 1)}{nul}"
+    if head.input:
+        return f"{found}; {model} takes {INPUTS[head.input]}: {_LINES[head.input]}"
+    return f"{found}; a line is one text or, all through the input, two with a tab between"
+
+
+def _row(fields: list[str], answer: np.ndarray, head: ClassifierHead) -> dict[str, Any]:
     row: dict[str, Any] = dict(zip(("text", "second_text"), fields, strict=False))
-    if not labels:
-        return {**row, "score": float(logits[0])}
-    shares = scipy.special.softmax(logits)
-    probabilities = dict(zip(labels, map(float, shares), strict=True))
-    return {**row, "label": labels[int(logits.argmax())], "probabilities": probabilities}
+    if head.kind == REGRESSION:
+        return {**row, "score": float(answer)}
+    probabilities = dict(zip(head.labels, map(float, answer), strict=True))
+    if head.kind == MULTI_LABEL:
+        likely = [label for label, value in probabilities.items() if value >= 0.5]
+        return {**row, "labels": likely, "probabilities": probabilities}
+    return {**row, "label": head.labels[int(answer.argmax())], "probabilities": probabilities}

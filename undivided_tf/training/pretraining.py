@@ -8,6 +8,7 @@ A run with `cooldown_steps` has branches. Where one begins, the run is saved, th
 the model through its cooldown in a directory of its own, and the run is restored and goes on.
 """
 
+import contextlib
 import copy
 import pathlib
 import re
@@ -29,7 +30,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.progress import bar
+from undivided_tf.progress import bar, compiling
 from undivided_tf.training import (
     checkpoints,
     context_use,
@@ -241,11 +242,14 @@ class Trainer:
         description = f"pre-training {self.encoder_config.block_pattern}"
         if course is not self.trunk:
             description += f", branch of {last} steps"
+        compiled = {state["step"], *(stage.first_step for stage in course.config.stages)}
         with bar(last, description, "steps", initial=state["step"]) as progress:
             for step in range(state["step"] + 1, until + 1):
                 start = time.perf_counter()
                 batch = next(batches)
-                sums = self.step(batch, self.stop_request.came)
+                first = step - 1 in compiled
+                with compiling(progress) if first else contextlib.nullcontext():
+                    sums = self.step(batch, self.stop_request.came)
                 seconds = time.perf_counter() - start
                 self.step_seconds.append((step, seconds))
                 state["training_seconds"] += seconds
@@ -385,7 +389,7 @@ class Trainer:
             "training_history": state["training_history"],
             "validation_history": state["validation_history"],
             "validation": {k: v for k, v in validation.items() if k != "step"},
-            "learnt": validation["learnt"],
+            "learnt": validation.get("learnt"),  # An older release may have evaluated last.
             "context_use": context_use.measure(self.steps, self.curriculum),
             "best": state["best"],
             "skipped_steps": state["skipped_steps"],

@@ -9,24 +9,41 @@ import numpy as np
 from absl import logging
 
 from undivided_tf.data.rows import Rows, Task
-from undivided_tf.metrics import classification, glue
+from undivided_tf.metrics import classification, glue, regression
+from undivided_tf.models.heads import CLASSIFICATION, PAIR, REGRESSION, SINGLE, ClassifierHead
 
 MUCH_BETTER = 0.1  # Accuracy by which another order of the labels must win to be named.
 
 
 def primary(task: Task) -> str:
     """The metric that tables show."""
-    return glue.PRIMARY[task.glue] if task.glue else "accuracy"
+    if task.glue:
+        return glue.PRIMARY[task.glue]
+    return "spearman" if task.is_regression else "accuracy"
+
+
+def head_of(task: Task, pooling: str = "first", max_seq_length: int = 128) -> ClassifierHead:
+    """The head that a model of a task has.
+
+    Args:
+        task: gives labels or range of scores, and whether rows are pairs.
+        pooling: of the model.
+        max_seq_length: word pieces an example in training.
+    """
+    return ClassifierHead(
+        kind=REGRESSION if task.is_regression else CLASSIFICATION,
+        labels=task.labels,
+        pooling=pooling,
+        input=PAIR if task.is_pair else SINGLE,
+        max_seq_length=max_seq_length,
+        task=task.name,
+        score_range=task.score_range,
+    )
 
 
 def predictions(task: Task, logits: np.ndarray) -> np.ndarray:
-    """Positions of labels, or the numbers of a regression, `(rows,)`, of logits `(rows, outputs)`.
-
-    Scores of STS-B are kept within 0 to 5, as they are defined.
-    """
-    if task.is_regression:
-        return np.clip(logits[:, 0], 0.0, 5.0)
-    return logits.argmax(-1)
+    """Positions of labels, or scores within the task's range, of logits `(rows, outputs)`."""
+    return head_of(task).answers(logits) if task.is_regression else logits.argmax(-1)
 
 
 def shown(task: Task, value: Any) -> str | float:
@@ -41,9 +58,12 @@ def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float
 
 def score_predictions(task: Task, answers: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Scores of what `predictions` gave."""
-    found = {}
     if not task.is_regression:
         found = classification.score(answers, labels, len(task.labels))
+    elif task.glue:
+        found = {}
+    else:
+        found = regression.score(answers, labels)
     return {**found, **(glue.score(task.glue, answers, labels) if task.glue else {})}
 
 

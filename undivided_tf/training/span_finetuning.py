@@ -19,13 +19,11 @@ from undivided_tf.data.squad import Question
 from undivided_tf.data.windows import Windows, make_windows
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
+from undivided_tf.models.heads import SpanHead
 from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import checkpoints, optimizers, strategies, stretches
 from undivided_tf.training.weights import load_weights
-
-SPAN_PREDICTOR = "span_predictor.json"
-WINDOW_FIELDS = ("max_seq_length", "doc_stride", "max_query_length", "version_2_with_negative")
 
 
 def finetune_spans(config: SquadConfig) -> dict[str, Any]:
@@ -68,6 +66,7 @@ class _SpanTuner:
         model, self.tokenizer = self._fresh(config.seed)
         self.pattern = model.encoder.config.block_pattern
         model.encoder.config.require_length(config.max_seq_length)
+        model.encoder.config.require_segments(2)
         self.data = {"predict": self._data_set((config.predict_file,), "validation")}
         if config.validation_file:
             self.data["validation"] = self._data_set((config.validation_file,), "validation")
@@ -94,6 +93,13 @@ class _SpanTuner:
         if 0 < limit < len(questions):
             chosen = np.random.default_rng(config.seed).permutation(len(questions))[:limit]
             questions = [questions[i] for i in np.sort(chosen)]
+        impossible = [question.place for question in questions if not question.answers]
+        if impossible and not config.version_2_with_negative:
+            raise InputError(
+                f"{len(impossible)} of {len(questions)} questions have no answer, the first at "
+                f"{impossible[0]}: give --version_2_with_negative, without which any answer to "
+                "them is wrong"
+            )
         windows = make_windows(
             questions,
             self.tokenizer,
@@ -107,12 +113,6 @@ class _SpanTuner:
     def _training_set(self) -> _DataSet:
         config = self.config
         data = self._data_set(config.train_files, "train", config.max_train_questions)
-        impossible = [q.place for q in data.questions if not q.answers]
-        if impossible and not config.version_2_with_negative:
-            raise InputError(
-                f"{len(impossible)} questions have no answer, the first at {impossible[0]}: "
-                "train with --version_2_with_negative"
-            )
         return dataclasses.replace(data, windows=data.windows.take(~data.windows.is_lost))
 
     def results(self) -> dict[str, Any]:
@@ -143,14 +143,15 @@ class _SpanTuner:
         result: dict[str, Any] = {"seed": seed}
         if config.train_files:
             result["training_loss"] = self._train(model, seed, directory)
-            self._save(model, directory / "model")
-            files.remove(directory / "checkpoints")
         threshold = config.null_score_diff_threshold
         if config.validation_file:
             predictions, truths = self._predict(model, "validation")
             tuned = evaluate(truths, predictions.texts, predictions.null_odds)
             threshold = predictions.best_threshold(tuned)
             result["validation"] = self._score(predictions, truths, threshold)
+        if config.train_files:
+            self._save(model, directory / "model", threshold)
+            files.remove(directory / "checkpoints")
         predictions, truths = self._predict(model, "predict")
         result["null_score_diff_threshold"] = threshold
         result["predict"] = self._score(predictions, truths, threshold)
@@ -227,13 +228,19 @@ class _SpanTuner:
         )
         return predictions, squad.as_articles(data.questions)
 
-    def _save(self, model: SpanPredictor, path: pathlib.Path) -> None:
+    def _save(self, model: SpanPredictor, path: pathlib.Path, threshold: float) -> None:
         config = self.config
+        head = SpanHead(
+            max_seq_length=config.max_seq_length,
+            doc_stride=config.doc_stride,
+            max_query_length=config.max_query_length,
+            version_2_with_negative=config.version_2_with_negative,
+            null_score_diff_threshold=threshold,
+        )
         with files.atomic_path(path) as partial:
             partial.mkdir()
             checkpoints.save_model(partial, model.weights, model.encoder.config, self.tokenizer)
-            about = {name: getattr(config, name) for name in WINDOW_FIELDS}
-            files.write_json(partial / SPAN_PREDICTOR, about)
+            head.write(partial)
 
 
 def window_logits(model: SpanPredictor, windows: Windows, batch_size: int) -> np.ndarray:
@@ -253,8 +260,8 @@ def load_span_predictor(directory: str | pathlib.Path) -> tuple[SpanPredictor, T
     """Loads a model trained on SQuAD.
 
     Args:
-        directory: `WORKDIR/run_SEED/model` of `finetune_spans`; its `span_predictor.json` says
-            how the windows were made in training.
+        directory: `WORKDIR/run_SEED/model` of `finetune_spans`; `SpanHead.read` says how the
+            windows were made in training.
 
     Returns:
         The model and its tokenizer.
@@ -263,9 +270,9 @@ def load_span_predictor(directory: str | pathlib.Path) -> tuple[SpanPredictor, T
         InputError: no such model there, or files that do not fit together.
     """
     directory = pathlib.Path(directory)
-    if not (directory / SPAN_PREDICTOR).exists():
+    if SpanHead.read(directory) is None:
         raise InputError(
-            f"there is no model for questions in {directory}: {SPAN_PREDICTOR} is missing; give "
+            f"there is no model for questions in {directory}: {SpanHead.FILE} is missing; give "
             "WORKDIR/run_SEED/model of run_squad, or files to train on"
         )
     encoder, tokenizer = checkpoints.untrained_encoder(directory, seed=None)

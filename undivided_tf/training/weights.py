@@ -9,6 +9,7 @@ from absl import logging
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from undivided_tf import files
 from undivided_tf.errors import InputError
 
 WEIGHTS = "weights.safetensors"
@@ -41,13 +42,37 @@ def save_arrays(variables: Mapping[str, Any], path: pathlib.Path) -> None:
         raise OSError(f"cannot write {path}: {error}") from error
 
 
+def require_finite(arrays: Mapping[str, np.ndarray], where: Any) -> None:
+    """Refuses weights that are not finite.
+
+    Args:
+        arrays: weights by their names; those that are no floats are left alone.
+        where: the file or folder that they are from.
+
+    Raises:
+        InputError: a NaN or infinite value; names the first such tensor, and how many values.
+    """
+    for name, array in arrays.items():
+        # The library's types bfloat16 and float8 are of kind V, not f.
+        if array.dtype.kind not in "fV" or np.isfinite(array).all():
+            continue
+        bad = int(array.size - np.isfinite(array).sum())
+        nan = int(np.isnan(array).sum())
+        raise InputError(
+            f"{where}: {name} has {bad} of {array.size} values that are not finite in "
+            f"{array.dtype} ({nan} NaN, {bad - nan} infinite): the weights are damaged or their "
+            "training has diverged; take another copy or an earlier checkpoint"
+        )
+
+
 def assign(
     variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: pathlib.Path
 ) -> None:
     """Assigns arrays to variables of the same names; every one must fit.
 
     Raises:
-        InputError: a missing, superfluous or misshapen array; lists them.
+        InputError: a missing, superfluous or misshapen array; lists them. Or one with a value
+            that is not finite.
     """
     problems = [f"missing: {name}" for name in variables if name not in arrays]
     problems += [f"unused: {name}" for name in arrays if name not in variables]
@@ -61,12 +86,14 @@ def assign(
         raise InputError(
             f"the weights in {where} do not fit the model:\n  " + "\n  ".join(problems[:10]) + more
         )
+    require_finite(arrays, where)
     for name, variable in variables.items():
         variable.assign(arrays[name])
 
 
 def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
     """All arrays of a directory with `weights.safetensors`; InputError when it is unreadable."""
+    files.check_fetched(path / WEIGHTS)
     try:
         return load_file(path / WEIGHTS)
     except (SafetensorError, OSError) as error:

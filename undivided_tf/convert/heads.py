@@ -1,0 +1,64 @@
+"""What a foreign format says of a head, completed by the file that we write beside its weights."""
+
+import pathlib
+
+from undivided_tf.benchmark_recipes import SquadConfig
+from undivided_tf.config import EncoderConfig
+from undivided_tf.errors import InputError
+from undivided_tf.models.heads import CLASSIFICATION, REGRESSION, ClassifierHead, SpanHead
+
+
+def classifier(
+    folder: pathlib.Path, told: ClassifierHead, *, has_names: bool = True
+) -> ClassifierHead:
+    """The head of a sequence classifier.
+
+    Args:
+        folder: where the model lies; perhaps with a classifier.json.
+        told: what the format itself says, which counts in doubt.
+        has_names: whether the format has names of labels.
+
+    Raises:
+        InputError: classifier.json describes another head.
+    """
+    ours = ClassifierHead.read(folder)
+    if ours is None:
+        return told
+    if not has_names and ours.outputs == told.outputs:
+        told = told.replace(labels=ours.labels)
+    for name in ("kind", "labels", "pooling"):
+        here, there = getattr(ours, name), getattr(told, name)
+        if here != there:
+            raise InputError(
+                f"{folder / ours.FILE}: {name} is {here!r}, but the weights and configs beside it "
+                f"say {there!r}; if those are right, remove the file"
+            )
+    return ours
+
+
+def spans(folder: pathlib.Path, config: EncoderConfig) -> SpanHead:
+    """The head of a span predictor.
+
+    Other formats do not say how windows were made: as by default, where they fit.
+    """
+    usual = SquadConfig()
+    return SpanHead.read(folder) or SpanHead(
+        max_seq_length=min(usual.max_seq_length, config.max_position_embeddings),
+        doc_stride=usual.doc_stride,
+        max_query_length=usual.max_query_length,
+    )
+
+
+def unnamed(outputs: int, config: EncoderConfig) -> ClassifierHead:
+    """The head of which the number of outputs is all that is known; one output is a score."""
+    is_score = outputs == 1
+    return ClassifierHead(
+        kind=REGRESSION if is_score else CLASSIFICATION,
+        labels=() if is_score else default_labels(outputs),
+        max_seq_length=config.max_position_embeddings,
+    )
+
+
+def default_labels(outputs: int) -> tuple[str, ...]:
+    """The names that Hugging Face gives to labels without any."""
+    return tuple(f"LABEL_{i}" for i in range(outputs))

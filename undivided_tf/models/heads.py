@@ -1,0 +1,221 @@
+"""What the head of a fine-tuned model answers and what it was fed; needs no TensorFlow.
+
+Every format that a model is stored in has these files beside its weights: classifier.json for a
+`ClassifierHead`, span_predictor.json for a `SpanHead`.
+"""
+
+import dataclasses
+import math
+import pathlib
+import re
+from typing import Any, Self
+
+import numpy as np
+import scipy.special
+
+from undivided_tf import files
+from undivided_tf.config import POOLINGS, Config, option, require_positive
+from undivided_tf.errors import InputError
+
+CLASSIFICATION, REGRESSION, MULTI_LABEL, SPAN = (
+    "classification",
+    "regression",
+    "multi_label",
+    "span",
+)
+SINGLE, PAIR = "single", "pair"
+INPUTS = {SINGLE: "single texts", PAIR: "pairs of texts"}
+
+
+class _Head(Config):
+    """A config that lies beside the weights of a fine-tuned model."""
+
+    FILE = ""
+
+    @classmethod
+    def read(cls, directory: str | pathlib.Path) -> Self | None:
+        """The head that the file in a directory describes; None when there is no such file.
+
+        Raises:
+            InputError: no JSON, an unknown key or a wrong value; names the file.
+        """
+        path = pathlib.Path(directory) / cls.FILE
+        if not path.exists():
+            return None
+        try:
+            return cls.from_json(path)
+        except InputError as error:
+            if str(path) in str(error):
+                raise
+            raise InputError(f"{path}: {error}") from error
+
+    def write(self, directory: pathlib.Path) -> None:
+        """Writes the file into a directory that is being made."""
+        self.to_json(directory / self.FILE)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierHead(_Head):
+    """The head of a `Classifier`: one answer for a text or for a pair of texts."""
+
+    FILE = "classifier.json"
+
+    kind: str = option(
+        CLASSIFICATION,
+        "classification: one of the labels; multi_label: any number of them; regression: a score.",
+        (CLASSIFICATION, REGRESSION, MULTI_LABEL),
+    )
+    labels: tuple[str, ...] = option(
+        (), "Names of the outputs, in their order; of a regression none, or the score's name."
+    )
+    pooling: str = option("first", "Sentence vector: first ([CLS], pooler), mean, max.", POOLINGS)
+    input: str = option("", "What a row is: single, pair; empty: not known.", ("", SINGLE, PAIR))
+    max_seq_length: int = option(0, "Word pieces an example; longer ones are cut.")
+    task: str = option("", "What it was fine-tuned on; empty: not known.")
+    score_range: tuple[float, ...] = option(
+        (), "Lowest and highest score of the task of a regression; empty: not known."
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "max_seq_length")
+        twice = {label for label in self.labels if self.labels.count(label) > 1}
+        if twice:
+            raise InputError(
+                f"the label {min(twice)!r} stands for several outputs: give each its own name"
+            )
+        least, most = {CLASSIFICATION: (2, math.inf), REGRESSION: (0, 1)}.get(
+            self.kind, (1, math.inf)
+        )
+        if not least <= len(self.labels) <= most:
+            raise InputError(f"a head for {self.kind} cannot have {len(self.labels)} labels")
+        if self.score_range:
+            low_high = len(self.score_range) == 2 and self.score_range[0] < self.score_range[1]
+            if self.kind != REGRESSION or not low_high or not np.isfinite(self.score_range).all():
+                raise InputError(
+                    "score_range must be the lowest and the highest score of a regression, got "
+                    f"{list(self.score_range)} for {self.kind}"
+                )
+
+    @classmethod
+    def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Files of older releases do not say the kind of head, the input or the range."""
+        if "kind" in values:
+            return values
+        labels = values.get("labels")
+        is_class = isinstance(labels, list) and len(labels) > 1
+        values = {**values, "kind": CLASSIFICATION if is_class else REGRESSION}
+        # The one regression task that those releases knew.
+        task = re.sub(r"[^a-z0-9]", "", str(values.get("task")).lower())
+        if not is_class and task == "stsb":
+            values["score_range"] = [0.0, 5.0]
+        return values
+
+    @property
+    def outputs(self) -> int:
+        """How many logits there are."""
+        return num_outputs(self.kind, self.labels)
+
+    def answers(self, logits: np.ndarray) -> np.ndarray:
+        """What logits mean.
+
+        Args:
+            logits: float `(rows, outputs)`.
+
+        Returns:
+            Probabilities `(rows, outputs)`, which sum to 1 unless several labels may hold at
+            once; or scores `(rows,)` of a regression, kept within `score_range`.
+        """
+        if self.kind == REGRESSION:
+            scores = logits[:, 0]
+            return np.clip(scores, *self.score_range) if self.score_range else scores
+        if self.kind == MULTI_LABEL:
+            return scipy.special.expit(logits)
+        return scipy.special.softmax(logits, axis=-1)
+
+    def columns_for(self, task: Self) -> list[int]:
+        """Which output stands for each label of a task.
+
+        Args:
+            task: the head that a model of the task would have.
+
+        Raises:
+            InputError: this head answers something else, or was fed something else.
+        """
+        is_score = self.kind == task.kind == REGRESSION  # Whose name is of no account.
+        ours, theirs = ((head.kind, sorted(head.labels)) for head in (self, task))
+        if not is_score and ours != theirs:
+            raise InputError(f"the head is {self}, the task {task.task} is {task}")
+        if self.input and self.input != task.input:
+            raise InputError(
+                f"the head was trained on {INPUTS[self.input]}, the task {task.task} has "
+                f"{INPUTS[task.input]}"
+            )
+        if is_score:
+            return [0]
+        return [self.labels.index(label) for label in task.labels]
+
+    def __str__(self) -> str:
+        if self.kind == REGRESSION:
+            return "a regression"
+        return f"a {self.kind} with the labels {', '.join(self.labels)}"
+
+
+def num_outputs(kind: str, labels: tuple[str, ...]) -> int:
+    """How many logits a head has."""
+    return 1 if kind == REGRESSION else len(labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanHead(_Head):
+    """The head of a `SpanPredictor`: the answer to a question in windows over its context."""
+
+    FILE = "span_predictor.json"
+
+    kind: str = option(SPAN, "Always span: first and last word piece of an answer.", (SPAN,))
+    max_seq_length: int = option(0, "Word pieces a window: question, context and special tokens.")
+    doc_stride: int = option(0, "Word pieces from the start of one window to the next.")
+    max_query_length: int = option(0, "Word pieces of a question; longer ones are cut.")
+    version_2_with_negative: bool = option(False, "Questions may have no answer (SQuAD 2.0).")
+    null_score_diff_threshold: float = option(
+        0.0, "With version_2_with_negative no answer is given where null odds exceed it."
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "max_seq_length", "doc_stride", "max_query_length")
+
+    @classmethod
+    def read(cls, directory: str | pathlib.Path) -> Self | None:
+        """As for every head; older releases kept the threshold in the run.json beside the model."""
+        head, directory = super().read(directory), pathlib.Path(directory)
+        run = directory.parent / "run.json"
+        if head is None or not run.exists():
+            return head
+        if "null_score_diff_threshold" in files.read_json(directory / cls.FILE):
+            return head
+        threshold = files.read_json(run)["null_score_diff_threshold"]
+        return head.replace(null_score_diff_threshold=threshold)
+
+    @property
+    def windows(self) -> dict[str, int]:
+        """What `data.windows.make_windows` asks for."""
+        names = ("max_seq_length", "doc_stride", "max_query_length")
+        return {name: getattr(self, name) for name in names}
+
+    def with_length(self, length: int) -> Self:
+        """The head for windows of another length, in which question and context have room.
+
+        Raises:
+            InputError: there is no room for both.
+        """
+        query = min(self.max_query_length, (length - 3) // 2)
+        room = length - query - 3
+        if min(query, room) < 1:
+            raise InputError(
+                f"max_seq_length {length} is too short for a question, a context and three "
+                "special tokens: give at least 5"
+            )
+        return self.replace(
+            max_seq_length=length, max_query_length=query, doc_stride=min(self.doc_stride, room)
+        )
