@@ -122,6 +122,12 @@ COMPANIONS = {
     ("FinetuningConfig", "num_train_epochs"): {"new_weights": ()},
     ("PretrainingConfig", "masked_lm_weight"): {"teacher_checkpoint": "teacher"},
     ("PretrainingConfig", "new_weights"): {"init_checkpoint": "start"},
+    ("PretrainingConfig", "adam_learning_rate_ratio"): {"optimizer": "muon"},
+    ("PretrainingConfig", "muon_momentum"): {"optimizer": "muon"},
+    **{
+        ("PretrainingConfig", name): {"learning_rate_schedule": "trapezoid"}
+        for name in ("cooldown_fraction", "cooldown_shape", "cooldown_steps")
+    },
     ("RecordsConfig", "pipeline_options"): {"runner": "DirectRunner"},
     ("SquadConfig", "validation_file"): {"version_2_with_negative": True},
     ("SurgeryConfig", "cut"): {"cut": "first", "num_cut": 1},
@@ -134,14 +140,18 @@ COMPANIONS = {
 # Where no general one goes: other values of strings and lists with a form of their own.
 OTHERS = {
     "block_pattern": ["AI"],
+    "cooldown_steps": [(50_000,)],
     "curriculum": [("7:8",)],
     "drop_blocks": [("block_01/attention",)],
     "drop_encoder_blocks": [(1,)],
     "epochs": [(1,)],
     "frames": [("steps", "flops")],
     "latency_batch_sizes": [(2,)],
+    "learning_rates": [(1e-4, 2e-4)],
     "num_cut": [2, (0, 1)],
+    "pattern_learning_rates": [("(AI)*6=1e-3", "(AAI)*3=1e-3", "A*6=2e-3")],
     "patterns": [("AI", "A")],
+    "pilot_seeds": [(2, 3)],
     "per_task": [("mrpc.num_train_epochs=5",)],
     "references": [("untrained",)],
     "signatures": [("embed",)],
