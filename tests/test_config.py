@@ -139,10 +139,13 @@ COMPANIONS = {
     ("FinetuningConfig", "num_train_epochs"): {"new_weights": ()},
     ("PretrainingConfig", "masked_lm_weight"): {"teacher_checkpoint": "teacher"},
     ("PretrainingConfig", "new_weights"): {"init_checkpoint": "start"},
-    ("RecordsConfig", "pipeline_options"): {"runner": "DirectRunner"},
     ("PretrainingConfig", "adam_learning_rate_ratio"): {"optimizer": "muon"},
     ("PretrainingConfig", "muon_momentum"): {"optimizer": "muon"},
-    ("PretrainingConfig", "cooldown_steps"): {"learning_rate_schedule": "trapezoid"},
+    **{
+        ("PretrainingConfig", name): {"learning_rate_schedule": "trapezoid"}
+        for name in ("cooldown_fraction", "cooldown_shape", "cooldown_steps")
+    },
+    ("RecordsConfig", "pipeline_options"): {"runner": "DirectRunner"},
     ("RecordsConfig", "scheduler"): {"runner": "dask"},
     ("SquadConfig", "validation_file"): {"version_2_with_negative": True},
     ("SurgeryConfig", "cut"): {"cut": "first", "num_cut": 1},

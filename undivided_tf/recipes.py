@@ -331,8 +331,9 @@ class StudyConfig(Config):
         used = [s for s in self.pilot_seeds if s in self.seeds(self.canonical_patterns[0])]
         if used:
             raise InputError(
-                f"seed {used[0]} of the study is one of the pilot_seeds {self.pilot_seeds}, on "
-                "which its learning rates were chosen: give another --seed"
+                f"seed {used[0]} of the study is one of the pilot_seeds "
+                f"{', '.join(map(str, self.pilot_seeds))}, on which its learning rates were "
+                "chosen: give another --seed"
             )
 
     @functools.cached_property

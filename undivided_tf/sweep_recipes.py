@@ -38,12 +38,24 @@ class SweepConfig(Config):
                 "learning_rates must list two or more rates above 0 that rise, got "
                 + ", ".join(f"{rate:g}" for rate in rates)
             )
-        for name in ("patterns", "pilot_seeds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"{name} must list one or more different values, got {values}")
+        if not self.patterns or not self.pilot_seeds:
+            raise InputError("a sweep needs at least one pattern and one of pilot_seeds")
+        for seed in self.pilot_seeds:
+            self.run(self.patterns[0], rates[0], seed)  # Raises what is wrong with a seed.
+        if len(set(self.canonical_patterns)) < len(self.patterns):
+            raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
+        if len(set(self.pilot_seeds)) < len(self.pilot_seeds):
+            raise InputError(
+                f"pilot_seeds has a seed twice: {', '.join(map(str, self.pilot_seeds))}"
+            )
         if self.max_extensions < 0:
             raise InputError(f"max_extensions must be from 0, got {self.max_extensions}")
+
+    @property
+    def canonical_patterns(self) -> tuple[str, ...]:
+        """The patterns in their canonical spelling."""
+        encoder = self.pretraining.encoder
+        return tuple(encoder.replace(block_pattern=p).block_pattern for p in self.patterns)
 
     def run(self, pattern: str, learning_rate: float, seed: int) -> PretrainingConfig:
         """One pre-training run of the sweep, without a workdir."""

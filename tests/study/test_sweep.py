@@ -105,6 +105,24 @@ def test_a_sweep_grows_but_never_changes_its_recipe(tmp_path, best_at):
         sweep.run_sweep(config.replace(pretraining=RECIPE.replace(num_train_steps=20)))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rates": (1e-3,)}, "two or more rates above 0 that rise, got 0.001"),
+        ({"learning_rates": (2e-3, 1e-3)}, "that rise, got 0.002, 0.001"),
+        ({"learning_rates": (0.0, 1e-3)}, "above 0 that rise, got 0, 0.001"),
+        ({"patterns": ("AA", "A*2")}, r"two patterns of AA, A\*2 spell the same blocks"),
+        ({"pilot_seeds": ()}, "at least one pattern and one of pilot_seeds"),
+        ({"pilot_seeds": (1, 2, 1)}, "pilot_seeds has a seed twice: 1, 2, 1"),
+        ({"pilot_seeds": (-1,)}, "seed must be from 0 to"),
+        ({"max_extensions": -1}, "max_extensions must be from 0, got -1"),
+    ],
+)
+def test_sweeps_of_nothing_are_refused(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        config_of(tmp_path, **changes)
+
+
 def test_a_study_trains_each_pattern_at_the_rate_of_the_sweep(tmp_path, best_at):
     best_at(whole=4e-3, attention=1e-3)
     sweep.run_sweep(config_of(tmp_path))

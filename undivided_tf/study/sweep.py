@@ -48,13 +48,14 @@ def run_sweep(config: SweepConfig) -> dict[str, Any]:
         free = ("patterns", "learning_rates", "pilot_seeds", "max_extensions")
         return there.replace(**{name: getattr(config, name) for name in free}) == config
 
-    patterns = [config.run(p, 1.0, 0).encoder.block_pattern for p in config.patterns]
     workdir = claim_workdir(config.workdir, config, grown)
     results = {
         "kind": "sweep",
         "config": config.to_dict(),
         "pilot_seeds": list(config.pilot_seeds),
-        "patterns": {pattern: _sweep(config, pattern, workdir) for pattern in patterns},
+        "patterns": {
+            pattern: _sweep(config, pattern, workdir) for pattern in config.canonical_patterns
+        },
     }
     files.write_json(workdir / SWEEP, results)
     return results
