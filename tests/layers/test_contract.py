@@ -109,7 +109,9 @@ def tensors(kind):
 def symbolic(inputs):
     """Keras inputs of the shapes and types of arrays; the batch, or the first axis, is open."""
     return {
-        name: None if array is None else keras.Input(array.shape[1:], dtype=array.dtype.name)
+        name: None
+        if array is None
+        else keras.Input(array.shape[1:], dtype=array.dtype.name, name=name)
         for name, array in inputs.items()
     }
 
