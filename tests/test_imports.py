@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1] / "undivided_tf"
 # From the bottom up; a module may import from its own room and from rooms below.
 LAYERS = [
     ["errors", "quiet"],
-    ["files", "process", "progress", "stopwatch"],
+    ["cluster", "files", "process", "progress", "stopwatch"],
     ["inputs", "pattern"],
     ["config"],
     ["accounting", "analysis_recipes", "pretraining_recipes", "tokenization"],
