@@ -169,7 +169,7 @@ def peak_memory(config: dict, text: pathlib.Path, folder: pathlib.Path) -> int:
 
 def main(_):
     """Takes the times and the memory and writes them down."""
-    from undivided_tf import files
+    from undivided_tf.support import files
 
     folder = pathlib.Path(FLAGS.dir or tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)

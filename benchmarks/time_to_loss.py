@@ -22,7 +22,7 @@ import numpy as np
 from absl import app, flags
 from pretraining import machine
 
-from undivided_tf import files
+from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("torch_python", "", "Interpreter with torch and transformers; empty: none.")

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from undivided_tf import process
 from undivided_tf.config import EncoderConfig
+from undivided_tf.support import process
 
 process.set_up()  # As the binaries, before TensorFlow.
 

@@ -8,9 +8,10 @@ import pytest
 from conftest import tiny_config
 
 import undivided_tf
-from undivided_tf import files, inputs, pretraining_recipes, recipes
+from undivided_tf import inputs, pretraining_recipes, recipes
 from undivided_tf.config import MAX_SEED, Config, EncoderConfig, claim_workdir
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 ROOT = pathlib.Path(undivided_tf.__file__).parent
 

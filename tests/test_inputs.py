@@ -7,10 +7,11 @@ import zipfile
 
 import pytest
 
-from undivided_tf import files, inputs
+from undivided_tf import inputs
 from undivided_tf.config import Config, claim_workdir, option, results_once, section
 from undivided_tf.errors import InputError
 from undivided_tf.inputs import Input
+from undivided_tf.support import files
 
 
 @dataclasses.dataclass(frozen=True)

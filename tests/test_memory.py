@@ -4,11 +4,11 @@ import pytest
 import toys
 from conftest import tiny_config
 
-from undivided_tf import memory
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data import records
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS
+from undivided_tf.training import memory
 
 BASE = EncoderConfig()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from undivided_tf import progress
+from undivided_tf.support import progress
 
 
 @pytest.fixture

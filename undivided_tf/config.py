@@ -14,10 +14,10 @@ import typing
 from collections.abc import Callable
 from typing import Any, Self
 
-from undivided_tf import files, progress
 from undivided_tf.errors import InputError
 from undivided_tf.inputs import Input, Inputs, date, described
 from undivided_tf.pattern import INTERMEDIATE, BlockPattern
+from undivided_tf.support import files, progress
 
 
 def option(default: Any, help: str, choices: tuple[str, ...] = (), *, input: str = "") -> Any:

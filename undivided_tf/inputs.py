@@ -13,8 +13,8 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from undivided_tf import files, progress
 from undivided_tf.errors import InputError
+from undivided_tf.support import files, progress
 
 NAME = "inputs.json"
 # Beyond this size a file is read again only when its path, size or time of change differ.
@@ -31,8 +31,8 @@ LISTERS = {
     "probing_task": "undivided_tf.data.probing_tasks:task_files",
     "treebank": "undivided_tf.data.treebank:files",
     "glue": "undivided_tf.data.glue_files:input_files",
-    "checkpoint": "undivided_tf.training.checkpoints:input_files",
-    "architecture": "undivided_tf.training.checkpoints:architecture_files",
+    "checkpoint": "undivided_tf.models.checkpoints:input_files",
+    "architecture": "undivided_tf.models.checkpoints:architecture_files",
     "any_checkpoint": "undivided_tf.convert.converter:input_files",
 }
 

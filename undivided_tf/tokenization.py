@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tft
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"

@@ -4,7 +4,7 @@ import sys
 
 import learning
 
-from undivided_tf import process
+from undivided_tf.support import process
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Our pre-training step, made as `run_pretraining` makes it by default."""
 
 # ruff: noqa: E402
-from undivided_tf import process
+from undivided_tf.support import process
 
 process.set_up()  # As the binaries, before TensorFlow.
 
@@ -15,10 +15,10 @@ from undivided_tf.layers import attention_block, embeddings, intermediate_block
 from undivided_tf.layers.positions import at_positions
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.models.weights import load_weights
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.training import optimizers, strategies
 from undivided_tf.training.steps import POLICIES, Steps
-from undivided_tf.training.weights import load_weights
 
 
 def take_back(levers: list[str]) -> None:

@@ -7,11 +7,10 @@ import serving
 
 from undivided_tf import convert
 from undivided_tf.export import export
-from undivided_tf.models import presets
+from undivided_tf.models import checkpoints, presets
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.recipes import ConversionConfig, ExportConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
 
 
 def main() -> None:

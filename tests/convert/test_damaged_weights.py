@@ -13,10 +13,10 @@ from undivided_tf import convert
 from undivided_tf.convert import converter
 from undivided_tf.convert.tensor_files import as_float32
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.training import checkpoints
-from undivided_tf.training.weights import WEIGHTS, load_weights
+from undivided_tf.models.weights import WEIGHTS, load_weights
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 440473133\n"
 

@@ -16,12 +16,13 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import names, vocabularies
 from undivided_tf.convert.tensor_files import SafetensorsReader, write_tensors
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.models.weights import load_weights, named_weights
 from undivided_tf.recipes import ConversionConfig
-from undivided_tf.training import checkpoints, finetuning
-from undivided_tf.training.weights import load_weights, named_weights
+from undivided_tf.training import finetuning
 
 
 def arrays(model):

@@ -4,9 +4,9 @@ import made_up_cells
 import pytest
 from made_up_cells import cell, journal
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
 from undivided_tf.study import kept, outcomes, running
+from undivided_tf.support import files
 
 OLD = cell("old", kind="pretraining")
 ENCODER = cell("encoder", kind="pretraining")

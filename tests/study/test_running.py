@@ -16,9 +16,9 @@ import psutil
 import pytest
 from made_up_cells import cell, journal
 
-from undivided_tf import cluster, files, process
 from undivided_tf.errors import InputError
 from undivided_tf.study import outcomes, running
+from undivided_tf.support import cluster, files, process
 
 HERE = pathlib.Path(__file__).parent
 PATH = os.pathsep.join(filter(None, [str(HERE), *sys.path]))

@@ -9,9 +9,9 @@ from undivided_tf import surgery
 from undivided_tf.accounting import count_parameters
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.weights import named_weights
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.surgery import order
-from undivided_tf.training.weights import named_weights
 
 IDS = np.arange(20, dtype="int32").reshape(2, 10)
 BATCH = {"token_ids": IDS, "segment_ids": IDS % 2, "padding_mask": np.int32(IDS % 10 < 8)}

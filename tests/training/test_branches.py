@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 
 from undivided_tf.data import records
 from undivided_tf.errors import InputError
-from undivided_tf.training import checkpoints, pretraining
+from undivided_tf.models import checkpoints
+from undivided_tf.training import pretraining
 
 BUDGETS = (5, 10, 15)
 OF_A_BRANCH = {"steps", "tokens", "training_flops", "training_seconds", "validation"}

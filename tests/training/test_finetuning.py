@@ -8,9 +8,10 @@ from safetensors.numpy import load_file
 from undivided_tf.data import batches
 from undivided_tf.data.tasks import load_task
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, finetuning
+from undivided_tf.training import finetuning
 
 WORDS = sorted({*toys.FILLERS, "cat", "dog"})
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import toys
 
-from undivided_tf import files
 from undivided_tf.data import counts, masking, records
 from undivided_tf.metrics.neighbour_model import NeighbourModel
-from undivided_tf.training import checkpoints, context_use, evaluation, learning, pretraining
+from undivided_tf.models import checkpoints
+from undivided_tf.support import files
+from undivided_tf.training import context_use, evaluation, learning, pretraining
 
 
 @pytest.fixture(scope="module")

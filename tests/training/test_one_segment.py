@@ -13,11 +13,12 @@ from undivided_tf.data import records
 from undivided_tf.data.rows import Rows
 from undivided_tf.errors import InputError
 from undivided_tf.export.parts import Parts
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, classifiers, finetuning, prediction, span_finetuning
+from undivided_tf.training import classifiers, finetuning, prediction, span_finetuning
 
 MESSAGE = "an input of 2 texts needs type_vocab_size 2, but the encoder was made with 1"
 

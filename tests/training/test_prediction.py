@@ -10,11 +10,12 @@ import toy_glue
 import toys
 
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead, SpanHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, finetuning, prediction
+from undivided_tf.training import finetuning, prediction
 from undivided_tf.training.classifiers import read_head, save_classifier
 
 

@@ -9,10 +9,11 @@ import toys
 from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import SpanHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, span_finetuning
+from undivided_tf.training import span_finetuning
 
 ANIMALS = ("cat", "dog", "cow", "hen")
 WORDS = sorted({*toys.FILLERS, *ANIMALS, "who"})

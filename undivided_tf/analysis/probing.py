@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf import progress
-from undivided_tf.analysis import linear_probes, probe_rows, subjects, threads
+from undivided_tf.analysis import linear_probes, probe_rows, subjects
 from undivided_tf.analysis.probe_rows import Split
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.analysis_recipes import ProbingConfig
@@ -21,6 +20,7 @@ from undivided_tf.data.probing_tasks import WordTask, load_probing_task
 from undivided_tf.data.tasks import Task
 from undivided_tf.metrics import classification
 from undivided_tf.metrics.statistics import summarize
+from undivided_tf.support import progress, threads
 
 MIX_ROWS = 5000  # Of the training rows: the scalar mix has them of all taps in memory at once.
 

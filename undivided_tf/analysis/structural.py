@@ -15,7 +15,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf import progress
 from undivided_tf.analysis import subjects, taps, words
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.analysis_recipes import StructuralConfig
@@ -24,6 +23,7 @@ from undivided_tf.data import treebank
 from undivided_tf.data.treebank import Sentence
 from undivided_tf.errors import InputError
 from undivided_tf.metrics import trees
+from undivided_tf.support import progress
 
 
 def run_structural(config: StructuralConfig) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 
 from absl import app, flags
 
-from undivided_tf import process
 from undivided_tf.config import Config
 from undivided_tf.errors import InputError
+from undivided_tf.support import process
 
 FLAGS = flags.FLAGS
 _DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}

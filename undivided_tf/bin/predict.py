@@ -18,8 +18,8 @@ config_flags.define(PredictConfig())
 def main() -> None:
     """Flags -> config -> predict_lines."""
     config = config_flags.parse(PredictConfig())
-    from undivided_tf import files
     from undivided_tf.errors import InputError
+    from undivided_tf.support import files
     from undivided_tf.training.prediction import predict_lines
 
     with contextlib.ExitStack() as stack:

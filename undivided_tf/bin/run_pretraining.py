@@ -29,7 +29,7 @@ def parse() -> PretrainingConfig:
     """
     encoder = presets.preset(flags.FLAGS.preset)
     if flags.FLAGS.init_checkpoint:
-        from undivided_tf.training import checkpoints
+        from undivided_tf.models import checkpoints
 
         path = checkpoints.resolve(flags.FLAGS.init_checkpoint)
         encoder = EncoderConfig.from_json(path / checkpoints.ENCODER)

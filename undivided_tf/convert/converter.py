@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf import files
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import google, huggingface, keras_hub_presets, names, ours
 from undivided_tf.convert.source import Source
 from undivided_tf.errors import InputError
 from undivided_tf.layers import initializers
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.span_predictor import SpanPredictor
+from undivided_tf.models.weights import WEIGHTS, named_weights, require_finite
 from undivided_tf.recipes import ConversionConfig
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
-from undivided_tf.training.weights import WEIGHTS, named_weights, require_finite
 
 REPORT = "conversion.json"
 _WHEEL = "wheel:"

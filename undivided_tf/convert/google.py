@@ -6,11 +6,11 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf import files
 from undivided_tf.convert import heads, huggingface, names, vocabularies
 from undivided_tf.convert.source import Foreign, Source, match
 from undivided_tf.convert.tensor_files import as_float32, read_object
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 CONFIG = "bert_config.json"
 _ON_OUTPUTS = {  # Heads whose kernels are (outputs, inputs).

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from undivided_tf import files
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import heads, names
 from undivided_tf.convert.source import Foreign, Source, match
@@ -20,6 +19,7 @@ from undivided_tf.convert.tensor_files import (
 from undivided_tf.convert.vocabularies import embedding_rows, read_tokenizer
 from undivided_tf.errors import InputError
 from undivided_tf.models.heads import CLASSIFICATION, MULTI_LABEL, REGRESSION, ClassifierHead
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 
 CONFIG = "config.json"

@@ -9,7 +9,6 @@ import keras_hub
 import numpy as np
 from absl import logging
 
-from undivided_tf import files
 from undivided_tf.accounting import count_parameters
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import heads, names
@@ -18,9 +17,10 @@ from undivided_tf.convert.tensor_files import as_float32, read_object
 from undivided_tf.convert.vocabularies import embedding_rows, log_casing, require_options
 from undivided_tf.errors import InputError
 from undivided_tf.models.heads import MULTI_LABEL, ClassifierHead
+from undivided_tf.models.weights import named_weights
 from undivided_tf.pattern import BlockPattern
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training.weights import named_weights
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.weights.h5", "tokenizer.json"
 VOCABULARY = "assets/tokenizer/vocabulary.txt"

@@ -8,9 +8,9 @@ from undivided_tf.convert.source import Foreign, Source, match
 from undivided_tf.convert.tensor_files import SafetensorsReader, write_tensors
 from undivided_tf.convert.vocabularies import log_casing
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.heads import ClassifierHead, SpanHead
-from undivided_tf.training import checkpoints
-from undivided_tf.training.weights import WEIGHTS
+from undivided_tf.models.weights import WEIGHTS
 
 
 def recognise(folder: pathlib.Path) -> bool:

@@ -11,9 +11,9 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
-from undivided_tf.training.weights import require_finite
+from undivided_tf.models.weights import require_finite
+from undivided_tf.support import files
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}

@@ -9,9 +9,9 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import RecordsConfig
+from undivided_tf.support import files
 
 try:
     import apache_beam as beam

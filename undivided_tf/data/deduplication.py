@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from undivided_tf import files
+from undivided_tf.support import files
 
 WORDS = 5  # In a shingle.
 SIMILARITY = 0.8  # Share of shingles in common from which documents are near duplicates.

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
-from undivided_tf import files
 from undivided_tf.data.examples import TOKEN_IDS, Layout
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 FILE = "counts.npz"
 # Word pieces that are counted at once: bounds the memory beside that of the distinct pairs.

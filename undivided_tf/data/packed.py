@@ -12,8 +12,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 Path = pathlib.Path | zipfile.Path
 

@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from absl import logging
 
-from undivided_tf import files
 from undivided_tf.data import packed, tasks, treebank
 from undivided_tf.data.rows import SPLITS, Rows, Task, positions
 from undivided_tf.data.tasks import load_task
 from undivided_tf.data.treebank import Sentence
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 HEAD_DISTANCES = ("root", *(f"{n:+d}" for n in (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)))
 LENGTHS, DEPTHS = (5, 10, 15, 20, 30), (2, 3, 4, 5, 6)

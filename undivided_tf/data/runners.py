@@ -13,8 +13,8 @@ from typing import Any
 
 from absl import logging
 
-from undivided_tf import cluster, progress
 from undivided_tf.pretraining_recipes import BEAM_RUNNERS, RecordsConfig
+from undivided_tf.support import cluster, progress
 
 Job = Callable[[Any], Iterator[int]]
 # Items for each worker that are done or wait; they bound the memory.

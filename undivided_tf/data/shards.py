@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from undivided_tf import files
 from undivided_tf.data.blocks import SPLITS, layout
 from undivided_tf.pretraining_recipes import PAIR_PACKINGS, RecordsConfig
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 
 SUMS = ("documents", "paragraphs", "bytes", "cut", "labels")

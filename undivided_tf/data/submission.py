@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from undivided_tf import files
 from undivided_tf.data import glue
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 
 def submission_text(task: str, predictions: Sequence[str | float]) -> str:

@@ -9,8 +9,8 @@ import tensorflow as tf
 from undivided_tf.export import ids
 from undivided_tf.export.inference import LITERT
 from undivided_tf.export.parts import Parts
+from undivided_tf.models import checkpoints
 from undivided_tf.recipes import ExportConfig
-from undivided_tf.training import checkpoints
 
 # Weights in halves, or in 8 bits with products that quantise activations as they come.
 FILES = {

@@ -9,8 +9,8 @@ from undivided_tf.errors import InputError
 from undivided_tf.export import ids
 from undivided_tf.export.inference import ONNX
 from undivided_tf.export.parts import Parts
+from undivided_tf.models import checkpoints
 from undivided_tf.recipes import ExportConfig
-from undivided_tf.training import checkpoints
 
 OPSET = 17
 

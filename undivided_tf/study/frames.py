@@ -8,7 +8,7 @@ reference has learnt.
 import dataclasses
 from typing import Any
 
-from undivided_tf import accounting, files
+from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.pattern import BlockPattern
@@ -19,6 +19,7 @@ from undivided_tf.pretraining_recipes import (
     RecordsConfig,
 )
 from undivided_tf.recipes import StudyConfig
+from undivided_tf.support import files
 
 STEPS, FLOPS, TIME, SURGERY = "steps", "flops", "time", "surgery"
 INVESTMENTS = {

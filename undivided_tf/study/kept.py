@@ -4,10 +4,10 @@ import dataclasses
 import os
 from typing import Any
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
 from undivided_tf.study.grid import Cell, resolved
 from undivided_tf.study.outcomes import FINISHED, NOT_RUN, mark
+from undivided_tf.support import files
 
 Outcomes = dict[str, dict[str, Any]]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import undivided_tf
-from undivided_tf import files
 from undivided_tf.config import EncoderConfig
 from undivided_tf.models.heads import INPUTS, MULTI_LABEL, PAIR, REGRESSION, ClassifierHead
 from undivided_tf.study import drawings, numbers, report
+from undivided_tf.support import files
 from undivided_tf.training import learning
 
 CARD, DRAWING = "README.md", "pattern.svg"

@@ -8,9 +8,9 @@ import os
 import pathlib
 from typing import Any
 
-from undivided_tf import files, process
 from undivided_tf.config import Config
 from undivided_tf.study.grid import Cell, resolved
+from undivided_tf.support import files, process
 
 FINISHED, FAILED, NOT_RUN = "finished", "failed", "not run"
 Outcome = dict[str, Any]

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from undivided_tf import files
+from undivided_tf.support import files
 from undivided_tf.training import learning
 
 Figures = Mapping[str, Callable[[dict[str, Any], pathlib.Path], object]]

@@ -14,7 +14,6 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from undivided_tf import files
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.study import (
     analysis_tables,
@@ -30,6 +29,7 @@ from undivided_tf.study import (
 )
 from undivided_tf.study.results import StudyResults
 from undivided_tf.study.tables import Table, Value
+from undivided_tf.support import files
 
 QUESTION = "Does BERT need its intermediate blocks?"
 NO_CELL = "no finished cell"

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from undivided_tf import files
 from undivided_tf.study import frame_tables
 from undivided_tf.study.pairs import cka_relation, encoder_name
 from undivided_tf.study.results import StudyResults
+from undivided_tf.support import files
 
 
 @dataclasses.dataclass(frozen=True)

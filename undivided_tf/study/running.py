@@ -20,12 +20,12 @@ from typing import Any
 import tqdm
 from absl import logging
 
-from undivided_tf import cluster, progress
 from undivided_tf.errors import InputError
 from undivided_tf.study import outcomes, worker
 from undivided_tf.study.grid import Cell
 from undivided_tf.study.outcomes import FINISHED, Outcome
 from undivided_tf.study.worker import Site
+from undivided_tf.support import cluster, progress
 
 # What gives the result of each kind of cell; imported by the process of a cell alone, since each
 # brings TensorFlow.

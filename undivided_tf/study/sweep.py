@@ -11,11 +11,11 @@ from typing import Any
 
 from absl import logging
 
-from undivided_tf import files
 from undivided_tf.config import claim_workdir
 from undivided_tf.errors import InputError
 from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.recipes import StudyConfig
+from undivided_tf.support import files
 from undivided_tf.sweep_recipes import SweepConfig
 
 SWEEP = "sweep.json"

@@ -17,12 +17,12 @@ import time
 import traceback
 from typing import Any
 
-from undivided_tf import process, progress
 from undivided_tf.config import Config
 from undivided_tf.errors import InputError
 from undivided_tf.study import outcomes
 from undivided_tf.study.grid import Cell
 from undivided_tf.study.outcomes import FAILED, Outcome
+from undivided_tf.support import process, progress
 
 PRELOADED = ["tensorflow", "keras", "tensorflow_text"]
 TOPIC = "undivided_tf.cells"  # Of the events by which workers tell what they do.

@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
-from undivided_tf.training import checkpoints
+from undivided_tf.models import checkpoints
+from undivided_tf.support import files
 
 ADVICE = (
     "what to change: --position_type=rotary --query_key_norm, with which attention finds the "

@@ -23,30 +23,24 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from undivided_tf import accounting, files
+from undivided_tf import accounting
 from undivided_tf.config import claim_workdir, results_once
 from undivided_tf.data import records
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.models.weights import dropout_states
 from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.progress import bar, compiling
-from undivided_tf.training import (
-    checkpoints,
-    context_use,
-    evaluation,
-    faults,
-    optimizers,
-    schedules,
-    strategies,
-)
+from undivided_tf.support import files
+from undivided_tf.support.progress import bar, compiling
+from undivided_tf.training import context_use, evaluation, faults, optimizers, schedules, strategies
 from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
 from undivided_tf.training.distillation import Distillation, load_start
 from undivided_tf.training.initial_values import set_initial_values
 from undivided_tf.training.steps import POLICIES, Steps
-from undivided_tf.training.weights import dropout_states
 
 _STOPPED = 128 + 15  # What a shell reports of a process that SIGTERM ended.
 _OF_A_BRANCH = ("steps", "tokens", "training_flops", "training_seconds", "validation")

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from undivided_tf import files
 from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.config import results_once
 from undivided_tf.data import squad, streams
@@ -19,11 +18,13 @@ from undivided_tf.data.squad import Question
 from undivided_tf.data.windows import Windows, make_windows
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
+from undivided_tf.models import checkpoints
 from undivided_tf.models.heads import SpanHead
 from undivided_tf.models.span_predictor import SpanPredictor
+from undivided_tf.models.weights import load_weights
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints, optimizers, strategies, stretches
-from undivided_tf.training.weights import load_weights
+from undivided_tf.training import optimizers, strategies, stretches
 
 
 def finetune_spans(config: SquadConfig) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.progress import bar, compiling
+from undivided_tf.models import checkpoints
+from undivided_tf.models.weights import dropout_states
+from undivided_tf.support.progress import bar, compiling
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
-from undivided_tf.training.weights import dropout_states
 
 
 class _Progress(keras.callbacks.Callback):

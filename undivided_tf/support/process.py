@@ -34,7 +34,7 @@ def set_up(keep_freed_memory: bool = True) -> None:
     # TensorFlow's C++ log greets every CPU run with errors about absent GPUs; what goes wrong
     # for real reaches us as an exception.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import undivided_tf.quiet  # noqa: F401 - Hides what comes before that level is read.
+    import undivided_tf.support.quiet  # noqa: F401 - Hides what comes before that level is read.
 
     # TensorFlow leaves oneDNN off on processors with AVX2 alone, where it pays as well.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

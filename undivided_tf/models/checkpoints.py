@@ -20,12 +20,12 @@ from absl import logging
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from undivided_tf import files
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.weights import WEIGHTS, assign, load_weights, named_weights, save_arrays
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training.weights import WEIGHTS, assign, load_weights, named_weights, save_arrays
 
 TRAINING, STATE, ENCODER, VOCABULARY = (
     "training.safetensors",

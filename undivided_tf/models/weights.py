@@ -9,8 +9,8 @@ from absl import logging
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 WEIGHTS = "weights.safetensors"
 
