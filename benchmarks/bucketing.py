@@ -30,7 +30,7 @@ def main(_):
     import numpy as np
 
     from undivided_tf.data import batches
-    from undivided_tf.data.tasks import load_task
+    from undivided_tf.data.tasks.tasks import load_task
     from undivided_tf.models import checkpoints
     from undivided_tf.models.classifier import Classifier
     from undivided_tf.support import files

@@ -19,9 +19,9 @@ import sys
 from absl import app, flags
 
 from undivided_tf.models import presets
-from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.support import files, process
 from undivided_tf.tokenization import SPECIAL_TOKENS
+from undivided_tf.training.config import PretrainingConfig
 
 # Preset, block pattern, rows a batch, and further flags.
 POINTS = {

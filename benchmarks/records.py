@@ -143,7 +143,7 @@ def environment() -> dict[str, str]:
 
 def write_text(path: pathlib.Path, times: int, documents: int | None = None) -> None:
     """Writes the embedded sample so many times; in each a line makes every document another."""
-    from undivided_tf.data import corpora
+    from undivided_tf.data.corpus import corpora
 
     with open(path, "w", encoding="utf-8") as file:
         for number in range(times):
@@ -179,8 +179,8 @@ def main(_):
     ours = {"output_dir": str(folder / "records"), "max_seq_length": FLAGS.max_seq_length}
     vocabulary = FLAGS.vocab_file
     if not vocabulary:
-        from undivided_tf.data import records
-        from undivided_tf.pretraining_recipes import RecordsConfig
+        from undivided_tf.data.corpus import records
+        from undivided_tf.data.corpus.config import RecordsConfig
 
         config = RecordsConfig(input_files=(str(text),), output_dir=str(folder / "trained"))
         records.create_records(config)

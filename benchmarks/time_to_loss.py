@@ -42,8 +42,9 @@ LOSSES = (5.5, 5.0, 4.5)  # Nats; the neighbour model's is added.
 
 def make_inputs(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, float]]:
     """Records; the training rows and held-out batch in NumPy files; the reference lines."""
-    from undivided_tf.data import masking, records, streams
-    from undivided_tf.pretraining_recipes import RecordsConfig
+    from undivided_tf.data import masking, streams
+    from undivided_tf.data.corpus import records
+    from undivided_tf.data.corpus.config import RecordsConfig
 
     home = pathlib.Path(FLAGS.records_dir or folder / "records")
     records.create_records(RecordsConfig(output_dir=str(home), vocab_size=4000, max_seq_length=64))

@@ -8,10 +8,12 @@ import pytest
 from conftest import tiny_config
 
 import undivided_tf
-from undivided_tf import inputs, pretraining_recipes, recipes
+from undivided_tf import inputs
 from undivided_tf.config import MAX_SEED, Config, EncoderConfig, claim_workdir
 from undivided_tf.errors import InputError
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.support import files
+from undivided_tf.training.config import PretrainingConfig, Stage
 
 ROOT = pathlib.Path(undivided_tf.__file__).parent
 
@@ -71,7 +73,7 @@ def test_unknown_key_is_an_error_with_the_nearest_name():
     with pytest.raises(InputError, match="unknown key 'hiden_size'; did you mean 'hidden_size'"):
         EncoderConfig.from_dict({"hiden_size": 8})
     with pytest.raises(InputError, match="encoder: unknown key 'x'"):
-        recipes.PretrainingConfig.from_dict({"encoder": {"x": 1}})
+        PretrainingConfig.from_dict({"encoder": {"x": 1}})
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_a_file_that_is_no_config_is_named(tmp_path):
 
 
 def test_a_used_workdir_shows_the_difference(tmp_path):
-    config = recipes.PretrainingConfig(workdir=str(tmp_path))
+    config = PretrainingConfig(workdir=str(tmp_path))
     claim_workdir(tmp_path, config)
     claim_workdir(tmp_path, config)
     other = config.replace(learning_rate=1.0, encoder=config.encoder.replace(hidden_size=24))
@@ -111,7 +113,7 @@ def test_a_used_workdir_shows_the_difference(tmp_path):
 
 
 def test_a_workdir_from_before_a_flag_goes_on_with_its_default(tmp_path):
-    config = recipes.PretrainingConfig(workdir=str(tmp_path))
+    config = PretrainingConfig(workdir=str(tmp_path))
     values = config.to_dict()
     del values["recompute"]
     files.write_json(tmp_path / "config.json", values)
@@ -121,14 +123,14 @@ def test_a_workdir_from_before_a_flag_goes_on_with_its_default(tmp_path):
 
 
 def test_a_moved_workdir_is_still_the_same(tmp_path):
-    claim_workdir(tmp_path / "a", recipes.PretrainingConfig(workdir="a"))
+    claim_workdir(tmp_path / "a", PretrainingConfig(workdir="a"))
     (tmp_path / "a").rename(tmp_path / "b")
-    claim_workdir(tmp_path / "b", recipes.PretrainingConfig(workdir="b"))
+    claim_workdir(tmp_path / "b", PretrainingConfig(workdir="b"))
 
 
 def test_a_study_refuses_one_pattern_in_two_spellings():
     with pytest.raises(InputError, match="spell the same blocks"):
-        recipes.StudyConfig(patterns=("AIAI", "(AI)*2"))
+        StudyConfig(patterns=("AIAI", "(AI)*2"))
 
 
 # What must be given with a field, so that its other value goes.
@@ -273,22 +275,22 @@ def test_fields_that_name_files_are_declared_as_inputs():
 def test_configs_from_before_masking_units_are_read():
     for before, unit in ((True, "whole_word"), (False, "token")):
         values = {"pretraining": {"do_whole_word_mask": before, "num_train_steps": 20_000}}
-        config = recipes.StudyConfig.from_dict(values)
+        config = StudyConfig.from_dict(values)
         assert config.pretraining.masking_unit == unit
         assert config.pretraining.num_train_steps == 20_000
     with pytest.raises(InputError, match="unknown key 'do_whole_word_masks'"):
-        recipes.PretrainingConfig.from_dict({"do_whole_word_masks": True})
+        PretrainingConfig.from_dict({"do_whole_word_masks": True})
 
 
 def test_stages_of_a_curriculum():
-    config = recipes.PretrainingConfig(records_dir="short", num_train_steps=20_000)
+    config = PretrainingConfig(records_dir="short", num_train_steps=20_000)
     (only,) = config.stages
-    assert only == pretraining_recipes.Stage(0, 20_000, 256, "short", 0)
+    assert only == Stage(0, 20_000, 256, "short", 0)
     config = config.replace(curriculum=("100:512", "18000:64:a:b/long"))
     assert config.stages == (
-        pretraining_recipes.Stage(0, 100, 256, "short", 0),
-        pretraining_recipes.Stage(100, 18_000, 512, "short", 100 * 256),
-        pretraining_recipes.Stage(18_000, 20_000, 64, "a:b/long", 0),
+        Stage(0, 100, 256, "short", 0),
+        Stage(100, 18_000, 512, "short", 100 * 256),
+        Stage(18_000, 20_000, 64, "a:b/long", 0),
     )
     again = config.replace(curriculum=("9:2:long", "10:3:short"))
     assert [stage.first_row for stage in again.stages] == [0, 0, 9 * 256]
@@ -309,4 +311,4 @@ def test_stages_of_a_curriculum():
 )
 def test_a_curriculum_that_cannot_be_is_refused(curriculum, message):
     with pytest.raises(InputError, match=message):
-        recipes.PretrainingConfig(num_train_steps=20_000, curriculum=curriculum)
+        PretrainingConfig(num_train_steps=20_000, curriculum=curriculum)

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from undivided_tf.convert import tensor_files
-from undivided_tf.recipes import FinetuningConfig
 from undivided_tf.support import files
+from undivided_tf.training.config import FinetuningConfig
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -5,10 +5,10 @@ import toys
 from conftest import tiny_config
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import records
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.data.corpus import records
 from undivided_tf.tokenization import SPECIAL_TOKENS
 from undivided_tf.training import memory
+from undivided_tf.training.config import PretrainingConfig
 
 BASE = EncoderConfig()
 
@@ -64,7 +64,7 @@ def test_options_of_a_run_that_cost_or_save_memory():
 MEASURE = """
 import json, sys
 from undivided_tf.models import presets
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training import dry_run
 encoder = presets.preset(sys.argv[2]).replace(block_pattern=sys.argv[3])
 config = PretrainingConfig(

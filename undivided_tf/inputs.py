@@ -25,12 +25,12 @@ _SHOWN_CHANGES = 10
 # the code that reads these files, and imported only by a run that has such an input.
 LISTERS = {
     "file": "undivided_tf.inputs:file_of",
-    "corpus": "undivided_tf.data.corpora:input_files",
-    "records": "undivided_tf.data.records:input_files",
-    "task": "undivided_tf.data.tasks:task_files",
-    "probing_task": "undivided_tf.data.probing_tasks:task_files",
-    "treebank": "undivided_tf.data.treebank:files",
-    "glue": "undivided_tf.data.glue_files:input_files",
+    "corpus": "undivided_tf.data.corpus.corpora:input_files",
+    "records": "undivided_tf.data.corpus.records:input_files",
+    "task": "undivided_tf.data.tasks.tasks:task_files",
+    "probing_task": "undivided_tf.data.tasks.probing_tasks:task_files",
+    "treebank": "undivided_tf.data.tasks.treebank:files",
+    "glue": "undivided_tf.data.tasks.glue_files:input_files",
     "checkpoint": "undivided_tf.models.checkpoints:input_files",
     "architecture": "undivided_tf.models.checkpoints:architecture_files",
     "any_checkpoint": "undivided_tf.convert.converter:input_files",

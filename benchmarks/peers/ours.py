@@ -10,14 +10,15 @@ import protocol
 import tensorflow as tf
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import masking, records
+from undivided_tf.data import masking
+from undivided_tf.data.corpus import records
 from undivided_tf.layers import attention_block, embeddings, intermediate_block
 from undivided_tf.layers.positions import at_positions
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.weights import load_weights
-from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.training import optimizers, strategies
+from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.steps import POLICIES, Steps
 
 

@@ -4,8 +4,8 @@ import scipy.stats
 from small import subject
 
 from undivided_tf.analysis import blimp, masked_lm, subjects
-from undivided_tf.analysis_recipes import BlimpConfig
-from undivided_tf.data.blimp import Paradigm
+from undivided_tf.analysis.config import BlimpConfig
+from undivided_tf.data.tasks.blimp import Paradigm
 from undivided_tf.errors import InputError
 from undivided_tf.models.pretrainer import Pretrainer
 

@@ -9,10 +9,10 @@ import released
 from safetensors.numpy import load_file
 
 from undivided_tf import convert
+from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.converter import fingerprint
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier
-from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import classifiers, span_finetuning
 

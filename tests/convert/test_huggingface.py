@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from undivided_tf import convert
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import names, vocabularies
+from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.tensor_files import SafetensorsReader, write_tensors
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
@@ -21,7 +22,6 @@ from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.weights import load_weights, named_weights
-from undivided_tf.recipes import ConversionConfig
 from undivided_tf.training import finetuning
 
 

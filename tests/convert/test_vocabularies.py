@@ -12,12 +12,12 @@ from test_formats import google_variables, run, write_google, write_ours
 
 from undivided_tf import convert
 from undivided_tf.convert import converter
+from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.vocabularies import guess_lower_case, read_tokenizer
 from undivided_tf.errors import InputError
 from undivided_tf.export import ids, parts, reference
 from undivided_tf.export.inference import TENSORFLOW
 from undivided_tf.models import checkpoints
-from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 
 

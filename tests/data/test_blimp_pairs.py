@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 
-from undivided_tf.data import blimp
+from undivided_tf.data.tasks import blimp
 from undivided_tf.errors import InputError
 
 

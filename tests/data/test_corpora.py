@@ -4,7 +4,7 @@ import sys
 import pytest
 import tensorflow_datasets as tfds
 
-from undivided_tf.data import corpora
+from undivided_tf.data.corpus import corpora
 from undivided_tf.errors import InputError
 
 

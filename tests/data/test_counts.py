@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import toys
 
-from undivided_tf.data import counts, ngrams, records
+from undivided_tf.data.corpus import counts, ngrams, records
 from undivided_tf.errors import InputError
 
 

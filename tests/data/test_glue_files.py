@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import toy_glue
 
-from undivided_tf.data import glue
-from undivided_tf.data.tasks import load_task
+from undivided_tf.data.tasks import glue
+from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.glue import METRICS
 

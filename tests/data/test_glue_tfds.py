@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from undivided_tf.data import downloads, glue
-from undivided_tf.data.tasks import load_task
+from undivided_tf.data import downloads
+from undivided_tf.data.tasks import glue
+from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
 
 

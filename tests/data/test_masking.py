@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
-from undivided_tf.data import masking, masking_units, records, streams
-from undivided_tf.pretraining_recipes import RecordsConfig
+from undivided_tf.data import masking, masking_units, streams
+from undivided_tf.data.corpus import records
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 
 TOKENIZER = Tokenizer([*SPECIAL_TOKENS, *"abcdefghijkl", *(f"##{letter}" for letter in "mnopqrst")])

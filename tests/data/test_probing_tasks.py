@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from treebank_text import SENTENCE, write
 
-from undivided_tf.data.probing_tasks import ARCHIVES, WordRows, load_probing_task
+from undivided_tf.data.tasks.probing_tasks import ARCHIVES, WordRows, load_probing_task
 from undivided_tf.errors import InputError
 
 OTHER = """1\tShe\tshe\tPRON\t_\tNumber=Sing\t2\tnsubj\t_\t_

@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import records, text_files
+from undivided_tf.data.corpus import records, text_files
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import RecordsConfig
 from undivided_tf.tokenization import Tokenizer
 
 CORPUS = pathlib.Path(__file__).parent.parent / "data_files" / "corpus.txt"

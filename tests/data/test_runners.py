@@ -13,7 +13,7 @@ import toys
 from toy_jobs import Square, twice
 
 import undivided_tf.data
-from undivided_tf.data import blocks, corpora, ngrams, records, runners, shards, survey
+from undivided_tf.data.corpus import blocks, corpora, ngrams, records, runners, shards, survey
 from undivided_tf.errors import InputError
 
 # A script, since each spawned process imports the main module again, without what is in its `main`.
@@ -286,7 +286,7 @@ def test_options_of_beam_are_for_beam():
 def test_absent_beam_names_the_extra(corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     # Both places in which an import looks for a module that a test before this one has loaded.
-    monkeypatch.delitem(sys.modules, "undivided_tf.data.beam_runner", raising=False)
+    monkeypatch.delitem(sys.modules, "undivided_tf.data.corpus.beam_runner", raising=False)
     monkeypatch.delattr(undivided_tf.data, "beam_runner", raising=False)
     config = toys.records_config(tmp_path / "r", corpus, runner="FlinkRunner")
     (tmp_path / ".r.work").mkdir()  # What an earlier run has left is not for nothing.

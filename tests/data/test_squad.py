@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from undivided_tf.data.squad import as_articles, read_questions
+from undivided_tf.data.tasks.squad import as_articles, read_questions
 from undivided_tf.errors import InputError
 
 TOY = pathlib.Path(__file__).parents[1] / "data_files" / "squad.json"

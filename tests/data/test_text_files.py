@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from undivided_tf.data import corpora, text_files
+from undivided_tf.data.corpus import corpora, text_files
 from undivided_tf.errors import InputError
 
 TEXTS = ["one\nuno", "two 猫", "three"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from treebank_text import SENTENCE, write
 
-from undivided_tf.data import treebank
+from undivided_tf.data.tasks import treebank
 from undivided_tf.errors import InputError
 
 

@@ -8,8 +8,8 @@ import toys
 
 from undivided_tf.errors import InputError
 from undivided_tf.export import ids, litert, onnx
+from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import LITERT, ONNX, InferenceEncoder
-from undivided_tf.recipes import ExportConfig
 
 NAMES = ("classify", "answer", "fill_mask", "embed")
 

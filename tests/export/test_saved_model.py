@@ -11,6 +11,7 @@ import toys
 from undivided_tf.errors import InputError
 from undivided_tf.export import parts as checkpoint_parts
 from undivided_tf.export import reference, saved_model, signatures
+from undivided_tf.export.config import SIGNATURES, ExportConfig
 from undivided_tf.export.inference import InferenceEncoder
 from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
@@ -18,7 +19,6 @@ from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import SpanHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.span_predictor import SpanPredictor
-from undivided_tf.recipes import SIGNATURES, ExportConfig
 from undivided_tf.training.classifiers import save_classifier
 
 TEXTS = ["the cat sat on a mat", "", "one tree", "ran " * 30]

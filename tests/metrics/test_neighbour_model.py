@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from undivided_tf.data import counts, masking, records
+from undivided_tf.data import masking
+from undivided_tf.data.corpus import counts, records
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.metrics.neighbour_model import NeighbourModel
-from undivided_tf.pretraining_recipes import RecordsConfig
 
 
 def dense(unigrams, bigrams, is_target):

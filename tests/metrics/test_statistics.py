@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from undivided_tf.errors import InputError
-from undivided_tf.metrics import statistics
+from undivided_tf.metrics import inference as statistics
 
 
 def test_interval_of_two_values_has_a_closed_form():

@@ -9,11 +9,11 @@ import os
 import pathlib
 import time
 
+from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig, TimingConfig
-from undivided_tf.recipes import ProbingConfig
 from undivided_tf.study import running
 from undivided_tf.study.grid import Cell
+from undivided_tf.training.config import PretrainingConfig, TimingConfig
 
 
 def cell(name, does="succeed", needs=None, kind="probing", **options):

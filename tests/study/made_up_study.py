@@ -5,8 +5,8 @@ import random
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.recipes import FinetuningConfig, StudyConfig
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.training.config import FinetuningConfig, PretrainingConfig
 
 ENTROPY = 6.555
 LABELS = ("pattern", "seed", "pretraining_seed", "task", "start", "first", "second")

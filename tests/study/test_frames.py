@@ -7,12 +7,13 @@ import pytest
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
-from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames, grid, kept, outcomes, running
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.frames import Arm
 from undivided_tf.support.process import machine
+from undivided_tf.training.config import PretrainingConfig
 
 CONFIG = StudyConfig(
     patterns=("(AI)*6", "(AAI)*3", "A*6"),

@@ -1,7 +1,7 @@
 import collections
 
-from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import grid
+from undivided_tf.study.config import StudyConfig
 
 CONFIG = StudyConfig(
     patterns=("AI", "A*2"), tasks=("wiki_topic", "my/task"), num_pretraining_seeds=2, seed=5

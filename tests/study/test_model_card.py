@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from conftest import tiny_config
 
-from undivided_tf.recipes import ExportConfig
+from undivided_tf.export.config import ExportConfig
 from undivided_tf.study import model_card
 
 

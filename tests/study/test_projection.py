@@ -3,8 +3,8 @@
 import made_up_cells
 import pytest
 
-from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames, grid, outcomes, projection, running
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.projection import StepTimes
 from undivided_tf.support import files
 

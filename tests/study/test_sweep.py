@@ -5,11 +5,10 @@ import pytest
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames, grid, sweep
-from undivided_tf.sweep_recipes import SweepConfig
+from undivided_tf.study.config import StudyConfig, SweepConfig
 from undivided_tf.training import pretraining
+from undivided_tf.training.config import PretrainingConfig
 
 ENCODER = EncoderConfig(hidden_size=8, num_attention_heads=2, intermediate_size=16)
 RECIPE = PretrainingConfig(encoder=ENCODER, num_train_steps=10, num_warmup_steps=1)

@@ -8,7 +8,7 @@ import pytest
 import toys
 from safetensors.numpy import load_file
 
-from undivided_tf.data import records
+from undivided_tf.data.corpus import records
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.training import pretraining

@@ -7,21 +7,25 @@ import pytest
 import toys
 
 from undivided_tf import config as configs
-from undivided_tf.analysis_recipes import (
+from undivided_tf.analysis.config import (
     BlimpConfig,
     CkaConfig,
     DiagnosticsConfig,
     ProbingConfig,
     StructuralConfig,
 )
-from undivided_tf.benchmark_recipes import GlueConfig, SquadConfig
-from undivided_tf.data import records
+from undivided_tf.data.corpus import records
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.recipes import FinetuningConfig, StudyConfig
 from undivided_tf.study import study
-from undivided_tf.surgery_recipes import DamageConfig, SurgeryConfig
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.surgery.config import DamageConfig, SurgeryConfig
 from undivided_tf.training import glue
+from undivided_tf.training.config import (
+    FinetuningConfig,
+    GlueConfig,
+    PretrainingConfig,
+    SquadConfig,
+)
 
 # Of each kind of input, the files of a made-up one.
 FILES = {

@@ -6,14 +6,14 @@ import tensorflow as tf
 import toys
 from safetensors.numpy import load_file
 
-from undivided_tf.data import records
+from undivided_tf.data.corpus import records
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.surgery import run
-from undivided_tf.surgery_recipes import SurgeryConfig
+from undivided_tf.surgery.config import SurgeryConfig
 from undivided_tf.training import evaluation, pretraining
 from undivided_tf.training.distillation import Distillation, matching_taps
 

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.training import dry_run, faults, memory, pretraining
+from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.curriculum import Need
 
 

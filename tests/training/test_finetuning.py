@@ -6,7 +6,7 @@ import toys
 from safetensors.numpy import load_file
 
 from undivided_tf.data import batches
-from undivided_tf.data.tasks import load_task
+from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder

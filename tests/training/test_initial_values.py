@@ -8,12 +8,12 @@ import toys
 from conftest import tiny_config
 from safetensors.numpy import load_file
 
-from undivided_tf.data.counts import read_counts
+from undivided_tf.data.corpus.counts import read_counts
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.training import initial_values, pretraining
+from undivided_tf.training.config import PretrainingConfig
 
 
 def fresh(encoder, seed=1, **options):

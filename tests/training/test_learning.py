@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import toys
 
-from undivided_tf.data import counts, masking, records
+from undivided_tf.data import masking
+from undivided_tf.data.corpus import counts, records
 from undivided_tf.metrics.neighbour_model import NeighbourModel
 from undivided_tf.models import checkpoints
 from undivided_tf.support import files

@@ -7,10 +7,9 @@ import pytest
 import toys
 
 from undivided_tf.analysis import extraction
-from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import records
-from undivided_tf.data.rows import Rows
+from undivided_tf.data.corpus import records
+from undivided_tf.data.tasks.rows import Rows
 from undivided_tf.errors import InputError
 from undivided_tf.export.parts import Parts
 from undivided_tf.models import checkpoints
@@ -19,6 +18,7 @@ from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import classifiers, finetuning, prediction, span_finetuning
+from undivided_tf.training.config import SquadConfig
 
 MESSAGE = "an input of 2 texts needs type_vocab_size 2, but the encoder was made with 1"
 

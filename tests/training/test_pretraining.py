@@ -7,7 +7,8 @@ import toys
 from safetensors.numpy import load_file
 
 from undivided_tf import accounting
-from undivided_tf.data import masking, records
+from undivided_tf.data import masking
+from undivided_tf.data.corpus import records
 from undivided_tf.errors import InputError
 from undivided_tf.training import curves, pretraining
 

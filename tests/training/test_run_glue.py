@@ -7,16 +7,15 @@ import pytest
 import toy_glue
 import toys
 
-from undivided_tf.benchmark_recipes import GLUE_TASKS, GlueConfig
-from undivided_tf.data.glue import TASKS
+from undivided_tf.data.tasks.glue import TASKS
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.glue import METRICS
 from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.recipes import FinetuningConfig
 from undivided_tf.support import files
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import glue
+from undivided_tf.training.config import GLUE_TASKS, FinetuningConfig, GlueConfig
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from undivided_tf.data.rows import Rows, Task
+from undivided_tf.data.tasks.rows import Rows, Task
 from undivided_tf.errors import InputError
 from undivided_tf.metrics import classification
 from undivided_tf.training import scores

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import toys
 
-from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
 from undivided_tf.models import checkpoints
@@ -14,6 +13,7 @@ from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import SpanHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import span_finetuning
+from undivided_tf.training.config import SquadConfig
 
 ANIMALS = ("cat", "dog", "cow", "hen")
 WORDS = sorted({*toys.FILLERS, *ANIMALS, "who"})

@@ -15,12 +15,12 @@ import numpy as np
 from absl import logging
 
 from undivided_tf.analysis import masked_lm, subjects
+from undivided_tf.analysis.config import BlimpConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.analysis_recipes import BlimpConfig
 from undivided_tf.config import results_once
-from undivided_tf.data import blimp
+from undivided_tf.data.tasks import blimp
 from undivided_tf.errors import InputError
-from undivided_tf.metrics.statistics import wilson_interval
+from undivided_tf.metrics.inference import wilson_interval
 from undivided_tf.models.pretrainer import Pretrainer
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from undivided_tf.analysis import extraction
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.pretrainer import Pretrainer

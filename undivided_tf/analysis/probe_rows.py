@@ -7,10 +7,10 @@ import numpy as np
 from absl import logging
 
 from undivided_tf.analysis import taps, words
+from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.analysis_recipes import ProbingConfig
-from undivided_tf.data.probing_tasks import WordRows, WordTask
-from undivided_tf.data.tasks import Rows, Task
+from undivided_tf.data.tasks.probing_tasks import WordRows, WordTask
+from undivided_tf.data.tasks.tasks import Rows, Task
 from undivided_tf.errors import InputError
 
 

@@ -10,7 +10,7 @@ the vocabulary counts as cased or uncased.
 """
 
 from undivided_tf.bin import config_flags
-from undivided_tf.recipes import ConversionConfig
+from undivided_tf.convert.config import ConversionConfig
 
 config_flags.define(ConversionConfig())
 

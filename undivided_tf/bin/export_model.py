@@ -9,7 +9,7 @@ ids of word pieces instead.
 """
 
 from undivided_tf.bin import config_flags
-from undivided_tf.recipes import ExportConfig
+from undivided_tf.export.config import ExportConfig
 
 config_flags.define(ExportConfig())
 

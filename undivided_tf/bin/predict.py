@@ -9,8 +9,8 @@ the model was trained on. A regression gives a score.
 import contextlib
 import sys
 
-from undivided_tf.benchmark_recipes import PredictConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.training.config import PredictConfig
 
 config_flags.define(PredictConfig())
 

@@ -7,7 +7,7 @@ The checkpoint must have the masked-language-model head. A finished work directo
 again.
 """
 
-from undivided_tf.analysis_recipes import BlimpConfig
+from undivided_tf.analysis.config import BlimpConfig
 from undivided_tf.bin import config_flags
 from undivided_tf.study.pairs import encoder_name
 

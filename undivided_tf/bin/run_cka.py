@@ -7,8 +7,8 @@ Without --second_checkpoint the other is the untrained twin of the first. --meas
 PWCCA, Procrustes and RSA too. A finished work directory is only shown again.
 """
 
+from undivided_tf.analysis.config import CkaConfig
 from undivided_tf.bin import config_flags
-from undivided_tf.recipes import CkaConfig
 from undivided_tf.study.pairs import encoder_name
 
 config_flags.define(CkaConfig())

@@ -7,7 +7,7 @@ All of it stands beside the untrained twin. With --second_checkpoint the attenti
 encoders are matched. A finished work directory is only shown again.
 """
 
-from undivided_tf.analysis_recipes import DiagnosticsConfig
+from undivided_tf.analysis.config import DiagnosticsConfig
 from undivided_tf.bin import config_flags
 from undivided_tf.study.pairs import encoder_name
 

@@ -7,7 +7,7 @@ Add --from_scratch for the baseline: the same encoder with random weights.
 """
 
 from undivided_tf.bin import config_flags
-from undivided_tf.recipes import FinetuningConfig
+from undivided_tf.training.config import FinetuningConfig
 
 config_flags.define(FinetuningConfig())
 
@@ -15,7 +15,7 @@ config_flags.define(FinetuningConfig())
 def main() -> None:
     """Flags -> config -> finetune."""
     config = config_flags.parse(FinetuningConfig())
-    from undivided_tf.metrics.statistics import summarize
+    from undivided_tf.metrics.inference import summarize
     from undivided_tf.training import learning
     from undivided_tf.training.finetuning import finetune
 

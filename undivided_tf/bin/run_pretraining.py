@@ -12,7 +12,7 @@ from absl import flags
 from undivided_tf.bin import config_flags
 from undivided_tf.config import EncoderConfig
 from undivided_tf.models import presets
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.training.config import PretrainingConfig
 
 config_flags.define(PretrainingConfig())
 flags.DEFINE_boolean("dry_run", False, "Show size, memory, speed and end of the run, and leave.")

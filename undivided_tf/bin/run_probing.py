@@ -6,7 +6,7 @@
 A finished work directory is only shown again.
 """
 
-from undivided_tf.analysis_recipes import ProbingConfig
+from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.bin import config_flags
 from undivided_tf.study.pairs import encoder_name
 

@@ -6,8 +6,8 @@
 Add --version_2_with_negative for SQuAD 2.0. The same command continues what was interrupted.
 """
 
-from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.training.config import SquadConfig
 
 config_flags.define(SquadConfig())
 

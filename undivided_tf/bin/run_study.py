@@ -12,7 +12,7 @@ from absl import flags
 
 from undivided_tf.bin import config_flags
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import StudyConfig
+from undivided_tf.study.config import StudyConfig
 
 config_flags.define(StudyConfig())
 flags.DEFINE_boolean("dry_run", False, "Show cells, parameters, FLOPs and times, and leave.")

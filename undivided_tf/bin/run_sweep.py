@@ -9,7 +9,7 @@ new. run_study --learning_rate_sweep=runs/sweep/sweep.json trains each pattern a
 """
 
 from undivided_tf.bin import config_flags
-from undivided_tf.sweep_recipes import SweepConfig
+from undivided_tf.study.config import SweepConfig
 
 config_flags.define(SweepConfig())
 

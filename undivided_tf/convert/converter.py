@@ -9,6 +9,7 @@ from absl import logging
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import google, huggingface, keras_hub_presets, names, ours
+from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.source import Source
 from undivided_tf.errors import InputError
 from undivided_tf.layers import initializers
@@ -17,7 +18,6 @@ from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.models.weights import WEIGHTS, named_weights, require_finite
-from undivided_tf.recipes import ConversionConfig
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 
@@ -120,7 +120,7 @@ def write(
     Args:
         output: the directory; it appears when it is whole.
         source: the weights.
-        output_format: one of `recipes.OUTPUT_FORMATS`.
+        output_format: one of `config.OUTPUT_FORMATS`.
         name: of the report's file.
         report: its content. `left_out` gets the names of what has no place in the format, and
             `heads` loses them.

@@ -28,7 +28,7 @@ class IdSignature:
     """One thing a model without its tokenizer can be asked.
 
     Attributes:
-        name: of `recipes.SIGNATURES`; pairs are told by `segment_ids`, in `classify`.
+        name: of `config.SIGNATURES`; pairs are told by `segment_ids`, in `classify`.
         function: from int32 tensors, by name, to a dict of float32 tensors.
         inputs: from the names of the inputs to what they are.
         outputs: likewise.

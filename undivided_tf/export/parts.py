@@ -4,12 +4,12 @@ import dataclasses
 
 from undivided_tf.convert import converter
 from undivided_tf.errors import InputError
+from undivided_tf.export.config import SIGNATURES
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import INPUTS, PAIR, SINGLE, ClassifierHead, SpanHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.span_predictor import SpanPredictor
-from undivided_tf.recipes import SIGNATURES
 from undivided_tf.tokenization import Tokenizer
 
 _OF_PAIRS = ("classify_pair", "answer")

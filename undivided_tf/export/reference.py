@@ -7,9 +7,9 @@ import numpy as np
 import scipy.special
 import tensorflow as tf
 
-from undivided_tf.data.answers import predict_answers
-from undivided_tf.data.squad import Question
-from undivided_tf.data.windows import make_windows
+from undivided_tf.data.tasks.answers import predict_answers
+from undivided_tf.data.tasks.squad import Question
+from undivided_tf.data.tasks.windows import make_windows
 from undivided_tf.errors import InputError
 from undivided_tf.export.parts import Parts
 from undivided_tf.models.classifier import pool

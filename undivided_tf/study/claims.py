@@ -9,7 +9,7 @@ import statistics as numbers_of
 
 import scipy.stats
 
-from undivided_tf.metrics import statistics
+from undivided_tf.metrics import inference as statistics
 from undivided_tf.study import frame_claims, frames, inner_claims
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,

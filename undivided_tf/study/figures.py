@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from undivided_tf.metrics.statistics import summarize
+from undivided_tf.metrics.inference import summarize
 from undivided_tf.study import numbers as writing
 from undivided_tf.study.axes import depths, letter_size, mark_kinds
 from undivided_tf.study.cost_figures import quality_against_cost as quality_against_cost

@@ -10,16 +10,12 @@ from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
+from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.errors import InputError
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.pretraining_recipes import (
-    GIVEN_WEIGHTS,
-    PAIR_PACKINGS,
-    PretrainingConfig,
-    RecordsConfig,
-)
-from undivided_tf.recipes import StudyConfig
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.support import files
+from undivided_tf.training.config import GIVEN_WEIGHTS, PretrainingConfig
 
 STEPS, FLOPS, TIME, SURGERY = "steps", "flops", "time", "surgery"
 INVESTMENTS = {

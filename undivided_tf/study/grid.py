@@ -15,12 +15,12 @@ from typing import Any
 
 from undivided_tf.config import Config
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import TimingConfig
-from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames, step_times
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.frames import Arm
 from undivided_tf.support import files
-from undivided_tf.surgery_recipes import SurgeryConfig
+from undivided_tf.surgery.config import SurgeryConfig
+from undivided_tf.training.config import TimingConfig
 
 STAGES = (
     "records", "timing", "surgery", "pretraining", "finetuning", "cka", "probing", "diagnostics",

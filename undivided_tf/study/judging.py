@@ -7,7 +7,7 @@ import dataclasses
 import statistics as numbers_of
 from collections.abc import Callable, Iterable, Mapping
 
-from undivided_tf.metrics import statistics
+from undivided_tf.metrics import inference as statistics
 from undivided_tf.study.frames import STEPS
 from undivided_tf.study.results import StudyResults
 

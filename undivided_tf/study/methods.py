@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from undivided_tf.config import Config
-from undivided_tf.pretraining_recipes import TimingConfig
-from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames, numbers
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.findings import Finding
 from undivided_tf.study.results import StudyResults, task_name
 from undivided_tf.study.tables import Table, Value
+from undivided_tf.training.config import TimingConfig
 
 SECTIONS = {
     "records": "Records",

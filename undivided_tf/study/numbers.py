@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Hashable, Iterable, Mapping
 
-from undivided_tf.metrics import statistics
+from undivided_tf.metrics import inference as statistics
 
 MINUS = "\N{MINUS SIGN}"
 

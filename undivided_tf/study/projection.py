@@ -14,12 +14,12 @@ from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.tasks import load_task
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.recipes import StudyConfig
+from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.study import frames, grid, kept, numbers
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.grid import Cell
 from undivided_tf.study.outcomes import FINISHED, listed
+from undivided_tf.training.config import PretrainingConfig
 
 MEASURED, SCALED, TIMED = "measured", "scaled from finished cells", "scaled from a short timing"
 RULE = "rule of thumb"
@@ -137,7 +137,7 @@ def _short_timing(
     with tempfile.TemporaryDirectory() as folder:
         home = str(root / records.name)
         if records.name not in outcomes:
-            from undivided_tf.data.records import create_records
+            from undivided_tf.data.corpus.records import create_records
 
             home = f"{folder}/records"
             create_records(config.records.replace(output_dir=home))

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames, numbers, step_times
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.numbers import Estimate
 from undivided_tf.study.outcomes import FAILED, FINISHED, NOT_RUN
 from undivided_tf.study.pairs import cka_relation

@@ -30,7 +30,7 @@ from undivided_tf.support import cluster, progress
 # What gives the result of each kind of cell; imported by the process of a cell alone, since each
 # brings TensorFlow.
 CALLS = {
-    "records": "undivided_tf.data.records:create_records",
+    "records": "undivided_tf.data.corpus.records:create_records",
     "pretraining": "undivided_tf.study.calls:pretrain_and_time",
     "timing": "undivided_tf.training.timing:time_in_turn",
     "surgery": "undivided_tf.study.calls:operate_once",

@@ -11,10 +11,11 @@ import psutil
 
 from undivided_tf import inputs
 from undivided_tf.config import claim_workdir
-from undivided_tf.data import sample, tasks
+from undivided_tf.data import sample
+from undivided_tf.data.tasks import tasks as tasks
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import grid, kept, outcomes, report, running
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.support import files, progress
 
 _VERSIONED = (

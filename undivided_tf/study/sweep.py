@@ -13,10 +13,9 @@ from absl import logging
 
 from undivided_tf.config import claim_workdir
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.recipes import StudyConfig
+from undivided_tf.study.config import StudyConfig, SweepConfig
 from undivided_tf.support import files
-from undivided_tf.sweep_recipes import SweepConfig
+from undivided_tf.training.config import PretrainingConfig
 
 SWEEP = "sweep.json"
 _DIVERGED = "diverged.json"

@@ -1,1 +1,1 @@
-"""support."""
+"""Files, progress, processes: what knows nothing of BERT."""

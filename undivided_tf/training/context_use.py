@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from undivided_tf.metrics import statistics
+from undivided_tf.metrics import inference as statistics
 from undivided_tf.training import evaluation
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.evaluation import HeldOut

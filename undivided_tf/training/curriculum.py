@@ -11,12 +11,13 @@ import tensorflow as tf
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import counts, masking, records, streams
+from undivided_tf.data import masking, streams
+from undivided_tf.data.corpus import counts, records
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.neighbour_model import NeighbourModel
-from undivided_tf.pretraining_recipes import PretrainingConfig, Stage
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import memory, strategies
+from undivided_tf.training.config import PretrainingConfig, Stage
 from undivided_tf.training.evaluation import HeldOut
 
 

@@ -20,8 +20,8 @@ from undivided_tf.models import checkpoints
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.weights import assign_start, load_weights, read_weights
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.support import files
+from undivided_tf.training.config import PretrainingConfig
 
 SURGERY = "surgery.json"
 HEAD = "masked_lm_head"

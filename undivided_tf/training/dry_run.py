@@ -6,8 +6,8 @@ from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig, Stage
 from undivided_tf.training import faults
+from undivided_tf.training.config import PretrainingConfig, Stage
 from undivided_tf.training.pretraining import Trainer, peak_memory_bytes
 
 

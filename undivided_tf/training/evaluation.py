@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from undivided_tf.metrics import statistics
+from undivided_tf.metrics import inference as statistics
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import optimizers
 from undivided_tf.training.steps import Steps

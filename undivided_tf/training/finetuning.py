@@ -11,15 +11,15 @@ import tensorflow as tf
 
 from undivided_tf.config import results_once
 from undivided_tf.data import batches
-from undivided_tf.data.tasks import Rows, Task, load_task
+from undivided_tf.data.tasks.tasks import Rows, Task, load_task
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
-from undivided_tf.recipes import FinetuningConfig
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import optimizers, scores, strategies, stretches
 from undivided_tf.training.classifiers import load_classifier, load_start, save_classifier
+from undivided_tf.training.config import FinetuningConfig
 from undivided_tf.training.stretches import EarlyStopping
 
 __all__ = ["finetune", "load_classifier"]

@@ -10,16 +10,15 @@ from typing import Any
 
 from absl import logging
 
-from undivided_tf.benchmark_recipes import GlueConfig
 from undivided_tf.config import claim_workdir
-from undivided_tf.data import glue as data
-from undivided_tf.data import submission
+from undivided_tf.data.tasks import glue as data
+from undivided_tf.data.tasks import submission
 from undivided_tf.errors import InputError
 from undivided_tf.metrics import glue as metrics
-from undivided_tf.metrics.statistics import summarize
-from undivided_tf.recipes import FinetuningConfig
+from undivided_tf.metrics.inference import summarize
 from undivided_tf.support import files
 from undivided_tf.training import learning
+from undivided_tf.training.config import FinetuningConfig, GlueConfig
 from undivided_tf.training.finetuning import VALIDATION, finetune
 
 MISMATCHED = "validation_mismatched"

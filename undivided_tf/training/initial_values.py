@@ -9,11 +9,11 @@ import math
 import numpy as np
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.counts import read_counts
+from undivided_tf.data.corpus.counts import read_counts
 from undivided_tf.errors import InputError
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.pattern import ATTENTION
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.training.config import PretrainingConfig
 
 # The slowest pair of sine and cosine turns this many times more slowly than the fastest, which
 # turns by half a circle a place.

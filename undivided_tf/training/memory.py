@@ -8,7 +8,7 @@ although a step with XLA no longer keeps them: peaks of whole processes agree wi
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.training.config import PretrainingConfig
 
 _FLOAT32_BYTES = 4
 

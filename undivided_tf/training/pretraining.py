@@ -25,17 +25,17 @@ from absl import logging
 
 from undivided_tf import accounting
 from undivided_tf.config import claim_workdir, results_once
-from undivided_tf.data import records
+from undivided_tf.data.corpus import records
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.weights import dropout_states
-from undivided_tf.pretraining_recipes import PretrainingConfig
 from undivided_tf.support import files
 from undivided_tf.support.progress import bar, compiling
 from undivided_tf.training import context_use, evaluation, faults, optimizers, schedules, strategies
 from undivided_tf.training.collapse_watch import CollapseWatch
+from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
 from undivided_tf.training.distillation import Distillation, load_start

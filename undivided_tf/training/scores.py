@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf.data.rows import Rows, Task
+from undivided_tf.data.tasks.rows import Rows, Task
 from undivided_tf.metrics import classification, glue, regression
 from undivided_tf.models.heads import CLASSIFICATION, PAIR, REGRESSION, SINGLE, ClassifierHead
 

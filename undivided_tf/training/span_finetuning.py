@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.config import results_once
-from undivided_tf.data import squad, streams
-from undivided_tf.data.answers import Predictions, predict_answers
-from undivided_tf.data.squad import Question
-from undivided_tf.data.windows import Windows, make_windows
+from undivided_tf.data import streams
+from undivided_tf.data.tasks import squad
+from undivided_tf.data.tasks.answers import Predictions, predict_answers
+from undivided_tf.data.tasks.squad import Question
+from undivided_tf.data.tasks.windows import Windows, make_windows
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
 from undivided_tf.models import checkpoints
@@ -25,6 +25,7 @@ from undivided_tf.models.weights import load_weights
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import optimizers, strategies, stretches
+from undivided_tf.training.config import SquadConfig
 
 
 def finetune_spans(config: SquadConfig) -> dict[str, Any]:

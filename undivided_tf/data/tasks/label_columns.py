@@ -13,8 +13,8 @@ import re
 import numpy as np
 from absl import logging
 
-from undivided_tf.data.rows import positions
-from undivided_tf.data.tables import Table
+from undivided_tf.data.tasks.rows import positions
+from undivided_tf.data.tasks.tables import Table
 from undivided_tf.errors import InputError
 
 # What SNLI, TensorFlow Datasets, CoNLL, pandas, JSON and spreadsheets write for a missing label.

@@ -9,8 +9,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import RecordsConfig
 from undivided_tf.support import files
 
 try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from undivided_tf.data import glue
+from undivided_tf.data.tasks import glue
 from undivided_tf.errors import InputError
 from undivided_tf.support import files
 

@@ -14,7 +14,7 @@ import conllu
 import numpy as np
 
 from undivided_tf.data import packed
-from undivided_tf.data.rows import checked_split
+from undivided_tf.data.tasks.rows import checked_split
 from undivided_tf.errors import InputError
 
 _NAMES = {"train": "train", "validation": "dev", "test": "test"}

@@ -5,8 +5,9 @@ import pathlib
 
 import numpy as np
 
-from undivided_tf.data import downloads, glue
-from undivided_tf.data.rows import Rows, Task, checked_split, positions
+from undivided_tf.data import downloads
+from undivided_tf.data.tasks import glue
+from undivided_tf.data.tasks.rows import Rows, Task, checked_split, positions
 from undivided_tf.errors import InputError
 
 

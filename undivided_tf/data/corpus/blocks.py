@@ -16,11 +16,11 @@ from typing import NamedTuple, Self
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.data import packing, pairs
-from undivided_tf.data.corpora import Portion
+from undivided_tf.data.corpus import packing, pairs
+from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
+from undivided_tf.data.corpus.corpora import Portion
+from undivided_tf.data.corpus.survey import Survey, kept_documents
 from undivided_tf.data.examples import LABEL, TOKEN_IDS, Layout
-from undivided_tf.data.survey import Survey, kept_documents
-from undivided_tf.pretraining_recipes import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 

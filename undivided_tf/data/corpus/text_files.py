@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from absl import logging
 
 from undivided_tf.data import packed
-from undivided_tf.data.documents import Document, document
+from undivided_tf.data.corpus.documents import Document, document
 from undivided_tf.errors import InputError
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")

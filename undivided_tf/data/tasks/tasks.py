@@ -11,10 +11,11 @@ import numpy as np
 from absl import logging
 
 from undivided_tf.config import Config, option
-from undivided_tf.data import glue_files, glue_tfds, sample
-from undivided_tf.data.label_columns import LabelColumn, found_labels
-from undivided_tf.data.rows import SPLITS, Rows, Task, checked_split, positions
-from undivided_tf.data.tables import Table, read_table
+from undivided_tf.data import sample
+from undivided_tf.data.tasks import glue_files, glue_tfds
+from undivided_tf.data.tasks.label_columns import LabelColumn, found_labels
+from undivided_tf.data.tasks.rows import SPLITS, Rows, Task, checked_split, positions
+from undivided_tf.data.tasks.tables import Table, read_table
 from undivided_tf.errors import InputError
 
 __all__ = ["SPLITS", "Rows", "Task", "load_task", "read_split", "task_files"]

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from undivided_tf.data import deduplication
-from undivided_tf.data.corpora import Portion
-from undivided_tf.data.documents import Document, position
+from undivided_tf.data.corpus import deduplication
+from undivided_tf.data.corpus.config import RecordsConfig
+from undivided_tf.data.corpus.corpora import Portion
+from undivided_tf.data.corpus.documents import Document, position
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import RecordsConfig
 from undivided_tf.support import files
 
 # First and second eight bytes of the SHA-256 of a document's text, and its bytes.

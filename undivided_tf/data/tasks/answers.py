@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from undivided_tf.data.squad import Question
-from undivided_tf.data.windows import Windows
+from undivided_tf.data.tasks.squad import Question
+from undivided_tf.data.tasks.windows import Windows
 
 # Null odds of a question that was never asked, since it or its context is blank.
 CERTAINLY_NULL = 1e9

@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from undivided_tf.data import documents, sample, text_files
-from undivided_tf.data.documents import Document
+from undivided_tf.data import sample
+from undivided_tf.data.corpus import documents, text_files
+from undivided_tf.data.corpus.documents import Document
 from undivided_tf.errors import InputError
 
 TFDS = "tfds:"

@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import logging
 
-from undivided_tf.pretraining_recipes import BEAM_RUNNERS, RecordsConfig
+from undivided_tf.data.corpus.config import BEAM_RUNNERS, RecordsConfig
 from undivided_tf.support import cluster, progress
 
 Job = Callable[[Any], Iterator[int]]
@@ -26,7 +26,7 @@ _THREADS = 4
 def check(config: RecordsConfig) -> None:
     """Raises InputError when the runner is not installed or does not know its options."""
     if config.runner in BEAM_RUNNERS:
-        from undivided_tf.data import beam_runner
+        from undivided_tf.data.corpus import beam_runner
 
         beam_runner.pipeline_options(config)
 
@@ -54,7 +54,7 @@ def run(
         RuntimeError: a worker died again and again.
     """
     if config.runner in BEAM_RUNNERS:
-        from undivided_tf.data import beam_runner
+        from undivided_tf.data.corpus import beam_runner
 
         logging.info("%s: %d items for %s", description, len(items), config.runner)
         beam_runner.run(config, job, items, expand)

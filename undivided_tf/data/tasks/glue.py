@@ -10,7 +10,7 @@ import re
 import numpy as np
 from absl import logging
 
-from undivided_tf.data.rows import SPLITS, Rows
+from undivided_tf.data.tasks.rows import SPLITS, Rows
 
 ENTAILMENT = ("entailment", "neutral", "contradiction")
 

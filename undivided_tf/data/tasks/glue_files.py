@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf.data import glue, packed
+from undivided_tf.data import packed
 from undivided_tf.data.packed import Path
-from undivided_tf.data.rows import Rows, Task, checked_split, positions
-from undivided_tf.data.tables import Table, read_table
+from undivided_tf.data.tasks import glue
+from undivided_tf.data.tasks.rows import Rows, Task, checked_split, positions
+from undivided_tf.data.tasks.tables import Table, read_table
 from undivided_tf.errors import InputError
 
 SHORT_ROWS = 0.001  # Of train: the largest share of malformed rows that are only dropped.
