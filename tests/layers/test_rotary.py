@@ -113,6 +113,18 @@ def test_a_rotary_encoder_knows_the_order_without_a_table_of_positions():
     assert changes["rotary"] > 1e-2
 
 
+def test_the_layer_goes_to_its_config_and_back():
+    layer = AttentionBlock(2, rotary_base=100.0, query_key_norm=True, seed=1)
+    twin = AttentionBlock.from_config(layer.get_config())
+    assert (twin.rotary_base, twin.query_key_norm) == (100.0, True)
+    hidden = np.random.default_rng(0).normal(size=(2, 5, 8)).astype("float32")
+    mask, positions = np.ones((2, 5), "int32"), np.array([[0, 3, 3], [4, 1, 2]])
+    expected = layer(hidden, mask, positions)
+    np.testing.assert_array_equal(twin(hidden, mask, positions), expected)
+    assert layer.compute_output_shape((2, 5, 8), (2, 5), (2, 3)) == expected.shape
+    assert layer.compute_output_shape((2, 5, 8), (2, 5)) == (2, 5, 8)
+
+
 @pytest.mark.parametrize("position_type", ["absolute", "rotary"])
 def test_too_long_a_sequence_is_refused(position_type):
     config = tiny_config(position_type=position_type)

@@ -259,7 +259,7 @@ def test_no_verdict_where_the_reference_has_not_learnt():
         for pattern, verdict in found[name].items():
             assert verdict.status == claims.NO_VERDICT
             assert verdict.reason == (
-                "the reference: 3 of 3 encoders not below the neighbour model"
+                "the reference has not learnt: 3 of 3 encoders not below the neighbour model"
             )
             assert verdict.evidence == free[name][pattern].evidence  # It stays to be seen.
     for name in COUNTED:

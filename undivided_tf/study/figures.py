@@ -173,16 +173,19 @@ def loss_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
             for result in results
             if (loss := result.get("validation", {}).get("neighbour_model_loss")) is not None
         }
-        for name, style, values in (
-            ("unigram entropy", "--", {result["unigram_entropy"] for result in results}),
-            ("neighbour model", ":", neighbours),
+        entropies = {result["unigram_entropy"] for result in results}
+        # Curves fall from the upper left to the lower right, and leave these corners free.
+        for name, style, values, side in (
+            ("unigram entropy", "--", entropies, "right"),
+            ("neighbour model", ":", neighbours, "left"),
         ):
             for value in sorted({round(value, 3) for value in values}):
                 axes.axhline(value, color=BLACK, ls=style, lw=1.1)
                 axes.annotate(
                     f"{name} {value:.3f}",
-                    (1, value), (-2, 3), xycoords=("axes fraction", "data"),
-                    textcoords="offset points", ha="right", va="bottom",
+                    (side == "right", value), (-2 if side == "right" else 2, 3),
+                    xycoords=("axes fraction", "data"), textcoords="offset points",
+                    ha=side, va="bottom",
                 )  # fmt: skip
         held_out = [point["loss"] for result in results for point in result["validation_history"]]
         entropy = max(result["unigram_entropy"] for result in results)

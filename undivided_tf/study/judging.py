@@ -114,7 +114,9 @@ class Claim:
         if not self.needs_learning:
             return found
         if told := not_learnt(study, study.reference):
-            return dataclasses.replace(found, status=NO_VERDICT, reason=f"the reference: {told}")
+            return dataclasses.replace(
+                found, status=NO_VERDICT, reason=f"the reference has not learnt: {told}"
+            )
         for frame in self.frames:
             view = study if frame == study.frame else study.in_frame(frame)
             if pattern != study.reference and (told := not_learnt(view, pattern)):
