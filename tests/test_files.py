@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     """A file size limit of the process stands for the full disk: both end in an OSError."""
     code = (
         "import resource, signal, sys\n"
-        "from undivided_tf import files\n"
+        "from undivided_tf.support import files\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "files.write_text(sys.argv[1], 'old')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"

@@ -21,8 +21,8 @@ SCRIPT = """
 import sys
 
 def main():
-    from undivided_tf.data import blocks, corpora, records
-    from undivided_tf.pretraining_recipes import RecordsConfig
+    from undivided_tf.data.corpus import blocks, corpora, records
+    from undivided_tf.data.corpus.config import RecordsConfig
     blocks.BLOCK_BYTES, corpora.PORTION_BYTES = 300, 1000
 {more}
     records.create_records(RecordsConfig.from_json(sys.argv[1]))
@@ -138,7 +138,7 @@ def test_workers_end_when_their_client_is_killed(tmp_path):
     script.write_text(
         "import toys\n"
         "from toy_jobs import Square\n"
-        "from undivided_tf.data import runners\n"
+        "from undivided_tf.data.corpus import runners\n"
         "if __name__ == '__main__':\n"
         "    config = toys.records_config('', '', runner='dask', num_processes=2)\n"
         f"    runners.run(config, Square('{tmp_path}'), [-3, -3], 'sleep')"
@@ -200,7 +200,7 @@ def test_a_broken_run_goes_on_with_what_it_had_finished(corpus, tmp_path, fatal,
 def test_a_killed_run_goes_on_with_what_it_had_finished(corpus, tmp_path, monkeypatch):
     more = (
         "import os, signal\n"
-        "from undivided_tf.data import runners, shards\n"
+        "from undivided_tf.data.corpus import runners, shards\n"
         "call, count = shards.WriteShard.__call__, []\n"
         "def killed(self, item):\n"
         "    count.append(item)\n"

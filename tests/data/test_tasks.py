@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import toy_glue
 
-from undivided_tf.data.tasks import tasks as tasks
+from undivided_tf.data.tasks import tasks
 from undivided_tf.errors import InputError
 
 

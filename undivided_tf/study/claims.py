@@ -5,11 +5,11 @@ The margins are named in the study's config, before it runs. Needs no TensorFlow
 """
 
 import math
-import statistics as numbers_of
+import statistics
 
 import scipy.stats
 
-from undivided_tf.metrics import inference as statistics
+from undivided_tf.metrics import inference
 from undivided_tf.study import frame_claims, frames, inner_claims
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
@@ -81,7 +81,7 @@ def _parameters(study: StudyResults, pattern: str) -> Verdict:
     found = paired(own, full)
     if not found:
         return Verdict(UNDERPOWERED, "no seed is finished for both")
-    evidence = (Evidence("parameters", numbers_of.fmean(found), None, len(found)),)
+    evidence = (Evidence("parameters", statistics.fmean(found), None, len(found)),)
     return Verdict(
         SUPPORTED if max(found) < 0 else NOT_SUPPORTED, "counted, not estimated", evidence
     )
@@ -94,16 +94,16 @@ def _time(study: StudyResults, pattern: str) -> Verdict:
             UNDERPOWERED,
             f"rounds of steps in turn: {len(ratios)}, an interval takes {MIN_PAIRS}",
         )
-    faster = statistics.above_test([-x for x in ratios], 0.0)
-    slower = statistics.above_test(ratios, 0.0)
+    faster = inference.above_test([-x for x in ratios], 0.0)
+    slower = inference.above_test(ratios, 0.0)
     evidence = Evidence(
         "log of the time ratio",
-        numbers_of.fmean(ratios),
-        statistics.bootstrap_interval(ratios),
+        statistics.fmean(ratios),
+        inference.bootstrap_interval(ratios),
         len(ratios),
         faster,
         slower,
-        statistics.permutation_test(ratios),
+        inference.permutation_test(ratios),
     )
     if faster < LEVEL:
         return Verdict(SUPPORTED, "its steps took less time", (evidence,))
@@ -126,7 +126,7 @@ def _cka(study: StudyResults, pattern: str) -> Verdict:
         if (value := mean_matched_attention([pair])) is not None
     ]
     evidence = tuple(
-        Evidence(matter, numbers_of.fmean(values), None, len(values))
+        Evidence(matter, statistics.fmean(values), None, len(values))
         for matter, values in (("to the reference", own), ("between reference seeds", band))
         if values
     )
@@ -137,12 +137,12 @@ def _cka(study: StudyResults, pattern: str) -> Verdict:
             f"pairs with the pattern: {len(own)}",
             evidence,
         )
-    reach = scipy.stats.t.ppf(1 - LEVEL, len(band) - 1) * numbers_of.stdev(band)
-    bound = numbers_of.fmean(band) - reach * math.sqrt(1 / len(own) + 1 / len(band))
-    inside = numbers_of.fmean(own) >= bound
+    reach = scipy.stats.t.ppf(1 - LEVEL, len(band) - 1) * statistics.stdev(band)
+    bound = statistics.fmean(band) - reach * math.sqrt(1 / len(own) + 1 / len(band))
+    inside = statistics.fmean(own) >= bound
     return Verdict(
         SUPPORTED if inside else NOT_SUPPORTED,
-        f"mean CKA {numbers_of.fmean(own):.3f}, lower end of the band {bound:.3f}",
+        f"mean CKA {statistics.fmean(own):.3f}, lower end of the band {bound:.3f}",
         evidence,
     )
 

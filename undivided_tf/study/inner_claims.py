@@ -1,7 +1,7 @@
 """Claims on what goes on inside: rank collapse, linearity of blocks, grammar."""
 
 import math
-import statistics as numbers_of
+import statistics
 
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
@@ -47,7 +47,7 @@ def _linear(study: StudyResults, pattern: str) -> Verdict:
             if fit["contribution"] is not None
         ]
         if known:
-            values.append(numbers_of.fmean(known))
+            values.append(statistics.fmean(known))
     words = (
         f"an affine map explains more than {NEARLY_LINEAR:g} of what they add, in the reference",
         f"an affine map explains less than {NEARLY_LINEAR:g} of what they add, in the reference",

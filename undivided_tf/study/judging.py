@@ -4,10 +4,10 @@ Needs no TensorFlow.
 """
 
 import dataclasses
-import statistics as numbers_of
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 
-from undivided_tf.metrics import inference as statistics
+from undivided_tf.metrics import inference
 from undivided_tf.study.frames import STEPS
 from undivided_tf.study.results import StudyResults
 
@@ -172,7 +172,7 @@ def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdi
     pairs = min(map(len, differences.values()), default=0)
     if pairs < MIN_PAIRS:
         evidence = tuple(
-            Evidence(matter, numbers_of.fmean(found) if found else None, None, len(found))
+            Evidence(matter, statistics.fmean(found) if found else None, None, len(found))
             for matter, found in differences.items()
         )
         return Verdict(
@@ -181,26 +181,26 @@ def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdi
             evidence,
         )
     blind = {
-        matter: statistics.above_test([x - found.constant for x in found.full.values()], margin)
+        matter: inference.above_test([x - found.constant for x in found.full.values()], margin)
         for matter, found in scores.items()
     }
     telling = {matter: d for matter, d in differences.items() if blind[matter] < LEVEL}
-    within = _adjusted({m: statistics.above_test(d, -margin) for m, d in telling.items()})
+    within = _adjusted({m: inference.above_test(d, -margin) for m, d in telling.items()})
     beyond = _adjusted(
-        {m: statistics.above_test([-x for x in d], margin) for m, d in telling.items()}
+        {m: inference.above_test([-x for x in d], margin) for m, d in telling.items()}
     )
     evidence = tuple(
         Evidence(
             matter,
-            numbers_of.fmean(found),
-            statistics.bootstrap_interval(found),
+            statistics.fmean(found),
+            inference.bootstrap_interval(found),
             len(found),
             within.get(matter),
             beyond.get(matter),
-            statistics.permutation_test(found),
-            statistics.equivalence_test(found, margin),
-            statistics.detectable_difference(numbers_of.stdev(found), len(found)),
-            statistics.pairs_needed(numbers_of.stdev(found), margin),
+            inference.permutation_test(found),
+            inference.equivalence_test(found, margin),
+            inference.detectable_difference(statistics.stdev(found), len(found)),
+            inference.pairs_needed(statistics.stdev(found), margin),
             blind[matter],
         )
         for matter, found in differences.items()
@@ -215,7 +215,7 @@ def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdi
 
 def _adjusted(tests: Mapping[str, float]) -> dict[str, float]:
     """P-values by matter, after Holm's correction for their number."""
-    return dict(zip(tests, statistics.holm(list(tests.values())), strict=True)) if tests else {}
+    return dict(zip(tests, inference.holm(list(tests.values())), strict=True)) if tests else {}
 
 
 def _told(within: Mapping[str, float], beyond: Mapping[str, float], margin: str) -> tuple[str, str]:
@@ -259,18 +259,18 @@ def beyond(matter: str, values: list[float], bound: float, words: tuple[str, str
         bound: what the mean is set against.
         words: what is shown when it lies above, and when it lies below.
     """
-    mean = numbers_of.fmean(values) if values else None
+    mean = statistics.fmean(values) if values else None
     if len(values) < MIN_PAIRS:
         return Verdict(
             UNDERPOWERED,
             f"encoders: {len(values)}, an interval takes {MIN_PAIRS}",
             (Evidence(matter, mean, None, len(values)),),
         )
-    above = statistics.above_test(values, bound)
-    below = statistics.above_test([-x for x in values], -bound)
+    above = inference.above_test(values, bound)
+    below = inference.above_test([-x for x in values], -bound)
     evidence = Evidence(
-        matter, mean, statistics.bootstrap_interval(values), len(values), above, below,
-        statistics.permutation_test([x - bound for x in values]),
+        matter, mean, inference.bootstrap_interval(values), len(values), above, below,
+        inference.permutation_test([x - bound for x in values]),
     )  # fmt: skip
     if above < LEVEL:
         return Verdict(SUPPORTED, words[0], (evidence,))

@@ -12,7 +12,7 @@ import psutil
 from undivided_tf import inputs
 from undivided_tf.config import claim_workdir
 from undivided_tf.data import sample
-from undivided_tf.data.tasks import tasks as tasks
+from undivided_tf.data.tasks import tasks
 from undivided_tf.errors import InputError
 from undivided_tf.study import grid, kept, outcomes, report, running
 from undivided_tf.study.config import StudyConfig

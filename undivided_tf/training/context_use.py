@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from undivided_tf.metrics import inference as statistics
+from undivided_tf.metrics import inference
 from undivided_tf.training import evaluation
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.evaluation import HeldOut
@@ -66,7 +66,7 @@ def measure(steps: Steps, curriculum: Curriculum) -> dict[str, Any] | None:
         return {
             "loss": float(found.mean()),
             "rise": float(rises.mean()),
-            "interval": statistics.bootstrap_interval(rises),
+            "interval": inference.bootstrap_interval(rises),
         }
 
     distance = np.abs(np.arange(ids.shape[1]) - place[:, np.newaxis])

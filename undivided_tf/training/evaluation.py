@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from undivided_tf.metrics import inference as statistics
+from undivided_tf.metrics import inference
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import optimizers
 from undivided_tf.training.steps import Steps
@@ -88,7 +88,7 @@ def scores(steps: Steps, held_out: HeldOut, batches: Any) -> dict[str, float | i
     losses = losses[: len(held_out.neighbour_losses)]
     weights = held_out.rows["masked_weights"]
     excess = (losses - held_out.neighbour_losses).sum(axis=1, dtype=np.float64)
-    bound = statistics.bootstrap_upper_bound(excess, weights.sum(axis=1))
+    bound = inference.bootstrap_upper_bound(excess, weights.sum(axis=1))
     found = {
         "loss": totals["loss"] / totals["weight"],
         "accuracy": totals["correct"] / totals["weight"],

@@ -18,8 +18,7 @@ import numpy as np
 from absl import logging
 
 from undivided_tf.data import packed
-from undivided_tf.data.tasks import tasks as tasks
-from undivided_tf.data.tasks import treebank
+from undivided_tf.data.tasks import tasks, treebank
 from undivided_tf.data.tasks.rows import SPLITS, Rows, Task, positions
 from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.data.tasks.treebank import Sentence
