@@ -12,7 +12,7 @@ import pytest
 import toys
 from toy_jobs import Square, twice
 
-import undivided_tf.data
+import undivided_tf.data.corpus
 from undivided_tf.data.corpus import blocks, corpora, ngrams, records, runners, shards, survey
 from undivided_tf.errors import InputError
 
@@ -287,7 +287,7 @@ def test_absent_beam_names_the_extra(corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     # Both places in which an import looks for a module that a test before this one has loaded.
     monkeypatch.delitem(sys.modules, "undivided_tf.data.corpus.beam_runner", raising=False)
-    monkeypatch.delattr(undivided_tf.data, "beam_runner", raising=False)
+    monkeypatch.delattr(undivided_tf.data.corpus, "beam_runner", raising=False)
     config = toys.records_config(tmp_path / "r", corpus, runner="FlinkRunner")
     (tmp_path / ".r.work").mkdir()  # What an earlier run has left is not for nothing.
     with pytest.raises(InputError, match=r"need the extra `beam` .*undivided_tf\[beam\]"):
