@@ -108,7 +108,7 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
 )
 def test_bad_values_are_one_clear_message(binary, flags, message):
     done = call(binary, *flags)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -224,7 +224,7 @@ def test_squad(made, toy):
         "run_squad", f"--init_checkpoint={toy}/run", "--predict_file=nothing.json",
         f"--workdir={toy}/nothing",
     )  # fmt: skip
-    assert done.returncode == 2 and "span_predictor.json is missing" in done.stderr
+    assert done.returncode == 1 and "span_predictor.json is missing" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (toy / "nothing").exists()  # So that the mended command can use it.
 

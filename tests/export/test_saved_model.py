@@ -255,8 +255,8 @@ def test_the_binary_writes_model_report_and_card(tmp_path):
     names = {"1", "README.md", "export.json", "pattern.svg"}
     assert {path.name for path in (tmp_path / "served").iterdir()} == names
     again = toys.run_binary(*command)
-    assert again.returncode == 2 and "served exists already; choose another" in again.stderr
+    assert again.returncode == 1 and "served exists already; choose another" in again.stderr
     missing = [*command[:-1], f"--output_dir={tmp_path / 'other'}", "--signatures=fill_mask"]
     failed = toys.run_binary(*missing)
-    assert failed.returncode == 2 and "no head for the signature fill_mask" in failed.stderr
+    assert failed.returncode == 1 and "no head for the signature fill_mask" in failed.stderr
     assert not (tmp_path / "other").exists()
