@@ -1,6 +1,7 @@
 """Vocabulary and casing as other formats keep them, and what of them our tokenizer lacks."""
 
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -241,7 +242,7 @@ def _added_tokens(folder: pathlib.Path, pieces: int) -> dict[str, int]:
             found[str(token.get("content"))] = token.get("id")
     numbered = _optional(folder / CONFIG).get("added_tokens_decoder")
     for index, token in numbered.items() if isinstance(numbered, dict) else ():
-        if isinstance(token, dict) and index.isdecimal():
+        if isinstance(token, dict) and re.fullmatch("[0-9]{1,9}", index):
             found[str(token.get("content"))] = int(index)
     return {token: i for token, i in found.items() if type(i) is int and i >= pieces}
 

@@ -159,6 +159,7 @@ class Trainer:
         ]
         self.trunk = Course(config, self.curriculum)
         self.step_seconds: list[tuple[int, float]] = []  # Number of the step, its duration.
+        self.compiled: set[tuple[int, str] | None] = set()  # Batch size and records.
         if not checkpoints.newest(config.workdir):
             if config.init_checkpoint:
                 load_start(self.model, config)
@@ -236,14 +237,20 @@ class Trainer:
         description = f"pre-training {self.encoder_config.block_pattern}"
         if course is not self.trunk:
             description += f", branch of {last} steps"
-        compiled = {state["step"], *(stage.first_step for stage in course.config.stages)}
+        batch_kinds = {
+            max(stage.first_step, state["step"]): (stage.batch_size, stage.records_dir)
+            for stage in course.config.stages
+            if stage.last_step > state["step"]
+        }
         with bar(last, description, "steps", initial=state["step"]) as progress:
             for step in range(state["step"] + 1, until + 1):
                 start = time.perf_counter()
                 batch = next(batches)
-                first = step - 1 in compiled
+                kind = batch_kinds.get(step - 1)
+                first = kind is not None and kind not in self.compiled
                 with compiling(progress) if first else contextlib.nullcontext():
                     sums = self.step(batch, self.stop_request.came)
+                self.compiled |= {kind}
                 seconds = time.perf_counter() - start
                 self.step_seconds.append((step, seconds))
                 state["training_seconds"] += seconds
