@@ -7,7 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 import released
-from test_formats import google_variables, run, write_google, write_ours
+from released import google_variables, write_google, write_ours
+from test_formats import run
 
 from undivided_tf import convert
 from undivided_tf.convert import converter

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 import released
+from released import google_variables, write_google, write_ours
 from safetensors.numpy import load_file
-from test_formats import google_variables, run, write_google, write_ours
+from test_formats import run
 
 from undivided_tf import convert
 from undivided_tf.convert import converter
