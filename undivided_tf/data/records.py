@@ -28,7 +28,7 @@ from typing import Any
 from absl import logging
 
 from undivided_tf import __version__, files, progress
-from undivided_tf.config import EncoderConfig, claim_workdir, say_finished
+from undivided_tf.config import EncoderConfig, checked_workdir, claim_workdir, say_finished
 from undivided_tf.data import blocks, corpora, runners, shards, survey
 from undivided_tf.data.blocks import Vocabulary
 from undivided_tf.data.corpora import Portion, Source
@@ -188,7 +188,7 @@ def _check_output_dir(config: RecordsConfig) -> pathlib.Path:
         claim_workdir(path, _portable(config))
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} holds something else than records; choose another --output_dir")
-    return path
+    return checked_workdir(path, "output_dir")
 
 
 def _trained_vocabulary(
