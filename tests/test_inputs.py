@@ -9,6 +9,9 @@ import pytest
 
 from undivided_tf import inputs
 from undivided_tf.config import Config, claim_workdir, option, results_once, section
+from undivided_tf.convert import converter
+from undivided_tf.data.corpus import records
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
 from undivided_tf.inputs import Input
 from undivided_tf.support import files
@@ -204,6 +207,18 @@ def test_a_workdir_that_is_a_file_is_refused(tmp_path, place):
     with pytest.raises(InputError, match=f"{tmp_path / 'file'} is a file; choose another"):
         results_once(Run(workdir=str(tmp_path / place)), lambda: pytest.fail("prepared"), dict)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["file/below", "file/below/it"])
+def test_an_output_directory_below_a_file_is_refused(tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    output = str(tmp_path / place)
+    for make in (
+        lambda: converter.free_directory(output),
+        lambda: records.create_records(RecordsConfig(output_dir=output)),
+    ):
+        with pytest.raises(InputError, match=f"output_dir {output}: {tmp_path / 'file'} is a file"):
+            make()
 
 
 # === Which files ===

@@ -253,19 +253,23 @@ def claim_workdir(
     return path.parent
 
 
-def checked_workdir(workdir: str | os.PathLike) -> pathlib.Path:
-    """The path of a work directory, which need not exist yet.
+def checked_workdir(workdir: str | os.PathLike, field: str = "workdir") -> pathlib.Path:
+    """The path of a directory for results, which need not exist yet.
+
+    Args:
+        workdir: the directory.
+        field: of the config that names it.
 
     Raises:
         InputError: none is given, or it or a folder above it is a file.
     """
     if not str(workdir):
-        raise InputError("a work directory is needed: --workdir=DIR")
+        raise InputError(f"a directory for the results is needed: --{field}=DIR")
     path = pathlib.Path(workdir)
     for place in (path, *path.parents):
         if place.exists():
             if not place.is_dir():
-                raise InputError(f"workdir {path}: {place} is a file; choose another directory")
+                raise InputError(f"{field} {path}: {place} is a file; choose another directory")
             break
     return path
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf.config import EncoderConfig
+from undivided_tf.config import EncoderConfig, checked_workdir
 from undivided_tf.convert import google, huggingface, keras_hub_presets, names, ours
 from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.source import Source
@@ -109,7 +109,7 @@ def free_directory(path: str) -> pathlib.Path:
         raise InputError("a place for the result is needed: --output_dir=DIR")
     if pathlib.Path(path).exists():
         raise InputError(f"{path} exists already; choose another --output_dir or remove it")
-    return pathlib.Path(path)
+    return checked_workdir(path, "output_dir")
 
 
 def write(
