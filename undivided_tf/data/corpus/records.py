@@ -30,22 +30,13 @@ from typing import Any
 
 from absl import logging
 
-<<<<<<< HEAD:undivided_tf/data/corpus/records.py
 from undivided_tf import __version__
-from undivided_tf.config import EncoderConfig, claim_workdir, say_finished
+from undivided_tf.config import EncoderConfig, checked_workdir, claim_workdir, say_finished
 from undivided_tf.data.corpus import blocks, corpora, ngrams, runners, shards, survey
 from undivided_tf.data.corpus.blocks import Vocabulary
 from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.data.corpus.corpora import Portion, Source
 from undivided_tf.data.corpus.survey import Survey
-=======
-from undivided_tf import __version__, files, progress
-from undivided_tf.config import EncoderConfig, checked_workdir, claim_workdir, say_finished
-from undivided_tf.data import blocks, corpora, runners, shards, survey
-from undivided_tf.data.blocks import Vocabulary
-from undivided_tf.data.corpora import Portion, Source
-from undivided_tf.data.survey import Survey
->>>>>>> wip-inputs:undivided_tf/data/records.py
 from undivided_tf.errors import InputError
 from undivided_tf.support import files, progress
 from undivided_tf.tokenization import Tokenizer, pieces_with_capitals, train_vocabulary
