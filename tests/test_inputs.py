@@ -241,47 +241,41 @@ def write(folder, *names):
     return folder
 
 
+def named(*paths):
+    return {path.name: path for path in paths}
+
+
 def test_files_of_tasks(tmp_path):
-    own = write(tmp_path / "own", "train.tsv", "validation.tsv", "notes.txt", "task.json")
+    own = write(tmp_path / "own", "validation.tsv", "notes.txt")
+    (own / "train.tsv").write_text("sentence\tlabel\none\tyes\ntwo\tno\n")
     (own / "task.json").write_text('{"test": "held_out.tsv"}')
-    assert listed("task", own) == {
-        "train": own / "train.tsv",
-        "validation": own / "validation.tsv",
-        "task.json": own / "task.json",
-    }
+    files_of_own = [own / name for name in ("task.json", "train.tsv", "validation.tsv")]
+    assert listed("task", own) == named(*files_of_own)
     write(own, "held_out.tsv")
-    assert listed("task", own)["test"] == own / "held_out.tsv"
+    assert listed("task", own) == named(*files_of_own, own / "held_out.tsv")
     mrpc = write(tmp_path / "MRPC", "msr_paraphrase_train.txt", "dev_ids.tsv")
-    whole = mrpc / "msr_paraphrase_train.txt"
-    ids = mrpc / "dev_ids.tsv"
-    assert listed("task", mrpc) == {"train": whole, "validation": whole, "dev_ids.tsv": ids}
+    assert listed("task", mrpc) == named(*mrpc.iterdir())
     mnli = write(tmp_path / "MNLI", "train.tsv", "dev_matched.tsv", "dev_mismatched.tsv")
     ax = write(tmp_path / "diagnostic", "diagnostic.tsv")
-    assert listed("task", mnli) == {
-        "train": mnli / "train.tsv",
-        "validation": mnli / "dev_matched.tsv",
-        "validation_mismatched": mnli / "dev_mismatched.tsv",
-        "test_ax test": ax / "diagnostic.tsv",
-    }
+    assert listed("task", mnli) == named(*mnli.iterdir(), ax / "diagnostic.tsv")
     with zipfile.ZipFile(tmp_path / "SST-2.zip", "w") as archive:
         archive.writestr("SST-2/train.tsv", "sentence\tlabel\n")
-    packed = {"archive": tmp_path / "SST-2.zip"}
+    packed = named(tmp_path / "SST-2.zip")
     assert listed("task", tmp_path / "SST-2.zip") == listed("task", tmp_path / "SST-2") == packed
     assert listed("glue", tmp_path, "sst2", "mrpc") == {
-        "sst2 archive": packed["archive"],
-        **{f"mrpc {part}": path for part, path in listed("task", mrpc).items()},
+        **{f"sst2 {name}": path for name, path in packed.items()},
+        **{f"mrpc {name}": path for name, path in listed("task", mrpc).items()},
     }
     assert listed("task", "wiki_topic") == listed("task", "tfds:glue/cola") == {}
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="absent"):
         listed("task", tmp_path / "absent")
 
 
 def test_files_of_probing_tasks(tmp_path):
     bank = write(tmp_path / "bank", "x-ud-train.conllu", "x-ud-dev.conllu.gz", "x-ud-test.conllu")
     found = listed("probing_task", f"ud:pos:{bank}")
-    assert found == listed("treebank", bank)
-    assert found["validation"] == bank / "x-ud-dev.conllu.gz" and len(found) == 3
-    assert listed("probing_task", f"trec:{bank}/qc.zip") == {"archive": bank / "qc.zip"}
+    assert found == listed("treebank", bank) == named(*bank.iterdir())
+    assert listed("probing_task", f"trec:{bank}/qc.zip") == named(bank / "qc.zip")
     assert listed("probing_task", "wiki_pair") == {}
 
 
