@@ -24,7 +24,7 @@ from undivided_tf.study.grid import Cell
 from undivided_tf.study.outcomes import FAILED, Outcome
 from undivided_tf.support import process, progress
 
-PRELOADED = ["tensorflow", "keras", "tensorflow_text"]
+PRELOADED = ["undivided_tf.support.quiet", "tensorflow", "keras", "tensorflow_text"]
 TOPIC = "undivided_tf.cells"  # Of the events by which workers tell what they do.
 _POLL_SECONDS = 0.5
 # A cancelled cell may end its step and save.
