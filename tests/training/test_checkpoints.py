@@ -8,10 +8,10 @@ from conftest import tiny_config
 from safetensors.numpy import load_file, save_file
 from toys import run_python
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import checkpoints, classifiers, optimizers
@@ -215,13 +215,14 @@ def test_a_fine_tuned_model_comes_back_with_its_label_names(tmp_path, pooling):
     model, _ = make(1)
     classifier = Classifier(model.encoder, ["cold", "warm", "hot"], pooling, seed=1)
     checkpoints.save_model(tmp_path, classifier.weights, model.encoder.config, TOKENIZER)
-    about = {"task": "t", "labels": list(classifier.labels), "pooling": pooling}
-    files.write_json(tmp_path / classifiers.CLASSIFIER, about)
+    ClassifierHead(labels=classifier.labels, pooling=pooling, max_seq_length=9).write(tmp_path)
     loaded, tokenizer = classifiers.load_classifier(tmp_path)
     assert loaded.labels == ("cold", "warm", "hot")
     encoded = tokenizer.encode(["a b c", "j i h g"], max_seq_length=9)
     np.testing.assert_array_equal(classifier(encoded), loaded(encoded))
-    with pytest.raises(InputError, match=r"no fine-tuned model in .*classifier\.json is missing"):
+    with pytest.raises(
+        InputError, match=r"no fine-tuned classifier .*\(classifier\.json is missing"
+    ):
         classifiers.load_classifier(tmp_path.parent)
 
 
