@@ -220,9 +220,7 @@ def test_a_fine_tuned_model_comes_back_with_its_label_names(tmp_path, pooling):
     assert loaded.labels == ("cold", "warm", "hot")
     encoded = tokenizer.encode(["a b c", "j i h g"], max_seq_length=9)
     np.testing.assert_array_equal(classifier(encoded), loaded(encoded))
-    with pytest.raises(
-        InputError, match=r"no fine-tuned classifier .*\(classifier\.json is missing"
-    ):
+    with pytest.raises(InputError, match=r"no fine-tuned .*\(classifier\.json is missing"):
         classifiers.load_classifier(tmp_path.parent)
 
 
