@@ -29,11 +29,12 @@ def main(_):
     import keras
     import numpy as np
 
-    from undivided_tf import files
     from undivided_tf.data import batches
-    from undivided_tf.data.tasks import load_task
+    from undivided_tf.data.tasks.tasks import load_task
+    from undivided_tf.models import checkpoints
     from undivided_tf.models.classifier import Classifier
-    from undivided_tf.training import checkpoints, optimizers
+    from undivided_tf.support import files
+    from undivided_tf.training import optimizers
 
     task = load_task(FLAGS.task)
     encoder, tokenizer = checkpoints.load_encoder(FLAGS.init_checkpoint)

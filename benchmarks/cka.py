@@ -115,7 +115,7 @@ def main(_):
     """Times all ways and writes them down."""
     import numpy as np
 
-    from undivided_tf import files
+    from undivided_tf.support import files
 
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(FLAGS.tokens, FLAGS.width))

@@ -19,8 +19,8 @@ from typing import Any
 import pretraining
 from absl import app, flags
 
-from undivided_tf import files
 from undivided_tf.models import presets
+from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("size", "mini", "mini, small or base; tiny tries this script.")

@@ -14,7 +14,7 @@ import tempfile
 import pretraining
 from absl import app, flags
 
-from undivided_tf import files
+from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("size", "mini", "mini, small or base; tiny tries this script.")

@@ -4,7 +4,7 @@
 
 A point is what `run_pretraining --dry_run` finds on made-up records: the largest resident memory
 over what the process held before. The constants that the estimate rests on are in
-undivided_tf/memory.py. Points run in turns, `--points` picks some by their names, and the others
+undivided_tf/training/memory.py. Points run in turns, `--points` picks some, and the others
 stay as they are in results/benchmarks/memory.json. To see what XLA keeps of a step, run a point
 with XLA_FLAGS="--xla_dump_to=DIR --xla_dump_hlo_as_text": of the files in DIR that are named
 *part_gradients*buffer-assignment.txt, the end lists what is live at the peak.
@@ -18,10 +18,10 @@ import sys
 
 from absl import app, flags
 
-from undivided_tf import files, process
 from undivided_tf.models import presets
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.support import files, process
 from undivided_tf.tokenization import SPECIAL_TOKENS
+from undivided_tf.training.config import PretrainingConfig
 
 # Preset, block pattern, rows a batch, and further flags.
 POINTS = {

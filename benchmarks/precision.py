@@ -24,9 +24,9 @@ flags.DEFINE_string("runs_dir", "runs/precision", "Directory for the records and
 
 def main():
     """Trains once in each precision and writes down how far apart they end."""
-    from undivided_tf import files
-    from undivided_tf.data import records
-    from undivided_tf.pretraining_recipes import DTYPES
+    from undivided_tf.data.corpus import records
+    from undivided_tf.support import files
+    from undivided_tf.training.config import DTYPES
     from undivided_tf.training.pretraining import pretrain
 
     study, runs = run_study.parse(), pathlib.Path(FLAGS.runs_dir)

@@ -19,8 +19,9 @@ from typing import Any
 
 from absl import app, flags
 
-from undivided_tf import accounting, files
+from undivided_tf import accounting
 from undivided_tf.models import presets
+from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("torch_python", "", "Interpreter with torch and transformers; empty: none.")

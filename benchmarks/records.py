@@ -143,7 +143,7 @@ def environment() -> dict[str, str]:
 
 def write_text(path: pathlib.Path, times: int, documents: int | None = None) -> None:
     """Writes the embedded sample so many times; in each a line makes every document another."""
-    from undivided_tf.data import corpora
+    from undivided_tf.data.corpus import corpora
 
     with open(path, "w", encoding="utf-8") as file:
         for number in range(times):
@@ -169,7 +169,7 @@ def peak_memory(config: dict, text: pathlib.Path, folder: pathlib.Path) -> int:
 
 def main(_):
     """Takes the times and the memory and writes them down."""
-    from undivided_tf import files
+    from undivided_tf.support import files
 
     folder = pathlib.Path(FLAGS.dir or tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
@@ -179,8 +179,8 @@ def main(_):
     ours = {"output_dir": str(folder / "records"), "max_seq_length": FLAGS.max_seq_length}
     vocabulary = FLAGS.vocab_file
     if not vocabulary:
-        from undivided_tf.data import records
-        from undivided_tf.pretraining_recipes import RecordsConfig
+        from undivided_tf.data.corpus import records
+        from undivided_tf.data.corpus.config import RecordsConfig
 
         config = RecordsConfig(input_files=(str(text),), output_dir=str(folder / "trained"))
         records.create_records(config)
@@ -208,7 +208,7 @@ def main(_):
         larger = folder / "larger.txt"
         write_text(larger, FLAGS.memory_times)
         result["peak_memory"] = {}
-        for runner in ({}, {"runner": "processes", "num_processes": 2}):
+        for runner in ({}, {"runner": "dask", "num_processes": 2}):
             name = runner.get("runner", "in_process")
             for path in (text, larger):
                 peak = peak_memory({**ours, **runner}, path, folder)

@@ -10,9 +10,9 @@ import re
 import shutil
 import sys
 
-from undivided_tf import files
 from undivided_tf.study.report import write_report
 from undivided_tf.study.summary import summary_lines
+from undivided_tf.support import files
 
 ROOT = pathlib.Path(__file__).resolve().parent
 README = ROOT.parent / "README.md"

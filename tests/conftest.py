@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from undivided_tf import process
 from undivided_tf.config import EncoderConfig
+from undivided_tf.support import process
 
 process.set_up()  # As the binaries, before TensorFlow.
 
@@ -25,7 +25,7 @@ def toy(tmp_path_factory):
     """Records of the toy corpus; a module that needs others has a `toy` of its own."""
     import toys
 
-    from undivided_tf.data import records
+    from undivided_tf.data.corpus import records
 
     folder = tmp_path_factory.mktemp("toy")
     corpus = toys.write_corpus(folder / "text")

@@ -1,22 +1,64 @@
+import ast
 import dataclasses
+import importlib
+import pathlib
+import typing
 
 import pytest
 from conftest import tiny_config
 
-from undivided_tf import files, pretraining_recipes, recipes
-from undivided_tf.config import Config, EncoderConfig, claim_workdir
+import undivided_tf
+from undivided_tf import inputs
+from undivided_tf.config import MAX_SEED, Config, EncoderConfig, claim_workdir
 from undivided_tf.errors import InputError
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.support import files
+from undivided_tf.training.config import PretrainingConfig, Stage
 
-CONFIGS = [EncoderConfig] + [
-    value
-    for value in vars(recipes).values()
-    if isinstance(value, type) and issubclass(value, Config) and value is not Config
-]
+ROOT = pathlib.Path(undivided_tf.__file__).parent
 
 
-@pytest.mark.parametrize("kind", sorted(set(CONFIGS), key=lambda kind: kind.__name__))
+def find_configs():
+    """All configs of the package; only modules whose text defines one are imported."""
+    known, found = {"Config"}, {}
+    for _ in range(2):  # Also those whose base is a config that is no dataclass.
+        for path in sorted(ROOT.rglob("*.py")):
+            for node in ast.parse(path.read_text()).body:
+                if not isinstance(node, ast.ClassDef):
+                    continue
+                if known & {ast.unparse(base).rpartition(".")[2] for base in node.bases}:
+                    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+                    module = importlib.import_module(".".join(parts))
+                    found[node.name] = getattr(module, node.name)
+        known |= found.keys()
+    return [kind for kind in found.values() if dataclasses.is_dataclass(kind)]
+
+
+CONFIGS = find_configs()
+# Those without defaults for all of their fields: a head says what it was fed.
+_WINDOWS = {"max_seq_length": 8, "doc_stride": 2, "max_query_length": 3}
+GIVEN = {
+    "ClassifierHead": {"labels": ("no", "yes"), "max_seq_length": 8},
+    "SpanHead": _WINDOWS,
+}
+
+
+def made(kind):
+    return kind(**GIVEN.get(kind.__name__, {}))
+
+
+def test_all_configs_are_found():
+    def below(kind):
+        return {kind, *(other for child in kind.__subclasses__() for other in below(child))}
+
+    ours = {kind for kind in below(Config) if kind.__module__.startswith("undivided_tf.")}
+    assert set(CONFIGS) == {kind for kind in ours - {Config} if dataclasses.is_dataclass(kind)}
+    assert len(CONFIGS) >= 22
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_json_round_trip_and_help_for_every_field(kind, tmp_path):
-    config = kind()
+    config = made(kind)
     config.to_json(tmp_path / "config.json")
     assert kind.from_json(tmp_path / "config.json") == config
     for field in dataclasses.fields(kind):
@@ -31,7 +73,7 @@ def test_unknown_key_is_an_error_with_the_nearest_name():
     with pytest.raises(InputError, match="unknown key 'hiden_size'; did you mean 'hidden_size'"):
         EncoderConfig.from_dict({"hiden_size": 8})
     with pytest.raises(InputError, match="encoder: unknown key 'x'"):
-        recipes.PretrainingConfig.from_dict({"encoder": {"x": 1}})
+        PretrainingConfig.from_dict({"encoder": {"x": 1}})
 
 
 @pytest.mark.parametrize(
@@ -60,7 +102,7 @@ def test_a_file_that_is_no_config_is_named(tmp_path):
 
 
 def test_a_used_workdir_shows_the_difference(tmp_path):
-    config = recipes.PretrainingConfig(workdir=str(tmp_path))
+    config = PretrainingConfig(workdir=str(tmp_path))
     claim_workdir(tmp_path, config)
     claim_workdir(tmp_path, config)
     other = config.replace(learning_rate=1.0, encoder=config.encoder.replace(hidden_size=24))
@@ -71,7 +113,7 @@ def test_a_used_workdir_shows_the_difference(tmp_path):
 
 
 def test_a_workdir_from_before_a_flag_goes_on_with_its_default(tmp_path):
-    config = recipes.PretrainingConfig(workdir=str(tmp_path))
+    config = PretrainingConfig(workdir=str(tmp_path))
     values = config.to_dict()
     del values["recompute"]
     files.write_json(tmp_path / "config.json", values)
@@ -81,41 +123,174 @@ def test_a_workdir_from_before_a_flag_goes_on_with_its_default(tmp_path):
 
 
 def test_a_moved_workdir_is_still_the_same(tmp_path):
-    claim_workdir(tmp_path / "a", recipes.PretrainingConfig(workdir="a"))
+    claim_workdir(tmp_path / "a", PretrainingConfig(workdir="a"))
     (tmp_path / "a").rename(tmp_path / "b")
-    claim_workdir(tmp_path / "b", recipes.PretrainingConfig(workdir="b"))
+    claim_workdir(tmp_path / "b", PretrainingConfig(workdir="b"))
 
 
 def test_a_study_refuses_one_pattern_in_two_spellings():
     with pytest.raises(InputError, match="spell the same blocks"):
-        recipes.StudyConfig(patterns=("AIAI", "(AI)*2"))
+        StudyConfig(patterns=("AIAI", "(AI)*2"))
 
 
-def test_fingerprint_changes_with_every_value():
-    base = tiny_config()
-    assert base.fingerprint() == tiny_config().fingerprint()
-    assert base.fingerprint() != tiny_config(norm_first=True).fingerprint()
+# What must be given with a field, so that its other value goes.
+_NO_CUT = {"cut": "none", "num_cut": 0}
+COMPANIONS = {
+    ("ClassifierHead", "kind"): {"labels": ("score",), "kind": "regression"},
+    ("ClassifierHead", "score_range"): {"labels": (), "kind": "regression"},
+    ("EncoderConfig", "rotary_base"): {"position_type": "rotary"},
+    ("FinetuningConfig", "num_train_epochs"): {"new_weights": ()},
+    ("PretrainingConfig", "masked_lm_weight"): {"teacher_checkpoint": "teacher"},
+    ("PretrainingConfig", "new_weights"): {"init_checkpoint": "start"},
+    ("PretrainingConfig", "adam_learning_rate_ratio"): {"optimizer": "muon"},
+    ("PretrainingConfig", "muon_momentum"): {"optimizer": "muon"},
+    **{
+        ("PretrainingConfig", name): {"learning_rate_schedule": "trapezoid"}
+        for name in ("cooldown_fraction", "cooldown_shape", "cooldown_steps")
+    },
+    ("RecordsConfig", "pipeline_options"): {"runner": "DirectRunner"},
+    ("RecordsConfig", "scheduler"): {"runner": "dask"},
+    ("SquadConfig", "validation_file"): {"version_2_with_negative": True},
+    ("SurgeryConfig", "cut"): {"cut": "first", "num_cut": 1},
+    ("SurgeryConfig", "num_cut"): {"cut": "first", "num_cut": 1},
+    ("TaskConfig", "regression"): {"labels": ()},
+    ("TaskConfig", "score_range"): {"regression": True},
+    ("TaskConfig", "second"): {"first": "text"},
+    **{
+        ("SurgeryConfig", name): _NO_CUT
+        for name in ("block_pattern", "drop_blocks", "drop_encoder_blocks")
+    },
+}
+# Where no general one goes: other values of strings and lists with a form of their own.
+OTHERS = {
+    "block_pattern": ["AI"],
+    "cooldown_steps": [(50_000,)],
+    "curriculum": [("7:8",)],
+    "drop_blocks": [("block_01/attention",)],
+    "drop_encoder_blocks": [(1,)],
+    "epochs": [(1,)],
+    "frames": [("steps", "flops")],
+    "kind": ["multi_label"],
+    "labels": [("a", "b")],
+    "latency_batch_sizes": [(2,)],
+    "learning_rates": [(1e-4, 2e-4)],
+    "num_cut": [2, (0, 1)],
+    "pattern_learning_rates": [("(AI)*6=1e-3", "(AAI)*3=1e-3", "A*6=2e-3")],
+    "patterns": [("AI", "A")],
+    "pilot_seeds": [(7, 8)],
+    "per_task": [("mrpc.num_train_epochs=5",)],
+    "references": [("untrained",)],
+    "score_range": [(0.0, 1.0)],
+    "signatures": [("embed",)],
+    "sizes": [("64x4",)],
+    "tasks": [("cola",)],
+}
+
+
+def other_values(field, value):
+    if type(value) is bool:
+        return [not value]
+    if type(value) is int:
+        general = [value + 1, value * 2, value - 1]
+    elif type(value) is float:
+        general = [value / 2, value + 0.01]
+    elif type(value) is str:
+        general = [c for c in field.metadata["choices"] if c != value] or [f"{value}other"]
+    else:
+        general = [("other",), (0.5,)]
+    return [other for other in (*OTHERS.get(field.name, ()), *general) if other != value]
+
+
+def pairs(config):
+    """For every value, those of sections too: its name, a config, and one that differs in it."""
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), field.name
+        if isinstance(value, Config):
+            for inner, *both in pairs(value):
+                yield f"{name}.{inner}", *(config.replace(**{name: one}) for one in both)
+        elif len(field.metadata["choices"]) != 1:  # With one choice it has one value.
+            base = config.replace(**COMPANIONS.get((type(config).__name__, name), {}))
+            yield name, base, changed(base, field)
+
+
+def changed(base, field):
+    """`base` with the first other value of a field that goes."""
+    problems = []
+    for other in other_values(field, getattr(base, field.name)):
+        try:
+            return base.replace(**{field.name: other})
+        except InputError as error:
+            problems.append(str(error))
+    return pytest.fail(f"{type(base).__name__}.{field.name}: no known value goes: {problems}")
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_fingerprint_changes_with_every_value(kind):
+    assert made(kind).fingerprint() == made(kind).fingerprint()
+    seen = set()
+    for name, base, other in pairs(made(kind)):
+        assert base.fingerprint() != other.fingerprint(), name
+        assert kind.from_dict(other.to_dict()) == other, name
+        seen.add(name.partition(".")[0])
+    fields = {f.name for f in dataclasses.fields(kind) if len(f.metadata.get("choices", ())) != 1}
+    assert seen == fields
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_seeds_that_no_library_takes_are_refused(kind):
+    for field in dataclasses.fields(kind):
+        if field.name in ("seed", "random_seed"):
+            assert kind(**{field.name: 0}) != kind(**{field.name: MAX_SEED})
+            for value in (-1, MAX_SEED + 1):
+                with pytest.raises(InputError, match=f"{field.name} must be from 0 to 2147483647"):
+                    kind(**{field.name: value})
+
+
+def test_fields_that_name_files_are_declared_as_inputs():
+    """All but results, and inputs of what leaves no directory to go on in."""
+    words = ("checkpoint", "file", "dir", "task", "data", "input", "model", "treebank")
+    no_inputs = {
+        "workdir", "output_dir", "cache_dir", "runner",  # Not read.
+        "TaskConfig", "PredictConfig", "ConversionConfig", "ExportConfig",  # Nothing goes on.
+        "ClassifierHead", "SpanHead",
+        "save_checkpoints_steps", "keep_checkpoints", "control_task", "per_task",
+        "intermediate_drop_rate", "save_models",
+    }  # fmt: skip
+    kinds = set()
+    for kind in CONFIGS:
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            kinds.add(field.metadata.get("input"))
+            texts = hints[field.name] in (str, tuple[str, ...])
+            if texts and any(word in field.name for word in words):
+                declared = field.metadata.get("input") or {kind.__name__, field.name} & no_inputs
+                by_method = (kind.__name__, field.name) in {
+                    ("GlueConfig", "data"),
+                    ("GlueConfig", "tasks"),
+                }
+                assert declared or by_method, f"{kind.__name__}.{field.name}"
+    assert kinds - {None, ""} <= set(inputs.LISTERS)
 
 
 def test_configs_from_before_masking_units_are_read():
     for before, unit in ((True, "whole_word"), (False, "token")):
         values = {"pretraining": {"do_whole_word_mask": before, "num_train_steps": 20_000}}
-        config = recipes.StudyConfig.from_dict(values)
+        config = StudyConfig.from_dict(values)
         assert config.pretraining.masking_unit == unit
         assert config.pretraining.num_train_steps == 20_000
     with pytest.raises(InputError, match="unknown key 'do_whole_word_masks'"):
-        recipes.PretrainingConfig.from_dict({"do_whole_word_masks": True})
+        PretrainingConfig.from_dict({"do_whole_word_masks": True})
 
 
 def test_stages_of_a_curriculum():
-    config = recipes.PretrainingConfig(records_dir="short", num_train_steps=20_000)
+    config = PretrainingConfig(records_dir="short", num_train_steps=20_000)
     (only,) = config.stages
-    assert only == pretraining_recipes.Stage(0, 20_000, 256, "short", 0)
+    assert only == Stage(0, 20_000, 256, "short", 0)
     config = config.replace(curriculum=("100:512", "18000:64:a:b/long"))
     assert config.stages == (
-        pretraining_recipes.Stage(0, 100, 256, "short", 0),
-        pretraining_recipes.Stage(100, 18_000, 512, "short", 100 * 256),
-        pretraining_recipes.Stage(18_000, 20_000, 64, "a:b/long", 0),
+        Stage(0, 100, 256, "short", 0),
+        Stage(100, 18_000, 512, "short", 100 * 256),
+        Stage(18_000, 20_000, 64, "a:b/long", 0),
     )
     again = config.replace(curriculum=("9:2:long", "10:3:short"))
     assert [stage.first_row for stage in again.stages] == [0, 0, 9 * 256]
@@ -136,4 +311,4 @@ def test_stages_of_a_curriculum():
 )
 def test_a_curriculum_that_cannot_be_is_refused(curriculum, message):
     with pytest.raises(InputError, match=message):
-        recipes.PretrainingConfig(num_train_steps=20_000, curriculum=curriculum)
+        PretrainingConfig(num_train_steps=20_000, curriculum=curriculum)

@@ -21,5 +21,5 @@ def test_examples(name):
 
 
 def test_the_words_that_a_user_meets_have_examples():
-    for name in ("pattern", "accounting", "metrics.statistics", "analysis.cka", "models.encoder"):
+    for name in ("pattern", "accounting", "metrics.inference", "analysis.cka", "models.encoder"):
         assert f"undivided_tf.{name}" in MODULES

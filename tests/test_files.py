@@ -4,7 +4,9 @@ import sys
 
 import pytest
 
-from undivided_tf import files
+from undivided_tf.convert import tensor_files
+from undivided_tf.support import files
+from undivided_tf.training.config import FinetuningConfig
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -43,7 +45,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     """A file size limit of the process stands for the full disk: both end in an OSError."""
     code = (
         "import resource, signal, sys\n"
-        "from undivided_tf import files\n"
+        "from undivided_tf.support import files\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "files.write_text(sys.argv[1], 'old')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
@@ -59,3 +61,11 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     assert done.stdout == "refused\n"
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["text"]
+
+
+def test_a_byte_order_mark_before_json_is_skipped(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b'\xef\xbb\xbf{"workdir": "a"}')
+    assert files.read_json(path) == {"workdir": "a"}
+    assert FinetuningConfig.from_json(path).workdir == "a"
+    assert tensor_files.read_object(path) == {"workdir": "a"}

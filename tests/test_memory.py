@@ -4,11 +4,11 @@ import pytest
 import toys
 from conftest import tiny_config
 
-from undivided_tf import memory
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import records
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.data.corpus import records
 from undivided_tf.tokenization import SPECIAL_TOKENS
+from undivided_tf.training import memory
+from undivided_tf.training.config import PretrainingConfig
 
 BASE = EncoderConfig()
 
@@ -36,6 +36,10 @@ def test_activations_by_counting_every_array():
     alone = tiny_config(block_pattern="A", vocab_size=1)
     kept = sum([*embeddings, *attention])
     assert memory.activation_elements(alone, n, 1) == kept + 2 * stream + 2 * square
+    # Query and key before their norm; rotation is linear and keeps nothing.
+    normed = alone.replace(position_type="rotary", query_key_norm=True)
+    found = memory.activation_elements(normed, n, 1)
+    assert found == kept + 2 * stream + 2 * stream + 2 * square
     outer = sum([*embeddings, *[stream] * 3, *[stream] * 2])
     again = max(sum(attention) + 2 * stream + 2 * square, sum(intermediate) + stream + n * inner)
     found = memory.activation_elements(config, n, predictions, recompute=True)
@@ -60,7 +64,7 @@ def test_options_of_a_run_that_cost_or_save_memory():
 MEASURE = """
 import json, sys
 from undivided_tf.models import presets
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training import dry_run
 encoder = presets.preset(sys.argv[2]).replace(block_pattern=sys.argv[3])
 config = PretrainingConfig(

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from undivided_tf import stopwatch
+from undivided_tf.support import stopwatch
 
 
 @pytest.fixture

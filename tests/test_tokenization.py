@@ -104,10 +104,14 @@ def test_attributes(tokenizer, tmp_path):
     [
         (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nword\n", r"vocab\.txt: the vocabulary lacks \[MASK\]"),
         (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\na\n", r"vocab\.txt:7: .*'a'.* on line 6"),
-        (b"[PAD]\n[UNK]\n\n[CLS]\n[SEP]\n[MASK]\n", r"vocab\.txt:3: blank"),
+        (b"[PAD]\n[UNK]\n\n[CLS]\n[SEP]\n[MASK]\n", r"vocab\.txt:3: empty line.*\[empty_2\]"),
+        (b"[PAD]\r\n[UNK]\r\n\r\n", r"vocab\.txt:3: empty line"),
         (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n\xff\n", r"vocab\.txt:5: not UTF-8"),
-        (b"", r"vocab\.txt:1: blank"),
-        (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n\0\n", "tensorflow-text cannot use it"),
+        (b"", r"vocab\.txt: the file is empty"),
+        (
+            b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n" + "\u4e2d".encode() * 100 + b"\n",
+            "tensorflow-text cannot use it",
+        ),
         (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", "no word piece beside the special tokens"),
     ],
 )
@@ -115,6 +119,122 @@ def test_bad_vocabulary_files_are_refused(tmp_path, content, message):
     (tmp_path / "vocab.txt").write_bytes(content)
     with pytest.raises(InputError, match=message):
         Tokenizer(tmp_path / "vocab.txt")
+
+
+def test_pieces_with_a_line_feed_are_refused():
+    with pytest.raises(InputError, match=r"vocabulary:6: word piece 'a\\n' has a line feed"):
+        Tokenizer([*SPECIAL_TOKENS, "a\n"])
+
+
+# Line 344 of Google's chinese_L-12_H-768_A-12 is U+00A0.
+ODD_PIECES = ["\u00a0", "\u2028", "\u2029", "\x85", "\x1c", " ", "a b", "##\u2028", "\0", "\r",
+              "\t", "\ufeff", "\u200d", "\U000e0001", "x" * 101, "\u00a0x"]  # fmt: skip
+
+
+def test_unicode_pieces_make_no_line_end_and_go_out_byte_for_byte(tmp_path):
+    pieces = [*SPECIAL_TOKENS, "a", *ODD_PIECES, "b", "##a", "##b"]
+    raw = "".join(f"{piece}\n" for piece in pieces).encode()
+    (tmp_path / "vocab.txt").write_bytes(raw)
+    tokenizer = Tokenizer(tmp_path / "vocab.txt", do_lower_case=False)
+    assert tokenizer.vocabulary == tuple(pieces)
+    tokenizer.save(tmp_path / "again.txt")
+    assert (tmp_path / "again.txt").read_bytes() == raw
+    assert tokenizer.vocabulary_hash == hashlib.sha256(raw).hexdigest()
+
+
+def test_pieces_of_white_space_do_not_swallow_the_space_between_words():
+    pieces = [*SPECIAL_TOKENS, "a", *ODD_PIECES, "b", "##a", "##b", "x"]
+    ours = Tokenizer(pieces, do_lower_case=False)
+    reference = tokenizers.BertWordPieceTokenizer(
+        {piece: index for index, piece in enumerate(pieces)}, lowercase=False, strip_accents=False
+    )
+    spaces = ["\u00a0", "\u2028", "\u2029", " ", "\t", "\r", "\n", "\u3000", "\x01 "]
+    texts = [f"{a}{s}{b}" for s in spaces for a in ("a", "a ", "", "x") for b in ("b", " b", "x")]
+    expected = [e.ids for e in reference.encode_batch(texts, add_special_tokens=False)]
+    assert ours.tokenize(texts).to_list() == expected
+
+
+def test_crlf_and_byte_order_mark_are_no_part_of_a_piece(tmp_path):
+    plain = "".join(f"{piece}\n" for piece in PIECES)
+    raw = b"\xef\xbb\xbf" + plain.replace("\n", "\r\n").removesuffix("\r\n").encode()
+    (tmp_path / "vocab.txt").write_bytes(raw)
+    tokenizer = Tokenizer(tmp_path / "vocab.txt")
+    assert tokenizer.vocabulary == tuple(PIECES)
+    tokenizer.save(tmp_path / "again.txt")
+    assert (tmp_path / "again.txt").read_text() == plain
+
+
+def test_special_tokens_under_other_names_are_not_to_be_added_to_released_weights():
+    pieces = ["<pad>", "[UNK]", "[CLS]", "[SEP]", "[mask]", "a"]
+    with pytest.raises(InputError) as caught:
+        Tokenizer(pieces)
+    message = str(caught.value)
+    assert "lacks [PAD], [MASK] (it has '<pad>', '[mask]')" in message
+    assert "would have no trained row" in message
+
+
+def test_git_lfs_pointer_as_vocabulary_is_called_one(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 231508\n")
+    with pytest.raises(InputError, match=r"vocab\.txt is a Git LFS pointer.*git lfs pull"):
+        Tokenizer(path)
+
+
+LONG = [*SPECIAL_TOKENS, *(mark + letter for letter in "ae\u0430\u304b\uac00\u1100\u1161\U0001f600"
+                           for mark in ("", "##"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_words_have_up_to_100_characters_and_not_bytes(lower):
+    tokenizer = Tokenizer(LONG, lower)
+    # Cyrillic has two bytes a character, kana three, an emoji four.
+    for letter in ("a", "\u0430", "\u304b", "\U0001f600"):
+        for count in (34, 51, 99, 100):
+            assert len(tokenizer.tokenize([letter * count]).to_list()[0]) == count
+        for count in (101, 133, 134, 200, 201, 400, 401, 1000):
+            assert tokenizer.tokenize([letter * count]).to_list() == [[tokenizer.unk_id]]
+    assert len(tokenizer.tokenize(["\uac00" * 50]).to_list()[0]) == (100 if lower else 50)
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(
+    strategies.lists(
+        strategies.lists(
+            strategies.tuples(
+                strategies.sampled_from("ae\u00e9\u0430\u304b\uac00\U0001f600z. \u00a0\u4e2d"),
+                strategies.sampled_from([1, 2, 33, 34, 50, 51, 67, 99, 100, 101, 250]),
+            ),
+            max_size=6,
+        ).map(lambda parts: "".join(letter * count for letter, count in parts)),
+        max_size=6,
+    ),
+    strategies.booleans(),
+)
+def test_long_words_are_cut_as_by_the_reference(texts, lower):
+    ours, reference = _both_of_long_words(lower)
+    encoded = reference.encode_batch(texts, add_special_tokens=False)
+    ids, starts, ends = (ragged.to_list() for ragged in ours.tokenize_with_offsets(texts))
+    assert ids == ours.tokenize(texts).to_list() == [encoding.ids for encoding in encoded]
+    if not lower:  # Of decomposed characters the reference has other offsets.
+        theirs = [encoding.offsets for encoding in encoded]
+        assert [list(zip(*row, strict=True)) for row in zip(starts, ends, strict=True)] == theirs
+
+
+@functools.cache
+def _both_of_long_words(lower):
+    ids = {piece: index for index, piece in enumerate(LONG)}
+    reference = tokenizers.BertWordPieceTokenizer(ids, lowercase=lower, strip_accents=lower)
+    return Tokenizer(LONG, lower), reference
+
+
+def test_long_words_in_a_graph_and_in_tf_data():
+    tokenizer = Tokenizer(LONG)
+    texts = ["a" * 100, "a" * 101, "e a" + "e" * 150 + " a", ""]
+    eager = tokenizer.tokenize(texts).to_list()
+    assert [len(row) for row in eager] == [100, 1, 3, 0]
+    data = tf.data.Dataset.from_tensor_slices(texts).batch(4).map(tokenizer.tokenize)
+    assert next(iter(data)).to_list() == eager
+    assert tf.function(tokenizer.tokenize)(tf.constant(texts)).to_list() == eager
 
 
 def test_absent_vocabulary_is_refused(tmp_path):

@@ -4,7 +4,7 @@ import random
 
 import toys
 
-from undivided_tf.data.glue import TASKS
+from undivided_tf.data.tasks.glue import TASKS
 
 CLUES = ("cat", "dog", "bird")
 SIZES = {"train": 24, "validation": 9, "test": 5}

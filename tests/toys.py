@@ -9,9 +9,9 @@ import sys
 import tempfile
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
-from undivided_tf.recipes import FinetuningConfig
-from undivided_tf.study.workers import PRELOADED
+from undivided_tf.data.corpus.config import RecordsConfig
+from undivided_tf.study.worker import PRELOADED
+from undivided_tf.training.config import FinetuningConfig, PretrainingConfig
 
 SENTENCES = ("the cat sat on a mat", "one dog ran up the hill", "a bird sang in that tree")
 FILLERS = "the a one mat hill tree sat ran sang".split()

@@ -17,11 +17,14 @@ INVESTMENTS = ("attention", "intermediate", "hidden", "shared")
 def attention_block_parameters(config: EncoderConfig) -> int:
     """Query, key, value, output projections with biases, and LayerNorm: 4 (H^2 + H) + 2 H.
 
+    With `query_key_norm` two scales of the head width come to it.
+
     A block without LayerNorm (`half_layer_norms`) has 2 H less; so has an intermediate block. With
     `share_intermediate` all intermediate blocks but the first have their LayerNorm only.
     """
     hidden = config.hidden_size
-    return 4 * (hidden * hidden + hidden) + 2 * hidden
+    scales = 2 * config.head_width if config.query_key_norm else 0
+    return 4 * (hidden * hidden + hidden) + 2 * hidden + scales
 
 
 def intermediate_block_parameters(config: EncoderConfig) -> int:
@@ -38,7 +41,9 @@ def parameter_breakdown(config: EncoderConfig) -> dict[str, int]:
         (pre-norm only, else 0) and `pooler`; they add up to `count_parameters`.
     """
     hidden = config.hidden_size
-    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    rows = config.vocab_size + config.type_vocab_size
+    if config.position_type == "absolute":
+        rows += config.max_position_embeddings
     blocks = {"attention": 0, "intermediate": 0}
     of_kind = {
         "attention": attention_block_parameters(config) - 2 * hidden,
@@ -122,13 +127,8 @@ def masked_lm_head_flops(config: EncoderConfig, predictions: int) -> int:
     return predictions * (2 * config.hidden_size**2 + 2 * config.hidden_size * config.vocab_size)
 
 
-def next_sentence_head_parameters(config: EncoderConfig) -> int:
-    """What the head on the pooled output adds for pairs of segments: two classes."""
-    return 2 * config.hidden_size + 2
-
-
 def next_sentence_head_flops(config: EncoderConfig) -> int:
-    """Forward FLOPs of that head on one pair: 4 H."""
+    """Forward FLOPs of the head for pairs of segments, two classes, on one pair: 4 H."""
     return 4 * config.hidden_size
 
 
@@ -212,9 +212,11 @@ def matched_partner(
         one = config.replace(block_pattern=letters, share_intermediate=True)
         tries = _wider_intermediate(one, target)
     else:
+        # Rotary positions turn pairs of features, so the width of a head must stay even.
+        steps = [m for m in _ROUND if config.position_type != "rotary" or m % 2 == 0]
         tries = (
             _nearest(lambda n, m=m: _wider(config, n * m * config.num_attention_heads), target, 1)
-            for m in _ROUND
+            for m in steps
         )
     return _first_within(tries, target, tolerance)
 

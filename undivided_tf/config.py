@@ -14,14 +14,34 @@ import typing
 from collections.abc import Callable
 from typing import Any, Self
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import Input, Inputs, date, described
 from undivided_tf.pattern import INTERMEDIATE, BlockPattern
+from undivided_tf.support import files, progress
 
 
-def option(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    """A field with its default, its help text and, for a string, its allowed values."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def option(default: Any, help: str, choices: tuple[str, ...] = (), *, input: str = "") -> Any:
+    """A field of a config.
+
+    Args:
+        default: its default.
+        help: its help text.
+        choices: of a string, the allowed values.
+        input: of a path, or of several, the kind of input that it names (`inputs.LISTERS`): the
+            bytes behind it belong to the run as its config does.
+    """
+    metadata = {"help": help, "choices": choices, "input": input}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+# Runs number their seeds from the given one on, and libraries take 32 bits.
+MAX_SEED = 2**31 - 1
+
+
+def seed_option(help: str) -> Any:
+    """A field for a seed, from 0 to `MAX_SEED`."""
+    metadata = {"help": help, "choices": (), "range": (0, MAX_SEED)}
+    return dataclasses.field(default=12345, metadata=metadata)
 
 
 def section(config: "Config", prefix: str = "", without: tuple[str, ...] = ()) -> Any:
@@ -41,9 +61,13 @@ class Config:
     def __post_init__(self):
         for name, kind in typing.get_type_hints(type(self)).items():
             value = _checked(getattr(self, name), kind, f"{type(self).__name__}.{name}")
-            choices = type(self).__dataclass_fields__[name].metadata.get("choices")
+            metadata = type(self).__dataclass_fields__[name].metadata
+            choices = metadata.get("choices")
             if choices and value not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+            if "range" in metadata and not metadata["range"][0] <= value <= metadata["range"][1]:
+                least, most = metadata["range"]
+                raise InputError(f"{name} must be from {least} to {most}, got {value}")
             object.__setattr__(self, name, value)
         self.validate()
 
@@ -90,6 +114,26 @@ class Config:
         """`values` of an older release in today's names."""
         return values
 
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """What a run of this config reads, by the field that names it.
+
+        Args:
+            without: fields that are left out, since the caller sets them itself; see `section`.
+        """
+        found = {}
+        for field in dataclasses.fields(self):
+            value, metadata = getattr(self, field.name), field.metadata
+            if field.name in without:
+                continue
+            if isinstance(value, Config):
+                inner = value.inputs((*without, *metadata["without"]))
+                found |= {f"{field.name}.{name}": items for name, items in inner.items()}
+            elif metadata.get("input"):
+                values = (value,) if isinstance(value, str) else value
+                items = [Input(metadata["input"], item) for item in values if item]
+                found |= {field.name: items} if items else {}
+        return found
+
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes the config atomically; several processes may do so at once."""
         files.write_json(path, self.to_dict(), shared=True)
@@ -105,8 +149,6 @@ class Config:
             values = files.read_json(path)
         except FileNotFoundError as error:
             raise InputError(f"there is no config at {path}") from error
-        except ValueError as error:
-            raise InputError(f"{path} is not JSON: {error}") from error
         return cls.from_dict(values, where=str(path))
 
     def fingerprint(self) -> str:
@@ -156,43 +198,91 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
 def claim_workdir(
     workdir: str | os.PathLike,
     config: Config,
-    grown: Callable[[Any], bool] = lambda there: False,
+    grown: Callable[[Any], bool] | None = None,
 ) -> pathlib.Path:
     """Makes `workdir` with `config.json`, or checks that the one there is the same.
+
+    The inputs of the run (`Config.inputs`) belong to it: their hashes are kept in `inputs.json`,
+    and inputs of other bytes are another run. A directory from before there was an `inputs.json`
+    is taken with the inputs of today. Inputs that are gone are named, and not compared.
 
     Args:
         workdir: the directory of a run.
         config: the run.
         grown: whether `config` goes on with what another config, that of the directory, began;
-            it then takes its place.
+            it then takes its place. Without it only paths may differ, to inputs of equal bytes.
 
     Raises:
-        InputError: the directory holds the results of another config; shows the difference.
+        InputError: the directory holds the results of another config or of other inputs; shows
+            the difference.
+    """
+    path = checked_workdir(workdir) / "config.json"
+    inputs = Inputs(config.inputs(), path.parent)
+    if not path.exists():
+        inputs.write()
+        config.to_json(path)
+        return path.parent
+    there, old = files.read_json(path), None
+    with contextlib.suppress(InputError):
+        # A key that came with a newer release has its default in an older run.
+        old = type(config).from_dict(there)
+        there = old.to_dict()
+    # A directory may be moved, so where it lies is no difference.
+    there, asked = {**there, "workdir": ""}, {**config.to_dict(), "workdir": ""}
+    if old is not None and grown is None:
+        _take_moved(there, asked, inputs)
+    changed = differences(there, asked)
+    if changed and (old is None or grown is None or not grown(old)):
+        raise InputError(
+            f"{path} holds another config:\n  " + "\n  ".join(changed) + "\n"
+            "choose another directory, or give the flags of that config to continue it"
+        )
+    if changes := inputs.changes():
+        raise InputError(
+            f"{path.parent} was made from other inputs:\n{described(changes)}\n"
+            "choose another directory for the inputs of today, or bring back those of then to "
+            "continue it"
+        )
+    if inputs.is_new and inputs.current:
+        progress.note(f"{path.parent}: no {inputs.path.name} yet, the inputs of today are recorded")
+    if inputs.absent:
+        progress.note(f"{path.parent}: not there, and not compared: {', '.join(inputs.absent)}")
+    inputs.write()
+    if old != config:
+        config.to_json(path)
+    return path.parent
+
+
+def checked_workdir(workdir: str | os.PathLike, field: str = "workdir") -> pathlib.Path:
+    """The path of a directory for results, which need not exist yet.
+
+    Args:
+        workdir: the directory.
+        field: of the config that names it.
+
+    Raises:
+        InputError: none is given, or it or a folder above it is a file.
     """
     if not str(workdir):
-        raise InputError("a work directory is needed: --workdir=DIR")
-    path = pathlib.Path(workdir) / "config.json"
-    if path.exists():
-        try:
-            there = files.read_json(path)
-        except ValueError as error:
-            raise InputError(f"{path} is not JSON: {error}; choose another directory") from error
-        old = None
-        with contextlib.suppress(InputError):
-            # A key that came with a newer release has its default in an older run.
-            old = type(config).from_dict(there)
-            there = old.to_dict()
-        # A directory may be moved, so where it lies is no difference.
-        changed = differences({**there, "workdir": ""}, {**config.to_dict(), "workdir": ""})
-        if not changed:
-            return path.parent
-        if old is None or not grown(old):
-            raise InputError(
-                f"{path} holds another config:\n  " + "\n  ".join(changed) + "\n"
-                "choose another directory, or give the flags of that config to continue it"
-            )
-    config.to_json(path)
-    return path.parent
+        raise InputError(f"a directory for the results is needed: --{field}=DIR")
+    path = pathlib.Path(workdir)
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise InputError(f"{field} {path}: {place} is a file; choose another directory")
+            break
+    return path
+
+
+def _take_moved(there: dict[str, Any], asked: dict[str, Any], inputs: Inputs) -> None:
+    """Gives the config of a directory today's paths of inputs that have the same bytes."""
+    for field in {**inputs.known, **inputs.current}:
+        *sections, name = field.split(".")
+        old, new = there, asked
+        for key in sections:
+            old, new = old.get(key, {}), new.get(key, {})
+        if name in old and name in new and inputs.moved(field, old[name], new[name]):
+            old[name] = new[name]
 
 
 def results_once(
@@ -201,25 +291,40 @@ def results_once(
     """The content of `workdir/results.json`, made first when it is not there yet.
 
     Args:
-        config: the run; its `workdir` receives config.json and results.json.
+        config: the run; its `workdir` receives config.json, inputs.json and results.json.
         prepare: builds what can fail for a mistake of the user, such as a mistyped path. It is
-            called before the workdir is claimed, so that the mistake leaves none behind.
+            called before a new workdir is claimed, so that the mistake leaves none behind.
         run: makes the results from what `prepare` returned.
 
     Raises:
-        InputError: the workdir holds another config.
+        InputError: the workdir holds another config, or its inputs have changed.
     """
-    path = pathlib.Path(config.workdir) / "results.json"
-    finished = path.exists()
-    prepared = None if finished else prepare()
-    claim_workdir(config.workdir, config)
-    if not finished:
-        files.write_json(path, run(prepared))
+    workdir = checked_workdir(config.workdir)
+    path = workdir / "results.json"
+    if path.exists():
+        claim_workdir(workdir, config)
+        say_finished(path)
+        return files.read_json(path)
+    begun = (workdir / "config.json").exists()
+    if begun:  # What is another run is said at once.
+        claim_workdir(workdir, config)
+    prepared = prepare()
+    if not begun:
+        claim_workdir(workdir, config)
+    files.write_json(path, run(prepared))
     return files.read_json(path)
+
+
+def say_finished(path: pathlib.Path) -> None:
+    """Tells the user that nothing runs, since what a file holds was made earlier."""
+    finished = date(path.stat().st_mtime)
+    progress.note(f"{path.parent}: finished on {finished}; results read from {path.name}")
 
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 ATTENTION_NORMALIZATIONS = ("softmax", "relu")
+POSITION_TYPES = ("absolute", "rotary")
+DEFAULT_ROTARY_BASE = 10000.0
 POOLINGS = ("first", "mean", "max")
 SPLITS = ("train", "validation", "test")
 TASK_HELP = (
@@ -232,7 +337,9 @@ TASK_HELP = (
 class EncoderConfig(Config):
     """Architecture of an encoder, in BERT's own names; the defaults are BERT-Base uncased."""
 
-    vocab_size: int = option(30522, "Number of word pieces.")
+    vocab_size: int = option(
+        30522, "Rows of the word embeddings; the vocabulary may have fewer word pieces."
+    )
     hidden_size: int = option(768, "Width of the residual stream.")
     num_attention_heads: int = option(12, "Attention heads; must divide hidden_size.")
     intermediate_size: int = option(3072, "Width inside an intermediate block.")
@@ -241,6 +348,17 @@ class EncoderConfig(Config):
     )
     max_position_embeddings: int = option(512, "Longest sequence, in word pieces.")
     type_vocab_size: int = option(2, "Number of segment ids.")
+    position_type: str = option(
+        "absolute", "How tokens know their places: a learnt embedding of each place (absolute), or "
+        "queries and keys turned by angles in proportion to it (rotary; no parameters).",
+        POSITION_TYPES,
+    )  # fmt: skip
+    rotary_base: float = option(
+        DEFAULT_ROTARY_BASE, "Base of the rotary angles; short sequences may want a smaller one."
+    )
+    query_key_norm: bool = option(
+        False, "RMS normalisation of the queries and keys of each head, with a learnt scale."
+    )
     hidden_dropout_prob: float = option(0.1, "Dropout after embeddings and blocks.")
     attention_probs_dropout_prob: float = option(0.1, "Dropout on attention probabilities.")
     layer_norm_eps: float = option(1e-12, "Added to the variance in LayerNorm.")
@@ -269,12 +387,23 @@ class EncoderConfig(Config):
         require_positive(
             self, "vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
             "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "initializer_range",
+            "rotary_base",
         )  # fmt: skip
         require_share(self, "hidden_dropout_prob", "attention_probs_dropout_prob")
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size {self.hidden_size} is not divisible by "
                 f"num_attention_heads {self.num_attention_heads}"
+            )
+        if self.position_type == "rotary" and self.head_width % 2:
+            raise InputError(
+                f"position_type rotary turns pairs of features: hidden_size {self.hidden_size} / "
+                f"num_attention_heads {self.num_attention_heads} must be even"
+            )
+        if self.position_type != "rotary" and self.rotary_base != DEFAULT_ROTARY_BASE:
+            raise InputError(
+                f"rotary_base {self.rotary_base:g} has no meaning with position_type "
+                f"{self.position_type}: give --position_type=rotary"
             )
         object.__setattr__(self, "block_pattern", str(BlockPattern.parse(self.block_pattern)))
 
@@ -286,10 +415,23 @@ class EncoderConfig(Config):
                 f"max_position_embeddings {self.max_position_embeddings}"
             )
 
+    def require_segments(self, number: int) -> None:
+        """Raises InputError when the encoder has fewer segments than the texts of an input."""
+        if number > self.type_vocab_size:
+            raise InputError(
+                f"an input of {number} texts needs type_vocab_size {number}, but the encoder was "
+                f"made with {self.type_vocab_size}: take a task of single texts or another encoder"
+            )
+
     @property
     def pattern(self) -> BlockPattern:
         """The parsed `block_pattern`."""
         return BlockPattern.parse(self.block_pattern)
+
+    @property
+    def head_width(self) -> int:
+        """Features of one attention head."""
+        return self.hidden_size // self.num_attention_heads
 
     @property
     def layer_norms(self) -> tuple[bool, ...]:

@@ -4,5 +4,5 @@
 class InputError(ValueError):
     """What the user gave is wrong; the message names the value, the place and the mend.
 
-    Binaries print its message without a traceback and leave with status 2.
+    Binaries print its message without a traceback and leave with status 1.
     """

@@ -2,7 +2,8 @@
 
 import collections
 import os
-import pathlib
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tft
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
+MAX_CHARACTERS = 100  # Of a word; a longer one is one [UNK], as in the reference tokenizer.
+BYTE_ORDER_MARK = "\ufeff"
+# Pieces that stand for something else than text, such as [unused1], [CLS], <S>.
+_MARKER = re.compile(r"\[.*\]|<.*>", re.DOTALL)
 REPEATS = 100_000  # Of a word in one text given to the trainer of the vocabulary.
 
 
@@ -28,8 +33,18 @@ class Tokenizer:
     - uncased text is case-folded and decomposed by compatibility, the reference only
       lower-cases: "½" becomes "1⁄2", "…" becomes "...", "ß" becomes "ss", "ς" becomes "σ", the
       ligature "ﬁ" becomes "fi";
-    - a control character or U+FFFD ends a word, the reference drops it;
+    - a control or format character ends a word, the reference drops it; a private-use character
+      or U+FFFD is part of its word, the reference drops it;
     - special tokens written in the text are split like other text: "[MASK]" masks nothing.
+
+    A word of more than 100 characters (of its case-folded and decomposed form, where uncased) is
+    one [UNK], whatever their bytes.
+
+    A vocabulary goes in and out byte for byte: lines end at `\\n` alone, and a piece may be any
+    other character, white space such as U+00A0 or U+2028 included (no text has such a piece, but
+    it keeps its id). What is written differs from what was read in three cases: a byte order mark
+    is left out, `\\r\\n` becomes `\\n` where the first line ends so, and a last line without
+    `\\n` gets one.
 
     Attributes:
         vocabulary: tuple of word pieces; a piece's position is its id.
@@ -46,8 +61,8 @@ class Tokenizer:
         do_lower_case: lower-case the text and strip accents (uncased models).
 
     Raises:
-        InputError: the file is absent or not UTF-8; a special token is missing; a piece is
-            empty or appears twice. Names the file and the line.
+        InputError: the file is absent, not UTF-8 or a Git LFS pointer; a special token is
+            missing; a piece is empty or appears twice. Names the file and the line.
 
     References:
         Wu et al. 2016, arXiv 1609.08144; Song et al. 2021, arXiv 2012.15524 (the algorithm).
@@ -55,7 +70,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary: str | os.PathLike | Sequence[str], do_lower_case: bool = True):
         if isinstance(vocabulary, str | os.PathLike):
-            pieces, where = _read_vocabulary(pathlib.Path(vocabulary)), str(vocabulary)
+            pieces, where = read_vocabulary(vocabulary), str(vocabulary)
         else:
             pieces, where = tuple(vocabulary), "vocabulary"
         ids = _check_vocabulary(pieces, where)
@@ -68,11 +83,18 @@ class Tokenizer:
         )
         self.is_special = np.isin(pieces, SPECIAL_TOKENS)
         self.is_continuation = np.array([piece.startswith(CONTINUATION) for piece in pieces])
+        self._characters = np.array(
+            [len(piece.removeprefix(CONTINUATION)) for piece in pieces], np.int32
+        )
         try:
             self._tokenizer = tft.FastBertTokenizer(
-                list(pieces), token_out_type=tf.int32, lower_case_nfd_strip_accents=do_lower_case
+                [_matchable(piece, index) for index, piece in enumerate(pieces)],
+                # UTF-8 has up to four bytes a character; `_limited` counts the characters.
+                max_bytes_per_word=4 * MAX_CHARACTERS,
+                token_out_type=tf.int32,
+                lower_case_nfd_strip_accents=do_lower_case,
             )
-        except RuntimeError as error:  # Such as for a piece that is a NUL character.
+        except RuntimeError as error:  # Such as for a piece of more than 256 bytes.
             raise InputError(f"{where}: tensorflow-text cannot use it: {error}") from error
 
     def tokenize(self, strings: Any) -> tf.RaggedTensor:
@@ -84,7 +106,7 @@ class Tokenizer:
         Returns:
             int32 ids, ragged `(batch, (pieces))`.
         """
-        return self._tokenizer.tokenize(tf.convert_to_tensor(strings, tf.string))
+        return self._limited(self._tokenizer.tokenize(tf.convert_to_tensor(strings, tf.string)))[0]
 
     def tokenize_with_offsets(
         self, strings: Any
@@ -103,7 +125,7 @@ class Tokenizer:
             int32 ids as `tokenize` gives, starts and ends, each ragged `(batch, (pieces))`.
         """
         strings = tf.convert_to_tensor(strings, tf.string)
-        ids, starts, ends = self._tokenizer.tokenize_with_offsets(strings)
+        ids, starts, ends = self._limited(*self._tokenizer.tokenize_with_offsets(strings))
         _, characters = tf.strings.unicode_decode_with_offsets(strings, "UTF-8")
         # One row after the other, so that one binary search serves the whole batch.
         base = tf.cumsum(tf.cast(tf.strings.length(strings), tf.int64), exclusive=True)
@@ -123,6 +145,36 @@ class Tokenizer:
             ids.with_flat_values(character(first)),
             ids.with_flat_values(character(last) + 1),
         )
+
+    def _limited(
+        self, ids: tf.RaggedTensor, *offsets: tf.RaggedTensor
+    ) -> tuple[tf.RaggedTensor, ...]:
+        """Makes one [UNK] of each word of more than `MAX_CHARACTERS` characters.
+
+        Args:
+            ids: word pieces, ragged `(batch, (pieces))`. offsets: starts and ends, or nothing.
+        """
+        flat = [ragged.flat_values for ragged in (ids, *offsets)]
+        begins = tf.gather(~self.is_continuation, flat[0])
+        word = tf.cumsum(tf.cast(begins, tf.int32))
+        is_long = tf.math.segment_sum(tf.gather(self._characters, flat[0]), word) > MAX_CHARACTERS
+
+        def shortened():
+            in_long = tf.gather(is_long, word)
+            kept = begins | ~in_long
+            # The first piece of a word stands for all of it, up to the end of the last piece.
+            values = [tf.where(in_long, self.unk_id, flat[0]), *flat[1:]]
+            if offsets:
+                values[2] = tf.gather(tf.math.segment_max(flat[2], word), word)
+                values[2] = tf.where(in_long, values[2], flat[2])
+            before = tf.concat([[0], tf.cumsum(tf.cast(kept, tf.int64))], 0)
+            splits = tf.gather(before, ids.row_splits)
+            return (*(tf.boolean_mask(value, kept) for value in values), splits)
+
+        *values, splits = tf.cond(
+            tf.reduce_any(is_long), shortened, lambda: (*flat, tf.identity(ids.row_splits))
+        )
+        return tuple(tf.RaggedTensor.from_row_splits(v, splits, validate=False) for v in values)
 
     def encode(
         self, first: Any, second: Any = None, *, max_seq_length: int
@@ -225,25 +277,79 @@ def _vocabulary_text(pieces: Sequence[str]) -> str:
     return "".join(f"{piece}\n" for piece in pieces)
 
 
-def _read_vocabulary(path: pathlib.Path) -> tuple[str, ...]:
-    text = files.read_text(path)
-    # Only "\n" ends a line: a piece may be one of the other characters `splitlines` cuts at.
-    return tuple(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
+def read_vocabulary(path: str | os.PathLike) -> tuple[str, ...]:
+    """The word pieces of a file with one a line, whatever characters they have.
+
+    Only `\\n` ends a line. `\\r` before it belongs to the piece, unless the first line ends with
+    `\\r\\n`. A byte order mark at the start is no part of a piece.
+
+    Raises:
+        InputError: the file cannot be read, is not UTF-8 or is a Git LFS pointer.
+    """
+    files.check_fetched(path)
+    text = files.read_text(path).removeprefix(BYTE_ORDER_MARK)
+    lines = text.removesuffix("\n").split("\n")
+    if lines[0].endswith("\r"):
+        lines = [line.removesuffix("\r") for line in lines]
+    return tuple(lines)
+
+
+def pieces_with_capitals(pieces: Sequence[str]) -> tuple[list[str], int]:
+    """Word pieces with a capital letter, and the number of pieces that were looked at.
+
+    Pieces in brackets, `[unused1]` or `<S>`, are markers and do not count.
+    """
+    words = [piece for piece in pieces if not _MARKER.fullmatch(piece)]
+    return [piece for piece in words if piece != piece.lower()], len(words)
+
+
+def _matchable(piece: str, index: int) -> str:
+    """The piece as tensorflow-text gets it, or a stand-in for one that no word can have.
+
+    Left as they are, pieces with white space would match across words: with a piece "a b" the
+    text "a b" is one token. NUL and pieces that are too long are refused by tensorflow-text.
+    """
+    hidden = len(piece.removeprefix(CONTINUATION)) > MAX_CHARACTERS or any(
+        character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
+        for character in piece
+    )
+    # No text has U+0001 after normalisation.
+    return f"\x01{index}" if hidden else piece
 
 
 def _check_vocabulary(pieces: tuple[str, ...], where: str) -> dict[str, int]:
+    if pieces == ("",):
+        raise InputError(f"{where}: the file is empty; expected a word piece a line")
     ids: dict[str, int] = {}
     for index, piece in enumerate(pieces):
-        if not piece.strip():
-            raise InputError(f"{where}:{index + 1}: blank word piece; remove the line")
+        if not piece:
+            raise InputError(
+                f"{where}:{index + 1}: empty line. In a vocabulary of your own, remove it; in one "
+                "that came with weights its number is an id, so write a piece there that no text "
+                f"has, such as [empty_{index}]"
+            )
         if piece in ids:
             raise InputError(
-                f"{where}:{index + 1}: word piece {piece!r} is already on line {ids[piece] + 1}"
+                f"{where}:{index + 1}: word piece {piece!r} is already on line {ids[piece] + 1}; "
+                "one piece cannot have two ids. In a vocabulary of your own, remove one. In one "
+                "that came with weights every line is an id: transformers uses the later one, so "
+                f"write [duplicate_{ids[piece]}] on line {ids[piece] + 1} to do the same"
+            )
+        if "\n" in piece:
+            raise InputError(
+                f"{where}:{index + 1}: word piece {piece!r} has a line feed, which ends a line of "
+                "a vocabulary file"
             )
         ids[piece] = index
     missing = [token for token in SPECIAL_TOKENS if token not in ids]
     if missing:
-        raise InputError(f"{where}: the vocabulary lacks {', '.join(missing)}; add a line each")
+        likely = [p for p in pieces if any(p.strip("<>[]|").upper() == m[1:-1] for m in missing)]
+        raise InputError(
+            f"{where}: the vocabulary lacks {', '.join(missing)}"
+            + (f" (it has {', '.join(map(repr, likely[:5]))})" if likely else "")
+            + ". In a vocabulary of your own, add a line each. One that came with weights must "
+            "have BERT's special tokens under these names: a new line would have no trained row"
+        )
     if len(ids) == len(SPECIAL_TOKENS):
         raise InputError(f"{where}: the vocabulary has no word piece beside the special tokens")
     return ids

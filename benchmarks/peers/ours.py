@@ -1,7 +1,7 @@
 """Our pre-training step, made as `run_pretraining` makes it by default."""
 
 # ruff: noqa: E402
-from undivided_tf import process
+from undivided_tf.support import process
 
 process.set_up()  # As the binaries, before TensorFlow.
 
@@ -10,15 +10,16 @@ import protocol
 import tensorflow as tf
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import masking, records
+from undivided_tf.data import masking
+from undivided_tf.data.corpus import records
 from undivided_tf.layers import attention_block, embeddings, intermediate_block
 from undivided_tf.layers.positions import at_positions
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.models.weights import load_weights
 from undivided_tf.training import optimizers, strategies
+from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.steps import POLICIES, Steps
-from undivided_tf.training.weights import load_weights
 
 
 def take_back(levers: list[str]) -> None:
@@ -70,7 +71,7 @@ def main() -> None:
         return float(sums["loss"]) / float(sums["weight"])
 
     def loss():
-        sums = steps.evaluate(constant)
+        sums, _ = steps.evaluate(constant)
         return {"loss": float(sums["loss"]) / float(sums["weight"])}
 
     def real_input(steps, records_dir):

@@ -10,12 +10,11 @@ import sys
 import numpy as np
 
 from undivided_tf import convert
-from undivided_tf.models import presets
+from undivided_tf.convert.config import ConversionConfig
+from undivided_tf.models import checkpoints, presets
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ python start_serving.py FOLDER '{"preset": "bert_mini", "pattern": "A*4", "vocab
 import serving
 
 from undivided_tf import convert
+from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.export import export
-from undivided_tf.models import presets
+from undivided_tf.export.config import ExportConfig
+from undivided_tf.models import checkpoints, presets
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.recipes import ConversionConfig, ExportConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer
 

@@ -3,8 +3,8 @@ import pytest
 from small import PIECES, rows, subject
 
 from undivided_tf.analysis import diagnostics, rank, subjects
+from undivided_tf.analysis.config import DiagnosticsConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.analysis_recipes import DiagnosticsConfig
 from undivided_tf.errors import InputError
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.tokenization import Tokenizer

@@ -2,9 +2,9 @@ import itertools
 
 from conftest import tiny_config
 
-from undivided_tf import stopwatch
 from undivided_tf.analysis import latency
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.support import stopwatch
 
 
 def test_every_encoder_has_a_time_in_every_round(monkeypatch):

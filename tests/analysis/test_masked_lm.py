@@ -4,8 +4,8 @@ from small import PIECES, rows, subject
 
 from undivided_tf.analysis import masked_lm, subjects
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.training import checkpoints
 
 
 def made(**changes):

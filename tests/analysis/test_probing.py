@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from undivided_tf.analysis import probe_rows, probing
+from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.analysis_recipes import ProbingConfig
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.probing_tasks import WordRows, WordTask
-from undivided_tf.data.tasks import Rows, Task
+from undivided_tf.data.tasks.probing_tasks import WordRows, WordTask, load_probing_task
+from undivided_tf.data.tasks.tasks import Rows, Task
+from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer
 
@@ -188,6 +189,57 @@ def test_new_word_types_are_scored_apart(subject):
     result = probing.probe(
         subject, WordTask("vowels", ("no", "yes"), read), CONFIG.replace(max_test_rows=0)
     )
-    types = read("test").types
+    test, known = read("test"), set(read("train").take(120, CONFIG.seed).sentences)
+    fresh = [test.sentences[s] not in known for s in test.sentence]
+    types = test.pick(np.flatnonzero(fresh)).types
     assert result["seen_type_share"] == pytest.approx(1 - types.count("a") / len(types))
     assert result["new_type_accuracy"][0] < result["accuracy"][0]
+
+
+def test_words_of_sentences_that_are_in_training_are_left_out(subject):
+    def read(split):
+        rows, known = vowels(split), vowels("train")
+        if split != "test":
+            return rows
+        sentences = known.sentences[:10] + rows.sentences
+        places = known.pick(np.flatnonzero(known.sentence < 10))
+        return WordRows(
+            sentences,
+            np.concatenate([places.sentence, rows.sentence + 10]),
+            np.concatenate([places.places, rows.places]),
+            np.concatenate([places.labels, rows.labels]),
+        )
+
+    known = set(vowels("train").sentences)
+    test = read("test")
+    inside = sum(test.sentences[s] in known for s in test.sentence)
+    config = CONFIG.replace(max_train_rows=0, max_test_rows=0)
+    result = probing.probe(subject, WordTask("vowels", ("no", "yes"), read), config)
+    assert result["duplicates_dropped"] == inside > 20
+    assert result["rows"]["test"] == len(test) - inside
+
+
+def test_a_split_of_which_nothing_is_left_is_named(subject):
+    task = WordTask("vowels", ("no", "yes"), lambda split: vowels("train"))
+    with pytest.raises(InputError, match="task vowels: no row of test is left.* in training too"):
+        probing.probe(subject, task, CONFIG.replace(max_train_rows=0))
+
+    def read(split):
+        rows = vowels(split)
+        return rows.pick(np.flatnonzero(rows.places[:, 0] > 1)) if split == "test" else rows
+
+    task = WordTask("vowels", ("no", "yes"), read)
+    with pytest.raises(InputError, match="no row of test is left.* cut off by max_seq_length 4"):
+        probing.probe(subject, task, CONFIG.replace(max_seq_length=4))
+    same = Task("letters", ("no", "yes"), False, lambda split: letters("train"))
+    with pytest.raises(InputError, match="task letters: no row of test is left"):
+        probing.probe(subject, same, CONFIG.replace(max_train_rows=0))
+
+
+def test_the_sentences_that_both_splits_of_a_treebank_hold_are_left_out(shared_data):
+    task = load_probing_task(f"ud:pos:{shared_data / 'ud'}")
+    config = CONFIG.replace(max_train_rows=0, max_test_rows=0)
+    chosen, dropped = probe_rows._words(task, config, seed=0)
+    whole = task.read("test")
+    assert (len(whole), dropped, len(chosen["test"])) == (25_094, 165, 25_094 - 165)
+    assert len(whole.sentences) - len(chosen["test"].sentences) == 94

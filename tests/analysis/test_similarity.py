@@ -12,12 +12,12 @@ from undivided_tf.analysis import (
     taps,
 )
 from undivided_tf.analysis.cka import cka, gram_rbf, linear_cka
+from undivided_tf.analysis.config import CkaConfig
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.recipes import CkaConfig
 from undivided_tf.tokenization import Tokenizer
 
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrst")

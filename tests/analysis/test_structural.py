@@ -3,8 +3,8 @@ import pytest
 from small import PIECES, subject
 
 from undivided_tf.analysis import structural
-from undivided_tf.analysis_recipes import StructuralConfig
-from undivided_tf.data.treebank import Sentence
+from undivided_tf.analysis.config import StructuralConfig
+from undivided_tf.data.tasks.treebank import Sentence
 from undivided_tf.errors import InputError
 
 CONFIG = StructuralConfig(

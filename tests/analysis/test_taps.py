@@ -4,7 +4,7 @@ import toys
 
 from undivided_tf.analysis import taps, words
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer
@@ -274,7 +274,7 @@ import sys
 import psutil
 from undivided_tf.analysis import taps
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer
 pieces = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b")

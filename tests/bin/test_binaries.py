@@ -24,8 +24,12 @@ BINARIES = {
     "run_surgery": ("--block_pattern", "--cut", "--importance", "--share_intermediate"),
     "run_damage": ("--num_cut", "--order.importance", "--per_task"),
     "export_model": ("--input", "--signatures", "--output_format"),
+    "run_sweep": ("--learning_rates", "--pilot_seeds", "--pretraining.optimizer"),
     "run_study": ("--patterns", "--records.vocab_size", "--pretraining.hidden_size"),
 }
+
+
+NOT_LEARNT = "nats): this encoder has not learnt from its context"
 
 
 def call(binary, *flags, python_flags=()):
@@ -72,6 +76,9 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_pretraining", ["--hidden_size=10"], "hidden_size 10 is not divisible by"),
         ("run_pretraining", ["--block_pattern=AXI"], "'X'"),
         ("run_finetuning", ["--num_runs=0"], "num_runs must be above 0, got 0"),
+        ("run_finetuning", ["--seed=-1"], "seed must be from 0 to 2147483647, got -1"),
+        ("create_pretraining_data", ["--random_seed=-1"], "random_seed must be from 0 to"),
+        ("run_cka", [f"--seed={2**31}"], "seed must be from 0 to 2147483647, got 2147483648"),
         ("run_finetuning", ["--num_train_epochs=0"], "nothing in it may start anew"),
         ("run_glue", ["--tasks=cola,sst3"], "tasks has sst3; known: cola"),
         ("run_glue", ["--learning_rates=a"], "learning_rates must be a list of float"),
@@ -86,12 +93,22 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_surgery", ["--cut=first"], "cut first needs a number: --num_cut=N"),
         ("run_damage", ["--num_cut=1,2"], "num_cut must rise from 0"),
         ("export_model", ["--signatures=embed,summarize"], "signatures has summarize; known:"),
+        (
+            "run_sweep",
+            ["--learning_rates=2e-3,1e-3"],
+            "two or more rates above 0 that rise, got 0.0",
+        ),
+        (
+            "run_study",
+            ["--learning_rate_sweep=none.json"],
+            "none.json is no sweep.json of run_sweep",
+        ),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
     ],
 )
 def test_bad_values_are_one_clear_message(binary, flags, message):
     done = call(binary, *flags)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -144,6 +161,30 @@ def test_records_and_pretraining(made, toy):
     assert f"A*2I: {found['parameters']:,} parameters, 4 steps" in pretraining
     assert f"held-out loss {found['validation']['loss']:.3f} nats" in pretraining
     assert list((toy / "run" / "tensorboard").iterdir())
+    assert f"{NOT_LEARNT}\nwhat to change: --position_type=rotary" in pretraining
+    assert f"visible at {found['context_use']['places']} masked places" in pretraining
+
+
+def test_sweep(made, toy):
+    flags = (
+        "run_sweep", f"--records_dir={toy}/records", f"--workdir={toy}/sweep", "--patterns=AI,AA",
+        "--learning_rates=1e-5,1e-4", "--max_extensions=1", "--pilot_seeds=1,2",
+        "--pretraining.hidden_size=8", "--pretraining.num_attention_heads=2",
+        "--pretraining.intermediate_size=16",
+        f"--pretraining.max_position_embeddings={toys.LENGTH}", "--pretraining.num_train_steps=4",
+        "--pretraining.num_warmup_steps=1", "--pretraining.train_batch_size=4",
+        "--nopretraining.jit_compile", "--pretraining.optimizer=muon",
+    )  # fmt: skip
+    printed = succeed(*flags)
+    found = json.loads((toy / "sweep" / "sweep.json").read_text())
+    assert found["pilot_seeds"] == [1, 2] and list(found["patterns"]) == ["AI", "A*2"]
+    for pattern in found["patterns"].values():  # So few steps learn most from the highest rate.
+        assert [point["learning_rate"] for point in pattern["curve"]] == [1e-5, 1e-4, 1e-3]
+        assert pattern["learning_rate"] == 1e-3 and not pattern["interior"]
+        assert pattern["loss"] == min(point["loss"] for point in pattern["curve"])
+    assert "AI: the best rate 0.001 is at the edge of those measured" in printed
+    assert not list((toy / "sweep").rglob("*.safetensors"))
+    assert succeed(*flags) == printed
 
 
 def test_finetuning(made, toy):
@@ -154,7 +195,7 @@ def test_finetuning(made, toy):
     )  # fmt: skip
     found = results(toy / "tuned")
     mean = sum(run["test"]["accuracy"] for run in found["runs"]) / 2
-    assert "animals, A*2I, pretrained" in printed
+    assert "animals, A*2I, pretrained" in printed and f"{NOT_LEARNT}\n" in printed
     assert f"test accuracy: mean {mean:.4f}, n 2, 95 % interval" in printed
     majority = found["majority"]["test"]
     assert f"test accuracy of a constant answer: {majority:.4f}" in printed
@@ -183,7 +224,7 @@ def test_squad(made, toy):
         "run_squad", f"--init_checkpoint={toy}/run", "--predict_file=nothing.json",
         f"--workdir={toy}/nothing",
     )  # fmt: skip
-    assert done.returncode == 2 and "span_predictor.json is missing" in done.stderr
+    assert done.returncode == 1 and "span_predictor.json is missing" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (toy / "nothing").exists()  # So that the mended command can use it.
 
@@ -201,6 +242,7 @@ def test_cka(made, toy):
     assert succeed(*command) == printed  # What is there is only shown again.
     assert (toy / "cka" / "results.json").stat().st_mtime_ns == before
     assert "rows: A*2I, seed 12345" in printed
+    assert printed.count(f"WARNING: {toy}/run: not below the neighbour model (") == 1
     assert "mean over matched taps  1.000\n  shuffled " in printed
     assert "other_seed: no other_seed_checkpoint was given" in printed
     for name in ("cka", "cka_by_depth", "cka_difference"):
@@ -220,6 +262,7 @@ def test_blimp(made, toy):
     )  # fmt: skip
     accuracy = results(toy / "blimp")["phenomena"]["order"]["accuracy"]
     assert f"{'order':<28}{accuracy:>10.3f}" in printed and "1 pairs" in printed
+    assert f"{NOT_LEARNT}\n" in printed
     assert (toy / "blimp" / "blimp.png").exists() and (toy / "blimp" / "blimp.svg").exists()
 
 
@@ -236,6 +279,7 @@ def test_diagnostics(made, toy):
     ):  # fmt: skip
         assert f"{tap:<24}{residual:>11.3f}" in printed and f"{loss:>11.3f}" in printed
     assert "block_01/attention ~ block_01/attention: matched heads differ by 0.000" in printed
+    assert f"{NOT_LEARNT}\n" in printed
     for name in ("blocks", "attention", "read_out"):
         for kind in ("png", "svg"):
             assert (toy / "diagnostics" / f"{name}.{kind}").exists()
@@ -251,6 +295,8 @@ def test_probing(made, toy):
     for tap, accuracy in zip(found["taps"], found["accuracy"], strict=True):
         assert f"{tap:<24}{accuracy:>10.3f}" in printed
     assert "scalar mix" in printed and "3 seed(s)" in printed and " control" in printed
+    assert f"{NOT_LEARNT}\n" in printed
+    assert f"{NOT_LEARNT}\n" in (toy / "probes" / "results.md").read_text()
     assert (toy / "probes" / "probes.png").exists() and (toy / "probes" / "probes.svg").exists()
 
 

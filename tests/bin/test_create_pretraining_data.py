@@ -56,5 +56,5 @@ def test_mistakes_are_one_clear_message(tmp_path):
     command = [sys.executable, "-m", "undivided_tf.bin.create_pretraining_data"]
     command += [f"--output_dir={tmp_path}/records", "--max_seq_length=4"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: max_seq_length must be at least 8, got 4\n"

@@ -10,18 +10,17 @@ import sys
 import pytest
 
 from undivided_tf import accounting
-from undivided_tf.analysis_recipes import (
+from undivided_tf.analysis.config import (
     BlimpConfig,
     CkaConfig,
     DiagnosticsConfig,
     ProbingConfig,
     StructuralConfig,
 )
-from undivided_tf.benchmark_recipes import GlueConfig, SquadConfig
 from undivided_tf.config import EncoderConfig
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.recipes import StudyConfig
-from undivided_tf.surgery_recipes import DamageConfig
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.surgery.config import DamageConfig
+from undivided_tf.training.config import GlueConfig, PretrainingConfig, SquadConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("flags/**/*.flags"))

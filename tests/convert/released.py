@@ -8,10 +8,10 @@ import tensorflow as tf
 from conftest import tiny_config
 from safetensors.numpy import save_file
 
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
 
 CONFIG = {
     "model_type": "bert", "architectures": ["BertModel"], "vocab_size": 60, "hidden_size": 8,

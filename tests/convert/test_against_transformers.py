@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from undivided_tf import convert
+from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.converter import locate
-from undivided_tf.recipes import ConversionConfig
 
 pytestmark = pytest.mark.slow
 

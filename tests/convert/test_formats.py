@@ -9,10 +9,10 @@ import released
 from safetensors.numpy import load_file
 
 from undivided_tf import convert
+from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.converter import fingerprint
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier
-from undivided_tf.recipes import ConversionConfig
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import classifiers, span_finetuning
 
@@ -84,6 +84,9 @@ def test_hugging_face_there_and_back_is_the_identity(tmp_path, heads):
         {"block_pattern": "AAIA", "attention_normalization": "relu"},
         {"half_layer_norms": True},
         {"share_intermediate": True},
+        {"position_type": "rotary", "rotary_base": 100.0},
+        {"query_key_norm": True},
+        {"position_type": "rotary", "query_key_norm": True, "block_pattern": "AAI"},
     ],
 )
 def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
@@ -99,6 +102,19 @@ def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
     with pytest.raises(InputError, match="KerasHub's BERT has no"):
         run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
     assert not (tmp_path / "preset").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"position_type": "rotary"}, "KerasHub's BERT has no position_type but absolute"),
+        ({"query_key_norm": True}, "KerasHub's BERT has no query_key_norm but False"),
+    ],
+)
+def test_keras_hub_refuses_options_of_attention_by_name(tmp_path, changes, message):
+    released.write_ours(tmp_path / "ours", **changes)
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
 
 
 # === Answers to questions ===

@@ -113,12 +113,30 @@ def test_indexes_stay_in_their_folder(folder, names):
         path.unlink()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
-    name=st.sampled_from(["config.json", "tokenizer_config.json", "tokenizer.json"]),
+    name=st.sampled_from(
+        ["config.json", "tokenizer_config.json", "tokenizer.json", "added_tokens.json"]
+    ),
     changes=st.dictionaries(
-        st.sampled_from([*released.CONFIG, "id2label", "do_lower_case", "model", "normalizer"]),
-        JSON,
+        st.sampled_from(
+            [
+                *released.CONFIG,
+                "id2label",
+                "do_lower_case",
+                "model",
+                "normalizer",
+                "never_split",
+                "tokenizer_class",
+                "unk_token",
+                "added_tokens",
+                "added_tokens_decoder",
+                "pre_tokenizer",
+                "vocabulary_hash",
+                "strip_accents",
+            ]
+        ),
+        JSON | st.fixed_dictionaries({"vocab": JSON, "9" * 5000: JSON}),
     ),
 )
 def test_configs_with_any_values(folder, name, changes):

@@ -14,14 +14,15 @@ from safetensors.numpy import save_file
 from undivided_tf import convert
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import names, vocabularies
+from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.tensor_files import SafetensorsReader, write_tensors
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.recipes import ConversionConfig
-from undivided_tf.training import checkpoints, finetuning
-from undivided_tf.training.weights import load_weights, named_weights
+from undivided_tf.models.weights import load_weights, named_weights
+from undivided_tf.training import finetuning
 
 
 def arrays(model):
@@ -43,7 +44,11 @@ def plain(tmp_path_factory):
 
 def test_names_and_shapes_are_those_of_the_variables():
     folder_config = {"vocab_size": 60, "hidden_size": 8, "intermediate_size": 16}
-    for pattern, changes in (("AIAAI", {"half_layer_norms": True}), ("IAI", {"norm_first": True})):
+    for pattern, changes in (
+        ("AIAAI", {"half_layer_norms": True}),
+        ("IAI", {"norm_first": True}),
+        ("AAI", {"position_type": "rotary", "query_key_norm": True}),
+    ):
         config = EncoderConfig(
             **folder_config, num_attention_heads=2, block_pattern=pattern, **changes
         )
@@ -120,22 +125,22 @@ def test_half_precision_is_widened(tmp_path, plain, kind):
 
 def test_vocabulary_and_casing_come_along(tmp_path):
     folder = released.write(tmp_path / "bert")
-    assert vocabularies.read_tokenizer(folder).do_lower_case
+    assert vocabularies.read_tokenizer(folder, "config.json").do_lower_case
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    assert not vocabularies.read_tokenizer(folder).do_lower_case
+    assert not vocabularies.read_tokenizer(folder, "config.json").do_lower_case
     (folder / "tokenizer_config.json").unlink()
-    assert vocabularies.read_tokenizer(folder).do_lower_case
+    assert vocabularies.read_tokenizer(folder, "config.json").do_lower_case
     (folder / "vocab.txt").unlink()
     ids = {piece: i for i, piece in enumerate(released.PIECES)}
     whole = {"model": {"type": "WordPiece", "vocab": ids}, "normalizer": {"lowercase": False}}
     (folder / "tokenizer.json").write_text(json.dumps(whole))
-    tokenizer = vocabularies.read_tokenizer(folder)
+    tokenizer = vocabularies.read_tokenizer(folder, "config.json")
     assert tokenizer.vocabulary == tuple(released.PIECES) and not tokenizer.do_lower_case
 
 
 def test_capital_letters_in_the_vocabulary_tell_the_casing():
-    assert vocabularies.tells_lower_case(("[CLS]", "[unused1]", "cat", "##s", "é", "中"))
-    assert not vocabularies.tells_lower_case(("[CLS]", "cat", "Paris"))
+    assert vocabularies.guess_lower_case(("[CLS]", "[unused1]", "cat", "##s", "é", "中"), "there")
+    assert not vocabularies.guess_lower_case(("[CLS]", "cat", "Paris"), "there")
 
 
 # === Heads, and the checkpoint of ours ===
@@ -210,6 +215,16 @@ def test_an_existing_output_is_not_replaced(tmp_path):
     [
         ({"model_type": "roberta"}, "model_type is 'roberta'; known here: bert"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
+        ({"position_embedding_type": "rotary"}, "position_embedding_type is 'rotary'; known here"),
+        ({"position_type": "rotary"}, "position_type is 'rotary'; known here: 'absolute' with mod"),
+        (
+            {"query_key_norm": True},
+            "query_key_norm is True; known here: False with model_type bert",
+        ),
+        (
+            {"model_type": "undivided_bert", "block_pattern": "AIAI", "position_type": "rotary"},
+            "position_embedding_type is 'absolute'; known here: rotary",
+        ),
         ({"hidden_act": "swish"}, "hidden_act is 'swish'; known here: gelu"),
         ({"is_decoder": True}, "is_decoder is True"),
         ({"num_hidden_layers": "2"}, "num_hidden_layers is '2'"),

@@ -3,15 +3,15 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from undivided_tf.data.answers import (
+from undivided_tf.data.tasks.answers import (
     CERTAINLY_NULL,
     Predictions,
     best_spans,
     null_span,
     predict_answers,
 )
-from undivided_tf.data.squad import Question
-from undivided_tf.data.windows import make_windows
+from undivided_tf.data.tasks.squad import Question
+from undivided_tf.data.tasks.windows import make_windows
 from undivided_tf.metrics.squad import evaluate
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 

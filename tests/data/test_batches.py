@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from undivided_tf.data import batches
-from undivided_tf.data.rows import Rows
+from undivided_tf.data.tasks.rows import Rows
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 
 TOKENIZER = Tokenizer((*SPECIAL_TOKENS, *"abcdefghij"))

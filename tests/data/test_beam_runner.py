@@ -5,7 +5,7 @@ import pathlib
 import pytest
 import toys
 
-from undivided_tf.data import blocks, corpora, records
+from undivided_tf.data.corpus import blocks, corpora, records
 from undivided_tf.errors import InputError
 
 pytest.importorskip("apache_beam", reason="needs the extra `beam`: make test-beam")
@@ -58,7 +58,7 @@ def test_options_that_beam_does_not_know_are_refused(tmp_path, option, message):
 
 
 def test_options_reach_beam(tmp_path, monkeypatch):
-    from undivided_tf.data import beam_runner
+    from undivided_tf.data.corpus import beam_runner
 
     config = toys.records_config(
         pathlib.Path("r"), "c", pipeline_options=("--direct_num_workers=3",), **BEAM

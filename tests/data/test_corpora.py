@@ -4,7 +4,7 @@ import sys
 import pytest
 import tensorflow_datasets as tfds
 
-from undivided_tf.data import corpora
+from undivided_tf.data.corpus import corpora
 from undivided_tf.errors import InputError
 
 
@@ -64,7 +64,8 @@ def test_sample_reads_both_wheels():
 
 def test_documents_and_tasks_need_no_tensorflow():
     code = (
-        "import sys; from undivided_tf.data import corpora, tasks\n"
+        "import sys\nfrom undivided_tf.data.corpus import corpora\n"
+        "from undivided_tf.data.tasks import tasks\n"
         "next(corpora.sources(['sample'])[0].read()); tasks.load_task('wiki_pair').read('test')\n"
         "print('tensorflow' in sys.modules)"
     )

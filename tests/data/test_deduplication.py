@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toys
 
-from undivided_tf.data import deduplication, records
+from undivided_tf.data.corpus import deduplication, records
 from undivided_tf.errors import InputError
 
 

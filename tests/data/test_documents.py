@@ -2,7 +2,7 @@ import pathlib
 
 import pytest
 
-from undivided_tf.data import documents, text_files
+from undivided_tf.data.corpus import documents, text_files
 from undivided_tf.errors import InputError
 
 CORPUS = pathlib.Path(__file__).parent.parent / "data_files" / "corpus.txt"

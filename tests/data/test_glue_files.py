@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import toy_glue
 
-from undivided_tf.data import glue
-from undivided_tf.data.tasks import load_task
+from undivided_tf.data.tasks import glue
+from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.glue import METRICS
 
@@ -68,7 +68,7 @@ def test_archives_are_read_like_folders(toy, tmp_path):
         for split in ("train", "validation", "test"):
             assert task.read(split).second == source.read(split).second
     (tmp_path / "RTE.zip").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="neither a folder nor"):
+    with pytest.raises(InputError, match=r"RTE\.zip: damaged: File is not a zip file"):
         load_task(str(tmp_path / "RTE"))
 
 
@@ -164,3 +164,25 @@ def test_quotes_of_real_files_are_characters(shared_data):
     bare = sum(line.count('"') for line in open(folder / "train.tsv", encoding="utf-8"))
     rows = load_task(str(folder)).read("train")
     assert sum(text.count('"') for text in [*rows.first, *rows.second]) == bare > 0
+
+
+def test_an_archive_with_flipped_bytes_is_named(toy, tmp_path):
+    whole = tmp_path / "SST-2.zip"
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(f"{toy}/SST-2/train.tsv", "SST-2/train.tsv")
+        archive.write(f"{toy}/SST-2/dev.tsv", "SST-2/dev.tsv")
+    content = whole.read_bytes()
+    refused = 0
+    for place in range(0, len(content) - 1, 3):
+        flipped = bytearray(content)
+        flipped[place] ^= 0xFF
+        flipped[place + 1] ^= 0xFF
+        whole.write_bytes(flipped)
+        try:
+            task = load_task(str(whole))
+            task.read("train"), task.read("validation")
+        except InputError as error:
+            assert "SST-2.zip" in str(error)
+            assert "because of its name" not in str(error) or "damaged" not in str(error)
+            refused += 1
+    assert refused > len(content) / 3 / 2

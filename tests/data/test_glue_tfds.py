@@ -2,10 +2,12 @@ import socket
 import time
 
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from undivided_tf.data import downloads, glue
-from undivided_tf.data.tasks import load_task
+from undivided_tf.data import downloads
+from undivided_tf.data.tasks import glue
+from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
 
 
@@ -29,6 +31,19 @@ def test_declared_labels_and_fields_are_those_of_tensorflow_datasets(key):
     if about.labels:
         assert tuple(features["label"].names) == about.labels
     assert set(about.fields or about.columns) == set(features) - {"idx", "label"}
+
+
+def test_a_row_without_a_label_is_not_of_the_last_class(monkeypatch):
+    monkeypatch.setattr(downloads, "require_network", lambda source, url: None)
+
+    def rows(self, *args, **kwargs):
+        values = {"sentence": ["good", "odd"], "label": [1, -1], "idx": [0, 1]}
+        return tf.data.Dataset.from_tensor_slices(values)
+
+    with tfds.testing.mock_data(as_dataset_fn=rows, policy=tfds.testing.MockPolicy.USE_CODE):
+        task = load_task("tfds:glue/sst2")
+        with pytest.raises(InputError, match=r"tfds:glue/sst2: train\[1\] has no label .1 of 2"):
+            task.read("train")
 
 
 def test_a_missing_network_fails_within_seconds(monkeypatch, tmp_path):

@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
-from undivided_tf.data import masking, masking_units, records, streams
-from undivided_tf.pretraining_recipes import RecordsConfig
+from undivided_tf.data import masking, masking_units, streams
+from undivided_tf.data.corpus import records
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 
 TOKENIZER = Tokenizer([*SPECIAL_TOKENS, *"abcdefghijkl", *(f"##{letter}" for letter in "mnopqrst")])
@@ -182,6 +183,11 @@ def test_masking_rate_moves_on_a_line(folder):
         assert (abs(got - np.minimum(wanted, tokens - 2)) <= 1).all()
         np.testing.assert_array_equal(batch["padding_mask"], constant[step]["padding_mask"])
     np.testing.assert_array_equal(batch["token_ids"], constant[4]["token_ids"])
+
+
+def test_masking_rate_stays_until_its_line_begins():
+    rates = [float(masking.masked_lm_prob_at(step, 0.1, 0.5, 10, 5)) for step in range(11)]
+    np.testing.assert_allclose(rates, [0.5] * 6 + [0.4, 0.3, 0.2, 0.1, 0.1], rtol=1e-6)
 
 
 def test_dropped_blocks_are_a_function_of_seed_and_step(folder):

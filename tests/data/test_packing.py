@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undivided_tf.data import packing, pairs
-from undivided_tf.pretraining_recipes import RecordsConfig
+from undivided_tf.data.corpus import packing, pairs
+from undivided_tf.data.corpus.config import RecordsConfig
 
 
 class Vocabulary:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from treebank_text import SENTENCE, write
 
-from undivided_tf.data.probing_tasks import ARCHIVES, WordRows, load_probing_task
+from undivided_tf.data.tasks.probing_tasks import ARCHIVES, WordRows, load_probing_task
 from undivided_tf.errors import InputError
 
 OTHER = """1\tShe\tshe\tPRON\t_\tNumber=Sing\t2\tnsubj\t_\t_
@@ -12,6 +12,12 @@ OTHER = """1\tShe\tshe\tPRON\t_\tNumber=Sing\t2\tnsubj\t_\t_
 3\tbirds\tbird\tNOUN\t_\tNumber=Plur\t2\tobj\t_\t_
 
 """
+
+# Six words, each of which hangs on the one before it; the second is an object.
+CHAIN = "".join(
+    f"{i}\t{word}\t{word}\tNOUN\t_\tNumber=Sing\t{i - 1}\t{'obj' if i == 2 else 'dep'}\t_\t_\n"
+    for i, word in enumerate("abcdef", 1)
+)
 
 
 @pytest.fixture
@@ -60,17 +66,24 @@ def test_an_arc_that_is_none_joins_words_that_are_not_joined(folder):
     assert words(folder, "arc")[1] == arcs  # The draw is the same each time.
 
 
-def test_questions_about_sentences(folder):
+def test_questions_about_sentences(folder, tmp_path):
     both = ("Dogs do n't bark .", "She saw birds")
-    assert texts(folder, "length") == [(text, "up to 05") for text in both]
-    assert texts(folder, "depth") == [(text, "up to 02") for text in both]
+    write(tmp_path, SENTENCE + OTHER + CHAIN)
+    chain = "a b c d e f"
+    assert texts(folder, "length") == [(t, "up to 05") for t in both] + [(chain, "up to 10")]
+    assert texts(folder, "depth") == [(t, "up to 02") for t in both] + [(chain, "up to 05")]
     assert texts(folder, "tense") == [(both[0], "Pres"), (both[1], "Past")]
     assert texts(folder, "subject_number") == [(both[0], "Plur"), (both[1], "Sing")]
-    assert texts(folder, "object_number") == [(both[1], "Plur")]
-    assert texts(folder, "word_content") == []  # Each holds two of the frequent words.
-    (shifted,) = texts(folder, "bigram_shift")
-    assert sorted(shifted[0].split()) == sorted(both[0].split())
-    assert (shifted[0] == both[0]) == (shifted[1] == "original")
+    assert texts(folder, "object_number") == [(both[1], "Plur"), (chain, "Sing")]
+    write(tmp_path, SENTENCE + OTHER)
+    with pytest.raises(InputError, match="two labels in the training split, there: none"):
+        texts(folder, "word_content")  # Each holds two of the frequent words.
+    write(tmp_path, SENTENCE * 20)
+    shifted = texts(folder, "bigram_shift")
+    assert len(shifted) == 20 and {label for _, label in shifted} == {"original", "shifted"}
+    for text, label in shifted:
+        assert sorted(text.split()) == sorted(both[0].split())
+        assert (text == both[0]) == (label == "original")
 
 
 def test_rows_of_words_and_the_choice_of_some():
@@ -88,10 +101,13 @@ def test_rows_of_words_and_the_choice_of_some():
 
 def test_questions_and_subjectivity_from_archives(tmp_path):
     with zipfile.ZipFile(tmp_path / "qc.zip", "w") as archive:
-        archive.writestr("qc/train.txt", "".join(f"NUM:date When {i} ?\n" for i in range(60)))
+        archive.writestr(
+            "qc/train.txt",
+            "".join(f"{'NUM:date' if i else 'HUM:ind'} When {i} ?\n" for i in range(60)),
+        )
         archive.writestr("qc/test.txt", "NUM:date Caf\xe9 ?\n".encode("latin-1"))
     task = load_probing_task(f"trec:{tmp_path}/qc.zip")
-    assert task.labels == ("NUM",) and task.read("test").first == ["Caf\xe9 ?"]
+    assert task.labels == ("HUM", "NUM") and task.read("test").first == ["Caf\xe9 ?"]
     train, validation = task.read("train").first, task.read("validation").first
     assert len(train) + len(validation) == 60 and 1 <= len(validation) <= 14
     assert not set(train) & set(validation)
@@ -124,3 +140,81 @@ def test_the_treebank_asks_of_every_split(shared_data):
     for task, least in (("pos", 20_000), ("tense", 400), ("bigram_shift", 1_000)):
         found = load_probing_task(f"ud:{task}:{shared_data / 'ud'}")
         assert len(found.read("test")) > least and len(found.labels) > 1
+
+
+# === Labels of one split only, and files at fault ===
+
+
+def test_tags_that_training_lacks_are_left_out_and_counted(tmp_path, caplog):
+    write(tmp_path, SENTENCE + OTHER, "train"), write(tmp_path, SENTENCE, "test")
+    write(tmp_path, OTHER.replace("PRON", "PROPN"), "dev")
+    task = load_probing_task(f"ud:pos:{tmp_path}")
+    rows = task.read("validation")
+    assert [task.labels[i] for i in rows.labels] == ["VERB", "NOUN"]
+    assert "validation: 1 of 3 items left out, since training lacks their labels: PROPN" in (
+        caplog.text
+    )
+
+
+def test_tags_of_which_training_has_none_are_named(tmp_path):
+    write(tmp_path, SENTENCE, "train"), write(tmp_path, SENTENCE, "test")
+    write(tmp_path, "1\tWow\twow\tINTJ\t_\tTense=Fut|VerbForm=Fin\t0\troot\t_\t_\n", "dev")
+    message = "validation: none of its 1 items has a label .* there: INTJ; in training: AUX"
+    with pytest.raises(InputError, match=message):
+        load_probing_task(f"ud:pos:{tmp_path}").read("validation")
+    with pytest.raises(
+        InputError, match="ud:tense.* two labels in the training split, there: Pres"
+    ):
+        load_probing_task(f"ud:tense:{tmp_path}")
+
+
+def test_an_empty_train_split_of_a_treebank_is_named(tmp_path):
+    for split in ("train", "dev", "test"):
+        write(tmp_path, "" if split == "train" else SENTENCE, split)
+    for task in ("pos", "head_distance", "depth"):
+        with pytest.raises(InputError, match="train.conllu: has no sentences"):
+            load_probing_task(f"ud:{task}:{tmp_path}").read("train")
+
+
+def test_a_tag_that_is_not_annotated_is_no_class(tmp_path):
+    for split in ("train", "dev", "test"):
+        write(tmp_path, SENTENCE + OTHER.replace("PRON", "_"), split)
+    with pytest.raises(InputError, match="ud:pos:.*, train: sentence 2 has a word without annot"):
+        load_probing_task(f"ud:pos:{tmp_path}")
+    assert len(load_probing_task(f"ud:relation:{tmp_path}").read("train")) == 8
+
+
+def trec(folder, train, test):
+    with zipfile.ZipFile(folder / "qc.zip", "w") as archive:
+        archive.writestr("qc/train.txt", train)
+        archive.writestr("qc/test.txt", test)
+    return f"trec:{folder}/qc.zip"
+
+
+TRAIN = "".join(f"{label} Is it {i} ?\n" for i in range(30) for label in ("NUM:count", "HUM:ind"))
+
+
+def test_a_trec_label_that_only_the_test_split_has_is_left_out_and_counted(tmp_path, caplog):
+    task = load_probing_task(trec(tmp_path, TRAIN, "NUM:count How many ?\nLOC:city Where ?\n"))
+    assert task.read("test").first == ["How many ?"]
+    assert "test: 1 of 2 items left out, since training lacks their labels: LOC" in caplog.text
+    task = load_probing_task(trec(tmp_path, TRAIN, "LOC:city Where ?\n"))
+    with pytest.raises(
+        InputError, match="none of its 1 items .* there: LOC; in training: HUM, NUM"
+    ):
+        task.read("test")
+
+
+@pytest.mark.parametrize("line", ["NUM", "NUM:count", "How many are there ?", ":count How many ?"])
+def test_a_line_of_trec_without_label_or_question_is_named(tmp_path, line):
+    with pytest.raises(InputError, match=r"qc.zip/qc/train.txt:61: .* is no COARSE:fine label"):
+        load_probing_task(trec(tmp_path, f"{TRAIN}{line}\n", "NUM:count How many ?\n"))
+
+
+def test_an_archive_of_questions_with_flipped_bytes_is_named(tmp_path):
+    name = trec(tmp_path, TRAIN, "NUM:count How many ?\n")
+    content = bytearray((tmp_path / "qc.zip").read_bytes())
+    content[60] ^= 0xFF
+    (tmp_path / "qc.zip").write_bytes(content)
+    with pytest.raises(InputError, match="qc.zip/qc/train.txt: damaged: Bad CRC-32"):
+        load_probing_task(name)

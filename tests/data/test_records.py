@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import records, text_files
+from undivided_tf.data.corpus import records, text_files
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import RecordsConfig
 from undivided_tf.tokenization import Tokenizer
 
 CORPUS = pathlib.Path(__file__).parent.parent / "data_files" / "corpus.txt"
@@ -165,6 +165,18 @@ def test_given_vocabulary_is_used_as_it_is(toy, tmp_path):
     assert metadata["unknown_share"] > toy[1]["unknown_share"]  # Capitals are not in it.
 
 
+def test_a_cased_vocabulary_for_uncased_text_is_warned_of(tmp_path, caplog):
+    words = ["Paris", "Rome", *CORPUS.read_text().lower().split()]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
+    (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
+    config = toy_config(tmp_path / "records", vocab_file=str(tmp_path / "vocab.txt"))
+    with caplog.at_level("WARNING", logger="absl"):
+        records.create_records(config.replace(do_lower_case=False, output_dir=f"{tmp_path}/cased"))
+        assert "capitals" not in caplog.text
+        records.create_records(config)
+    assert "word pieces have capitals, such as 'Paris', and --do_lower_case" in caplog.text
+
+
 def matching_encoder(metadata, **changes):
     return EncoderConfig(
         **{name: metadata[name] for name in ("vocab_size", "vocabulary_hash", "do_lower_case")}
@@ -184,6 +196,15 @@ def test_records_of_another_vocabulary_casing_or_length_are_refused(toy):
     assert f"{metadata['vocabulary_hash']} in the records, abc in the encoder" in message
     assert "do_lower_case: True in the records, False in the encoder" in message
     assert "max_seq_length: 8 in the records, but max_position_embeddings is 4" in message
+
+
+def test_records_fit_an_encoder_with_rows_behind_the_same_vocabulary(toy):
+    folder, metadata = toy
+    size = metadata["vocab_size"]
+    assert records.check_records(folder, matching_encoder(metadata, vocab_size=size + 6))
+    for changes in ({"vocab_size": size - 1}, {"vocab_size": size + 6, "vocabulary_hash": ""}):
+        with pytest.raises(InputError, match=f"vocab_size: {size} in the records"):
+            records.check_records(folder, matching_encoder(metadata, **changes))
 
 
 def copy_records(toy, tmp_path):

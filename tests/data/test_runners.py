@@ -12,8 +12,8 @@ import pytest
 import toys
 from toy_jobs import Square, twice
 
-import undivided_tf.data
-from undivided_tf.data import blocks, corpora, records, runners, shards, survey
+import undivided_tf.data.corpus
+from undivided_tf.data.corpus import blocks, corpora, ngrams, records, runners, shards, survey
 from undivided_tf.errors import InputError
 
 # A script, since each spawned process imports the main module again, without what is in its `main`.
@@ -21,8 +21,8 @@ SCRIPT = """
 import sys
 
 def main():
-    from undivided_tf.data import blocks, corpora, records
-    from undivided_tf.pretraining_recipes import RecordsConfig
+    from undivided_tf.data.corpus import blocks, corpora, records
+    from undivided_tf.data.corpus.config import RecordsConfig
     blocks.BLOCK_BYTES, corpora.PORTION_BYTES = 300, 1000
 {more}
     records.create_records(RecordsConfig.from_json(sys.argv[1]))
@@ -91,12 +91,12 @@ def test_the_corpus_falls_into_several_portions_and_blocks(corpus, tmp_path, pac
 
 
 @pytest.mark.slow
-def test_processes_write_the_same_bytes(corpus, vocabulary, tmp_path):
+def test_dask_writes_the_same_bytes(corpus, vocabulary, tmp_path):
     config = toys.records_config(
         tmp_path / "here", corpus, vocab_file=vocabulary, packing="sentence_order"
     )
     records.create_records(config)
-    there = config.replace(output_dir=str(tmp_path / "there"), runner="processes", num_processes=2)
+    there = config.replace(output_dir=str(tmp_path / "there"), runner="dask", num_processes=2)
     process = start(there, tmp_path)
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, errors
@@ -105,7 +105,7 @@ def test_processes_write_the_same_bytes(corpus, vocabulary, tmp_path):
     assert records.create_records(config.replace(output_dir=there.output_dir))
 
 
-RUNNERS = [{"runner": "in_process"}, {"runner": "processes", "num_processes": 2}]
+RUNNERS = [{"runner": "in_process"}, {"runner": "dask", "num_processes": 2}]
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
@@ -127,20 +127,20 @@ def test_a_mistake_of_the_user_comes_back_as_it_is(tmp_path, runner):
     assert len(list(tmp_path.iterdir())) < 100  # The rest is not worked off first.
 
 
-def test_a_process_that_dies_ends_the_run(tmp_path):
-    config = toys.records_config("", "", runner="processes", num_processes=2)
-    with pytest.raises(RuntimeError, match="was killed, perhaps for want of memory: take fewer"):
+def test_workers_that_die_again_and_again_end_the_run(tmp_path):
+    config = toys.records_config("", "", runner="dask", num_processes=2)
+    with pytest.raises(RuntimeError, match="were killed, perhaps for want of memory: take fewer"):
         runners.run(config, Square(str(tmp_path)), [1, 2, -2, 3], "square")
 
 
-def test_processes_end_when_their_parent_is_killed(tmp_path):
+def test_workers_end_when_their_client_is_killed(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
         "import toys\n"
         "from toy_jobs import Square\n"
-        "from undivided_tf.data import runners\n"
+        "from undivided_tf.data.corpus import runners\n"
         "if __name__ == '__main__':\n"
-        "    config = toys.records_config('', '', runner='processes', num_processes=2)\n"
+        "    config = toys.records_config('', '', runner='dask', num_processes=2)\n"
         f"    runners.run(config, Square('{tmp_path}'), [-3, -3], 'sleep')"
     )
     process = run_script(script)
@@ -175,6 +175,7 @@ class Killed(BaseException):
         (survey.SurveyPortion, ".json"),
         (blocks.PackBlock, ".npz"),
         (shards.WriteShard, ".tfrecord"),
+        (ngrams.CountShard, ".tfrecord.npz"),
     ],
 )
 def test_a_broken_run_goes_on_with_what_it_had_finished(corpus, tmp_path, fatal, kept, monkeypatch):
@@ -199,7 +200,7 @@ def test_a_broken_run_goes_on_with_what_it_had_finished(corpus, tmp_path, fatal,
 def test_a_killed_run_goes_on_with_what_it_had_finished(corpus, tmp_path, monkeypatch):
     more = (
         "import os, signal\n"
-        "from undivided_tf.data import runners, shards\n"
+        "from undivided_tf.data.corpus import runners, shards\n"
         "call, count = shards.WriteShard.__call__, []\n"
         "def killed(self, item):\n"
         "    count.append(item)\n"
@@ -263,10 +264,20 @@ def test_what_was_begun_with_other_flags_or_other_text_is_no_use(tmp_path, monke
         records.files.remove(tmp_path / "whole")
 
 
+def test_an_unreachable_scheduler_is_named(corpus, tmp_path):
+    config = toys.records_config(
+        tmp_path / "r", corpus, runner="dask", scheduler="tcp://127.0.0.1:1"
+    )
+    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:1"):
+        records.create_records(config)
+    with pytest.raises(InputError, match="scheduler is for the runner dask, not for in_process"):
+        config.replace(runner="in_process")
+
+
 def test_options_of_beam_are_for_beam():
     with pytest.raises(InputError, match="pipeline_options are for the runners DirectRunner, "):
         toys.records_config("r", "c", pipeline_options=("--direct_num_workers=2",))
-    with pytest.raises(InputError, match="runner must be one of in_process, processes, DirectRun"):
+    with pytest.raises(InputError, match="runner must be one of in_process, dask, DirectRun"):
         toys.records_config("r", "c", runner="SparkleRunner")
     with pytest.raises(InputError, match="num_processes must be from 0, got -1"):
         toys.records_config("r", "c", num_processes=-1)
@@ -275,8 +286,8 @@ def test_options_of_beam_are_for_beam():
 def test_absent_beam_names_the_extra(corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     # Both places in which an import looks for a module that a test before this one has loaded.
-    monkeypatch.delitem(sys.modules, "undivided_tf.data.beam_runner", raising=False)
-    monkeypatch.delattr(undivided_tf.data, "beam_runner", raising=False)
+    monkeypatch.delitem(sys.modules, "undivided_tf.data.corpus.beam_runner", raising=False)
+    monkeypatch.delattr(undivided_tf.data.corpus, "beam_runner", raising=False)
     config = toys.records_config(tmp_path / "r", corpus, runner="FlinkRunner")
     (tmp_path / ".r.work").mkdir()  # What an earlier run has left is not for nothing.
     with pytest.raises(InputError, match=r"need the extra `beam` .*undivided_tf\[beam\]"):

@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
-from undivided_tf.data import blocks, corpora, records
-from undivided_tf.pretraining_recipes import RecordsConfig
+from undivided_tf.data.corpus import blocks, corpora, records
+from undivided_tf.data.corpus.config import RecordsConfig
 
 RUNNERS = {
     "one process": {"runner": "processes", "num_processes": 1},

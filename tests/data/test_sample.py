@@ -3,7 +3,8 @@ import importlib.metadata
 
 import pytest
 
-from undivided_tf.data import corpora, sample
+from undivided_tf.data import sample
+from undivided_tf.data.corpus import corpora
 from undivided_tf.errors import InputError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from undivided_tf.data.squad import as_articles, read_questions
+from undivided_tf.data.tasks.squad import as_articles, read_questions
 from undivided_tf.errors import InputError
 
 TOY = pathlib.Path(__file__).parents[1] / "data_files" / "squad.json"
@@ -79,11 +79,11 @@ def test_what_is_wrong_is_named_with_its_json_path(tmp_path, change, message):
     ("name", "content", "message"),
     [
         ("a.json", b'{"data":\n [}', "a.json:2: not JSON"),
-        ("a.json", b'{"data": "a\0b"}', "a.json:1: not JSON: Invalid control character"),
+        ("a.json", b'{"data": "a\0b"}', "a.json:1: a NUL byte"),
         ("a.json", b"\xff", "a.json:1: not UTF-8"),
         ("a.json", b"[" * 100_000, "nested too deeply"),
-        ("a.json.gz", b"no gzip", "a.json.gz: cannot be read: Not a gzipped file"),
-        ("a.json.gz", gzip.compress(b"{}" * 99, mtime=0)[:15], "a.json.gz: cannot be read"),
+        ("a.json.gz", b"no gzip", "a.json.gz: damaged: Not a gzipped file"),
+        ("a.json.gz", gzip.compress(b"{}" * 99, mtime=0)[:15], "a.json.gz: damaged"),
         ("b.json", None, "a.json: cannot be read: No such file"),
     ],
 )
@@ -172,3 +172,18 @@ def test_the_real_files_are_whole(shared_data):
         questions = read_questions([str(shared_data / "squad" / name)], "train")
         assert (len(questions), sum(not q.answers for q in questions)) == (count, impossible)
         assert all(answer.is_aligned for q in questions for answer in q.answers)
+
+
+def test_a_compressed_file_is_known_by_its_content_and_a_damaged_one_is_named(tmp_path):
+    content = gzip.compress(TOY.read_bytes(), mtime=0)
+    path = tmp_path / "TOY.JSON.GZ"
+    path.write_bytes(content)
+    plain = [question.id for question in read_questions([str(TOY)], "train")]
+    assert [question.id for question in read_questions([str(path)], "train")] == plain
+    path.write_bytes(content[:30] + bytes(byte ^ 0xFF for byte in content[30:32]) + content[32:])
+    with pytest.raises(InputError, match="TOY.JSON.GZ: damaged: "):
+        read_questions([str(path)], "train")
+    path = tmp_path / "toy.json"
+    path.write_bytes(TOY.read_text().encode("utf-16-le"))
+    with pytest.raises(InputError, match="toy.json:2: not UTF-8"):
+        read_questions([str(path)], "train")

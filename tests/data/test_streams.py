@@ -4,9 +4,10 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
-from undivided_tf.data import examples, records, streams
+from undivided_tf.data import examples, streams
+from undivided_tf.data.corpus import records
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import RecordsConfig
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import zipfile
 
 import pytest
 
-from undivided_tf.data.submission import submission_text, write_submission
+from undivided_tf.data.tasks.submission import submission_text, write_submission
 from undivided_tf.errors import InputError
 
 

@@ -2,7 +2,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from undivided_tf.data.tables import read_table
+from undivided_tf.data.tasks.tables import read_table
 from undivided_tf.errors import InputError
 
 FIELD = st.text(

@@ -1,9 +1,11 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+import toy_glue
 
-from undivided_tf.data import tasks
+from undivided_tf.data.tasks import tasks
 from undivided_tf.errors import InputError
 
 
@@ -137,3 +139,137 @@ def test_sample_tasks(name, labels, pair):
         assert set(rows.labels.tolist()) == set(range(labels))
     with pytest.raises(InputError, match="split must be"):
         task.read("dev")
+
+
+def test_the_files_of_a_task_are_named(tmp_path):
+    name = folder(tmp_path, train_tsv=SINGLE, dev_tsv=SINGLE, task_json="{}", notes_txt="")
+    names = [path.name for path in tasks.task_files(name)]
+    assert names == ["task.json", "train.tsv", "dev.tsv"]
+    assert tasks.task_files("wiki_topic") == ()
+
+
+def test_the_files_of_an_official_task_are_named(tmp_path):
+    toy_glue.write_glue(tmp_path, ["mnli", "ax"])
+    found = tasks.task_files(str(tmp_path / "MNLI"))
+    assert {path.relative_to(tmp_path).as_posix() for path in found} == {
+        "MNLI/train.tsv", "MNLI/dev_matched.tsv", "MNLI/dev_mismatched.tsv",
+        "MNLI/test_matched.tsv", "MNLI/test_mismatched.tsv", "AX/diagnostic.tsv",
+    }  # fmt: skip
+    archive = shutil.make_archive(str(tmp_path / "zipped" / "RTE"), "zip", tmp_path / "MNLI")
+    assert [str(path) for path in tasks.task_files(archive)] == [archive]
+
+
+# === A class that nobody declared is never trained ===
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("", r"train\.tsv:3: label '' is what others write for a missing label.*and 1 more rows"),
+        ("-", r"train\.tsv:3: label '-' is what others write"),
+        ("-1", r"train\.tsv:3: label '-1' is what others write"),
+        ("nan", r"train\.tsv:3: label 'nan' is what others write"),
+        ("pos ", r"train\.tsv:3: label 'pos ' has blanks .* its name 'pos'"),
+        ("p\u200bos", r"train\.tsv:3: label 'p\\u200bos' has blanks or characters that cannot be"),
+        ("0.5", r"train\.tsv:3: label '0.5' is a number with a fraction.*\"regression\": true"),
+        ("3.0", r"train\.tsv:3: label '3.0' is a number with a fraction"),
+        ("1e-3", r"train\.tsv:3: label '1e-3' is a number with a fraction"),
+    ],
+)
+def test_labels_that_nobody_gave_are_not_trained_as_classes(tmp_path, field, message):
+    text = f"sentence\tlabel\ngood\tpos\nodd\t{field}\nbad\tneg\nodder\t{field}\n"
+    name = folder(tmp_path, train_tsv=text, dev_tsv=SINGLE)
+    with pytest.raises(InputError, match=message):
+        tasks.load_task(name)
+    declared = {"labels": ["neg", "pos", field]}
+    name = folder(tmp_path, task_json=json.dumps(declared))
+    assert tasks.load_task(name).read("train").labels.tolist() == [1, 2, 0, 2]
+
+
+@pytest.mark.parametrize("labels", [["0", "1"], ["+", "++"], ["v1.0", "x2"]])
+def test_other_names_are_classes_without_a_declaration(tmp_path, labels):
+    text = "sentence\tlabel\n" + "".join(f"x\t{label}\n" for label in labels)
+    assert tasks.load_task(folder(tmp_path, train_tsv=text)).labels == tuple(sorted(labels))
+
+
+def test_rows_that_are_marked_as_without_a_label_are_left_out_and_counted(tmp_path, caplog):
+    text = SINGLE + "odd\t-\nodder\t\n"
+    test = "sentence\tlabel\nunseen\t-\n"
+    declared = json.dumps({"no_label_marks": ["-", ""]})
+    name = folder(tmp_path, train_tsv=text, dev_tsv=text, test_tsv=test, task_json=declared)
+    task = tasks.load_task(name)
+    assert task.labels == ("neg", "pos")
+    for split in ("train", "validation"):
+        rows = task.read(split)
+        assert rows.first == ["good", "bad"] and rows.labels.tolist() == [1, 0]
+    assert "dev.tsv: 2 of 4 rows left out" in caplog.text
+    assert task.read("test").first == ["unseen"] and task.read("test").labels is None
+    folder(tmp_path, dev_tsv=test)
+    with pytest.raises(InputError, match=r"dev\.tsv: no row has a label"):
+        tasks.load_task(name).read("validation")
+
+
+def test_a_label_padded_with_blanks_in_dev_says_so(tmp_path):
+    dev = "sentence\tlabel\nx\tpos \nx\t-\n"
+    task = tasks.load_task(folder(tmp_path, train_tsv=SINGLE, dev_tsv=dev))
+    with pytest.raises(InputError, match=r"dev\.tsv:2: label 'pos ' .* remove the blanks around"):
+        task.read("validation")
+    folder(tmp_path, dev_tsv=dev.replace("pos ", "pos"))
+    with pytest.raises(InputError, match=r"dev\.tsv:3: label '-' .*\"no_label_marks\": \[\"-\"\]"):
+        tasks.load_task(str(tmp_path)).read("validation")
+
+
+NUMBERS = "sentence\tlabel\na\t0.5\nb\t-1.25\nc\t3\n"
+
+
+def test_a_column_of_numbers_is_a_regression_when_declared(tmp_path):
+    name = folder(tmp_path, train_tsv=NUMBERS, dev_tsv=NUMBERS, task_json='{"regression": true}')
+    task = tasks.load_task(name)
+    assert task.is_regression and task.score_range == ()
+    assert task.read("train").labels.tolist() == [0.5, -1.25, 3.0]
+    assert task.read("train").labels.dtype == np.float32
+    with pytest.raises(InputError, match="probes are classifiers .* declare a score_range"):
+        task.graded()
+    folder(tmp_path, task_json='{"regression": true, "score_range": [-2, 3]}')
+    graded = tasks.load_task(name).graded()
+    assert graded.labels == ("-2", "-1", "0", "1", "2", "3")
+    assert [graded.labels[i] for i in graded.read("train").labels] == ["0", "-1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "field", "message"),
+    [
+        ({}, "much", r"train\.tsv:5: label 'much' is no number$"),
+        ({}, "nan", r"train\.tsv:5: label 'nan' is no number; .*no_label_marks"),
+        ({}, "", r"train\.tsv:5: label '' is no number; .*no_label_marks"),
+        ({"score_range": [-2, 5]}, "5.1", r"train\.tsv:5: label '5.1' is no number from -2 to 5"),
+        ({"labels": ["a", "b"]}, "1", r"task\.json: declares labels and a regression"),
+        ({"score_range": [5, 0]}, "1", r"task\.json: score_range must be the lowest and the"),
+        ({"regression": False, "score_range": [0, 5]}, "1", r"task\.json: declares a score_range"),
+    ],
+)
+def test_what_is_no_number_of_a_regression_is_refused(tmp_path, declared, field, message):
+    told = json.dumps({"regression": True, **declared})
+    name = folder(tmp_path, train_tsv=NUMBERS + f"d\t{field}\n", task_json=told)
+    with pytest.raises(InputError, match=message):
+        tasks.load_task(name).read("train")
+
+
+def test_a_trailing_blank_line_is_no_row(tmp_path):
+    name = folder(tmp_path, train_tsv=SINGLE + "\n\n", dev_tsv=SINGLE + "\r\n")
+    task = tasks.load_task(name)
+    assert len(task.read("train")) == len(task.read("validation")) == 2
+    folder(tmp_path, dev_tsv=SINGLE + "\nx\tpos\n")
+    with pytest.raises(InputError, match=r"dev\.tsv:4: a blank line, but the header has 2"):
+        tasks.load_task(name).read("validation")
+
+
+def test_a_folder_taken_for_a_glue_task_by_its_name_says_so(tmp_path):
+    place = tmp_path / "cola"
+    place.mkdir()
+    folder(place, train_tsv=SINGLE, dev_tsv=SINGLE)
+    message = r"2 columns.*cola is read as CoLA of GLUE because of its name.*task\.json"
+    with pytest.raises(InputError, match=message):
+        tasks.load_task(str(place)).read("train")
+    folder(place, task_json="{}")
+    assert len(tasks.load_task(str(place)).read("train")) == 2

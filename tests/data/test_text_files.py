@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from undivided_tf.data import corpora, text_files
+from undivided_tf.data.corpus import corpora, text_files
 from undivided_tf.errors import InputError
 
 TEXTS = ["one\nuno", "two 猫", "three"]
@@ -69,10 +69,11 @@ def test_another_field_may_hold_the_text(tmp_path):
             r"damaged gzip file, behind line \d+",
         ),
         ("a.jsonl.gz", gzip.compress(b"{}", mtime=0)[:15], "damaged gzip file"),
-        ("a.jsonl", b'{"text": "one"}\n\n{"txt": "two"}', r"a\.jsonl:3: no field 'text' with text"),
+        ("a.jsonl", b'{"text": "one"}\n\n{"txt": "two"}', r"a\.jsonl:3: no field 'text', only txt"),
         ("a.jsonl", b'{"text": "one"}\n{"txt": "two"}', "only txt; name the field: --text_field="),
-        ("a.jsonl", b'{"text": 3}', r"a\.jsonl:1: no field 'text' with text, only text"),
-        ("a.jsonl", b"[1]", r"a\.jsonl:1: no field 'text' with text, only a list"),
+        ("a.jsonl", b'{"text": 3}', r"a\.jsonl:1: 'text' is 3, which is no text"),
+        ("a.jsonl", b'{"text": null}', r"a\.jsonl:1: 'text' is null, which is no text"),
+        ("a.jsonl", b"[1]", r"a\.jsonl:1: no field 'text', only a list"),
         ("a.jsonl", b'{"text": "one"}\nplain text', r"a\.jsonl:2: not JSON \(.*a JSON object"),
         ("a.json", b'{\n  "text": "one"\n}', r"a\.json:1: not JSON"),
         ("a.jsonl", rb'{"text": "a \ud83d"}', r"a\.jsonl:1: 'text' holds half of a pair of surr"),
@@ -105,3 +106,79 @@ def test_small_files_make_a_portion_together_and_others_stand_alone(tmp_path, mo
     names = [[source.name[-5:] for source in portion.sources] for portion in portions]
     assert names == [["0.txt", "1.txt", "2.txt"], ["3.txt"], ["4.txt"], ["pedia"]]
     assert [portion.number for portion in portions] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["a.JSONL", "a.Json.GZ", "a.TXT.GZ", "a.PARQUET", "A.TXT"])
+def test_extensions_in_capitals_are_recognised(tmp_path, name):
+    source = write(tmp_path, name.lower())
+    path = source.rename(tmp_path / f"capitals_{name}")
+    assert [d.text for d in text_files.read_file(path)] == TEXTS
+    assert text_files.is_plain(str(path)) == (name == "A.TXT")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt.gz", "a.parquet"])
+@pytest.mark.parametrize("other", ["corpus", "corpus.txt"])
+def test_the_content_says_what_a_file_is_that_is_named_otherwise(tmp_path, name, other):
+    path = write(tmp_path, name).rename(tmp_path / other)
+    assert [d.text for d in text_files.read_file(path)] == TEXTS
+
+
+def test_text_with_a_brace_in_its_first_line_stays_text(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\n{one}\n{two\n")
+    assert [d.text for d in text_files.read_file(path)] == ["{one}\n{two"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32-le"])
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl"])
+def test_utf_16_without_a_mark_is_refused_as_a_corpus(tmp_path, encoding, name):
+    path = tmp_path / name
+    content = "one word\nand two".encode(encoding)
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(InputError, match=rf"{name}:1: (a NUL byte.*UTF-16|not UTF-8)"):
+        list(text_files.read_file(path))
+
+
+def test_a_nul_byte_is_named_with_its_line_whatever_is_read_at_a_time(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"one\ntwo\nth\0ree\n")
+    for size in (1, 5, 1 << 20):
+        monkeypatch.setattr(text_files, "_BYTES", size)
+        with pytest.raises(InputError, match=r"a\.txt:3: a NUL byte"):
+            list(text_files.read_file(path))
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"PK\x03\x04", "is a zip archive: unpack it"),
+        (b"BZh9", "is compressed with bzip2"),
+        (b"\xfd7zXZ\0", "is compressed with xz"),
+        (b"\x28\xb5\x2f\xfd", "is compressed with zstd"),
+        (b"%PDF-1.7", "is a PDF"),
+    ],
+)
+def test_what_is_compressed_otherwise_is_named(tmp_path, start, message):
+    path = tmp_path / "a.txt"
+    path.write_bytes(start + b" and more")
+    with pytest.raises(InputError, match=rf"a\.txt: {message}"):
+        list(text_files.read_file(path))
+
+
+def test_missing_values_of_parquet_are_counted(tmp_path, caplog):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": ["one", None, None, "two"]}), path)
+    assert [d.text for d in text_files.read_file(path)] == ["one", "two"]
+    assert "a.parquet: 2 rows have no 'text' and are passed over" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.gz", "a.parquet"])
+def test_flipped_bytes_are_named_with_their_file(tmp_path, name):
+    path = write(tmp_path, name)
+    content = path.read_bytes()
+    for place in range(0, len(content) - 1, 2):
+        path.write_bytes(content[:place] + b"\xaa\x55" + content[place + 2 :])
+        try:
+            list(text_files.read_file(path))
+        except InputError as error:
+            assert str(path) in str(error)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from treebank_text import SENTENCE, write
 
-from undivided_tf.data import treebank
+from undivided_tf.data.tasks import treebank
 from undivided_tf.errors import InputError
 
 
@@ -41,11 +41,16 @@ def test_distances_agree_with_shortest_paths():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("0\troot", "4\troot"), "sentence 2: .*no tree with one root"),
-        (("4\taux", "0\taux"), "sentence 2: .*no tree with one root"),
-        (("4\taux", "9\taux"), "sentence 2: .*no tree with one root"),
-        (("4\taux", "3\taux"), "sentence 2: its heads form a circle"),
-        (("1\tDogs\tdog", "1 Dogs dog"), "sentence 2: "),
+        (("0\troot", "4\troot"), "conllu:10: sentence 2: 0 roots; a tree has one"),
+        (("4\taux", "0\taux"), "conllu:10: sentence 2: 2 roots"),
+        (
+            ("4\taux", "9\taux"),
+            "conllu:13: sentence 2: 'do' has the head 9, which is no word of the",
+        ),
+        (("4\taux", "3\taux"), "conllu:10: sentence 2: its heads form a circle"),
+        (("4\taux", "_\taux"), r"conllu:13: sentence 2: 'do' has no head \(_\)"),
+        (("1\tDogs\tdog", "1 Dogs dog"), "conllu:11: sentence 2: 8 columns, but CoNLL-U has 10"),
+        (("4\taux", "x\taux"), "conllu:10: sentence 2: .*'x' is not a valid"),
     ],
 )
 def test_what_is_no_tree_is_named(tmp_path, change, message):
@@ -69,3 +74,50 @@ def test_the_english_web_treebank(shared_data):
         for found in [treebank.read(str(shared_data / "ud"), split)]
     }
     assert counts == {"validation": (2001, 25147), "test": (2077, 25094)}
+
+
+def test_ids_out_of_order_are_refused(tmp_path):
+    text = "".join(
+        f"{i}\tw\tw\tX\t_\t_\t{head}\tdep\t_\t_\n" for i, head in ((2, 3), (3, 0), (4, 2))
+    )
+    with pytest.raises(InputError, match="train.conllu:1: sentence 1: id 2, where 1 follows"):
+        treebank.read(write(tmp_path, text), "train")
+    twice = SENTENCE + SENTENCE.replace("3\tn't", "2\tn't")
+    with pytest.raises(InputError, match="dev.conllu:14: sentence 2: id 2, where 3 follows"):
+        treebank.read(write(tmp_path, twice, "dev"), "validation")
+
+
+def test_a_long_chain_is_no_circle(tmp_path):
+    n = 1200
+    rows = [f"{i}\tw\tw\tX\t_\t_\t{(i + 1) % (n + 1)}\tdep\t_\t_\n" for i in range(1, n + 1)]
+    (found,) = treebank.read(write(tmp_path, "".join(rows)), "train")
+    assert found.depths.tolist() == list(range(n - 1, -1, -1))
+    assert found.distances[0, n - 1] == n - 1
+
+
+def test_a_byte_order_mark_comments_and_line_endings_of_windows(tmp_path):
+    text = "# a file\n\n" + SENTENCE
+    plain = treebank.read(write(tmp_path, SENTENCE), "train")
+    folder = write(tmp_path, "\ufeff" + text.replace("\n", "\r\n"), "dev")
+    assert treebank.read(folder, "validation") == plain
+    with pytest.raises(InputError, match="test.conllu: has no sentences"):
+        treebank.read(write(tmp_path, "# nothing\n\n", "test"), "test")
+
+
+def test_a_damaged_or_foreign_file_is_named(tmp_path):
+    folder = write(tmp_path, SENTENCE * 20, packed=True)
+    path = tmp_path / "xx_toy-ud-train.conllu.gz"
+    content = bytearray(path.read_bytes())
+    content[40] ^= 0xFF
+    content[41] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="train.conllu.gz: damaged: "):
+        treebank.read(folder, "train")
+    (tmp_path / "xx_toy-ud-dev.conllu").write_bytes(SENTENCE.encode("utf-16-le"))
+    with pytest.raises(InputError, match="dev.conllu:1: a NUL byte"):
+        treebank.read(folder, "validation")
+    (tmp_path / "xx_toy-ud-test.CONLLU").write_bytes(
+        SENTENCE.replace("\tDogs", "\tD\xf6gs").encode("latin-1")
+    )
+    with pytest.raises(InputError, match="test.CONLLU:2: not UTF-8"):
+        treebank.read(folder, "test")

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from undivided_tf.data.squad import Answer, Question
-from undivided_tf.data.windows import make_windows
+from undivided_tf.data.tasks.squad import Answer, Question
+from undivided_tf.data.tasks.windows import make_windows
 from undivided_tf.errors import InputError
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 

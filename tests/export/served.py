@@ -35,12 +35,15 @@ def encoder_config(**changes):
     )
 
 
-def parts(labels=("no", "yes", "maybe"), pooling="mean", about=None, **windows):
-    """Everything that a checkpoint may hold, with random weights; `about` is of the classifier."""
+def parts(labels=("no", "yes", "maybe"), pooling="mean", about=None, options=None, **windows):
+    """Everything that a checkpoint may hold, with random weights.
+
+    `about` is of the classifier, `options` are the encoder's.
+    """
     kind = "classification" if labels else "regression"
     head = {"kind": kind, "labels": labels, "pooling": pooling, "max_seq_length": toys.LENGTH}
     head = ClassifierHead(**{**head, **(about or {})})
-    encoder = Encoder(encoder_config(), seed=3)
+    encoder = Encoder(encoder_config(**(options or {})), seed=3)
     return Parts(
         encoder=encoder,
         tokenizer=tokenizer(),

@@ -8,15 +8,19 @@ import toys
 
 from undivided_tf.errors import InputError
 from undivided_tf.export import ids, litert, onnx
+from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import LITERT, ONNX, InferenceEncoder
-from undivided_tf.recipes import ExportConfig
 
 NAMES = ("classify", "answer", "fill_mask", "embed")
 
 
+ROTARY = {"position_type": "rotary", "rotary_base": 100.0, "query_key_norm": True}
+
+
+@pytest.mark.parametrize("options", [{}, ROTARY], ids=["plain", "rotary"])
 @pytest.mark.parametrize("spelling", [LITERT, ONNX], ids=["LiteRT", "ONNX"])
-def test_functions_of_ids_are_those_of_the_keras_models(spelling):
-    parts = served.parts()
+def test_functions_of_ids_are_those_of_the_keras_models(spelling, options):
+    parts = served.parts(options=options)
     made = ids.make(("classify", "classify_pair", *NAMES[1:]), parts, spelling)
     assert tuple(signature.name for signature in made) == NAMES
     for signature in made:
@@ -62,8 +66,9 @@ def test_a_difference_is_seen():
 
 
 @pytest.mark.slow
-def test_litert_files_run_at_any_batch_and_length(tmp_path):
-    parts = served.parts(pooling="first")
+@pytest.mark.parametrize("options", [{}, ROTARY], ids=["plain", "rotary"])
+def test_litert_files_run_at_any_batch_and_length(tmp_path, options):
+    parts = served.parts(pooling="first", options=options)
     report = litert.write(tmp_path, parts, ExportConfig(output_format="litert"))
     assert (tmp_path / "vocab.txt").exists()
     for about in report["signatures"].values():
@@ -85,10 +90,11 @@ def test_litert_files_run_at_any_batch_and_length(tmp_path):
 
 
 @pytest.mark.slow
-def test_onnx_files_give_what_the_keras_models_give(tmp_path):
+@pytest.mark.parametrize("options", [{}, ROTARY], ids=["plain", "rotary"])
+def test_onnx_files_give_what_the_keras_models_give(tmp_path, options):
     pytest.importorskip("tf2onnx", reason="needs the extra onnx")
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-    parts = served.parts()
+    parts = served.parts(options=options)
     report = onnx.write(tmp_path, parts, ExportConfig(output_format="onnx"))
     assert tuple(report["signatures"]) == NAMES
     for name, about in report["signatures"].items():

@@ -17,6 +17,9 @@ from undivided_tf.models.encoder import Encoder
         {"block_pattern": "A*3", "attention_normalization": "relu", "hidden_activation": "relu"},
         {"block_pattern": "(AI)*3", "half_layer_norms": True, "norm_first": True},
         {"block_pattern": "(AAI)*2", "half_layer_norms": True},
+        {"query_key_norm": True},
+        {"position_type": "rotary", "rotary_base": 100.0, "norm_first": True},
+        {"position_type": "rotary", "query_key_norm": True, "block_pattern": "AIA"},
     ],
     ids=str,
 )
@@ -34,8 +37,11 @@ def test_outputs_are_those_of_the_encoder(changes):
                 np.testing.assert_allclose(values, expected[name], atol=1e-5, err_msg=name)
 
 
-def test_bfloat16_computes_what_the_encoder_does():
-    encoder = Encoder(tiny_config(initializer_range=0.5), seed=0, dtype="bfloat16")
+@pytest.mark.parametrize(
+    "options", [{}, {"position_type": "rotary", "query_key_norm": True}], ids=str
+)
+def test_bfloat16_computes_what_the_encoder_does(options):
+    encoder = Encoder(tiny_config(initializer_range=0.5, **options), seed=0, dtype="bfloat16")
     ids = np.random.default_rng(0).integers(0, 50, (3, 9), dtype="int32")
     inputs = {"token_ids": ids, "segment_ids": ids % 2, "padding_mask": np.ones_like(ids)}
     found = InferenceEncoder(encoder)(inputs)["sequence_output"]

@@ -11,14 +11,14 @@ import toys
 from undivided_tf.errors import InputError
 from undivided_tf.export import parts as checkpoint_parts
 from undivided_tf.export import reference, saved_model, signatures
+from undivided_tf.export.config import SIGNATURES, ExportConfig
 from undivided_tf.export.inference import InferenceEncoder
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import SpanHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.span_predictor import SpanPredictor
-from undivided_tf.recipes import SIGNATURES, ExportConfig
-from undivided_tf.training import checkpoints
 from undivided_tf.training.classifiers import save_classifier
 
 TEXTS = ["the cat sat on a mat", "", "one tree", "ran " * 30]
@@ -51,6 +51,14 @@ def test_every_signature_agrees_with_the_python_path(export):
     assert tuple(signatures) == SIGNATURES
     for about in signatures.values():
         assert about["largest_difference"] < 1e-5
+
+
+@pytest.mark.slow
+def test_an_encoder_with_rotary_positions_and_query_key_norm_agrees(tmp_path):
+    options = {"position_type": "rotary", "rotary_base": 100.0, "query_key_norm": True}
+    report = saved_model.write(tmp_path, served.parts(options=options), ExportConfig(top_k=3))
+    assert tuple(report["signatures"]) == SIGNATURES
+    assert max(about["largest_difference"] for about in report["signatures"].values()) < 1e-5
 
 
 def test_the_outputs_are_those_that_are_documented(export, loaded):
@@ -247,8 +255,8 @@ def test_the_binary_writes_model_report_and_card(tmp_path):
     names = {"1", "README.md", "export.json", "pattern.svg"}
     assert {path.name for path in (tmp_path / "served").iterdir()} == names
     again = toys.run_binary(*command)
-    assert again.returncode == 2 and "served exists already; choose another" in again.stderr
+    assert again.returncode == 1 and "served exists already; choose another" in again.stderr
     missing = [*command[:-1], f"--output_dir={tmp_path / 'other'}", "--signatures=fill_mask"]
     failed = toys.run_binary(*missing)
-    assert failed.returncode == 2 and "no head for the signature fill_mask" in failed.stderr
+    assert failed.returncode == 1 and "no head for the signature fill_mask" in failed.stderr
     assert not (tmp_path / "other").exists()

@@ -6,10 +6,10 @@ import served
 import tensorflow as tf
 import toys
 
-from undivided_tf.data.windows import Question, make_windows
+from undivided_tf.data.tasks.windows import Question, make_windows
 from undivided_tf.errors import InputError
 from undivided_tf.export import reference, signatures, spans
-from undivided_tf.recipes import ExportConfig
+from undivided_tf.export.config import ExportConfig
 
 
 def made_up(count, seed=0):

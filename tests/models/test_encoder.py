@@ -131,8 +131,9 @@ def test_full_dropout_leaves_the_norm_of_the_norm():
     np.testing.assert_allclose(intermediate(once, training=True), expected, atol=1e-6)
 
 
-def test_bfloat16_keeps_float32_weights_and_stays_close():
-    config = tiny_config()
+@pytest.mark.parametrize("options", [{}, {"position_type": "rotary", "query_key_norm": True}])
+def test_bfloat16_keeps_float32_weights_and_stays_close(options):
+    config = tiny_config(**options)
     given = inputs(config)
     half = Encoder(config, seed=1, dtype="mixed_bfloat16")
     assert {w.dtype for w in half.weights} == {"float32"}
@@ -234,12 +235,16 @@ def gradient_step(encoder, batch):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("norm_first", [False, True])
-def test_recomputed_gradients_equal_kept_ones(dropout, norm_first):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"norm_first": True}, {"position_type": "rotary", "query_key_norm": True}],
+    ids=str,
+)
+def test_recomputed_gradients_equal_kept_ones(dropout, options):
     """In the second step too: the states of dropout move on as they do without recomputation."""
     config = tiny_config(
         block_pattern="AIA", hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
-        norm_first=norm_first,
+        **options,
     )  # fmt: skip
     batch = {name: tf.constant(value) for name, value in inputs(config).items()}
     batch["intermediate_scales"] = tf.constant([[0.0], [1.0], [2.0]])

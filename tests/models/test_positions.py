@@ -39,7 +39,7 @@ def at_all(encoder, inputs, positions, **options):
     "options",
     [
         {}, {"norm_first": True}, {"half_layer_norms": True},
-        {"attention_normalization": "relu"},
+        {"attention_normalization": "relu"}, {"position_type": "rotary", "query_key_norm": True},
     ],
     ids=str,
 )  # fmt: skip
@@ -105,8 +105,9 @@ def test_the_pretrainer_scores_the_masked_positions(next_sentence):
 
 @pytest.mark.parametrize("pattern", ["AIAI", "AAI", "AII", "AA"])
 @pytest.mark.parametrize("places", [None, 4])
-def test_products_in_the_graph_are_those_of_the_accounting(pattern, places):
-    config = tiny_config(block_pattern=pattern)
+@pytest.mark.parametrize("options", [{}, {"position_type": "rotary", "query_key_norm": True}])
+def test_products_in_the_graph_are_those_of_the_accounting(pattern, places, options):
+    config = tiny_config(block_pattern=pattern, **options)
     encoder, inputs = Encoder(config, seed=1), given(config)
     inputs = {name: tf.constant(inputs[name]) for name in (*inputs,) if "scales" not in name}
     positions = inputs["masked_positions"] if places else None

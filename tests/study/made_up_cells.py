@@ -1,23 +1,25 @@
-"""Work that stands for that of real cells: worker processes import it, and no TensorFlow.
+"""Work that stands for that of real cells: their processes import it, and no TensorFlow.
 
-A cell does what its task says: `fail` (until a file `mended` lies in the study), `die`, `sleep`,
-`wait` (a moment); anything else succeeds. Each call adds a line to the study's `journal`, and one
-to its `events` when it begins and when it succeeds.
+A cell does what its task says: `fail` or `nap` (sleep), until a file `mended` lies in the study,
+`die`, `sleep`, `wait` (a moment); anything else succeeds. Each call adds a line to the study's
+`journal`, and one to its `events` when it begins and when it succeeds.
 """
 
 import os
 import pathlib
 import time
 
+from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import ProbingConfig
+from undivided_tf.study import running
 from undivided_tf.study.grid import Cell
+from undivided_tf.training.config import PretrainingConfig, TimingConfig
 
 
-def cell(name, does="succeed", needs=None, **options):
+def cell(name, does="succeed", needs=None, kind="probing", **options):
     """A cell of this name."""
     places = {"init_checkpoint": needs} if needs else {}
-    return Cell("probing", {"name": name}, ProbingConfig(task=does), places, **options)
+    return Cell(kind, {"name": name}, ProbingConfig(task=does), places, **options)
 
 
 def journal(study):
@@ -26,8 +28,8 @@ def journal(study):
     return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def timed_call(kind, config):
-    """Stands for `running._timed_call`."""
+def call(config):
+    """Stands for the library call of a cell."""
     home = pathlib.Path(config.workdir)
     study = home.parents[1]
     line = f"{home.name.split('_')[1]} {os.getpid()}\n"
@@ -38,21 +40,27 @@ def timed_call(kind, config):
         raise InputError("no luck")
     if config.task == "die":
         os._exit(9)
-    if config.task == "sleep":
+    if config.task == "sleep" or (config.task == "nap" and not (study / "mended").exists()):
         time.sleep(600)
     if config.task == "wait":
         time.sleep(0.3)
     with open(study / "events", "a") as events:
         events.write(line)
     need = pathlib.Path(config.init_checkpoint).name.split("_")[1:2]
-    return {"kind": kind, "did": config.task, "need": need}, 0.25
+    return {"kind": "probing", "did": config.task, "need": need}
 
 
-def invented(kind, config):
-    """Stands for `running._timed_call`: intermediate blocks cost time, whatever their number."""
-    if kind == "records":
-        return {}, 0.1
-    if kind == "timing":
-        return {"milliseconds": [20.0] * 3, "reference_milliseconds": [30.0] * 3}, 0.1
+CALLS = dict.fromkeys(running.CALLS, "made_up_cells:call")
+
+
+def invented(config):
+    """Stands for all library calls: intermediate blocks cost time, whatever their number."""
+    if isinstance(config, TimingConfig):
+        return {"milliseconds": [20.0] * 3, "reference_milliseconds": [30.0] * 3}
+    if not isinstance(config, PretrainingConfig):
+        return {}
     slow = config.encoder.pattern.num_intermediate
-    return {"steps": config.num_train_steps, "step_milliseconds": 30.0 if slow else 20.0}, 0.1
+    return {"steps": config.num_train_steps, "step_milliseconds": 30.0 if slow else 20.0}
+
+
+INVENTED = dict.fromkeys(running.CALLS, "made_up_cells:invented")

@@ -5,8 +5,8 @@ import random
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.recipes import FinetuningConfig, StudyConfig
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.training.config import FinetuningConfig, PretrainingConfig
 
 ENTROPY = 6.555
 LABELS = ("pattern", "seed", "pretraining_seed", "task", "start", "first", "second")
@@ -18,8 +18,13 @@ def results(
     seeds=1,
     runs=3,
     losses=(6.05, 6.09, 6.12),
+    neighbours=None,
 ) -> dict:
-    """A whole study, all cells finished."""
+    """A whole study, all cells finished.
+
+    With `neighbours`, the loss of the neighbour model, the results are as of this release: they
+    say whether the encoders have learnt, and what these look at. Without, as of an older one.
+    """
     config = StudyConfig(
         patterns=patterns,
         tasks=tasks,
@@ -57,7 +62,10 @@ def results(
     for i, pattern in enumerate(spelt):
         for seed in all_seeds:
             loss = losses[i % len(losses)] + 0.01 * (seed - 1)
-            add(f"pretraining/{pattern}/{seed}", pretraining(pattern, seed, loss, draw))
+            result = pretraining(pattern, seed, loss, draw)
+            if neighbours is not None:
+                add_learning(result, neighbours)
+            add(f"pretraining/{pattern}/{seed}", result)
     for pattern in spelt:
         for seed in all_seeds:
             for task in tasks:
@@ -137,6 +145,30 @@ def pretraining(pattern, seed, loss, draw):
         "validation": {"loss": loss, "accuracy": 0.1234 + 0.001 * seed, "masked_tokens": 20_000},
         "unigram_entropy": ENTROPY,
         "validation_unigram_cross_entropy": ENTROPY + 0.02,
+    }
+
+
+def add_learning(result, neighbours):
+    """What this release adds to a pre-training."""
+    loss = result["validation"]["loss"]
+    rises = [(1, 1.5), (2, 0.9), (4, 0.4), (8, 0.1), (16, 0.02)]
+    result["validation"] |= {
+        "neighbour_model_loss": neighbours,
+        "loss_at_mask": loss + 0.2,
+        "neighbour_model_loss_at_mask": neighbours,
+        "excess_bound": loss - neighbours + 0.02,
+        "learnt": loss < neighbours - 0.02,
+    }
+    result["learnt"] = result["validation"]["learnt"]
+    result["context_use"] = {
+        "places": 512,
+        "loss": loss + 0.2,
+        "neighbour_model_loss": neighbours,
+        "shuffled": {"loss": loss + 2.2, "rise": 2.0, "interval": [1.8, 2.2]},
+        "hidden_beyond": [
+            {"distance": k, "loss": loss + 0.2 + rise, "rise": rise, "interval": [rise, rise]}
+            for k, rise in rises
+        ],
     }
 
 

@@ -7,7 +7,7 @@ import made_up_study
 import pytest
 from made_up_study import accuracies, shift
 
-from undivided_tf.study import claims, findings, methods, record_files, verdict_tables
+from undivided_tf.study import claims, findings, methods, record_files, summary, verdict_tables
 from undivided_tf.study.judging import Scores
 from undivided_tf.study.results import StudyResults
 
@@ -19,7 +19,9 @@ def judged(study, name, pattern="(AAI)*3"):
 def test_one_encoder_a_pattern_is_underpowered():
     study = made_up_study.results(seeds=1)
     found = claims.verdicts(StudyResults(study))
-    measured = ("accuracy kept", "similar attention", "probe accuracy kept")
+    measured = (
+        "language modelling kept", "accuracy kept", "similar attention", "probe accuracy kept",
+    )  # fmt: skip
     assert {found[name]["A*6"].status for name in measured} == {claims.UNDERPOWERED}
     assert judged(study, "fewer parameters").status == claims.SUPPORTED
 
@@ -33,6 +35,26 @@ def test_accuracy_within_and_beyond_the_margin(accuracy, status):
     shift(study, "finetuning", "(AI)*6", accuracies(0.80))
     shift(study, "finetuning", "(AAI)*3", accuracies(accuracy))
     assert judged(study, "accuracy kept").status == status
+
+
+@pytest.mark.parametrize(
+    ("rise", "status"), [(-0.2, "supported"), (0.01, "supported"), (0.2, "not supported")]
+)
+def test_held_out_loss_within_and_beyond_the_margin(rise, status):
+    """The margin is 0.05 nats; losses of a seed lie together."""
+    study = made_up_study.results(seeds=3, losses=(4.0, 4.0 + rise, 4.0))
+    trained = [cell["result"] for cell in study["cells"] if cell["kind"] == "pretraining"]
+    for number, result in enumerate(trained):
+        result["validation"]["loss"] += 0.002 * (number % 2)
+    verdict = judged(study, "language modelling kept")
+    assert verdict.status == status and "0.05 nats of held-out loss" in verdict.reason
+    (evidence,) = verdict.evidence
+    assert evidence.mean == pytest.approx(-rise, abs=0.005) and evidence.n == 3
+
+
+def test_an_encoder_at_the_loss_of_unigrams_has_no_loss_to_keep():
+    results = made_up_study.results(seeds=3, losses=(made_up_study.ENTROPY,))
+    assert judged(results, "language modelling kept").status == "underpowered"
 
 
 def test_one_lost_task_is_enough_against_the_claim():
@@ -74,7 +96,7 @@ def test_a_task_that_nobody_learnt_supports_nothing():
     """An encoder that always gives the same answer lost nothing against another that does."""
     verdict = claims.not_worse({"task": scored([0.0] * 4, full=0.5)}, 0.01, "accuracy")
     assert verdict.status == claims.UNDERPOWERED
-    assert "nothing can tell a loss of 1 point of accuracy" in verdict.reason
+    assert "nothing can tell a loss of accuracy" in verdict.reason
     assert "constant answer by as much on task" in verdict.reason
     assert (verdict.evidence[0].p_within, verdict.evidence[0].p_blind) == (None, 1.0)
 
@@ -220,3 +242,73 @@ def test_tables_show_every_claim_and_comparison():
     evidence = verdict_tables.evidence(study)
     assert all(len(row) == len(evidence.columns) for row in evidence.rows)
     assert sum(row[0].text == "accuracy kept" for row in evidence.rows) == 2 * len(study.tasks)
+
+
+LEARNT = {"language modelling kept", "similar attention", "accuracy kept", "probe accuracy kept"}
+COUNTED = {"fewer parameters", "less training time"}
+
+
+def test_no_verdict_where_the_reference_has_not_learnt():
+    """What blank encoders are like says nothing about blocks; their size and speed stand."""
+    losses = (5.737, 5.739, 5.738)
+    results = made_up_study.results(seeds=3, losses=losses, neighbours=3.9)
+    found = claims.verdicts(StudyResults(results))
+    free = claims.verdicts(StudyResults(made_up_study.results(seeds=3, losses=losses)))
+    assert set(found) == LEARNT | COUNTED
+    for name in LEARNT:
+        for pattern, verdict in found[name].items():
+            assert verdict.status == claims.NO_VERDICT
+            assert verdict.reason == (
+                "the reference has not learnt: 3 of 3 encoders not below the neighbour model"
+            )
+            assert verdict.evidence == free[name][pattern].evidence  # It stays to be seen.
+    for name in COUNTED:
+        assert found[name] == free[name]
+
+
+def test_a_pattern_that_did_not_learn_is_reported_as_that():
+    losses = (3.6, 3.7, 3.9)
+    results = made_up_study.results(seeds=2, losses=losses, neighbours=3.91)
+    study = StudyResults(results)
+    free = claims.verdicts(StudyResults(made_up_study.results(seeds=2, losses=losses)))
+    found = claims.verdicts(study)
+    for name in LEARNT:
+        assert found[name]["A*6"].status == claims.DID_NOT_LEARN
+        assert found[name]["A*6"].reason == "2 of 2 encoders not below the neighbour model"
+        assert found[name]["(AAI)*3"] == free[name]["(AAI)*3"]
+    lines = summary.summary_lines(results)
+    accuracy = next(line for line in lines if line.startswith("accuracy kept"))
+    assert accuracy.split()[-2:] == ["not", "learnt"]
+    assert "not learnt: the reference has learnt from its context, the pattern not" in lines
+    assert "neighbour model: 3.910 nats, the loss of a model that counts both neighbours" in lines
+    page = verdict_tables.verdicts(study).rows[0]
+    assert (page[2].text, page[1].text) == (
+        "did not learn",
+        free["language modelling kept"]["(AAI)*3"].status,
+    )
+
+
+def test_in_a_frame_the_encoder_of_that_frame_must_have_learnt():
+    """The same pattern may have learnt with the larger budget and not at equal steps."""
+    view = {"steps": False, "flops": True}
+
+    class Study:
+        reference, frame = "(AI)*6", "steps"
+
+        def __init__(self, frame="steps"):
+            self.frame = frame
+
+        def in_frame(self, frame):
+            return Study(frame)
+
+        def pretraining(self, pattern):
+            return [{"learnt": pattern == self.reference or view[self.frame]}]
+
+    kept = claims.Verdict(claims.SUPPORTED, "kept")
+    for frames, status in (
+        (("flops",), claims.SUPPORTED),
+        (("steps", "flops"), claims.DID_NOT_LEARN),
+        ((), claims.SUPPORTED),
+    ):
+        claim = claims.Claim("x", "", "", "", "", lambda *_: kept, frames=frames)
+        assert claim.verdict(Study(), "A*6").status == status

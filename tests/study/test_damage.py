@@ -6,14 +6,14 @@ import pytest
 import toy_glue
 import toys
 
-from undivided_tf.benchmark_recipes import GlueConfig
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.recipes import FinetuningConfig
 from undivided_tf.study import damage, damage_figures
-from undivided_tf.surgery_recipes import DamageConfig, SurgeryConfig
+from undivided_tf.surgery.config import DamageConfig, SurgeryConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, glue
+from undivided_tf.training import glue
+from undivided_tf.training.config import FinetuningConfig, GlueConfig
 
 
 def made_up():

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import warnings
 
+import made_up_study
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -148,6 +149,13 @@ def structural():
     }
 
 
+def learnt(pattern, number=0):
+    """A pre-training with the neighbour model beside it."""
+    result = {**pretraining(pattern), "validation": {"loss": 6.0 - number / 10}}
+    made_up_study.add_learning(result, 5.2)
+    return result
+
+
 ALL = {
     structural_figures.structural_figure: structural(),
     blimp_figures.phenomena: blimp(),
@@ -160,6 +168,7 @@ ALL = {
     similarity_figures.difference_map: cka("(AI)*3", "A*4"),
     figures.probe_curves: [probing(p, task) for p in PATTERNS for task in ("topic", "pair")],
     figures.loss_curves: [pretraining(pattern) for pattern in PATTERNS],
+    figures.context_curves: [learnt(pattern, i) for i, pattern in enumerate(PATTERNS)],
     figures.task_scores: [finetuning(p, s) for p in PATTERNS for s in ("pretrained", "scratch")],
     figures.cost_bars: [pretraining(pattern) for pattern in PATTERNS],
 }
@@ -316,6 +325,25 @@ def test_loss_figure_shows_the_entropy_when_all_held_out_losses_lie_below_it(tmp
         figures.loss_curves([low], tmp_path / "loss.png")
     low_edge, high_edge = drawn[0].axes[0].get_ylim()
     assert low_edge < 6.0 and 6.5 < high_edge
+
+
+def test_loss_figure_shows_the_neighbour_model_where_it_is_known(tmp_path, drawn):
+    figures.loss_curves([learnt(pattern) for pattern in PATTERNS], tmp_path / "x.svg")
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.texts] == [
+        "unigram entropy 6.500", "neighbour model 5.200"
+    ]  # fmt: skip
+    assert axes.get_ylim()[0] < 5.2
+
+
+def test_context_curves_end_with_all_context_and_shuffled_pieces(tmp_path, drawn):
+    figures.context_curves([learnt("A*4")], tmp_path / "x.svg")
+    (axes,) = drawn[0].axes
+    curve, shuffled, *_ = axes.lines
+    assert curve.get_ydata().tolist() == pytest.approx([7.7, 7.1, 6.6, 6.3, 6.22, 6.2])
+    assert shuffled.get_ydata() == pytest.approx([8.2])
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["1", "2", "4", "8", "16", "all", "shuffled"]
 
 
 def test_interval_is_over_encoders_when_there_are_several(tmp_path, drawn):

@@ -7,12 +7,13 @@ import pytest
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
-from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import frames, grid, kept, running
+from undivided_tf.study import frames, grid, kept, outcomes, running
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.frames import Arm
-from undivided_tf.study.leases import machine
+from undivided_tf.support.process import machine
+from undivided_tf.training.config import PretrainingConfig
 
 CONFIG = StudyConfig(
     patterns=("(AI)*6", "(AAI)*3", "A*6"),
@@ -158,7 +159,12 @@ def test_patterns_beyond_the_core_may_have_fewer_seeds_and_no_random_weights():
 
 
 def test_what_is_cut_out_starts_from_the_reference_of_its_seed():
-    config = CONFIG.replace(frames=("surgery",), num_pretraining_seeds=2, healing_proportion=0.25)
+    """Healing brings weights along, so it drops the study's initial values."""
+    start = {"output_bias_initializer": "unigram", "zero_residual_outputs": True}
+    config = CONFIG.replace(
+        frames=("surgery",), num_pretraining_seeds=2, healing_proportion=0.25,
+        pretraining=CONFIG.pretraining.replace(position_initializer="neighbours", **start),
+    )  # fmt: skip
     cells = grid.expand(config)
     operations = {c.label["pattern"]: c for c in cells if c.kind == "surgery" and c.turn == 3}
     trained = pretraining(config)
@@ -168,6 +174,8 @@ def test_what_is_cut_out_starts_from_the_reference_of_its_seed():
         assert operation.places == {"input": trained["(AI)*6", 6, "steps"]}
         assert operation.recipe.block_pattern == pattern and operation.label["frame"] == "surgery"
         assert (healed.recipe.num_train_steps, healed.recipe.num_warmup_steps) == (250, 25)
+        assert healed.recipe.replace(init_checkpoint="there").position_initializer == "normal"
+        assert trained[pattern, 6, "steps"].recipe.position_initializer == "neighbours"
         assert cells.index(operation) < cells.index(healed)
     assert sum(c.kind == "surgery" for c in cells) == 4  # Two patterns, two seeds.
     tuned = [c for c in cells if c.kind == "finetuning" and c.label.get("frame") == "surgery"]
@@ -219,21 +227,20 @@ def test_what_cannot_be(changes, message):
         CONFIG.replace(**changes)
 
 
-def test_cells_of_equal_time_run_with_the_steps_that_were_measured(tmp_path, monkeypatch):
-    """Real dealing and places; only what a cell computes is made up."""
-    monkeypatch.setattr(running, "_timed_call", made_up_cells.invented)
+def test_cells_of_equal_time_run_with_the_steps_that_were_measured(tmp_path):
+    """A real cluster and places; only what a cell computes is made up."""
     config = CONFIG.replace(frames=("time",), patterns=("(AI)*6", "A*6"))
     cells = [c for c in grid.expand(config) if c.kind in ("records", "pretraining", "timing")]
-    found = running.run(cells, tmp_path)
+    found = running.run(cells, tmp_path, calls=made_up_cells.INVENTED)
     *_, last = found
     assert last["label"]["frame"] == "time" and last["result"]["steps"] == 1500
     assert last["machine"] == machine()
     assert (tmp_path / "cells" / last["name"] / "finished.json").exists()
     assert last["name"] != cells[-1].name
-    assert running.run(cells, tmp_path) == found
+    assert running.run(cells, tmp_path, calls={}) == found
     elsewhere = tmp_path / "elsewhere"
     in_turn = kept.take_up(cells, elsewhere, {outcome["name"]: outcome for outcome in found})
-    assert running.outcomes(in_turn, elsewhere) == found
+    assert outcomes.listed(in_turn, elsewhere) == found
 
 
 def test_an_arm_is_labelled_only_where_it_differs():

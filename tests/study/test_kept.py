@@ -4,22 +4,25 @@ import made_up_cells
 import pytest
 from made_up_cells import cell, journal
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
-from undivided_tf.study import kept, running
+from undivided_tf.study import kept, outcomes, running
+from undivided_tf.support import files
 
-OLD = cell("old", isolated=True)
-ENCODER = cell("encoder", isolated=True)
+OLD = cell("old", kind="pretraining")
+ENCODER = cell("encoder", kind="pretraining")
 CELLS = [OLD, ENCODER, cell("probe", needs=ENCODER), cell("drawn", needs=OLD)]
 LATER = [cell("other"), cell("late", needs=ENCODER, turn=1), cell("new", turn=2)]
 
 
+def run(cells, workdir):
+    return running.run(cells, workdir, calls=made_up_cells.CALLS)
+
+
 @pytest.fixture
-def results(tmp_path, monkeypatch):
+def results(tmp_path):
     """A results.json of `CELLS`, in another directory than where the study goes on."""
-    monkeypatch.setattr(running, "_timed_call", made_up_cells.timed_call)
     path = tmp_path / "kept" / "results.json"
-    files.write_json(path, {"cells": running.run(CELLS, path.parent)})
+    files.write_json(path, {"cells": run(CELLS, path.parent)})
     return path
 
 
@@ -28,31 +31,31 @@ def test_what_is_finished_does_not_run_again_unless_its_files_are_needed(results
     study.mkdir()
     told = kept.read(results, CELLS)
     in_turn = kept.take_up(CELLS, study, told)
-    assert running.run(in_turn, study) == list(told.values()) and not journal(study)
+    assert run(in_turn, study) == list(told.values()) and not journal(study)
 
     files.remove(study / "cells")
     in_turn = kept.take_up(CELLS + LATER, study, told)
-    before = kept.filled(running.outcomes(CELLS + LATER, study), told)
+    before = kept.filled(outcomes.listed(CELLS + LATER, study), told)
     assert before[:4] == list(told.values())  # The encoder has not run again, and is known.
     assert [outcome["status"] for outcome in before[4:]] == ["not run"] * 3
     # What takes an old encoder comes a turn later, behind what is new.
     assert [(c.label["name"], c.turn) for c in in_turn[-3:]] == [
         ("new", 2), ("encoder", 2), ("late", 2)
     ]  # fmt: skip
-    running.run(in_turn, study)
+    run(in_turn, study)
     assert journal(study) == ["other", "new", "encoder", "late"]
-    after = running.outcomes(CELLS + LATER, study)
+    after = outcomes.listed(CELLS + LATER, study)
     assert {outcome["status"] for outcome in after} == {"finished"}
-    assert running.run(kept.take_up(CELLS + LATER, study, told), study)
+    assert run(kept.take_up(CELLS + LATER, study, told), study)
     assert journal(study) == ["other", "new", "encoder", "late"]
 
 
 def test_what_ran_again_takes_the_place_of_the_kept_one(results):
-    outcomes = running.outcomes(CELLS, results.parent)
+    found = outcomes.listed(CELLS, results.parent)
     old = {c.name: {"machine": "first", "result": {}} for c in CELLS[1:2]}
-    assert kept.filled(outcomes, old) == outcomes
-    left = [outcomes[0], {**outcomes[1], "status": "not run"}]
-    assert kept.filled(left, old) == [outcomes[0], old[ENCODER.name]]
+    assert kept.filled(found, old) == found
+    left = [found[0], {**found[1], "status": "not run"}]
+    assert kept.filled(left, old) == [found[0], old[ENCODER.name]]
 
 
 def test_nothing_told_changes_nothing(tmp_path):

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from conftest import tiny_config
 
-from undivided_tf.recipes import ExportConfig
+from undivided_tf.export.config import ExportConfig
 from undivided_tf.study import model_card
 
 
@@ -113,6 +113,22 @@ def test_scores_of_the_last_step_are_not_those_of_an_earlier_one(tmp_path):
         model_card.write(tmp_path, exported(checkpoint))
         assert ("| held-out text | loss | 3.2500 |" in card(tmp_path)) == known
         assert "640 tokens in 20 steps" in card(tmp_path)
+
+
+def test_an_encoder_that_has_not_learnt_has_it_on_its_card(tmp_path):
+    results = {
+        "kind": "pretraining", "steps": 20, "tokens": 640, "unigram_entropy": 3.5,
+        "validation": {
+            "loss": 3.25, "neighbour_model_loss": 2.5, "learnt": False, "loss_at_mask": None,
+        },
+    }  # fmt: skip
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results))
+    model_card.write(tmp_path, exported(tmp_path / "run"))
+    text = card(tmp_path)
+    assert "Held-out loss is not below the neighbour model (3.25 against 2.50 nats): this" in text
+    assert "| held-out text | neighbour\\_model\\_loss | 2.5000 |" in text
+    assert "| learnt" not in text and "at\\_mask" not in text
 
 
 def test_without_results_the_card_says_that_nothing_is_known(tmp_path):

@@ -3,10 +3,10 @@
 import made_up_cells
 import pytest
 
-from undivided_tf import files
-from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import frames, grid, projection, running
+from undivided_tf.study import frames, grid, outcomes, projection, running
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.projection import StepTimes
+from undivided_tf.support import files
 
 
 @pytest.fixture
@@ -16,10 +16,9 @@ def config(tmp_path, monkeypatch):
         workdir=str(tmp_path), patterns=("(AI)*2", "A*2"), tasks=("wiki_topic",),
         frames=("steps", "time"), diagnose=True,
     )  # fmt: skip
-    monkeypatch.setattr(running, "_timed_call", made_up_cells.invented)
     monkeypatch.setattr(projection, "_rows", lambda task: {"train": 100, "test": 50})
     cells = [c for c in grid.expand(config) if c.kind in ("records", "pretraining")]
-    running.run([c for c in cells if not c.timing], tmp_path)
+    running.run([c for c in cells if not c.timing], tmp_path, calls=made_up_cells.INVENTED)
     return config
 
 
@@ -63,7 +62,7 @@ def test_kept_results_count_as_finished_save_what_must_be_trained_again(config, 
     files.remove(tmp_path / "cells")
     result = {"steps": 1, "step_milliseconds": 1.0, "milliseconds": [1.0],
               "reference_milliseconds": [1.0]}  # fmt: skip
-    everything = [{**running.outcomes([cell], tmp_path)[0], "status": "finished", "seconds": 1.0,
+    everything = [{**outcomes.listed([cell], tmp_path)[0], "status": "finished", "seconds": 1.0,
                    "result": result} for cell in cells]  # fmt: skip
     left = next(one for one in everything if one["kind"] == "diagnostics")
     left["status"] = "not run"

@@ -342,14 +342,37 @@ def test_difference_is_paired_by_seed_and_read_by_its_interval():
 
 
 @pytest.mark.parametrize(
-    "loss, words",
-    [(6.0, "It left"), (6.3, "It has hardly left"), (6.6, "It is still on the unigram plateau")],
-)
-def test_plateau(loss, words):
-    study = StudyResults(made_up_study.results(losses=(loss,)))
+    ("neighbours", "words"),
+    [
+        (6.3, "It has learnt from its context: its held-out loss is 6.000 nats against 6.300 of "
+         "the neighbour model and 6.555 by word frequencies alone (unigram entropy); where [MASK] "
+         "shows, 6.200 against 6.300 of the neighbour model."),
+        (5.0, "It has not learnt from the context: its held-out loss is 6.000 nats against 5.000"),
+        (None, "Not known whether it has learnt from its context"),
+    ],
+)  # fmt: skip
+def test_learning(neighbours, words):
+    study = StudyResults(made_up_study.results(losses=(6.0,), neighbours=neighbours))
     for pattern in study.patterns:
-        [finding] = [f for f in findings.findings(study, pattern) if f.matter == "Plateau"]
+        [finding] = [f for f in findings.findings(study, pattern) if f.matter == "Learning"]
         assert finding.text.startswith(words)
+
+
+def test_losses_of_the_neighbour_model_and_use_of_context_are_reported(write):
+    page, markdown = write(made_up_study.results(losses=(3.6, 3.7, 3.8), neighbours=3.75))
+    for text in (page.text, markdown):
+        words = " ".join(text.split())
+        assert "What the encoders look at" in words and "neighbour model's loss, nats" in words
+        assert "+0.150" in words and "−0.050" in words  # 3.75 less 3.6, and less 3.8.
+        assert "below that of the neighbour model under the same masks" in words
+    assert "figures/context_use.svg" in markdown
+
+
+def test_results_of_an_older_release_are_reported_without_the_neighbour_model(write):
+    page, markdown = write(made_up_study.results())
+    for text in (page.text, markdown):
+        assert "neighbour model's loss" not in text and "What the encoders look at" not in text
+    assert not any("neighbour" in line for line in summary_lines(made_up_study.results()))
 
 
 def test_scope_is_always_said(write):

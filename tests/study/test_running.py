@@ -1,61 +1,86 @@
-"""Cells are run once, failures are kept apart, and processes share the work."""
+"""Cells are run once, failures are kept apart, and whatever is killed, the same call goes on."""
 
+import contextlib
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
+import distributed
 import made_up_cells
 import psutil
 import pytest
 from made_up_cells import cell, journal
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
-from undivided_tf.study import leases, running
+from undivided_tf.study import outcomes, running
+from undivided_tf.support import cluster, files, process
+
+HERE = pathlib.Path(__file__).parent
+PATH = os.pathsep.join(filter(None, [str(HERE), *sys.path]))
+LIMIT = 120  # Seconds until what is waited for must be there.
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """A standing cluster of one worker that does two cells at a time."""
+    with cluster.connect(threads=2) as client:
+        yield client.scheduler.address
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
-    """A study's directory; its cells do what `made_up_cells` says."""
-    monkeypatch.setattr(running, "_timed_call", made_up_cells.timed_call)
-    return tmp_path
+def run(scheduler, tmp_path):
+    """Runs made-up cells in `tmp_path` on the standing cluster."""
+
+    def call(cells, workdir=tmp_path, num_workers=2):
+        return running.run(cells, workdir, num_workers, scheduler, made_up_cells.CALLS)
+
+    return call
 
 
-def outcomes(cells, study, **options):
-    return {o["label"]["name"]: o for o in running.run(cells, study, **options)}
+def by_name(found):
+    return {outcome["label"]["name"]: outcome for outcome in found}
 
 
-def test_finished_cells_are_not_repeated(study):
-    first = cell("first", isolated=True)
+def wait_for(condition):
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_finished_cells_are_not_repeated(run, tmp_path):
+    first = cell("first")
     cells = [first, cell("second", needs=first), cell("third", needs=first)]
-    before = running.run(cells, study)
+    before = run(cells, num_workers=1)
     assert [o["name"] for o in before] == [c.name for c in cells]
+    assert before[1].pop("seconds") >= 0
     assert before[1] == {
-        "machine": leases.machine(), "name": cells[1].name,
-        "kind": "probing", "label": {"name": "second"},
-        "status": "finished", "error": None, "seconds": 0.25,
+        "machine": process.machine(), "name": cells[1].name,
+        "kind": "probing", "label": {"name": "second"}, "status": "finished", "error": None,
         "result": {"kind": "probing", "did": "succeed", "need": ["first"], "name": "second"},
     }  # fmt: skip
-    assert journal(study) == ["first", "second", "third"]
-    times = {p: p.stat().st_mtime_ns for p in (study / "cells").rglob("finished.json")}
+    assert journal(tmp_path) == ["first", "second", "third"]
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("finished.json")}
     assert len(times) == 3
-    assert running.run(cells, study) == before
-    files.remove(study / "cells" / cells[1].name)
-    assert running.run(cells, study) == before
-    assert journal(study) == ["first", "second", "third", "second"]
-    now = {p: p.stat().st_mtime_ns for p in (study / "cells").rglob("finished.json")}
+    run(cells)
+    files.remove(tmp_path / "cells" / cells[1].name)
+    run(cells)
+    assert journal(tmp_path) == ["first", "second", "third", "second"]
+    now = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("finished.json")}
     assert {p.parent.name for p in times if times[p] != now[p]} == {cells[1].name}
 
 
-@pytest.mark.parametrize("where", ["isolated", "alone", "neither"])
-def test_a_failed_cell_stops_only_those_that_need_it_and_is_tried_again(study, where):
-    bad = cell("bad", "fail", isolated=where == "isolated", alone=where == "alone")
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_failed_cell_stops_only_those_that_need_it_and_is_tried_again(run, tmp_path, alone):
+    bad = cell("bad", "fail", alone=alone)
     after = cell("after", needs=bad)
     cells = [bad, cell("good"), after, cell("last", needs=after), cell("other")]
-    found = outcomes(cells, study, num_workers=2)
+    found = by_name(run(cells))
     assert {name: o["status"] for name, o in found.items()} == {
         "bad": "failed", "good": "finished", "after": "failed", "last": "failed",
         "other": "finished",
@@ -64,148 +89,227 @@ def test_a_failed_cell_stops_only_those_that_need_it_and_is_tried_again(study, w
     assert found["after"]["error"] == f"needs {bad.name}"
     assert found["last"]["error"] == f"needs {after.name}"
     assert found["bad"]["result"] is None and found["bad"]["seconds"] is None
-    (study / "mended").touch()
-    found = outcomes(cells, study, num_workers=2)
+    assert "InputError: no luck" in (tmp_path / "logs" / f"{bad.name}.log").read_text()
+    (tmp_path / "mended").touch()
+    found = by_name(run(cells))
     assert {o["status"] for o in found.values()} == {"finished"}
-    assert sorted(journal(study)) == sorted(["bad", "good", "other", "bad", "after", "last"])
+    assert sorted(journal(tmp_path)) == sorted(["bad", "good", "other", "bad", "after", "last"])
 
 
-def test_a_cell_whose_process_dies_takes_no_other_with_it(study):
+def test_a_cell_whose_process_dies_takes_no_other_with_it(run, tmp_path):
     names = [f"good{i}" for i in range(4)]
     cells = [cell("dead", "die"), cell("dead2", "die"), *map(cell, names)]
-    found = outcomes(cells, study, num_workers=2)
+    found = by_name(run(cells))
     assert {name: o["status"] for name, o in found.items()} == {
         "dead": "failed", "dead2": "failed", **dict.fromkeys(names, "finished")
     }  # fmt: skip
     assert "its process died" in found["dead"]["error"]
-    assert sorted(journal(study)) == ["dead", "dead2", *names]
+    assert sorted(journal(tmp_path)) == ["dead", "dead2", *names]
 
 
-def test_light_cells_share_workers_and_isolated_ones_have_fresh_ones(study):
-    cells = [*map(cell, "ab"), cell("c", isolated=True), cell("d", alone=True), *map(cell, "ef")]
-    running.run(cells, study)
-    lines = [line.split() for line in (study / "journal").read_text().splitlines()]
-    workers = dict(lines)
-    assert workers["a"] == workers["b"] and workers["e"] == workers["f"]
-    assert len({workers[name] for name in "acd"} | {str(os.getpid())}) == 4
+def test_every_cell_has_a_process_of_its_own(run, tmp_path):
+    run([*map(cell, "abc"), cell("d", alone=True)])
+    lines = [line.split() for line in (tmp_path / "journal").read_text().splitlines()]
+    assert len({number for _, number in lines} | {str(os.getpid())}) == 5
 
 
-def test_what_is_timed_has_nothing_beside_it(study):
+def test_cells_come_in_the_order_of_the_grid(run, tmp_path):
+    run([*map(cell, "dbca")], num_workers=1)
+    assert journal(tmp_path) == [*"dbca"]
+
+
+def test_what_is_timed_has_nothing_beside_it(run, tmp_path):
     """Each call notes when it begins and when it has ended."""
     cells = [cell("a", "wait"), cell("b", "wait"), cell("t", "wait", alone=True), *map(cell, "cd")]
-    running.run(cells, study, num_workers=2)
-    events = [line.split()[0] for line in (study / "events").read_text().splitlines()]
+    run(cells)
+    events = [line.split()[0] for line in (tmp_path / "events").read_text().splitlines()]
     begins, ends = events.index("t"), events.index("t", events.index("t") + 1)
     assert ends == begins + 1 and sorted(events[:begins]) == ["a", "a", "b", "b"]
 
 
-@pytest.mark.parametrize("alone", [True, False])
-def test_a_killed_study_leaves_no_worker_behind(tmp_path, alone):
-    code = (
-        "import sys, made_up_cells\n"
-        "from undivided_tf.study import running, workers\n"
-        "workers.PRELOADED = []\n"  # What is made up needs no TensorFlow.
-        "running._timed_call = made_up_cells.timed_call\n"
-        f"running.run([made_up_cells.cell('long', 'sleep', alone={alone})], sys.argv[1])\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path], env=environment, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while not journal(tmp_path) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        worker = psutil.Process(int((tmp_path / "journal").read_text().split()[1]))
-        assert parent.pid in (worker.ppid(), worker.parents()[1].pid)
-    finally:
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
-    # Where nothing adopts orphans a dead one stays as a zombie.
-    deadline = time.monotonic() + 2
-    while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert not list(pathlib.Path(tmp_path).rglob("finished.json"))
+@pytest.mark.parametrize("number", [1, 2, 3, 7, 12])
+def test_shares_of_a_machine_add_up_exactly(number):
+    free = 1.0
+    (share,) = cluster.share(number).values()
+    for _ in range(number):
+        free -= share
+    assert 0 <= free < share
+    assert free + number * share == 1.0 and sum([share] * number, free) == 1.0
 
 
-# === Several processes ===
-
-
-def deal(study, names, share, does="wait"):
-    """A process that runs a share of cells `(name, isolated)`, in the background."""
-    code = (
-        "import sys, made_up_cells\n"
-        "from undivided_tf.study import running, workers\n"
-        "workers.PRELOADED = []\n"  # What is made up needs no TensorFlow.
-        "running._timed_call = made_up_cells.timed_call\n"
-        "running.POLL_SECONDS, running.GRACE_SECONDS = 0.05, 1.0\n"
-        f"cells = [made_up_cells.cell(name, {does!r}, isolated=isolated) "
-        f"for name, isolated in {names!r}]\n"
-        f"found = running.run(cells, sys.argv[1], 1, running.Share.parse({share!r}))\n"
-        "print(*(outcome['status'].replace(' ', '_') for outcome in found))\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, study],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-
-
-def test_two_processes_share_the_cells_and_both_have_all_outcomes(tmp_path):
-    names = [(name, False) for name in "abcdef"]
-    shares = [deal(tmp_path, names, share) for share in ("1/2", "2/2")]
-    said = [process.communicate(timeout=240)[0].split() for process in shares]
-    assert said == [["finished"] * 6] * 2
-    assert sorted(journal(tmp_path)) == list("abcdef")
-    lines = [line.split() for line in (tmp_path / "journal").read_text().splitlines()]
-    assert len({worker for _, worker in lines}) == 2
-
-
-def test_a_killed_process_leaves_its_cell_to_the_other(tmp_path):
-    names = [("long", False)]
-    killed = deal(tmp_path, names, "1/2", does="sleep")
-    deadline = time.monotonic() + 120
-    while not journal(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    other = deal(tmp_path, names, "2/2", does="sleep")
-    time.sleep(3)
-    assert journal(tmp_path) == ["long"]  # The other waits: the claim is alive.
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    try:
-        while len(journal(tmp_path)) < 2:
-            assert time.monotonic() < deadline + 120
-            time.sleep(0.05)
-        assert list((tmp_path / "claims").glob("*.0002"))
-    finally:
-        other.send_signal(signal.SIGKILL)
-        other.wait()
-
-
-def test_a_share_helps_the_others_when_it_is_done(study):
-    cells = [cell("a", isolated=True), cell("b", isolated=True), cell("c", alone=True)]
-    found = outcomes(cells, study, share=running.Share(2, 2))
-    assert {o["status"] for o in found.values()} == {"finished"}
-    assert journal(study) == ["b", "a", "c"]
-
-
-def test_a_share_ends_a_turn_before_it_begins_the_next(study):
-    cells = [cell(name, turn=turn) for name, turn in (("a", 0), ("b", 0), ("c", 1), ("d", 1))]
-    outcomes(cells, study, share=running.Share(2, 2))
-    assert journal(study) == ["b", "a", "d", "c"]
-
-
-def test_outcomes_so_far_are_listed_and_nothing_runs(study):
+def test_outcomes_so_far_are_listed_and_nothing_runs(run, tmp_path):
     bad = cell("bad", "fail")
     done = [cell("good"), bad, cell("after", needs=bad)]
-    ran = running.run(done, study)
-    listed = running.outcomes([*done, cell("later", isolated=True)], study)
+    ran = run(done, num_workers=1)
+    listed = outcomes.listed([*done, cell("later")], tmp_path)
     assert listed[:3] == ran and listed[3]["status"] == "not run"
-    assert journal(study) == ["good", "bad"]
+    assert journal(tmp_path) == ["good", "bad"]
 
 
-@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "a/b", "1/2/3"])
-def test_share_that_is_none(text):
-    with pytest.raises(InputError, match="cells must be i/n"):
-        running.Share.parse(text)
+# === What is killed ===
+
+STUDY = """
+import sys, made_up_cells
+from undivided_tf.study import running
+if __name__ == "__main__":
+    workdir, scheduler, *cells = sys.argv[1:]
+    cells = [made_up_cells.cell(*text.split(":")) for text in cells]
+    found = running.run(cells, workdir, 2, scheduler, made_up_cells.CALLS)
+    print(*(outcome["status"] for outcome in found))
+"""
+
+
+@contextlib.contextmanager
+def background(command, directory, **environment):
+    """A process that is killed in the end."""
+    with open(directory / "log", "a") as log:
+        started = subprocess.Popen(
+            command, cwd=directory, env={**os.environ, "PYTHONPATH": PATH, **environment},
+            stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.communicate()
+
+
+def study(tmp_path, *cells, scheduler=""):
+    """A study in the background; of cells such as `long:sleep`."""
+    script = tmp_path / "study.py"
+    script.write_text(STUDY)
+    workdir = tmp_path / "study"
+    return background([sys.executable, script, workdir, scheduler, *cells], tmp_path)
+
+
+def processes(workdir):
+    """Those of the cells that began."""
+    path = workdir / "journal"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [int(line.split()[1]) for line in lines]
+
+
+def is_gone(number):
+    """Where nothing adopts orphans a dead one stays as a zombie."""
+    return not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_killed_study_leaves_no_process_behind_and_goes_on(tmp_path):
+    workdir = tmp_path / "study"
+    with study(tmp_path, "a", "long:nap") as client:
+        wait_for(lambda: len(processes(workdir)) == 2)
+        family = psutil.Process(client.pid).children(recursive=True)
+        client.send_signal(signal.SIGKILL)
+        client.wait()
+    wait_for(lambda: all(is_gone(one.pid) for one in family))
+    (workdir / "mended").touch()
+    with study(tmp_path, "a", "long:nap") as client:
+        assert client.communicate(timeout=LIMIT)[0].split() == ["finished"] * 2
+    assert journal(workdir).count("a") == 1 and journal(workdir).count("long") == 2
+
+
+def test_sigterm_stops_the_cells_and_says_so(tmp_path):
+    workdir = tmp_path / "study"
+    with study(tmp_path, "long:sleep") as client:
+        wait_for(lambda: processes(workdir))
+        client.send_signal(signal.SIGTERM)
+        assert client.wait(LIMIT) != 0
+    assert is_gone(processes(workdir)[0])
+    assert not list(workdir.rglob("finished.json"))
+
+
+def test_two_calls_do_not_run_one_study(tmp_path):
+    workdir = tmp_path / "study"
+    with study(tmp_path, "long:sleep"):
+        wait_for(lambda: processes(workdir))
+        with pytest.raises(InputError, match="another process runs the study in"):
+            running.run([cell("other")], workdir, calls=made_up_cells.CALLS)
+
+
+def test_a_worker_that_dies_in_mid_cell_is_replaced_and_the_cell_runs_again(run, tmp_path):
+    cells = [cell("long", "nap"), cell("good")]
+
+    def kill():
+        wait_for(lambda: "long" in journal(tmp_path) and list(tmp_path.rglob("finished.json")))
+        child = psutil.Process(processes(tmp_path)[journal(tmp_path).index("long")])
+        (tmp_path / "mended").touch()
+        child.parent().parent().kill()  # Its parent is the server that forks.
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = run(cells)
+    killer.join()
+    assert {o["status"] for o in found} == {"finished"}
+    assert journal(tmp_path).count("long") == 2 and journal(tmp_path).count("good") == 1
+
+
+# === A scheduler that stands ===
+
+
+@contextlib.contextmanager
+def standing(tmp_path):
+    """The address of a scheduler without workers, and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--no-dashboard"]
+    with background(command, tmp_path) as started:
+        yield address, started
+
+
+def worker(address, directory, **environment):
+    """A worker as a user starts it, in another directory and environment."""
+    directory.mkdir()
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address]
+    command += ["--nthreads", "2", "--resources", f"{cluster.MACHINE}=1", "--no-dashboard"]
+    return background(command, directory, **environment)
+
+
+def test_a_worker_that_joins_late_from_elsewhere_does_the_work(tmp_path):
+    with standing(tmp_path) as (address, _):
+        with study(tmp_path, "a", "b:wait", "c:fail", scheduler=address) as client:
+            time.sleep(2)
+            assert client.poll() is None  # It waits.
+            with worker(address, tmp_path / "elsewhere", HOME=str(tmp_path), LANG="C"):
+                said = client.communicate(timeout=LIMIT)[0].split()
+    assert said == ["finished", "finished", "failed"]
+    assert sorted(journal(tmp_path / "study")) == ["a", "b", "c"]
+
+
+def test_a_scheduler_that_is_killed_and_started_again(tmp_path):
+    workdir = tmp_path / "study"
+    with standing(tmp_path) as (address, scheduler), worker(address, tmp_path / "one"):
+        with study(tmp_path, "a", "long:sleep", scheduler=address) as client:
+            wait_for(lambda: "long" in journal(workdir) and list(workdir.rglob("finished.json")))
+            scheduler.kill()
+            assert client.wait(LIMIT) != 0
+        assert "the Dask scheduler has gone away" in (tmp_path / "log").read_text()
+    wait_for(lambda: all(map(is_gone, processes(workdir))))
+    with standing(tmp_path) as (address, _), worker(address, tmp_path / "two"):
+        with study(tmp_path, "a", "b", scheduler=address) as client:
+            assert client.communicate(timeout=LIMIT)[0].split() == ["finished"] * 2
+    assert journal(workdir).count("a") == 1
+
+
+def test_an_unreachable_scheduler_is_named_within_seconds(tmp_path):
+    started = time.monotonic()
+    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:1"):
+        running.run([cell("a")], tmp_path, scheduler="tcp://127.0.0.1:1")
+    assert time.monotonic() - started < 30
+
+
+def test_workers_without_the_resource_are_refused(tmp_path):
+    with distributed.LocalCluster(
+        n_workers=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
+    ) as bare:
+        with pytest.raises(InputError, match="offers the resource `machine`: start each with"):
+            running.run([cell("a")], tmp_path, scheduler=bare.scheduler_address)
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
+    from undivided_tf.study.worker import Site, run_cell
+
+    found = run_cell(cell("a"), "made_up_cells:call", Site(str(tmp_path / "absent"), ".", 1))
+    assert "does not see the folder" in found["error"]

@@ -3,7 +3,7 @@
 import pytest
 
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import StudyConfig
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.study import claim
 
 

@@ -7,14 +7,15 @@ import pytest
 import toys
 
 from undivided_tf import surgery
-from undivided_tf.data.tasks import load_task
+from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.surgery import damage, run
-from undivided_tf.surgery_recipes import SurgeryConfig
+from undivided_tf.surgery.config import SurgeryConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, finetuning
+from undivided_tf.training import finetuning
 
 WORDS = sorted({*toys.FILLERS, "cat", "dog"})
 TOKENIZER = Tokenizer((*SPECIAL_TOKENS, *WORDS))

@@ -9,9 +9,9 @@ from undivided_tf import surgery
 from undivided_tf.accounting import count_parameters
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.weights import named_weights
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.surgery import order
-from undivided_tf.training.weights import named_weights
 
 IDS = np.arange(20, dtype="int32").reshape(2, 10)
 BATCH = {"token_ids": IDS, "segment_ids": IDS % 2, "padding_mask": np.int32(IDS % 10 < 8)}
@@ -34,8 +34,11 @@ def arrays(encoder):
     return {name: np.asarray(v) for name, v in named_weights(encoder.weights).items()}
 
 
-def test_blocks_that_stay_keep_their_weights():
-    encoder = trained()
+@pytest.mark.parametrize(
+    "options", [{}, {"position_type": "rotary", "query_key_norm": True}], ids=str
+)
+def test_blocks_that_stay_keep_their_weights(options):
+    encoder = trained(**options)
     result, report = surgery.operate(encoder, "AAIA")
     before, after = arrays(encoder), arrays(result)
     assert set(after) < set(before)
@@ -53,7 +56,11 @@ def test_blocks_that_stay_keep_their_weights():
     np.testing.assert_allclose(sequence(result), hidden, atol=1e-6)
 
 
-@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"norm_first": True}, {"position_type": "rotary", "query_key_norm": True}],
+    ids=str,
+)
 @pytest.mark.parametrize(
     ("pattern", "origins"),
     [
@@ -64,8 +71,8 @@ def test_blocks_that_stay_keep_their_weights():
                      "block_01/intermediate", "block_02/attention", "block_02/intermediate"]),
     ],
 )  # fmt: skip
-def test_new_attention_blocks_change_nothing(norm_first, pattern, origins):
-    encoder = trained(norm_first=norm_first)
+def test_new_attention_blocks_change_nothing(options, pattern, origins):
+    encoder = trained(**options)
     result, report = surgery.operate(encoder, pattern, origins)
     assert len(report.new) == len(result.config.pattern) - 6 and not report.dropped
     np.testing.assert_allclose(sequence(result), sequence(encoder), atol=2e-5)

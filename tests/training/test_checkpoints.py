@@ -9,12 +9,14 @@ from safetensors.numpy import load_file, save_file
 from toys import run_python
 
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.support import files
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, classifiers, optimizers
+from undivided_tf.training import classifiers, optimizers
 
 TOKENIZER = Tokenizer((*SPECIAL_TOKENS, *"abcdefghij"))
 

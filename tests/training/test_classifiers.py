@@ -12,11 +12,11 @@ import toys
 from safetensors.numpy import load_file, save_file
 
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints
 from undivided_tf.training.classifiers import load_start, save_classifier
 
 README = pathlib.Path(__file__).parents[2] / "README.md"

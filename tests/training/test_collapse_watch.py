@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import toys
 
-from undivided_tf.data import records
+from undivided_tf.data.corpus import records
 from undivided_tf.metrics.collapse import relative_residual
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.training.collapse_watch import ALARM, CollapseWatch

@@ -9,9 +9,10 @@ import toys
 from safetensors.numpy import load_file
 
 from undivided_tf import accounting
-from undivided_tf.data import records
+from undivided_tf.data.corpus import records
 from undivided_tf.errors import InputError
-from undivided_tf.training import checkpoints, pretraining
+from undivided_tf.models import checkpoints
+from undivided_tf.training import pretraining
 
 
 @pytest.fixture(scope="module")

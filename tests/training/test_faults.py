@@ -13,11 +13,10 @@ import tensorflow as tf
 import toys
 from safetensors.numpy import load_file
 
-from undivided_tf import memory
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.training import dry_run, faults, pretraining
+from undivided_tf.training import dry_run, faults, memory, pretraining
+from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.curriculum import Need
 
 
@@ -44,8 +43,8 @@ def with_nan(monkeypatch):
     def spoil(*numbers):
         whole = pretraining.Trainer.batches
 
-        def batches(self, start_step):
-            for number, batch in enumerate(whole(self, start_step), start_step):
+        def batches(self, start_step, *course):
+            for number, batch in enumerate(whole(self, start_step, *course), start_step):
                 if number in numbers:
                     batch["masked_weights"] += float("nan")
                 yield batch
@@ -205,6 +204,8 @@ def test_tensorboard_shows_each_step_once(toy, tmp_path, monkeypatch):
     shown.Reload()
     steps = [event.step for event in shown.Tensors("training/loss")]
     assert steps == list(range(1, 11))
+    for name in ("loss", "neighbour_model_loss", "neighbour_model_loss_at_mask"):
+        assert [event.step for event in shown.Tensors(f"validation/{name}")] == [4, 8, 10]
 
 
 def test_a_dry_run_measures_and_writes_nothing(toy, tmp_path, monkeypatch):

@@ -6,11 +6,12 @@ import toys
 from safetensors.numpy import load_file
 
 from undivided_tf.data import batches
-from undivided_tf.data.tasks import load_task
+from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, finetuning
+from undivided_tf.training import finetuning
 
 WORDS = sorted({*toys.FILLERS, "cat", "dog"})
 
@@ -332,3 +333,45 @@ def test_config_and_results_lie_in_the_workdir(tuned):
     names = {f"run_{seed}.json" for seed in (12345, 12346)}
     names |= {f"model_{seed}" for seed in (12345, 12346)}
     assert {path.name for path in folder.iterdir()} == {"config.json", "results.json", *names}
+
+
+def test_scoring_alone_needs_no_training_batch(tuned, tmp_path):
+    config, _ = tuned
+    few = toys.write_task(tmp_path / "few", rows=4)
+    config = config.replace(
+        workdir=str(tmp_path / "work"), task=few, num_runs=1, save_models=False, new_weights=(),
+        init_checkpoint=f"{config.workdir}/model_{config.seed}",
+    )  # fmt: skip
+    with pytest.raises(InputError, match="4 training rows, fewer than one batch of 8"):
+        finetuning.finetune(config)
+    (run,) = finetuning.finetune(config.replace(num_train_epochs=0))["runs"]
+    assert run["training_loss"] == [] and 0 <= run["validation"]["accuracy"] <= 1
+
+
+def test_a_declared_regression_is_trained_and_scored_by_correlations(checkpoint, tmp_path):
+    folder = tmp_path / "lengths"
+    toys.write_task(folder)
+    for path in folder.glob("*.tsv"):
+        path.write_text(path.read_text().replace("\tyes", "\t1.5").replace("\tno", "\t-0.5"))
+    (folder / "task.json").write_text('{"regression": true}')
+    results = finetuning.finetune(
+        toys.finetuning_config(
+            tmp_path / "work",
+            checkpoint,
+            str(folder),
+            num_runs=1,
+            num_train_epochs=6,
+            pooling="mean",
+            classifier_dropout=0.0,
+            write_predictions=True,
+            save_models=False,
+        )  # fmt: skip
+    )
+    assert (results["labels"], results["primary"]) == ([], "spearman")
+    (run,) = results["runs"]
+    assert set(run["test"]) == {"spearman", "pearson"} and run["test"]["pearson"] > 0.5
+    path = tmp_path / "work" / "predictions_12345" / "test.jsonl"
+    rows = [json.loads(line) for line in path.open()]
+    assert {row["label"] for row in rows} == {1.5, -0.5}
+    # There is no range that predictions would keep to.
+    assert [row["prediction"] for row in rows] == [row["logits"][0] for row in rows]

@@ -6,7 +6,8 @@ from conftest import tiny_config
 from undivided_tf.config import EncoderConfig
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.training import optimizers
+from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.training import optimizers, schedules
 
 
 def closed_form(step, peak, warmup, steps):
@@ -20,13 +21,13 @@ def closed_form(step, peak, warmup, steps):
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0, 5), (1, 5), (3, 10), (10, 10), (4, 5)])
 def test_learning_rate_at_every_step(warmup, steps):
-    schedule = optimizers.WarmupDecay(0.3, warmup, steps)
+    schedule = schedules.WarmupDecay(0.3, warmup, steps)
     got = [float(schedule(step)) for step in range(steps + 3)]
     expected = [closed_form(step, 0.3, warmup, steps) for step in range(steps + 3)]
     np.testing.assert_allclose(got, expected, rtol=1e-6)
     assert min(got[:steps]) > 0 and got[steps:] == [0.0] * 3
     assert max(got) == pytest.approx(0.3)  # No schedule misses the peak.
-    again = optimizers.WarmupDecay.from_config(schedule.get_config())
+    again = schedules.WarmupDecay.from_config(schedule.get_config())
     assert float(again(2)) == got[2]
 
 
@@ -60,9 +61,9 @@ def test_steps_equal_numpy():
             np.testing.assert_allclose(variable, value, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("norm_first", [False, True])
-def test_layer_norm_and_biases_are_not_decayed(norm_first):
-    encoder = Encoder(tiny_config(norm_first=norm_first), seed=1)
+@pytest.mark.parametrize("options", [{}, {"norm_first": True}, {"query_key_norm": True}], ids=str)
+def test_norms_and_biases_are_not_decayed(options):
+    encoder = Encoder(tiny_config(**options), seed=1)
     variables = encoder.trainable_variables
     for variable in variables:
         variable.assign(np.ones(variable.shape, "f"))
@@ -75,7 +76,7 @@ def test_layer_norm_and_biases_are_not_decayed(norm_first):
     decayed = {v.path for v in variables if np.allclose(v, 0.95, rtol=1e-6)}
     assert spared | decayed == {v.path for v in variables}
     assert spared == {
-        path for path in spared | decayed if path.endswith(("/gamma", "/beta", "/bias"))
+        path for path in spared | decayed if path.endswith(("/gamma", "/beta", "/bias", "/scale"))
     }
     assert any(path.endswith("gamma") for path in spared)
     assert any("word_embeddings" in path for path in decayed)
@@ -104,11 +105,30 @@ def test_schedules_by_their_formulas(schedule):
             left = np.sin(np.pi * left / 2) ** 2
         return peak * min(done, left)
 
-    rate = optimizers.WarmupDecay(peak, warmup, steps, schedule)
+    rate = schedules.WarmupDecay(peak, warmup, steps, schedule)
     got = [float(rate(step)) for step in range(steps + 2)]
     np.testing.assert_allclose(got[:steps], [by_hand(s) for s in range(steps)], rtol=1e-5)
     assert got[steps:] == [0.0, 0.0] and max(got) == got[warmup - 1] == pytest.approx(peak)
-    assert optimizers.WarmupDecay.from_config(rate.get_config()).schedule == schedule
+    assert schedules.WarmupDecay.from_config(rate.get_config()).schedule == schedule
+
+
+@pytest.mark.parametrize("cooldown", ["linear", "1-sqrt"])
+def test_trapezoid_by_its_formula_before_and_after_its_cooldown_moves(cooldown):
+    warmup, peak = 3, 0.3
+    rate = schedules.Trapezoid(peak, warmup, 20, 15, cooldown)
+    for start, steps in ((15, 20), (8, 10), (15, 20)):
+        rate.cool_down(start, steps)
+        expected = []
+        for step in range(steps + 3):
+            done = min(max((step - start) / (steps - start), 0), 1)
+            fall = 1 - (done if cooldown == "linear" else done**0.5)
+            expected.append(peak * min((step + 1) / warmup, 1, fall))
+        got = [float(rate(step)) for step in range(steps + 3)]
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-9)
+        assert got[warmup - 1 : start + 1] == [got[warmup]] * (start + 2 - warmup)
+        assert got[steps - 1] > 0 and got[steps:] == [0.0] * 3
+    again = schedules.Trapezoid.from_config(rate.get_config())
+    assert [float(again(step)) for step in range(20)] == got[:20]
 
 
 def test_lamb_equals_algorithm_2_in_numpy():
@@ -199,3 +219,92 @@ def test_layerwise_scales_fall_from_the_head_to_the_embeddings():
         "block_01_attention": {0.5}, "block_01_intermediate": {0.5},
         "pooler": {1.0}, "kernel": {1.0}, "bias": {1.0},
     }  # fmt: skip
+
+
+def newton_schulz(matrix):
+    """Five iterations of Jordan's quintic, one matrix at a time, in float64."""
+    x = matrix / (np.linalg.norm(matrix) + 1e-7)
+    for _ in range(5):
+        gram = x.T @ x
+        x = 3.4445 * x + x @ (-4.7750 * gram + 2.0315 * gram @ gram)
+    return x
+
+
+def test_muon_equals_numpy_one_variable_at_a_time():
+    """Square, wide and tall kernels, of which some share a group, and what AdamW moves."""
+    random = np.random.default_rng(0)
+    config = tiny_config(block_pattern="AI", vocab_size=20)
+    variables = Pretrainer(Encoder(config, seed=1)).trainable_variables
+    values = {variable.path: random.normal(size=variable.shape) for variable in variables}
+    for variable in variables:
+        variable.assign(values[variable.path])
+    kernels = {variable.path for variable in optimizers.hidden_kernels(variables)}
+    decay, beta_1, beta_2, momentum, ratio = 0.2, 0.8, 0.95, 0.9, 0.3
+    scales = {path: 0.5 for path in values if "block_00_attention" in path or "embeddings/" in path}
+    optimizer = optimizers.muon(
+        variables, learning_rate=0.1, num_warmup_steps=2, num_train_steps=6, scales=scales,
+        weight_decay_rate=decay, beta_1=beta_1, beta_2=beta_2, momentum=momentum,
+        adam_learning_rate_ratio=ratio,
+    )  # fmt: skip
+    first, second = dict.fromkeys(values, 0.0), dict.fromkeys(values, 0.0)
+    for step in range(5):
+        gradients = {path: random.normal(size=value.shape) for path, value in values.items()}
+        optimizer.apply([g.astype("f") for g in gradients.values()], variables)
+        for path, gradient in gradients.items():
+            rate = closed_form(step, 0.1, 2, 6) * scales.get(path, 1.0)
+            if path in kernels:
+                first[path] = momentum * first[path] + gradient
+                update = newton_schulz(gradient + momentum * first[path])
+                update *= 0.2 * max(gradient.shape) ** 0.5
+            else:
+                rate *= ratio
+                first[path] = beta_1 * first[path] + (1 - beta_1) * gradient
+                second[path] = beta_2 * second[path] + (1 - beta_2) * gradient**2
+                update = first[path] / (1 - beta_1 ** (step + 1))
+                update /= np.sqrt(second[path] / (1 - beta_2 ** (step + 1))) + 1e-6
+            if not path.endswith(("/gamma", "/beta", "bias")):
+                update = update + decay * values[path]
+            values[path] = values[path] - rate * update
+        for value, variable in zip(values.values(), variables, strict=True):
+            np.testing.assert_allclose(variable, value, rtol=2e-4, atol=2e-5)
+    twin = optimizers.Muon.from_config(optimizer.get_config())
+    assert twin.orthogonalized == optimizer.orthogonalized and twin.adam_lr_ratio == ratio
+
+
+def test_muon_moves_the_kernels_of_blocks_and_transform_and_adamw_all_else():
+    config = tiny_config(block_pattern="AIA", vocab_size=20)
+    model = Pretrainer(Encoder(config, seed=1), next_sentence=True)
+    variables = model.trainable_variables
+    attention = ["query", "key", "value", "output"]
+    expected = {
+        *(f"encoder/block_00_attention/{name}/kernel" for name in attention),
+        *(f"encoder/block_00_intermediate/{name}/kernel" for name in ("intermediate", "output")),
+        *(f"encoder/block_01_attention/{name}/kernel" for name in attention),
+        "masked_lm_head/transform/kernel",
+    }
+    assert {variable.path for variable in optimizers.hidden_kernels(variables)} == expected
+    optimizer = optimizers.muon(
+        variables, learning_rate=0.1, num_warmup_steps=0, num_train_steps=9, weight_decay_rate=0.1
+    )
+    has_second_moment = {
+        variable.path
+        for variable, second in zip(variables, optimizer.adam_velocities, strict=True)
+        if second is not None
+    }
+    assert has_second_moment == {variable.path for variable in variables} - expected
+
+
+def test_layer_norm_and_biases_are_not_decayed_by_muon():
+    encoder = Encoder(tiny_config(), seed=1)
+    variables = encoder.trainable_variables
+    for variable in variables:
+        variable.assign(np.ones(variable.shape, "f"))
+    optimizer = optimizers.muon(
+        variables, learning_rate=0.5, num_warmup_steps=0, num_train_steps=10,
+        weight_decay_rate=0.1,
+    )  # fmt: skip
+    optimizer.apply([np.zeros(v.shape, "f") for v in variables], variables)
+    decayed = {v.path for v in variables if np.allclose(v, 0.95, rtol=1e-6)}
+    spared = {v.path for v in variables if np.all(np.asarray(v) == 1)}
+    assert spared | decayed == {v.path for v in variables}
+    assert spared == {v.path for v in variables if v.path.endswith(("/gamma", "/beta", "/bias"))}

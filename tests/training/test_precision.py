@@ -4,9 +4,10 @@ import pytest
 import tensorflow as tf
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import records
-from undivided_tf.pretraining_recipes import PretrainingConfig, RecordsConfig
+from undivided_tf.data.corpus import records
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.training import pretraining
+from undivided_tf.training.config import PretrainingConfig
 
 pytestmark = pytest.mark.slow
 

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -9,11 +10,12 @@ import toy_glue
 import toys
 
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead, SpanHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, finetuning, prediction
+from undivided_tf.training import finetuning, prediction
 from undivided_tf.training.classifiers import read_head, save_classifier
 
 
@@ -81,6 +83,31 @@ def test_a_regression_gives_a_score(tmp_path):
 def test_bad_lines_are_named(model, lines, message):
     with pytest.raises(InputError, match=message):
         list(prediction.predict_lines(model[0], lines, 1, "in"))
+
+
+@pytest.mark.parametrize("bad", [b"\xff\n", b"no\ttab\n", b"a\0\n"])
+def test_lines_before_one_that_is_not_utf_8_or_no_text_are_answered(model, bad):
+    lines = [b"the cat\n", "caf\u00e9\r\n".encode(), b"dog\n", bad, b"hill\n"]
+    stream = prediction.predict_lines(model[0], lines, 2, "standard input")
+    answered = [json.loads(next(stream))["text"] for _ in range(3)]
+    assert answered == ["the cat", "caf\u00e9", "dog"]
+    with pytest.raises(
+        InputError, match="standard input:4: (not UTF-8|2 fields|1 fields and a NUL)"
+    ):
+        next(stream)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["C.UTF-8", "C", "POSIX"])
+def test_the_binary_answers_lines_before_one_that_is_not_utf_8(model, language):
+    command = [sys.executable, "-m", "undivided_tf.bin.predict", f"--model={model[0]}"]
+    environment = {**os.environ, "LANG": language, "LC_ALL": language, "PYTHONUTF8": "0"}
+    text = "caf\u00e9\n".encode() + b"\xff\nhill\n"
+    done = subprocess.run(command, input=text, capture_output=True, env=environment)
+    assert done.returncode == 1 and b"Traceback" not in done.stderr
+    (line,) = done.stdout.decode().splitlines()
+    assert json.loads(line)["text"] == "caf\u00e9"
+    assert b"error: standard input:2: not UTF-8" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -154,5 +181,5 @@ def test_the_binary_reads_standard_input_and_files(model, tmp_path):
     source.write_bytes(b"\xff\n")
     command += [f"--input={source}", f"--output={target}"]
     bad = subprocess.run(command, capture_output=True, text=True)
-    assert bad.returncode == 2 and "not UTF-8" in bad.stderr and "Traceback" not in bad.stderr
+    assert bad.returncode == 1 and "not UTF-8" in bad.stderr and "Traceback" not in bad.stderr
     assert not target.exists()

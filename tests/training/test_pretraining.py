@@ -7,7 +7,8 @@ import toys
 from safetensors.numpy import load_file
 
 from undivided_tf import accounting
-from undivided_tf.data import masking, records
+from undivided_tf.data import masking
+from undivided_tf.data.corpus import records
 from undivided_tf.errors import InputError
 from undivided_tf.training import curves, pretraining
 
@@ -15,7 +16,8 @@ KEYS = {
     "kind", "pattern", "seed", "parameters", "forward_flops", "training_flops", "steps", "tokens",
     "step_milliseconds", "tokens_per_second", "training_seconds", "peak_memory_bytes",
     "training_history", "validation_history", "validation", "unigram_entropy",
-    "validation_unigram_cross_entropy", "best", "skipped_steps",
+    "validation_unigram_cross_entropy", "best", "skipped_steps", "learnt", "context_use",
+    "branches",
 }  # fmt: skip
 MEASURED = {"step_milliseconds", "tokens_per_second", "training_seconds", "peak_memory_bytes"}
 
@@ -51,7 +53,9 @@ def last_checkpoint(config):
 
 
 def repeatable(results):
-    return {key: value for key, value in results.items() if key not in MEASURED}
+    (branch,) = results["branches"]
+    own = {"branches": [{key: value for key, value in branch.items() if key not in MEASURED}]}
+    return {key: value for key, value in results.items() if key not in MEASURED} | own
 
 
 def stop_at(monkeypatch, step):
@@ -216,7 +220,9 @@ def test_two_replicas_and_two_parts_equal_one_device(toy, tmp_path):
     results = json.loads(done.stdout.splitlines()[-1])
     curves = {
         name: [point["loss"] for point in result["training_history"]]
-        + [result["validation"]["loss"]]
+        # The second depends on which loss belongs to which row: replicas keep their order.
+        + [result["validation"][key] for key in ("loss", "loss_at_mask", "excess_bound")]
+        + [result["context_use"]["shuffled"]["loss"]]
         for name, result in results.items()
     }
     one = load_file(tmp_path / "one" / "checkpoints" / "step_00000020" / "weights.safetensors")
@@ -292,3 +298,51 @@ def test_resumption_is_told(ten_steps, tmp_path, caplog):
         state = trainer.restore()
     assert state["step"] == 10
     assert f"resuming {config.workdir} at step 10" in caplog.text
+
+
+def test_an_interrupted_run_with_muon_equals_an_uninterrupted_one(toy, tmp_path, monkeypatch):
+    """With everything that touches its gradients: parts, float16, clipping; and an average."""
+    whole = toys.pretraining_config(
+        tmp_path / "whole", toy, optimizer="muon", adam_learning_rate_ratio=0.5,
+        gradient_accumulation_steps=2, ema_momentum=0.9, dtype="float16", max_gradient_norm=0.1,
+    )  # fmt: skip
+    results = pretraining.pretrain(whole)
+    assert results["validation_history"][0]["loss"] > results["validation"]["loss"]
+    config = whole.replace(workdir=str(tmp_path / "interrupted"))
+    with monkeypatch.context() as patch:
+        stop_at(patch, 8)
+        with pytest.raises(KeyboardInterrupt):
+            pretraining.pretrain(config)
+    assert repeatable(pretraining.pretrain(config)) == repeatable(results)
+    for name in ("weights.safetensors", "training.safetensors", "ema/weights.safetensors"):
+        one, other = (load_file(last_checkpoint(c) / name) for c in (whole, config))
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.mark.slow
+def test_two_replicas_with_muon_equal_one_device(toy, tmp_path):
+    code = (
+        "import sys\n"
+        "import tensorflow as tf\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "logical = tf.config.LogicalDeviceConfiguration()\n"
+        "tf.config.set_logical_device_configuration(cpu, [logical] * 2)\n"
+        "import toys\n"
+        "from undivided_tf.training.pretraining import pretrain\n"
+        "encoder = toys.encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)\n"
+        "for strategy in ('one_device', 'mirrored'):\n"
+        "    pretrain(toys.pretraining_config(\n"
+        "        workdir=f'{sys.argv[1]}/{strategy}', records=sys.argv[2], encoder=encoder,\n"
+        "        strategy=strategy, optimizer='muon', train_batch_size=8, jit_compile=True))\n"
+    )
+    done = toys.run_python(code, tmp_path, toy)
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        load_file(tmp_path / strategy / "checkpoints" / "step_00000010" / "weights.safetensors")
+        for strategy in ("one_device", "mirrored")
+    )
+    assert one.keys() == two.keys()
+    for key in one:
+        np.testing.assert_allclose(one[key], two[key], atol=1e-5)

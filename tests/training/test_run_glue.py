@@ -7,14 +7,15 @@ import pytest
 import toy_glue
 import toys
 
-from undivided_tf.benchmark_recipes import GLUE_TASKS, GlueConfig
-from undivided_tf.data.glue import TASKS
+from undivided_tf.data.tasks.glue import TASKS
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.glue import METRICS
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.recipes import FinetuningConfig
+from undivided_tf.support import files
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, glue
+from undivided_tf.training import glue
+from undivided_tf.training.config import GLUE_TASKS, FinetuningConfig, GlueConfig
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +61,8 @@ def check(results, data, workdir, tasks):
             count = len((pathlib.Path(data) / place).read_text().splitlines()) - 1
             assert header == "index\tprediction" and len(rows) == count
             assert [row.split("\t")[0] for row in rows] == [str(i) for i in range(count)]
-    files = {name for task in tasks for name in TASKS[task].submission_files.values()}
-    assert set(archive.namelist()) == files
+    names = {name for task in tasks for name in TASKS[task].submission_files.values()}
+    assert set(archive.namelist()) == names
 
 
 def test_a_failed_task_loses_no_other_and_is_tried_again(checkpoint, tmp_path):
@@ -71,7 +72,12 @@ def test_a_failed_task_loses_no_other_and_is_tried_again(checkpoint, tmp_path):
     broken.write_text(good.replace("entailment", "entailed"))
     tasks = ("rte", "stsb", "mnli")
     config = config_of(tmp_path / "work", data, checkpoint, tasks)
+    state = {"learnt": False, "loss": 5.75, "neighbour_model_loss": 3.9}
+    files.write_json(checkpoint / "state.json", {"validation_history": [state]})
     results = glue.run_glue(config, "the command")
+    (checkpoint / "state.json").unlink()
+    (warning,) = results["warnings"]
+    assert "not below the neighbour model (5.75 against 3.90 nats): this encoder has" in warning
     assert results["tasks"]["rte"]["status"] == "failed" and results["command"] == "the command"
     with pytest.raises(InputError, match=r"1 of 3 tasks failed(.|\n)*rte: .*dev\.tsv:2: label"):
         glue.failures(results)
@@ -85,6 +91,7 @@ def test_a_failed_task_loses_no_other_and_is_tried_again(checkpoint, tmp_path):
     assert mnli["score"] == pytest.approx(np.mean(both))
     assert set(results["tasks"]["stsb"]["summary"]["validation"]) == {"pearson", "spearman"}
     text = (tmp_path / "work" / "results.md").read_text()
+    assert f"\n{warning}\n" in text
     assert "| RTE | failed: InputError" in text and "needs all nine tasks" in text
     assert "| MNLI | validation_mismatched | accuracy |" in text
     before = (tmp_path / "work" / "stsb" / "results.json").stat().st_mtime_ns

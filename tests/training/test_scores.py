@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from undivided_tf.data.rows import Rows, Task
+from undivided_tf.data.tasks.rows import Rows, Task
+from undivided_tf.errors import InputError
 from undivided_tf.metrics import classification
 from undivided_tf.training import scores
 
@@ -52,3 +53,19 @@ def test_another_order_of_the_labels_is_noticed(meaning, warned, caplog):
     assert ("another order" in caplog.text) == warned
     if warned:
         assert "0.800" in caplog.text and "entailment for contradiction" in caplog.text
+
+
+def test_an_own_regression_is_scored_by_correlations_and_has_no_range():
+    own = Task("own", (), False, lambda split: None)
+    logits, labels = np.array([[-3.0], [9.0], [2.0]]), np.float32([-1, 7, 8])
+    assert scores.primary(own) == "spearman"
+    assert scores.predictions(own, logits).tolist() == [-3.0, 9.0, 2.0]
+    found = scores.score(own, logits, labels)
+    assert found == pytest.approx(
+        {"spearman": 0.5, "pearson": np.corrcoef(logits[:, 0], labels)[0, 1]}
+    )
+    assert scores.constant(own, Rows(["x"], None, labels[:1]), Rows(["x"], None, labels[:1])) == 0.0
+    with pytest.raises(InputError, match=r"predictions\[1\] is inf"):
+        scores.score(own, np.array([[1.0], [np.inf]]), labels[:2])
+    with pytest.raises(InputError, match="one number an example"):
+        scores.score(own, logits, labels[:2])

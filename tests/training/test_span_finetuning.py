@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import toys
 
-from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import SpanHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import checkpoints, span_finetuning
+from undivided_tf.training import span_finetuning
+from undivided_tf.training.config import SquadConfig
 
 ANIMALS = ("cat", "dog", "cow", "hen")
 WORDS = sorted({*toys.FILLERS, *ANIMALS, "who"})
@@ -170,7 +171,9 @@ def test_what_cannot_be_used_is_refused_and_no_workdir_is_left(
 
 def test_questions_without_answer_need_version_2(checkpoint, data, tmp_path):
     config = config_of(tmp_path / "work", checkpoint, data, train_files=(data["train2"],))
-    with pytest.raises(InputError, match="48 questions have no answer, .*version_2_with_negative"):
+    with pytest.raises(
+        InputError, match="48 of 96 questions have no answer, .*version_2_with_negative"
+    ):
         span_finetuning.finetune_spans(config)
 
 
@@ -211,3 +214,12 @@ def test_each_epoch_sees_every_window_once_wherever_it_is_entered(checkpoint, da
     if not left_out:
         assert sorted(map(tuple, first)) == sorted(map(tuple, second))
     assert (first != second).any()
+
+
+def test_data_of_squad_2_is_not_scored_as_1_in_silence(checkpoint, data, tmp_path):
+    config = config_of(tmp_path / "work", checkpoint, data).replace(predict_file=data["dev2"])
+    with pytest.raises(
+        InputError, match=r"10 of 20 questions have no answer, the first at .*dev2.json: \$.data"
+    ):
+        span_finetuning.finetune_spans(config)
+    assert not (tmp_path / "work").exists()

@@ -2,8 +2,8 @@ import pytest
 import toys
 
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import TimingConfig
 from undivided_tf.training import timing
+from undivided_tf.training.config import TimingConfig
 
 
 def test_patterns_are_timed_in_turn_and_who_begins_changes(toy, tmp_path, monkeypatch):

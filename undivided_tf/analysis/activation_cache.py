@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from undivided_tf import files
 from undivided_tf.analysis.taps import Activations
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.support import files
 
 _KEY = "key.json"
 _being_written: set[pathlib.Path] = set()

@@ -12,14 +12,15 @@ References:
 from typing import Any
 
 import numpy as np
-import scipy.stats
+from absl import logging
 
 from undivided_tf.analysis import masked_lm, subjects
+from undivided_tf.analysis.config import BlimpConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.analysis_recipes import BlimpConfig
 from undivided_tf.config import results_once
-from undivided_tf.data import blimp
+from undivided_tf.data.tasks import blimp
 from undivided_tf.errors import InputError
+from undivided_tf.metrics.inference import wilson_interval
 from undivided_tf.models.pretrainer import Pretrainer
 
 
@@ -56,6 +57,10 @@ def score(
 ) -> dict[str, Any]:
     """Share of the pairs whose grammatical sentence has the higher pseudo-log-likelihood.
 
+    A tie counts one half, as if drawn by lot: different sentences of equal word pieces, such as
+    those that differ in case alone to an uncased vocabulary, or equal likelihoods. Pairs of
+    equal sentences ask nothing and are left out.
+
     Args:
         subject: the encoder.
         model: the encoder with its head, see `masked_lm.load_head`.
@@ -65,31 +70,49 @@ def score(
     Returns:
         `kind`, `encoder`, `accuracy` (mean over the paradigms; chance is 0.5), `paradigms` and
         `phenomena` (by name: `accuracy`, its 95 % Wilson interval `low` and `high`, `pairs`),
-        `pairs`, `pairs_of_unequal_length`, `left_out` (pairs with a sentence that is too long).
+        `pairs`, `pairs_of_unequal_length`, `ties`, and what is left out: `left_out` (pairs with a
+        sentence that is too long or has no word piece), `equal_sentences` (pairs of one sentence).
+
+    Raises:
+        InputError: a likelihood is not finite.
     """
     chosen: dict[str, list[tuple[str, str]]] = {}
-    unequal = left_out = 0
+    alike: list[bool] = []
+    unequal = left_out = equal = 0
     for paradigm in paradigms:
-        pairs = list(paradigm.pairs)
+        pairs = [pair for pair in paradigm.pairs if pair[0] != pair[1]]
+        equal += len(paradigm.pairs) - len(pairs)
         if 0 < config.max_pairs < len(pairs):
             order = np.random.default_rng(config.seed).permutation(len(pairs))
             pairs = [pairs[i] for i in np.sort(order[: config.max_pairs])]
-        sides = [subject.tokenizer.tokenize(list(side)) for side in zip(*pairs, strict=True)]
-        lengths = np.stack([side.row_lengths().numpy() for side in sides], 1)
+        texts = [text for pair in pairs for text in pair]
+        pieces = subject.tokenizer.tokenize(texts).to_list() if texts else []
+        lengths = np.array([len(ids) for ids in pieces], int).reshape(-1, 2)
         fits = (lengths <= config.max_seq_length - 2).all(1) & (lengths > 0).all(1)
         left_out += int((~fits).sum())
         unequal += int((lengths[fits, 0] != lengths[fits, 1]).sum())
         chosen[paradigm.name] = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
+        sides = zip(pieces[::2], pieces[1::2], fits, strict=True)
+        alike += [good == bad for good, bad, fit in sides if fit]
+    if equal:
+        logging.warning("%d pairs of equal sentences are left out", equal)
     # All at once: sentences of like length share a batch, whatever their paradigm.
     values = masked_lm.pseudo_log_likelihoods(
         model, subject, [text for pairs in chosen.values() for pair in pairs for text in pair],
         batch_size=config.batch_size, max_seq_length=config.max_seq_length,
     ).reshape(-1, 2)  # fmt: skip
-    wins = values[:, 0] > values[:, 1]
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{int((~np.isfinite(values)).any(1).sum())} of {len(values)} pairs have a "
+            "pseudo-log-likelihood that is not finite: the weights of the encoder are damaged"
+        )
+    # The same pieces in two batches may differ in the last bits.
+    ties = np.array(alike, bool) | (values[:, 0] == values[:, 1])
+    wins = np.where(ties, 0.5, values[:, 0] > values[:, 1])
     found, phenomena = {}, {}
     for paradigm in paradigms:
         pairs = len(chosen[paradigm.name])
-        right, wins = int(wins[:pairs].sum()), wins[pairs:]
+        right, wins = float(wins[:pairs].sum()), wins[pairs:]
         found[paradigm.name] = {"phenomenon": paradigm.phenomenon, **_share(right, pairs)}
         total = phenomena.setdefault(paradigm.phenomenon, [0, 0])
         total[0] += right
@@ -103,17 +126,14 @@ def score(
         "paradigms": found,
         "pairs": sum(of["pairs"] for of in found.values()),
         "pairs_of_unequal_length": unequal,
+        "ties": int(ties.sum()),
         "left_out": left_out,
+        "equal_sentences": equal,
     }
 
 
-def _share(right: int, pairs: int) -> dict[str, Any]:
+def _share(right: float, pairs: int) -> dict[str, Any]:
     if not pairs:
         return {"accuracy": None, "low": None, "high": None, "pairs": 0}
-    interval = scipy.stats.binomtest(right, pairs).proportion_ci(0.95, "wilson")
-    return {
-        "accuracy": right / pairs,
-        "low": float(interval.low),
-        "high": float(interval.high),
-        "pairs": pairs,
-    }
+    low, high = wilson_interval(right, pairs)
+    return {"accuracy": right / pairs, "low": low, "high": high, "pairs": pairs}

@@ -8,11 +8,11 @@ from absl import logging
 
 from undivided_tf.analysis import activation_cache, measures, subjects, taps, words
 from undivided_tf.analysis.cka import MIN_EXAMPLES
+from undivided_tf.analysis.config import CkaConfig
 from undivided_tf.analysis.extraction import Activations
 from undivided_tf.analysis.minibatch_cka import MinibatchCka, Minibatches
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.analysis_recipes import CkaConfig
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
 
 _MAX_BYTES = 4 << 30  # Of the Gram matrices of a whole sample.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer
@@ -50,6 +50,8 @@ def batches(
     So all have one shape, and the encoder is traced once.
     """
     check(encoder, len(rows), max_seq_length)
+    if rows.second is not None:
+        encoder.config.require_segments(2)
     for start in range(0, len(rows.first), batch_size):
         stop = min(start + batch_size, len(rows.first))
         fill = [""] * (batch_size - (stop - start))

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf import stopwatch
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.stopwatch import Name
+from undivided_tf.support import stopwatch
+from undivided_tf.support.stopwatch import Name
 
 # As many rows are worked off between two readings of the clock, whose grain a short pass feels.
 _ROWS = 32

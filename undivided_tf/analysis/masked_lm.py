@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf import progress
 from undivided_tf.analysis import extraction
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.training import checkpoints
-from undivided_tf.training.weights import load_weights, read_weights
+from undivided_tf.models.weights import load_weights, read_weights
+from undivided_tf.support import progress
 
 HEAD = "masked_lm_head"
 MASKED_SHARE = 0.15  # Of the word pieces, as Devlin et al. train.

@@ -18,10 +18,10 @@ import numpy as np
 import scipy.spatial.distance
 import scipy.stats
 
-from undivided_tf.analysis import threads
 from undivided_tf.analysis.cka import centred_examples
 from undivided_tf.analysis.minibatch_cka import pair_reasons
 from undivided_tf.errors import InputError
+from undivided_tf.support import threads
 
 KEPT_VARIANCE = 0.99  # Of the directions that SVCCA keeps, as in the paper.
 

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from undivided_tf.analysis import threads
 from undivided_tf.analysis.cka import NO_VARIANCE, centred_examples
 from undivided_tf.errors import InputError
+from undivided_tf.support import threads
 
 CONFIDENCE = 0.95
 MIN_MINIBATCHES = 8  # Fewer say nothing of their spread.

@@ -7,10 +7,11 @@ import numpy as np
 from absl import logging
 
 from undivided_tf.analysis import taps, words
+from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.analysis_recipes import ProbingConfig
-from undivided_tf.data.probing_tasks import WordRows, WordTask
-from undivided_tf.data.tasks import Rows, Task
+from undivided_tf.data.tasks.probing_tasks import WordRows, WordTask
+from undivided_tf.data.tasks.tasks import Rows, Task
+from undivided_tf.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,8 +42,8 @@ def read(
     """The splits `train`, `validation` and `test` that probes use.
 
     Without labels in the test split the validation split is scored instead, and a fifth of the
-    training rows takes its part. Test rows whose text is also in training are left out: they
-    could be answered from memory.
+    training rows takes its part. Test rows whose text, of words their sentence, is also in
+    training are left out: they could be answered from memory.
 
     Args:
         task: of words or of sentences.
@@ -54,16 +55,47 @@ def read(
         The splits, and how many test rows were left out for being in training.
 
     Raises:
-        InputError: a split has no rows.
+        InputError: a split has no rows, or none is left of it.
     """
+    found, dropped = (_words if isinstance(task, WordTask) else _sentences)(task, config, seed)
+    if dropped:
+        logging.info("%d test rows are in training too, and are left out", dropped)
     if isinstance(task, WordTask):
-        limits = {"train": config.max_train_rows, "test": config.max_test_rows}
-        return {
-            name: _word_split(
-                name, task.read(name).take(limits.get(name, config.max_test_rows), seed),
-                subject, config.max_seq_length,
-            ) for name in ("train", "validation", "test")
-        }, 0  # fmt: skip
+        splits = {
+            name: _word_split(name, rows, subject, config.max_seq_length)
+            for name, rows in found.items()
+        }
+    else:
+        splits = {
+            name: Split(scored, rows, [_first_word(text) for text in rows.first])
+            for name, (scored, rows) in found.items()
+        }
+    for name, split in splits.items():
+        if not len(split.rows) and (name != "validation" or len(config.inverse_l2) > 1):
+            raise InputError(
+                f"task {task.name}: no row of {split.name} is left, of which {split.unseen} words "
+                f"are cut off by max_seq_length {config.max_seq_length}"
+                + (f" and {dropped} rows are in training too" if name == "test" else "")
+            )
+    return splits, dropped
+
+
+def _words(task: WordTask, config: ProbingConfig, seed: int) -> tuple[dict[str, WordRows], int]:
+    """The chosen words of each split, and how many of test were in training."""
+    train, test = task.read("train").take(config.max_train_rows, seed), task.read("test")
+    known = set(train.sentences)
+    fresh = np.flatnonzero([test.sentences[s] not in known for s in test.sentence])
+    chosen = {"validation": task.read("validation"), "test": test.pick(fresh)}
+    return {
+        "train": train,
+        **{name: rows.take(config.max_test_rows, seed) for name, rows in chosen.items()},
+    }, len(test) - len(fresh)
+
+
+def _sentences(
+    task: Task, config: ProbingConfig, seed: int
+) -> tuple[dict[str, tuple[str, Rows]], int]:
+    """As `_words`, with the name of the split that the rows are from."""
     test = task.read("test")
     train, validation = task.read("train"), task.read("validation")
     scored = "test"
@@ -81,24 +113,21 @@ def read(
     fresh = [i for i, text in enumerate(_texts(test)) if text not in known]
     dropped = len(test) - len(fresh)
     if dropped:
-        logging.info("%d test rows are in training too, and are left out", dropped)
         test = test.pick(np.array(fresh, np.int64))
-    chosen = {
-        "train": train,
-        "validation": validation.take(config.max_test_rows, seed),
-        "test": test.take(config.max_test_rows, seed),
-    }
-    names = {**{name: name for name in chosen}, "test": scored}
     return {
-        name: Split(names[name], rows, [_first_word(text) for text in rows.first])
-        for name, rows in chosen.items()
+        "train": ("train", train),
+        "validation": ("validation", validation.take(config.max_test_rows, seed)),
+        "test": (scored, test.take(config.max_test_rows, seed)),
     }, dropped
 
 
 def _word_split(name: str, rows: WordRows, subject: Subject, max_seq_length: int) -> Split:
+    if not len(rows):
+        return Split(name, rows, [])
     seen = words.seen(subject.tokenizer, rows.sentences, max_seq_length)
     whole = np.array(
-        [seen[s][list(places)].all() for s, places in zip(rows.sentence, rows.places, strict=True)]
+        [seen[s][list(places)].all() for s, places in zip(rows.sentence, rows.places, strict=True)],
+        bool,
     )
     unseen = int((~whole).sum())
     if unseen:

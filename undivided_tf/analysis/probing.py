@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf import progress
-from undivided_tf.analysis import linear_probes, probe_rows, subjects, threads
+from undivided_tf.analysis import linear_probes, probe_rows, subjects
+from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.analysis.probe_rows import Split
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.analysis_recipes import ProbingConfig
 from undivided_tf.config import results_once
-from undivided_tf.data.probing_tasks import WordTask, load_probing_task
-from undivided_tf.data.tasks import Task
+from undivided_tf.data.tasks.probing_tasks import WordTask, load_probing_task
+from undivided_tf.data.tasks.tasks import Task
 from undivided_tf.metrics import classification
-from undivided_tf.metrics.statistics import summarize
+from undivided_tf.metrics.inference import summarize
+from undivided_tf.support import progress, threads
 
 MIX_ROWS = 5000  # Of the training rows: the scalar mix has them of all taps in memory at once.
 
@@ -64,9 +64,9 @@ def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dic
         (the one scored on), `pooling`, `unit` (`sentences` or `words`), `seeds`, `unconverged`
         (probes whose solver stopped early), `majority_accuracy`, `type_majority_accuracy` (each
         word type has its most frequent label), `seen_type_share` (of the scored rows, those
-        whose word type is in training), `duplicates_dropped` (test rows that were in training
-        too), `unseen_words` (cut off), and one a tap, means over the seeds:
-        `accuracy`, `low` and `high` (95 % interval over the seeds, None for one),
+        whose word type is in training), `duplicates_dropped` (test rows whose text, of words
+        their sentence, was in training too), `unseen_words` (cut off), and one a tap, means over
+        the seeds: `accuracy`, `low` and `high` (95 % interval over the seeds, None for one),
         `untrained_accuracy`, `accuracy_runs` (one list a seed), `inverse_l2` (chosen, one list a
         seed), `new_type_accuracy` (on word types that training lacks; None when there are none),
         and as the config asks `control_accuracy`, `selectivity`, `compression`,

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.analysis import extraction, threads
+from undivided_tf.analysis import extraction
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.metrics import collapse
+from undivided_tf.support import threads
 
 MEASURES = {
     "relative_residual": collapse.relative_residual,

@@ -15,15 +15,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf import progress
 from undivided_tf.analysis import subjects, taps, words
+from undivided_tf.analysis.config import StructuralConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.analysis_recipes import StructuralConfig
 from undivided_tf.config import results_once
-from undivided_tf.data import treebank
-from undivided_tf.data.treebank import Sentence
+from undivided_tf.data.tasks import treebank
+from undivided_tf.data.tasks.treebank import Sentence
 from undivided_tf.errors import InputError
 from undivided_tf.metrics import trees
+from undivided_tf.support import progress
 
 
 def run_structural(config: StructuralConfig) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def probe_structure(
         `metrics.trees`), `untrained_uuas` and `untrained_spearman`, `chain_uuas` and
         `chain_spearman` (every word joined to the next: no encoder at all), `epochs` (the best by
         the validation loss, one a tap), `rows` (sentences by split), `left_out` (by split, cut
-        off by `max_seq_length`).
+        off by `max_seq_length`), `duplicates_dropped` (test sentences that are in training too).
 
     Raises:
         InputError: a split without sentences that fit, or a rank above the hidden size.
@@ -71,17 +71,24 @@ def probe_structure(
     hidden = subject.encoder.config.hidden_size
     if config.probe_rank > hidden:
         raise InputError(f"probe_rank {config.probe_rank} is more than the hidden size {hidden}")
-    chosen, left_out = {}, {}
+    chosen, left_out, dropped = {}, {}, 0
     limits = {"train": config.max_train_sentences}
     for split, found in sentences.items():
         limit = limits.get(split, config.max_test_sentences)
+        if split == "test":
+            known = {sentence.words for sentence in chosen["train"]}
+            fresh = [sentence for sentence in found if sentence.words not in known]
+            dropped, found = len(found) - len(fresh), fresh
         order = np.random.default_rng(config.seed).permutation(len(found))[: limit or None]
         some = [found[i] for i in np.sort(order)]
         seen = words.seen(subject.tokenizer, [s.words for s in some], config.max_seq_length)
         chosen[split] = [s for s, mask in zip(some, seen, strict=True) if mask.all() and len(s) > 1]
         left_out[split] = int(sum(not mask.all() for mask in seen))
         if not chosen[split]:
-            raise InputError(f"{split}: no sentence of two words or more fits max_seq_length")
+            raise InputError(
+                f"{split}: no sentence of two words or more fits max_seq_length"
+                + (f", {dropped} are in training too" if split == "test" else "")
+            )
     scores: dict[str, Any] = {}
     for prefix, encoder in (("", subject), ("untrained_", subject.untrained_twin(config.seed))):
         data = {split: _trees(encoder, found, config) for split, found in chosen.items()}
@@ -100,6 +107,7 @@ def probe_structure(
         "chain_spearman": trees.distance_correlation(chains, test.distances),
         "rows": {split: len(found) for split, found in chosen.items()},
         "left_out": left_out,
+        "duplicates_dropped": dropped,
     }
 
 

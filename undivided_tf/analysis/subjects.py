@@ -4,12 +4,12 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
 from undivided_tf.layers.initializers import derive_seed
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from undivided_tf.analysis import extraction, words
 from undivided_tf.analysis.extraction import Activations
-from undivided_tf.data.tasks import Rows
+from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer

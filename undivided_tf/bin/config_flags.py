@@ -1,6 +1,8 @@
 """One flag for each field of a config: the field's help, default and type are the flag's."""
 
 import dataclasses
+import errno
+import os
 import pathlib
 import shlex
 import sys
@@ -10,9 +12,9 @@ from typing import Any
 
 from absl import app, flags
 
-from undivided_tf import process
 from undivided_tf.config import Config
 from undivided_tf.errors import InputError
+from undivided_tf.support import process
 
 FLAGS = flags.FLAGS
 _DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
@@ -90,8 +92,33 @@ def command(without: tuple[str, ...] = ()) -> str:
     return shlex.join(["python", "-m", f"undivided_tf.bin.{name}", *told])
 
 
+# What is wrong with a path that the user gave, or with the disk behind it.
+_OF_PATHS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError,
+             PermissionError)  # fmt: skip
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG)
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+
+
+def sentence(error: BaseException) -> str:
+    """What a user is told of an error that is no fault of the program; empty when it may be one."""
+    if isinstance(error, InputError | FloatingPointError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; where there is a work directory, the same command goes on"
+    if isinstance(error, UnicodeDecodeError):
+        return f"what was read is not UTF-8 ({error}); convert it, as with iconv -t UTF-8"
+    if not isinstance(error, OSError) or error.filename is None:
+        return ""
+    path = pathlib.Path(os.fsdecode(error.filename))
+    known = isinstance(error, _OF_PATHS) or error.errno in _OF_DISKS
+    return f"{path}: {error.strerror}" if known and not path.is_relative_to(_PACKAGE) else ""
+
+
 def run(main: Callable[[], None], keep_freed_memory: bool = True) -> None:
-    """Runs a binary: parses the flags, calls `main`, turns an InputError into one clear message.
+    """Runs a binary: parses the flags, calls `main`, turns a known error into one clear message.
+
+    A mistake of the user, a file that cannot be read or written, a training that diverged and an
+    interruption leave with status 1. What is unknown is raised.
 
     Args:
         main: what it does.
@@ -103,9 +130,11 @@ def run(main: Callable[[], None], keep_freed_memory: bool = True) -> None:
             if len(arguments) > 1:
                 raise InputError(f"unexpected argument {arguments[1]!r}; flags start with --")
             main()
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+        except (ValueError, OSError, FloatingPointError, KeyboardInterrupt) as error:
+            if not (message := sentence(error)):
+                raise
+            print(f"error: {message}", file=sys.stderr)
+            sys.exit(1)
 
     # absl shows in --help the flags of the module that runs; these were defined here.
     for flag in FLAGS.flags_by_module_dict()[__name__]:

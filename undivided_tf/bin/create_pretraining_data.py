@@ -1,7 +1,7 @@
 """Makes pre-training records from text: vocabulary, packed rows, metadata."""
 
 from undivided_tf.bin import config_flags
-from undivided_tf.pretraining_recipes import RecordsConfig
+from undivided_tf.data.corpus.config import RecordsConfig
 
 config_flags.define(RecordsConfig())
 
@@ -10,7 +10,7 @@ def main() -> None:
     """Makes the records and prints what they hold."""
     config = config_flags.parse(RecordsConfig())
     # TensorFlow takes seconds to import; --help and wrong flags need not wait for it.
-    from undivided_tf.data.records import create_records
+    from undivided_tf.data.corpus.records import create_records
 
     metadata = create_records(config)
     print(f"{'':<12}{'documents':>12}{'word pieces':>14}{'rows':>12}{'files':>8}")

@@ -9,7 +9,7 @@ ids of word pieces instead.
 """
 
 from undivided_tf.bin import config_flags
-from undivided_tf.recipes import ExportConfig
+from undivided_tf.export.config import ExportConfig
 
 config_flags.define(ExportConfig())
 
@@ -17,10 +17,10 @@ config_flags.define(ExportConfig())
 def main() -> None:
     """Flags -> config -> export, with a model card."""
     config = config_flags.parse(ExportConfig())
-    from undivided_tf import files
     from undivided_tf.convert import converter
     from undivided_tf.export import export
     from undivided_tf.study import model_card
+    from undivided_tf.support import files
 
     output = converter.free_directory(config.output_dir)
     with files.atomic_path(output) as partial:

@@ -9,8 +9,8 @@ the model was trained on. A regression gives a score.
 import contextlib
 import sys
 
-from undivided_tf.benchmark_recipes import PredictConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.training.config import PredictConfig
 
 config_flags.define(PredictConfig())
 
@@ -18,15 +18,17 @@ config_flags.define(PredictConfig())
 def main() -> None:
     """Flags -> config -> predict_lines."""
     config = config_flags.parse(PredictConfig())
-    from undivided_tf import files
     from undivided_tf.errors import InputError
+    from undivided_tf.support import files
     from undivided_tf.training.prediction import predict_lines
 
     with contextlib.ExitStack() as stack:
-        source, target = sys.stdin, sys.stdout
+        # Bytes, since the locale decides how Python decodes standard input.
+        source, target = sys.stdin.buffer, sys.stdout
+        target.reconfigure(encoding="utf-8")
         try:
             if config.input != "-":
-                source = stack.enter_context(open(config.input, encoding="utf-8", newline="\n"))
+                source = stack.enter_context(open(config.input, "rb"))
             if config.output != "-":
                 partial = stack.enter_context(files.atomic_path(config.output))
                 target = stack.enter_context(open(partial, "w", encoding="utf-8"))
@@ -36,9 +38,8 @@ def main() -> None:
         except BrokenPipeError:
             sys.stderr.close()  # The reader has seen enough; Python would complain at exit.
         except OSError as error:
-            raise InputError(f"{config.input}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{config.input}: not UTF-8 ({error.reason})") from error
+            place = error.filename or config.input
+            raise InputError(f"{place}: cannot be read or written: {error.strerror}") from error
 
 
 def run() -> None:

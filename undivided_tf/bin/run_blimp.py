@@ -7,7 +7,7 @@ The checkpoint must have the masked-language-model head. A finished work directo
 again.
 """
 
-from undivided_tf.analysis_recipes import BlimpConfig
+from undivided_tf.analysis.config import BlimpConfig
 from undivided_tf.bin import config_flags
 from undivided_tf.study.pairs import encoder_name
 
@@ -28,7 +28,9 @@ def main() -> None:
 
     result = run_blimp(config)
     drawn = {"blimp": phenomena}
-    print(pages.present(result, config.workdir, config_flags.command(), _table(result), drawn))
+    encoders = (config.init_checkpoint,)
+    command, table = config_flags.command(), _table(result)
+    print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
 def _table(result) -> str:
@@ -43,9 +45,12 @@ def _table(result) -> str:
             lines.append(f"{name:<28}{values}")
     if result["accuracy"] is not None:
         lines.append(f"mean over the paradigms {result['accuracy']:.3f}; chance 0.500")
+    # Runs of older releases did not count ties and pairs of equal sentences.
+    ties, equal = (result.get(key, "not counted") for key in ("ties", "equal_sentences"))
     lines.append(
-        f"{result['pairs']} pairs, {result['pairs_of_unequal_length']} of them of unequal length; "
-        f"too long: {result['left_out']}"
+        f"{result['pairs']} pairs, {result['pairs_of_unequal_length']} of them of unequal length, "
+        f"ties (one half each): {ties}; left out as too long: {result['left_out']}, as pairs of "
+        f"equal sentences: {equal}"
     )
     return "\n".join(lines)
 

@@ -7,8 +7,8 @@ Without --second_checkpoint the other is the untrained twin of the first. --meas
 PWCCA, Procrustes and RSA too. A finished work directory is only shown again.
 """
 
+from undivided_tf.analysis.config import CkaConfig
 from undivided_tf.bin import config_flags
-from undivided_tf.recipes import CkaConfig
 from undivided_tf.study.pairs import encoder_name
 
 config_flags.define(CkaConfig())
@@ -32,7 +32,9 @@ def main() -> None:
         "cka_by_depth": similarity_figures.depth_lines,
         "cka_difference": similarity_figures.difference_map,
     }
-    print(pages.present(result, config.workdir, config_flags.command(), table, drawn))
+    encoders = (config.first_checkpoint, config.second_checkpoint)
+    command = config_flags.command()
+    print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
 def _table(result, short_name) -> str:

@@ -6,7 +6,7 @@ Blocks go in the order that does least damage. The same command goes on where it
 """
 
 from undivided_tf.bin import config_flags
-from undivided_tf.surgery_recipes import DamageConfig
+from undivided_tf.surgery.config import DamageConfig
 
 config_flags.define(DamageConfig())
 

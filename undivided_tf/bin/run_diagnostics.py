@@ -7,7 +7,7 @@ All of it stands beside the untrained twin. With --second_checkpoint the attenti
 encoders are matched. A finished work directory is only shown again.
 """
 
-from undivided_tf.analysis_recipes import DiagnosticsConfig
+from undivided_tf.analysis.config import DiagnosticsConfig
 from undivided_tf.bin import config_flags
 from undivided_tf.study.pairs import encoder_name
 
@@ -31,7 +31,9 @@ def main() -> None:
     if result["read_out"]:
         drawn["read_out"] = figures.read_out_figure
     table = f"{_blocks(result)}\n{_attention(result)}"
-    print(pages.present(result, config.workdir, config_flags.command(), table, drawn))
+    encoders = (config.init_checkpoint, config.second_checkpoint)
+    command = config_flags.command()
+    print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
 def _blocks(result) -> str:

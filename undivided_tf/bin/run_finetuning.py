@@ -7,7 +7,7 @@ Add --from_scratch for the baseline: the same encoder with random weights.
 """
 
 from undivided_tf.bin import config_flags
-from undivided_tf.recipes import FinetuningConfig
+from undivided_tf.training.config import FinetuningConfig
 
 config_flags.define(FinetuningConfig())
 
@@ -15,7 +15,8 @@ config_flags.define(FinetuningConfig())
 def main() -> None:
     """Flags -> config -> finetune."""
     config = config_flags.parse(FinetuningConfig())
-    from undivided_tf.metrics.statistics import summarize
+    from undivided_tf.metrics.inference import summarize
+    from undivided_tf.training import learning
     from undivided_tf.training.finetuning import finetune
 
     results = finetune(config)
@@ -31,6 +32,8 @@ def main() -> None:
             )
             print(f"  {split} {metric}: mean {summary['mean']:.4f}, n {summary['n']}{interval}")
         print(f"  {split} {results['primary']} of a constant answer: {majority:.4f}")
+    for warning in learning.warnings(() if config.from_scratch else (config.init_checkpoint,)):
+        print(warning)
     print(f"results: {config.workdir}/results.json")
 
 

@@ -6,8 +6,8 @@
 The same command goes on where it stopped and retries what failed.
 """
 
-from undivided_tf.benchmark_recipes import GlueConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.training.config import GlueConfig
 
 config_flags.define(GlueConfig())
 

@@ -12,7 +12,7 @@ from absl import flags
 from undivided_tf.bin import config_flags
 from undivided_tf.config import EncoderConfig
 from undivided_tf.models import presets
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.training.config import PretrainingConfig
 
 config_flags.define(PretrainingConfig())
 flags.DEFINE_boolean("dry_run", False, "Show size, memory, speed and end of the run, and leave.")
@@ -29,7 +29,7 @@ def parse() -> PretrainingConfig:
     """
     encoder = presets.preset(flags.FLAGS.preset)
     if flags.FLAGS.init_checkpoint:
-        from undivided_tf.training import checkpoints
+        from undivided_tf.models import checkpoints
 
         path = checkpoints.resolve(flags.FLAGS.init_checkpoint)
         encoder = EncoderConfig.from_json(path / checkpoints.ENCODER)
@@ -48,20 +48,30 @@ def main() -> None:
 
         print(dry_run.describe(dry_run.dry_run(config)))
         return
+    from undivided_tf.training import context_use, learning
     from undivided_tf.training.pretraining import pretrain
 
     results = pretrain(config)
-    validation = results["validation"]
+    validation, context = results["validation"], results.get("context_use")
+    verdict = learning.verdict(validation)
     print(
         f"{results['pattern']}: {results['parameters']:,} parameters, {results['steps']:,} steps\n"
         f"held-out loss {validation['loss']:.3f} nats, accuracy {validation['accuracy']:.3f} on "
         f"{validation['masked_tokens']:,} masked tokens "
         f"(unigram entropy {results['unigram_entropy']:.3f})\n"
         + "".join(
+            f"cooled down at step {branch['steps']:,}: held-out loss "
+            f"{branch['validation']['loss']:.3f} nats\n"
+            for branch in results.get("branches", [])[:-1]  # Older releases had none.
+        )
+        + "".join(
             f"{words} differ from the teacher's by {validation[name]:.4f}\n"
             for name, words in (("hidden_loss", "states"), ("logits_loss", "answers"))
             if name in validation
         )
+        + (f"{verdict}\n" if verdict else "")
+        + (f"{learning.ADVICE}\n" if verdict and not validation["learnt"] else "")
+        + "".join(f"{line}\n" for line in (context_use.lines(context) if context else ()))
         + f"results: {config.workdir}/results.json"
     )
 

@@ -6,7 +6,7 @@
 A finished work directory is only shown again.
 """
 
-from undivided_tf.analysis_recipes import ProbingConfig
+from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.bin import config_flags
 from undivided_tf.study.pairs import encoder_name
 
@@ -27,7 +27,9 @@ def main() -> None:
 
     result = run_probing(config)
     drawn = {"probes": probe_figure}
-    print(pages.present(result, config.workdir, config_flags.command(), _table(result), drawn))
+    encoders = (config.init_checkpoint,)
+    command, table = config_flags.command(), _table(result)
+    print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
 def _table(result) -> str:

@@ -6,8 +6,8 @@
 Add --version_2_with_negative for SQuAD 2.0. The same command continues what was interrupted.
 """
 
-from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.bin import config_flags
+from undivided_tf.training.config import SquadConfig
 
 config_flags.define(SquadConfig())
 
@@ -25,7 +25,8 @@ def main() -> None:
 
     results = finetune_spans(config)
     table = _table(results, config.version_2_with_negative)
-    print(pages.present(results, config.workdir, config_flags.command(), table))
+    encoders = (config.init_checkpoint,)
+    print(pages.present(results, config.workdir, config_flags.command(), table, None, encoders))
     for run in results["runs"]:
         print(f"predictions: {config.workdir}/run_{run['seed']}/predictions.json, nbest.json")
 

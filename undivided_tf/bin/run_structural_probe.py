@@ -6,7 +6,7 @@
 A finished work directory is only shown again.
 """
 
-from undivided_tf.analysis_recipes import StructuralConfig
+from undivided_tf.analysis.config import StructuralConfig
 from undivided_tf.bin import config_flags
 from undivided_tf.study.pairs import encoder_name
 
@@ -27,7 +27,9 @@ def main() -> None:
 
     result = run_structural(config)
     drawn = {"structure": structural_figure}
-    print(pages.present(result, config.workdir, config_flags.command(), _table(result), drawn))
+    encoders = (config.init_checkpoint,)
+    command, table = config_flags.command(), _table(result)
+    print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
 def _table(result) -> str:
@@ -42,7 +44,14 @@ def _table(result) -> str:
     for tap, *values in zip(result["taps"], *(result[key] for key in keys), strict=True):
         lines.append(f"{tap:<24}" + "".join(_shown(value) for value in values))
     chain = "".join(_shown(result[key]) for key in ("chain_uuas", "chain_spearman"))
-    return "\n".join([*lines, f"{'chain of neighbours':<24}{chain}"])
+    lines.append(f"{'chain of neighbours':<24}{chain}")
+    # Runs of older releases did not compare them.
+    dropped = result.get("duplicates_dropped", "not compared")
+    lines.append(
+        f"test sentences left out as in training: {dropped}, as cut off: "
+        f"{result['left_out']['test']}"
+    )
+    return "\n".join(lines)
 
 
 def _shown(value) -> str:

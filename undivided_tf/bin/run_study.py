@@ -2,8 +2,8 @@
 
     python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
 
-The same command goes on where it stopped and retries what failed. With --cells=1/2 and
---cells=2/2 two machines share the work, and the workdir, which both must see. --report_only
+The same command goes on where it stopped and retries what failed. --scheduler=tcp://HOST:8786
+uses a standing Dask cluster, whose workers must see the work directory. --report_only
 reports what is finished so far. --kept_results=FILE goes on from a results.json that was kept
 without the directories of its cells.
 """
@@ -12,27 +12,35 @@ from absl import flags
 
 from undivided_tf.bin import config_flags
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import StudyConfig
+from undivided_tf.study.config import StudyConfig
 
 config_flags.define(StudyConfig())
 flags.DEFINE_boolean("dry_run", False, "Show cells, parameters, FLOPs and times, and leave.")
 flags.DEFINE_string(
-    "cells", "1/1", "Share i/n of one of n processes or machines that have the same workdir."
-)
-flags.DEFINE_boolean(
-    "report_only", False, "Run nothing: report what is finished, also while other shares run."
-)
+    "scheduler", "", "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a "
+    "cluster on this machine.",
+)  # fmt: skip
+flags.DEFINE_string(
+    "learning_rate_sweep", "", "sweep.json of run_sweep: sets pattern_learning_rates and "
+    "pilot_seeds."
+)  # fmt: skip
+flags.DEFINE_boolean("report_only", False, "Run nothing: report what is finished.")
 flags.DEFINE_string(
     "kept_results", "", "A results.json of this study: what it says is finished is not run again, "
     "but for encoders whose weights are needed. Empty: only cells in the work directory count.",
 )  # fmt: skip
 # What a call runs of a study is no part of the command that makes it, which the report shows.
-HOW_FAR = ("cells", "report_only", "kept_results")
+HOW_FAR = ("scheduler", "report_only", "kept_results")
 
 
 def parse() -> StudyConfig:
     """The config that the flags give."""
-    return config_flags.parse(StudyConfig())
+    config = config_flags.parse(StudyConfig())
+    if flags.FLAGS.learning_rate_sweep:
+        from undivided_tf.study import sweep
+
+        return sweep.with_rates(config, flags.FLAGS.learning_rate_sweep)
+    return config
 
 
 def main() -> None:
@@ -44,12 +52,11 @@ def main() -> None:
         print(projection.describe(config, *projection.project(config, flags.FLAGS.kept_results)))
         return
     command = config_flags.command(without=HOW_FAR)
-    from undivided_tf.study.running import Share
     from undivided_tf.study.study import run_study
     from undivided_tf.study.summary import summary_lines
 
-    share = Share.parse(flags.FLAGS.cells)
-    results = run_study(config, command, share, flags.FLAGS.report_only, flags.FLAGS.kept_results)
+    given = flags.FLAGS
+    results = run_study(config, command, given.scheduler, given.report_only, given.kept_results)
     print("\n".join(summary_lines(results)))
     print(f"report: {config.workdir}/report.html")
     failed = [cell["name"] for cell in results["cells"] if cell["status"] == "failed"]

@@ -8,7 +8,7 @@ where. --cut=importance --num_cut=3 finds the blocks whose removal does least da
 """
 
 from undivided_tf.bin import config_flags
-from undivided_tf.surgery_recipes import SurgeryConfig
+from undivided_tf.surgery.config import SurgeryConfig
 
 config_flags.define(SurgeryConfig())
 

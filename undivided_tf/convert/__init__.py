@@ -1,5 +1,11 @@
 """Released weights in and out: Hugging Face, Google, KerasHub and our own."""
 
-from undivided_tf.convert.converter import convert, load
+import lazy_loader
 
-__all__ = ["convert", "load"]
+# Late: the configs beside these functions need no TensorFlow.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "converter": ["convert", "load"],
+    },
+)

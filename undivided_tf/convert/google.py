@@ -1,5 +1,6 @@
 """TensorFlow checkpoints of google-research/bert: bert_config.json and bert_model.ckpt."""
 
+import glob
 import pathlib
 
 import numpy as np
@@ -7,9 +8,9 @@ import tensorflow as tf
 
 from undivided_tf.convert import heads, huggingface, names, vocabularies
 from undivided_tf.convert.source import Foreign, Source, match
-from undivided_tf.convert.tensor_files import read_object
+from undivided_tf.convert.tensor_files import as_float32, read_object
 from undivided_tf.errors import InputError
-from undivided_tf.tokenization import Tokenizer
+from undivided_tf.support import files
 
 CONFIG = "bert_config.json"
 _ON_OUTPUTS = {  # Heads whose kernels are (outputs, inputs).
@@ -25,22 +26,24 @@ def recognise(folder: pathlib.Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def open_source(folder: pathlib.Path) -> Source:
+def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
     """Opens a folder with bert_config.json, one TensorFlow checkpoint and vocab.txt.
 
-    The vocabulary tells the casing, which Google keeps in the name of the folder only. A
-    classifier's labels have no names there and get those that Hugging Face gives: LABEL_0 ...; a
+    A classifier's labels have no names there and get those that Hugging Face gives: LABEL_0 ...; a
     head of one output is a regression.
+
+    Args:
+        folder: the checkpoint.
+        do_lower_case: the casing; None: see `vocabularies.read_tokenizer`.
 
     Raises:
         InputError: another architecture, a bad file, or parts that do not fit together.
     """
-    path = folder / "vocab.txt"
-    lower = vocabularies.tells_lower_case(Tokenizer(path).vocabulary)
-    tokenizer = Tokenizer(path, lower)
     there = {"layer_norm_eps": 1e-12, **read_object(folder / CONFIG), "model_type": "bert"}
-    config = huggingface.encoder_config(there, folder / CONFIG, tokenizer)
+    tokenizer = vocabularies.read_tokenizer(folder, CONFIG, do_lower_case)
     reader = _Reader(folder)
+    table = reader.shapes.get("bert/embeddings/word_embeddings", ())
+    config = huggingface.encoder_config(there, folder / CONFIG, tokenizer, table)
     pooler = list(names.pooler_tensors(config))
     needed = [tensor for tensor in names.encoder_tensors(config) if tensor not in pooler]
     classifier, spans = None, None
@@ -85,6 +88,8 @@ class _Reader:
         if len(found) != 1:
             raise InputError(f"{folder} has {len(found)} TensorFlow checkpoints (*.index), not one")
         self._path = found[0].with_suffix("")
+        for path in (found[0], *folder.glob(f"{glob.escape(self._path.name)}.data-*")):
+            files.check_fetched(path)
         try:
             self._reader = tf.train.load_checkpoint(str(self._path))
             self.shapes = {
@@ -97,8 +102,13 @@ class _Reader:
     def read(self, name: str) -> np.ndarray:
         try:
             array = self._reader.get_tensor(name)
+        except IndexError as error:  # What the reader makes of "out of range".
+            raise InputError(
+                f"{self._path}: {name} lies behind the end of the .data file, which was cut short "
+                f"({error}): fetch it again"
+            ) from error
         except (tf.errors.OpError, ValueError, RuntimeError) as error:
             raise InputError(f"{self._path}: {name} cannot be read: {error}") from error
-        if not np.issubdtype(array.dtype, np.floating):
+        if not tf.as_dtype(array.dtype).is_floating:
             raise InputError(f"{self._path}: {name} holds {array.dtype}, weights are floats")
-        return np.asarray(array, np.float32)
+        return as_float32(array, name, self._path)

@@ -2,10 +2,10 @@
 
 import pathlib
 
-from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.models.heads import CLASSIFICATION, REGRESSION, ClassifierHead, SpanHead
+from undivided_tf.training.config import SquadConfig
 
 
 def classifier(

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from undivided_tf import files
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import heads, names
 from undivided_tf.convert.source import Foreign, Source, match
@@ -17,19 +16,24 @@ from undivided_tf.convert.tensor_files import (
     read_object,
     write_tensors,
 )
-from undivided_tf.convert.vocabularies import read_tokenizer
+from undivided_tf.convert.vocabularies import embedding_rows, read_tokenizer
 from undivided_tf.errors import InputError
 from undivided_tf.models.heads import CLASSIFICATION, MULTI_LABEL, REGRESSION, ClassifierHead
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 
 CONFIG = "config.json"
+# A key of ours: says that the vocabulary belongs to the weights, however many rows these have.
+VOCABULARY_HASH = "vocabulary_hash"
 # Ours: "bert" with keys for what BERT has not, so that transformers refuses it by itself
 # instead of filling absent blocks with random weights.
 MODEL_TYPE = "undivided_bert"
 _OURS = (
     "block_pattern", "norm_first", "half_layer_norms", "attention_normalization",
-    "share_intermediate",
+    "share_intermediate", "position_type", "rotary_base", "query_key_norm",
 )  # fmt: skip
+_OURS_ALONE = tuple(key for key in _OURS if key != "block_pattern")
+_BERT = EncoderConfig()
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
                 "relu": "relu"}  # fmt: skip
 # Fields whose names and meanings are the same here and there.
@@ -38,7 +42,7 @@ _SAME = (
     "max_position_embeddings", "type_vocab_size", "hidden_dropout_prob",
     "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range",
 )  # fmt: skip
-_SUFFIXES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight"}
+_SUFFIXES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "scale": "weight"}
 _CLASSIFIER, _QUESTIONS = "BertForSequenceClassification", "BertForQuestionAnswering"
 _MASKED_LM = "BertForMaskedLM"
 _ARCHITECTURES = (
@@ -62,20 +66,22 @@ def recognise(folder: pathlib.Path) -> bool:
     return (folder / CONFIG).is_file() and "model_type" in read_object(folder / CONFIG)
 
 
-def open_source(folder: pathlib.Path) -> Source:
+def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
     """Opens a folder of BertModel or of one of its siblings with heads.
 
     Args:
         folder: config.json, model.safetensors or shards with their index, and vocab.txt or
             tokenizer.json.
+        do_lower_case: the casing; None: see `vocabularies.read_tokenizer`.
 
     Raises:
         InputError: another architecture, a bad file, or parts that do not fit together.
     """
     there = read_object(folder / CONFIG)
-    tokenizer = read_tokenizer(folder)
-    config = encoder_config(there, folder / CONFIG, tokenizer)
+    tokenizer = read_tokenizer(folder, CONFIG, do_lower_case)
     reader = _Normalised(open_folder(folder), folder)
+    table = reader.shapes.get("embeddings.word_embeddings.weight", ())
+    config = encoder_config(there, folder / CONFIG, tokenizer, table)
     needed = list(names.encoder_tensors(config))
     pooler = list(names.pooler_tensors(config))
     needed = [tensor for tensor in needed if tensor not in pooler]
@@ -101,9 +107,17 @@ def open_source(folder: pathlib.Path) -> Source:
 
 
 def encoder_config(
-    there: dict[str, Any], path: pathlib.Path, tokenizer: Tokenizer
+    there: dict[str, Any], path: pathlib.Path, tokenizer: Tokenizer, table: tuple[int, ...]
 ) -> EncoderConfig:
     """The architecture that Hugging Face's config describes.
+
+    Args:
+        there: the config.
+        path: of its file.
+        tokenizer: the one beside it.
+        table: shape of the word embeddings in the weights, `()` where they have none. Their rows
+            are the `vocab_size` of the result, which may exceed the tokenizer's: see
+            `vocabularies.embedding_rows`.
 
     Raises:
         InputError: another architecture, or a value that we have no counterpart for.
@@ -114,8 +128,14 @@ def encoder_config(
 
     if there.get("model_type") not in ("bert", MODEL_TYPE):
         refuse("model_type", f"bert, {MODEL_TYPE}")
-    if there.get("position_embedding_type", "absolute") != "absolute":
-        refuse("position_embedding_type", "absolute")
+    ours = there["model_type"] == MODEL_TYPE
+    positions = there.get("position_type", "absolute") if ours else "absolute"
+    if there.get("position_embedding_type", positions) != positions:
+        refuse("position_embedding_type", positions)
+    if not ours:  # A config that says both would be read as something that it is not.
+        for key in _OURS_ALONE:
+            if there.get(key, getattr(_BERT, key)) != getattr(_BERT, key):
+                refuse(key, f"{getattr(_BERT, key)!r} with model_type bert")
     for key in ("is_decoder", "add_cross_attention"):
         if there.get(key):
             refuse(key, "false: encoders only")
@@ -129,7 +149,7 @@ def encoder_config(
     for key, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             refuse(key, "finite numbers")
-    ours, bert = there["model_type"] == MODEL_TYPE, {"block_pattern": f"(AI)*{layers}"}
+    bert = {"block_pattern": f"(AI)*{layers}"}
     try:
         config = EncoderConfig.from_dict(
             {
@@ -142,12 +162,14 @@ def encoder_config(
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if config.vocab_size != tokenizer.vocab_size:
+    told = there.get(VOCABULARY_HASH)
+    if told is not None and told != tokenizer.vocabulary_hash:
         raise InputError(
-            f"{path}: vocab_size is {config.vocab_size}, but the vocabulary beside it has "
-            f"{tokenizer.vocab_size} word pieces: they belong to different models"
+            f"{path}: {VOCABULARY_HASH} is {str(told)[:12]}, that of the vocabulary beside it "
+            f"{tokenizer.vocabulary_hash[:12]}: restore the vocabulary that came with the weights"
         )
-    return config
+    rows = embedding_rows(config.vocab_size, table, tokenizer, path, told is not None)
+    return config.replace(vocab_size=rows)
 
 
 def _is_encoder(name: str) -> bool:
@@ -256,9 +278,10 @@ def write(directory: pathlib.Path, source: Source) -> list[str]:
             "architectures": [architecture],
             "num_hidden_layers": max(layers, 1),
             "hidden_act": activations[config.hidden_activation],
-            "position_embedding_type": "absolute",
+            "position_embedding_type": config.position_type,
             "pad_token_id": source.tokenizer.pad_id,
             **{key: getattr(config, key) for key in _SAME},
+            VOCABULARY_HASH: source.tokenizer.vocabulary_hash,
             **({} if is_bert else ours),
             **({} if pooling == "first" else {"pooling": pooling}),
             **(_about(classifier) if classifier else {}),

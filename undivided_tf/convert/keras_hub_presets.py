@@ -13,12 +13,14 @@ from undivided_tf.accounting import count_parameters
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import heads, names
 from undivided_tf.convert.source import Foreign, Source, match
-from undivided_tf.convert.tensor_files import read_object
+from undivided_tf.convert.tensor_files import as_float32, read_object
+from undivided_tf.convert.vocabularies import embedding_rows, log_casing, require_options
 from undivided_tf.errors import InputError
 from undivided_tf.models.heads import MULTI_LABEL, ClassifierHead
+from undivided_tf.models.weights import named_weights
 from undivided_tf.pattern import BlockPattern
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training.weights import named_weights
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.weights.h5", "tokenizer.json"
 VOCABULARY = "assets/tokenizer/vocabulary.txt"
@@ -33,6 +35,15 @@ _FIXED = {
     "half_layer_norms": False,
     "attention_normalization": "softmax",
     "share_intermediate": False,
+    "position_type": "absolute",
+    "query_key_norm": False,
+}
+_TOKENIZER_OPTIONS = {
+    "split": (True,),
+    "split_on_cjk": (True,),
+    "suffix_indicator": ("##",),
+    "oov_token": ("[UNK]",),
+    "special_tokens_in_strings": (False,),
 }
 _SIZES = {
     "vocabulary_size": "vocab_size",
@@ -66,22 +77,25 @@ def recognise(folder: pathlib.Path) -> bool:
     return path.is_file() and read_object(path).get("class_name") == _CLASS
 
 
-def open_source(folder: pathlib.Path) -> Source:
+def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
     """Opens a folder that `save_to_preset` of BertBackbone or BertTextClassifier wrote.
 
     A classifier's labels have no names there: they are those of the classifier.json that we write
     beside it, else LABEL_0 ...
 
+    Args:
+        folder: the preset.
+        do_lower_case: the casing; None: `lowercase` of tokenizer.json.
+
     Raises:
-        InputError: a bad file, or parts that do not fit together.
+        InputError: a bad file, options of the tokenizer that ours lacks, or parts that do not
+            fit together.
     """
     there = _inner(folder / CONFIG)
-    lower = _inner(folder / TOKENIZER).get("lowercase")
-    if not isinstance(lower, bool):
-        raise InputError(f"{folder / TOKENIZER}: lowercase is {lower!r}, expected true or false")
-    tokenizer = Tokenizer(folder / VOCABULARY, lower)
+    tokenizer = _read_tokenizer(folder, do_lower_case)
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} has no {WEIGHTS}")
+    files.check_fetched(folder / WEIGHTS)
     try:
         config = EncoderConfig.from_dict(
             {
@@ -91,18 +105,14 @@ def open_source(folder: pathlib.Path) -> Source:
                 "attention_probs_dropout_prob": there["dropout"],
                 "hidden_activation": "gelu_tanh",
                 "vocabulary_hash": tokenizer.vocabulary_hash,
-                "do_lower_case": lower,
+                "do_lower_case": tokenizer.do_lower_case,
             }
         )
     except KeyError as error:
         raise InputError(f"{folder / CONFIG}: the key {error} is missing") from error
     except InputError as error:
         raise InputError(f"{folder / CONFIG}: {error}") from error
-    if config.vocab_size != tokenizer.vocab_size:
-        raise InputError(
-            f"{folder / CONFIG}: vocabulary_size is {config.vocab_size}, but {VOCABULARY} has "
-            f"{tokenizer.vocab_size} word pieces"
-        )
+    embedding_rows(config.vocab_size, (), tokenizer, folder / CONFIG, False, "vocabulary_size")
     # Checked before the sizes become memory; half precision takes two bytes a weight.
     if 2 * count_parameters(config) > (folder / WEIGHTS).stat().st_size:
         raise InputError(f"{folder / CONFIG} describes more weights than {WEIGHTS} can hold")
@@ -121,7 +131,7 @@ def open_source(folder: pathlib.Path) -> Source:
             model.load_task_weights(str(folder / TASK_WEIGHTS))
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{folder / TASK_WEIGHTS} does not fit {TASK}: {error}") from error
-    tensors, coverage = match(folder, needed, _foreign(config), _Reader(model))
+    tensors, coverage = match(folder, needed, _foreign(config), _Reader(model, folder / WEIGHTS))
     return Source("keras_hub", config, tokenizer, tensors, coverage, head)
 
 
@@ -190,8 +200,15 @@ def write(directory: pathlib.Path, source: Source) -> list[str]:
     left_out = [name for name in source.heads if name != "classifier_head"]
     if left_out:
         logging.warning("KerasHub's BERT has no place for %s: left out", ", ".join(left_out))
+    vocabulary, lower = list(source.tokenizer.vocabulary), source.tokenizer.do_lower_case
+    stripped = [piece for piece in vocabulary if piece != piece.rstrip()]
+    if stripped:
+        logging.warning(
+            "KerasHub strips white space off the end of a word piece when it reads a vocabulary: "
+            "%s; the file is right, but its tokenizer will not have them", stripped,
+        )  # fmt: skip
     tokenizer = keras_hub.models.BertTokenizer(
-        vocabulary=list(source.tokenizer.vocabulary), lowercase=source.tokenizer.do_lower_case
+        vocabulary=vocabulary, lowercase=lower, strip_accents=lower
     )
     model, tensors = _backbone(config), list(names.encoder_tensors(config))
     if head:
@@ -215,6 +232,29 @@ def write(directory: pathlib.Path, source: Source) -> list[str]:
     else:
         tokenizer.save_to_preset(str(directory))
     return left_out
+
+
+def _read_tokenizer(folder: pathlib.Path, do_lower_case: bool | None) -> Tokenizer:
+    path = folder / TOKENIZER
+    there = _inner(path)
+    lower = there.get("lowercase")
+    if not isinstance(lower, bool):
+        raise InputError(f"{path}: lowercase is {lower!r}, expected true or false")
+    require_options(path, there, _TOKENIZER_OPTIONS)
+    strips = there.get("strip_accents", False)
+    if strips and not lower:
+        raise InputError(
+            f"{path}: strip_accents is {strips!r} with lowercase False; our tokenizer strips "
+            "accents only from text that it lower-cases, so words would be cut differently"
+        )
+    lower = log_casing(lower, do_lower_case, path)
+    if lower and not strips:
+        # KerasHub's default, also of its presets of Google's weights, which were trained without.
+        logging.warning(
+            "%s: strip_accents is false with lowercase true: KerasHub keeps accents; our tokenizer "
+            "strips them, as BERT does, so words with accents are cut differently", path,
+        )  # fmt: skip
+    return Tokenizer(folder / VOCABULARY, lower)
 
 
 def _inner(path: pathlib.Path) -> dict[str, Any]:
@@ -249,11 +289,12 @@ def _foreign(config: EncoderConfig):
 
 
 class _Reader:
-    """The weights of a backbone or of a task model by their paths."""
+    """The weights of a backbone or of a task model by their paths; `path` is their file."""
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, path: pathlib.Path):
+        self._path = path
         self._variables = named_weights(model.weights)
         self.shapes = {name: tuple(v.shape) for name, v in self._variables.items()}
 
     def read(self, name: str) -> np.ndarray:
-        return np.asarray(self._variables[name], np.float32)
+        return as_float32(np.asarray(self._variables[name]), name, self._path)

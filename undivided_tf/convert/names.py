@@ -15,7 +15,7 @@ class Tensor:
         shape: our shape; kernels are (inputs, outputs).
         module: the module of Hugging Face's BertForPreTraining and its siblings, without the
             prefix `bert.`, such as `pooler.dense`.
-        part: `kernel`, `bias`, `gamma`, `beta` or `embeddings`.
+        part: `kernel`, `bias`, `gamma`, `beta`, `scale` (of RMS norms) or `embeddings`.
     """
 
     path: str
@@ -30,8 +30,14 @@ def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
     Module names hold for post-norm and, with `final_layer_norm`, for pre-norm encoders.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
-    tables = {"word": config.vocab_size, "position": config.max_position_embeddings}
-    for name, rows in {**tables, "segment": config.type_vocab_size}.items():
+    tables = {
+        "word": config.vocab_size,
+        "position": config.max_position_embeddings,
+        "segment": config.type_vocab_size,
+    }
+    if config.position_type != "absolute":
+        del tables["position"]
+    for name, rows in tables.items():
         theirs = "token_type" if name == "segment" else name
         yield Tensor(
             f"encoder/embeddings/{name}_embeddings/embeddings",
@@ -49,6 +55,9 @@ def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
             for part in ("query", "key", "value"):
                 theirs = f"{layer}.attention.self.{part}"
                 yield from _dense(f"{ours}/{part}", hidden, hidden, theirs)
+            for part in ("query_norm", "key_norm") if config.query_key_norm else ():
+                theirs = f"{layer}.attention.self.{part}"
+                yield Tensor(f"{ours}/{part}/scale", (config.head_width,), theirs, "scale")
             layer += ".attention"
             yield from _dense(f"{ours}/output", hidden, hidden, f"{layer}.output.dense")
         elif owns:  # Of blocks that share their weights the first has them.

@@ -6,11 +6,11 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import names
 from undivided_tf.convert.source import Foreign, Source, match
 from undivided_tf.convert.tensor_files import SafetensorsReader, write_tensors
+from undivided_tf.convert.vocabularies import log_casing
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.heads import ClassifierHead, SpanHead
-from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
-from undivided_tf.training.weights import WEIGHTS
+from undivided_tf.models.weights import WEIGHTS
 
 
 def recognise(folder: pathlib.Path) -> bool:
@@ -18,17 +18,21 @@ def recognise(folder: pathlib.Path) -> bool:
     return (folder / WEIGHTS).exists() or (folder / "checkpoints").is_dir()
 
 
-def open_source(folder: pathlib.Path) -> Source:
+def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
     """Opens a checkpoint, or the newest one of a workdir.
+
+    Args:
+        folder: the checkpoint or workdir.
+        do_lower_case: the casing; None: that of encoder.json.
 
     Raises:
         InputError: a bad file, or parts that do not fit together.
     """
     folder = checkpoints.resolve(folder)
     config = EncoderConfig.from_json(folder / checkpoints.ENCODER)
-    tokenizer = Tokenizer(folder / checkpoints.VOCABULARY, config.do_lower_case)
-    if tokenizer.vocabulary_hash != config.vocabulary_hash:
-        raise InputError(f"{folder / checkpoints.VOCABULARY} is not the vocabulary of the weights")
+    where = folder / checkpoints.ENCODER
+    config = config.replace(do_lower_case=log_casing(config.do_lower_case, do_lower_case, where))
+    tokenizer = checkpoints.read_tokenizer(folder, config)
     reader = SafetensorsReader([folder / WEIGHTS])
     classifier, spans = ClassifierHead.read(folder), SpanHead.read(folder)
     paths = set(reader.shapes)

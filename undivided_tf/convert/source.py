@@ -19,7 +19,7 @@ class Reader(Protocol):
     shapes: Mapping[str, tuple[int, ...]]
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor in float32."""
+        """One tensor in float32; InputError when a value is not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Source:
     Attributes:
         format: name of the format.
         config: architecture of the encoder.
-        tokenizer: vocabulary and casing.
+        tokenizer: vocabulary and casing; it may have fewer word pieces than `config.vocab_size`,
+            the rows of the word embeddings.
         tensors: from our names to (shape, function that reads the array in our shape).
         coverage: what became of every tensor of the checkpoint.
         classifier: what its sequence classifier answers; None when it has none.
@@ -124,7 +125,7 @@ def match(
         InputError: missing, misshaped or left-over tensors of the encoder; lists them.
     """
     coverage, found = Coverage(), {}
-    optional = list(optional)
+    tensors, optional = list(tensors), list(optional)
     if not any(foreign(tensor).name in reader.shapes for tensor in optional):
         coverage.initial = [tensor.path for tensor in optional]
         optional = []

@@ -11,8 +11,9 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
+from undivided_tf.models.weights import require_finite
+from undivided_tf.support import files
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}
@@ -28,8 +29,9 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     def refuse(constant: str):
         raise ValueError(f"{constant} is no JSON")
 
+    files.check_fetched(path)
     try:
-        value = json.loads(files.read_text(path), parse_constant=refuse)
+        value = json.loads(files.read_text(path, "utf-8-sig"), parse_constant=refuse)
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply to be a config") from error
     except InputError:
@@ -79,11 +81,29 @@ class SafetensorsReader:
         with path.open("rb") as file:
             file.seek(start)
             array = np.frombuffer(file.read(end - start), _FLOATS[kind])
-        return array.reshape(self.shapes[name]).astype(np.float32, copy=False)
+        return as_float32(array.reshape(self.shapes[name]), name, path)
+
+
+def as_float32(array: np.ndarray, name: str, where: Any) -> np.ndarray:
+    """A tensor in float32, all of whose values are finite.
+
+    Args:
+        array: of any float type, such as bfloat16 or float64.
+        name: of the tensor.
+        where: the file or folder that it is from; both stand in the error.
+
+    Raises:
+        InputError: NaN or infinite values, or values that are infinite in float32.
+    """
+    with np.errstate(over="ignore"):
+        single = np.asarray(array).astype(np.float32, copy=False)
+    require_finite({name: single}, where)
+    return single
 
 
 def _checked_header(path: pathlib.Path) -> dict[str, Any]:
     """What the header says of each tensor, with offsets from the start of the file."""
+    files.check_fetched(path)
     try:
         with safe_open(path, framework="numpy"):
             pass

@@ -1,64 +1,324 @@
-"""Vocabulary and casing of a Hugging Face folder."""
+"""Vocabulary and casing as other formats keep them, and what of them our tokenizer lacks."""
 
 import pathlib
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
 
 from undivided_tf.convert.tensor_files import read_object
 from undivided_tf.errors import InputError
-from undivided_tf.tokenization import Tokenizer
+from undivided_tf.tokenization import (
+    SPECIAL_TOKENS,
+    Tokenizer,
+    pieces_with_capitals,
+    read_vocabulary,
+)
+
+VOCABULARY, CONFIG, WHOLE, ADDED = (
+    "vocab.txt",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "added_tokens.json",
+)
+# Classes of `transformers` that cut text as BertTokenizer does.
+_CLASSES = tuple(
+    f"{model}Tokenizer{kind}"
+    for model in ("Bert", "DistilBert", "Electra", "MobileBert")
+    for kind in ("", "Fast")
+)
+# These say nothing themselves: tokenizer.json does.
+_GENERIC_CLASSES = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
+# Options and the values for which they mean what our tokenizer does; absent and null are defaults.
+_OPTIONS = {
+    "tokenize_chinese_chars": (True,),
+    "do_basic_tokenize": (True,),
+    "word_tokenizer_type": ("basic",),
+    "subword_tokenizer_type": ("wordpiece",),
+    **{f"{token[1:-1].lower()}_token": (token,) for token in SPECIAL_TOKENS},
+}
+_NORMALIZER = {
+    "type": ("BertNormalizer",),
+    "clean_text": (True,),
+    "handle_chinese_chars": (True,),
+}
+_MODEL = {
+    "type": ("WordPiece",),
+    "unk_token": ("[UNK]",),
+    "continuing_subword_prefix": ("##",),
+    "max_input_chars_per_word": (100,),
+}
+# What a padded embedding is a multiple of, for the matrix units of a GPU.
+_MULTIPLES = (8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-def read_tokenizer(folder: pathlib.Path) -> Tokenizer:
-    """Vocabulary and casing of a folder.
+def read_tokenizer(
+    folder: pathlib.Path, config: str, do_lower_case: bool | None = None
+) -> Tokenizer:
+    """Vocabulary and casing of a folder of Hugging Face or Google.
 
-    The vocabulary is vocab.txt, else that of tokenizer.json; the casing stands in
-    tokenizer_config.json or tokenizer.json, else the vocabulary tells it (`tells_lower_case`).
+    The vocabulary is vocab.txt, else that of tokenizer.json. The casing is `do_lower_case` of the
+    caller, else what tokenizer_config.json, tokenizer.json or the config declares, else what the
+    vocabulary tells (`guess_lower_case`); which of them decided goes into the log.
+
+    Args:
+        folder: the checkpoint.
+        config: name of its config there.
+        do_lower_case: the casing, where the caller knows it.
 
     Raises:
-        InputError: no vocabulary, or one that is no WordPiece vocabulary.
+        InputError: no vocabulary, one that is no WordPiece vocabulary, one whose casing cannot be
+            told, or an option that our tokenizer lacks; names the file and the option.
     """
-    told = _optional(folder / "tokenizer_config.json")
-    whole = _optional(folder / "tokenizer.json")
-    if (folder / "vocab.txt").exists():
-        vocabulary: Any = folder / "vocab.txt"
-        pieces = Tokenizer(vocabulary).vocabulary
+    about, whole = _optional(folder / CONFIG), _optional(folder / WHOLE)
+    for name in (CONFIG, config):
+        _check_class(folder / name, _optional(folder / name), bool(whole))
+    require_options(folder / CONFIG, about, _OPTIONS)
+    _check_never_split(folder / CONFIG, about)
+    normalizer = _section(whole, "normalizer", folder)
+    require_options(f"{folder / WHOLE}: normalizer", normalizer, _NORMALIZER)
+    splitter = _section(whole, "pre_tokenizer", folder)
+    known = {"type": ("BertPreTokenizer",)}
+    require_options(f"{folder / WHOLE}: pre_tokenizer", splitter, known)
+    model = _section(whole, "model", folder)
+    require_options(f"{folder / WHOLE}: model", model, _MODEL)
+
+    ids = model.get("vocab")
+    if (folder / VOCABULARY).exists():
+        vocabulary: Any = folder / VOCABULARY
+        pieces = read_vocabulary(vocabulary)
+        if isinstance(ids, dict):
+            _check_same(pieces, ids, folder)
     else:
-        vocabulary = pieces = _pieces(whole, folder)
-    normalizer = whole.get("normalizer")
-    normalizer = normalizer if isinstance(normalizer, dict) else {}
-    lower = told.get("do_lower_case", normalizer.get("lowercase"))
-    if lower is None:
-        lower = tells_lower_case(pieces)
-    if not isinstance(lower, bool):
-        raise InputError(f"{folder}: do_lower_case is {lower!r}, expected true or false")
-    strips = told.get("strip_accents", normalizer.get("strip_accents"))
-    if strips is not None and strips != lower:
-        logging.warning(
-            "%s: strip_accents %s with do_lower_case %s; our tokenizer does both or neither, so "
-            "accented words are cut differently",
-            folder, strips, lower,
-        )  # fmt: skip
+        vocabulary = pieces = _pieces(ids, folder)
+    declared = [
+        (folder / CONFIG, about.get("do_lower_case")),
+        (folder / WHOLE, normalizer.get("lowercase")),
+        (folder / config, _optional(folder / config).get("do_lower_case")),
+    ]
+    lower = _casing(pieces, declared, do_lower_case, folder)
+    for name, there in ((CONFIG, about), (WHOLE, normalizer)):
+        strips = there.get("strip_accents")
+        if strips is not None and strips is not lower:
+            raise InputError(
+                f"{folder / name}: strip_accents is {strips!r} with do_lower_case {lower}; our "
+                "tokenizer does both or neither, so words with accents would be cut into pieces "
+                "that the weights do not expect. If the texts have no accents, remove the key"
+            )
     return Tokenizer(vocabulary, lower)
 
 
-def tells_lower_case(pieces: tuple[str, ...]) -> bool:
-    """Whether no word piece has a capital letter; `[unused1]` and its like do not count."""
-    words = (piece for piece in pieces if not (piece.startswith("[") and piece.endswith("]")))
-    return all(piece == piece.lower() for piece in words)
+def require_options(
+    where: Any, there: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]
+) -> None:
+    """Refuses options of a tokenizer that ours does not have.
+
+    Args:
+        where: named in the error.
+        there: options and their values; those that are absent or null have their default.
+        known: from options to the values that mean what our tokenizer does.
+
+    Raises:
+        InputError: another value; names it and the known ones.
+    """
+    for key, values in known.items():
+        value = there.get(key)
+        if isinstance(value, dict):  # How `transformers` writes a special token.
+            value = value.get("content", value)
+        if value is not None and not any(value is v or value == v for v in values):
+            raise InputError(
+                f"{where}: {key} is {value!r}; our tokenizer, which runs inside the TensorFlow "
+                f"graph, has {key} {values[0]!r} only, so text would be cut into pieces that the "
+                "weights do not expect"
+            )
+
+
+def log_casing(declared: bool, given: bool | None, where: Any) -> bool:
+    """The casing that a caller gives, else the declared one; logs which it is, and why."""
+    lower = declared if given is None else given
+    why = f"declared in {where}" if given is None else "as --do_lower_case says"
+    logging.info("the vocabulary is %s, %s", "uncased" if lower else "cased", why)
+    if given not in (None, declared):
+        logging.warning("%s declares the other casing", where)
+    return lower
+
+
+def guess_lower_case(pieces: tuple[str, ...], where: Any) -> bool:
+    """Whether a vocabulary is uncased: whether none of its pieces has a capital letter.
+
+    Markers do not count (`pieces_with_capitals`). Where fewer than 1 %
+    have capitals, as after words were added to an uncased vocabulary, nobody can tell.
+
+    Raises:
+        InputError: it cannot be told; shows the pieces with capitals and the mend.
+    """
+    capital, number = pieces_with_capitals(pieces)
+    shown = ", ".join(map(repr, capital[:5]))
+    if 0 < len(capital) < number / 100:
+        raise InputError(
+            f"{where}: {len(capital)} of {number} word pieces have capitals ({shown}), too few "
+            'for a cased vocabulary; declare the casing: "do_lower_case": true or false in '
+            f"{CONFIG} beside it, or --do_lower_case of convert_checkpoint"
+        )
+    logging.info(
+        "%s: nothing declares the casing; the vocabulary is %s, since %d of its %d word pieces "
+        "have capitals%s",
+        where, "cased" if capital else "uncased", len(capital), number,
+        f", such as {shown}" if capital else "",
+    )  # fmt: skip
+    return not capital
+
+
+def embedding_rows(
+    told: int,
+    table: tuple[int, ...],
+    tokenizer: Tokenizer,
+    path: pathlib.Path,
+    belongs: bool,
+    key: str = "vocab_size",
+) -> int:
+    """The rows of the word embeddings, which may be more than the vocabulary has pieces.
+
+    Surplus rows are kept, so that a conversion back has the shapes of the original; no text has
+    their ids. They are accepted where they can be explained: the count of pieces, or of pieces and
+    added tokens, was rounded up to a multiple of 8, 16, ... 1024; or there is a row for each added
+    token; or `belongs`.
+
+    Args:
+        told: `vocab_size` of the config.
+        table: shape of the word embeddings, `()` when they are not there. Where the weights were
+            padded behind the config's back, their rows count.
+        tokenizer: of the checkpoint.
+        path: of the config.
+        belongs: whether the config says by a hash that the vocabulary is that of the weights.
+        key: what the format calls `told`.
+
+    Raises:
+        InputError: rows that cannot be explained.
+    """
+    rows = told
+    if table and table[0] != told and _is_padded(table[0], told):
+        rows = table[0]
+    pieces, added = tokenizer.vocab_size, _added_tokens(path.parent, tokenizer.vocab_size)
+    with_added = max([pieces - 1, *added.values()]) + 1
+    explained = rows in (pieces, with_added) or any(
+        _is_padded(rows, count) for count in (pieces, with_added)
+    )
+    if rows < pieces or not (explained or belongs):
+        raise InputError(
+            f"{path}: {key} is {rows}, but the vocabulary beside it has {pieces} word pieces: "
+            "they belong to different models"
+            + (
+                f". Tokens that were added to the vocabulary must be in {ADDED}"
+                if rows > pieces
+                else ""
+            )
+        )
+    if added:
+        logging.warning(
+            "%s: %d added tokens have ids behind the vocabulary, such as %r; our tokenizer does "
+            "not know them: in a text they are cut into word pieces",
+            path.parent, len(added), next(iter(added)),
+        )  # fmt: skip
+    if rows > pieces:
+        logging.info(
+            "%s: %d embedding rows for %d word pieces; the %d surplus rows are kept, and no text "
+            "has their ids", path.parent, rows, pieces, rows - pieces,
+        )  # fmt: skip
+    return rows
+
+
+def _is_padded(rows: int, count: int) -> bool:
+    return rows > count and any(rows == -(-count // m) * m for m in _MULTIPLES)
+
+
+def _added_tokens(folder: pathlib.Path, pieces: int) -> dict[str, int]:
+    """Tokens that `transformers` added behind a vocabulary of so many pieces, with their ids."""
+    found: dict[Any, Any] = dict(_optional(folder / ADDED))
+    listed = _optional(folder / WHOLE).get("added_tokens")
+    for token in listed if isinstance(listed, list) else []:
+        if isinstance(token, dict):
+            found[str(token.get("content"))] = token.get("id")
+    numbered = _optional(folder / CONFIG).get("added_tokens_decoder")
+    for index, token in numbered.items() if isinstance(numbered, dict) else ():
+        if isinstance(token, dict) and re.fullmatch("[0-9]{1,9}", index):
+            found[str(token.get("content"))] = int(index)
+    return {token: i for token, i in found.items() if type(i) is int and i >= pieces}
+
+
+def _casing(
+    pieces: tuple[str, ...],
+    declared: list[tuple[pathlib.Path, Any]],
+    given: bool | None,
+    folder: pathlib.Path,
+) -> bool:
+    values = [(path, value) for path, value in declared if value is not None]
+    for path, value in values:
+        if not isinstance(value, bool):
+            raise InputError(f"{path}: do_lower_case is {value!r}, expected true or false")
+    for path, value in values[1:]:
+        if value != values[0][1]:
+            logging.warning("%s declares another casing than %s", path, values[0][0])
+    if values:
+        return log_casing(values[0][1], given, values[0][0])
+    if given is not None:
+        return log_casing(given, given, folder)
+    return guess_lower_case(pieces, folder)
+
+
+def _check_class(path: pathlib.Path, there: dict[str, Any], has_whole: bool) -> None:
+    name = there.get("tokenizer_class")
+    if name is None or name in _CLASSES or (name in _GENERIC_CLASSES and has_whole):
+        return
+    raise InputError(
+        f"{path}: tokenizer_class is {name!r}; known here: {', '.join(_CLASSES)}, and with a "
+        f"{WHOLE} {', '.join(_GENERIC_CLASSES)}. Another one cuts text into pieces in another way"
+    )
+
+
+def _check_never_split(path: pathlib.Path, about: dict[str, Any]) -> None:
+    words = about.get("never_split") or []
+    if not isinstance(words, list) or any(word not in SPECIAL_TOKENS for word in words):
+        raise InputError(
+            f"{path}: never_split is {words!r}; our tokenizer splits every word at its "
+            "punctuation, so these would be cut into pieces that the weights do not expect"
+        )
 
 
 def _optional(path: pathlib.Path) -> dict[str, Any]:
     return read_object(path) if path.exists() else {}
 
 
-def _pieces(whole: dict[str, Any], folder: pathlib.Path) -> tuple[str, ...]:
-    model = whole.get("model")
-    model = model if isinstance(model, dict) else {}
-    ids = model.get("vocab")
-    if model.get("type", "WordPiece") != "WordPiece" or not isinstance(ids, dict):
-        raise InputError(f"{folder} has neither vocab.txt nor a WordPiece tokenizer.json")
-    if {*ids.values()} != {*range(len(ids))}:
-        raise InputError(f"{folder}/tokenizer.json: the ids of the vocabulary leave gaps")
+def _section(whole: dict[str, Any], key: str, folder: pathlib.Path) -> dict[str, Any]:
+    """A part of tokenizer.json; a null is a tokenizer without that step."""
+    value = whole.get(key, {})
+    if not isinstance(value, dict):
+        raise InputError(f"{folder / WHOLE}: {key} is {value!r}, expected that of a BERT tokenizer")
+    return value
+
+
+def _pieces(ids: Any, folder: pathlib.Path) -> tuple[str, ...]:
+    if not isinstance(ids, dict):
+        raise InputError(f"{folder} has neither {VOCABULARY} nor a WordPiece {WHOLE}")
+    if {*map(repr, ids.values())} != {*map(repr, range(len(ids)))}:
+        raise InputError(f"{folder / WHOLE}: the ids of the vocabulary leave gaps")
     return tuple(sorted(ids, key=ids.get))
+
+
+def _check_same(pieces: tuple[str, ...], ids: dict[str, Any], folder: pathlib.Path) -> None:
+    """Refuses a vocab.txt and a tokenizer.json of different models.
+
+    White space around a piece does not count: some tools strip it off when they read vocab.txt.
+    """
+    for piece, index in ids.items():
+        if not piece.strip():
+            continue  # An empty line of vocab.txt, which has another piece there by now.
+        inside = type(index) is int and 0 <= index < len(pieces)
+        if not inside or pieces[index].strip() != piece.strip():
+            there = repr(pieces[index]) if inside else "nothing"
+            raise InputError(
+                f"{folder / WHOLE} gives {piece!r} the id {index!r}, where {VOCABULARY} has "
+                f"{there}: they belong to different models; remove the one that is not that of "
+                "the weights"
+            )

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from undivided_tf.data import streams
-from undivided_tf.data.rows import Rows
+from undivided_tf.data.tasks.rows import Rows
 from undivided_tf.tokenization import Tokenizer
 
 POOL = 32  # Batches whose rows are sorted by length together: less padding, still random.

@@ -1,6 +1,7 @@
 """Dynamic masking for the masked language model, and the batches it makes of records."""
 
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -98,15 +99,21 @@ def mask_tokens(
 
 
 def masked_lm_prob_at(
-    step: tf.Tensor, masked_lm_prob: float, initial_masked_lm_prob: float, num_train_steps: int
+    step: tf.Tensor,
+    masked_lm_prob: float,
+    initial_masked_lm_prob: float,
+    num_train_steps: int,
+    first_step: int = 0,
 ) -> tf.Tensor:
     """The masking rate of step 0, 1, ...: a line from the initial to the last rate.
+
+    It begins at `first_step`, before which the rate is the initial one.
 
     References:
         Yang et al. 2022, arXiv 2208.10806 (a masking rate that falls).
     """
-    done = tf.cast(step, tf.float32) / max(num_train_steps - 1, 1)
-    return initial_masked_lm_prob + tf.minimum(done, 1.0) * (
+    done = tf.cast(step - first_step, tf.float32) / max(num_train_steps - 1 - first_step, 1)
+    return initial_masked_lm_prob + tf.clip_by_value(done, 0.0, 1.0) * (
         masked_lm_prob - initial_masked_lm_prob
     )
 
@@ -153,6 +160,7 @@ def pretraining_batches(
     masked_lm_prob: float = 0.15,
     initial_masked_lm_prob: float = 0.0,
     num_train_steps: int = 0,
+    first_changing_step: int = 0,
     max_predictions: int = 0,
     masking_unit: str = "token",
     intermediate_blocks: int = 0,
@@ -174,6 +182,7 @@ def pretraining_batches(
         initial_masked_lm_prob: rate of the first step, from where a line leads to
             `masked_lm_prob` in the last; 0: the same rate in all steps.
         num_train_steps: all steps of the run; read when there is such a line.
+        first_changing_step: where that line begins.
         intermediate_blocks, intermediate_drop_rate: see `intermediate_scales`; at rate 0 the
             batches have none.
 
@@ -192,7 +201,9 @@ def pretraining_batches(
         if initial_masked_lm_prob:
             highest = max(masked_lm_prob, initial_masked_lm_prob)
             slots = prediction_slots(rows["token_ids"].shape[1], highest, max_predictions)
-            rate = masked_lm_prob_at(step, masked_lm_prob, initial_masked_lm_prob, num_train_steps)
+            rate = masked_lm_prob_at(
+                step, masked_lm_prob, initial_masked_lm_prob, num_train_steps, first_changing_step
+            )
         step_seed = tf.stack([tf.constant(seed, tf.int64), step])
         batch = mask_tokens(
             rows["token_ids"],
@@ -212,41 +223,60 @@ def pretraining_batches(
     return streams.without_autotuning(batches.map(mask, num_parallel_calls=2).prefetch(8))
 
 
-def validation_batches(
+def validation_arrays(
     records_dir: str | os.PathLike,
     tokenizer: Tokenizer,
     *,
-    batch_size: int,
     max_rows: int = 0,
     masked_lm_prob: float = 0.15,
     max_predictions: int = 0,
     masking_unit: str = "token",
-) -> tf.data.Dataset:
-    """Held-out batches whose rows and masks never change, whatever seed or batch size a run has.
-
-    The last batch is filled up with copies of the first row whose `masked_weights` are 0, so
-    that shapes are static and sums over weights stay right.
+) -> dict[str, np.ndarray]:
+    """Held-out rows with masks, neither of which ever changes, whatever seed a run has.
 
     Args:
         records_dir: what `create_records` wrote.
         tokenizer: that of the records.
-        batch_size: rows a batch.
-        max_rows: at most so many rows; 0: all. They are held in memory.
+        max_rows: at most so many rows; 0: all.
         masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
+
+    Returns:
+        What `mask_tokens` gives, and for records of pairs `segment_ids` and
+        `next_sentence_label`.
     """
     found = streams.validation_rows(records_dir, max_rows)
-    ids = found["token_ids"]
-    batch = mask_tokens(
-        tf.constant(ids),
+    masked = mask_tokens(
+        tf.constant(found["token_ids"]),
         seed=tf.constant([0, 0], tf.int64),
         tokenizer=tokenizer,
         masked_lm_prob=masked_lm_prob,
         max_predictions=max_predictions,
         masking_unit=masking_unit,
     )
-    batch = _with_pairs(batch, {name: tf.constant(value) for name, value in found.items()})
-    rows = np.arange(-(-len(ids) // batch_size) * batch_size)
-    real = rows < len(ids)
-    filled = {name: value.numpy()[np.where(real, rows, 0)] for name, value in batch.items()}
+    masked = _with_pairs(masked, {name: tf.constant(value) for name, value in found.items()})
+    return {name: value.numpy() for name, value in masked.items()}
+
+
+def full_batches(rows: dict[str, np.ndarray], batch_size: int) -> tf.data.Dataset:
+    """Batches of rows that are in memory, in order.
+
+    The last batch is filled up with copies of the first row whose `masked_weights` are 0, so
+    that shapes are static and sums over weights stay right.
+
+    Args:
+        rows: as `validation_arrays` gives.
+        batch_size: rows a batch.
+    """
+    count = len(rows["token_ids"])
+    number = np.arange(-(-count // batch_size) * batch_size)
+    real = number < count
+    filled = {name: value[np.where(real, number, 0)] for name, value in rows.items()}
     filled["masked_weights"] *= real[:, np.newaxis]
     return tf.data.Dataset.from_tensor_slices(filled).batch(batch_size, drop_remainder=True)
+
+
+def validation_batches(
+    records_dir: str | os.PathLike, tokenizer: Tokenizer, *, batch_size: int, **options: Any
+) -> tf.data.Dataset:
+    """Held-out batches: the rows of `validation_arrays`, which takes the options, as batches."""
+    return full_batches(validation_arrays(records_dir, tokenizer, **options), batch_size)

@@ -10,10 +10,10 @@ import io
 import json
 from collections.abc import Iterator
 
-from undivided_tf import files
-from undivided_tf.data import documents
-from undivided_tf.data.documents import Document
+from undivided_tf.data.corpus import documents
+from undivided_tf.data.corpus.documents import Document
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 SOURCES = (
     {

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from undivided_tf.data import examples
-from undivided_tf.data.records import has_pairs, read_metadata
+from undivided_tf.data.corpus.records import has_pairs, read_metadata
 from undivided_tf.errors import InputError
 
 

@@ -1,5 +1,11 @@
 """Trained models for serving: SavedModel from raw strings, LiteRT and ONNX from ids."""
 
-from undivided_tf.export.exporter import export
+import lazy_loader
 
-__all__ = ["export"]
+# Late: the configs beside these functions need no TensorFlow.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "exporter": ["export"],
+    },
+)

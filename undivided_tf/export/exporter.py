@@ -3,9 +3,10 @@
 import pathlib
 from typing import Any
 
-from undivided_tf import accounting, files
+from undivided_tf import accounting
 from undivided_tf.export import litert, onnx, parts, saved_model
-from undivided_tf.recipes import ExportConfig
+from undivided_tf.export.config import ExportConfig
+from undivided_tf.support import files
 
 REPORT = "export.json"
 _FORMATS = {"saved_model": saved_model, "litert": litert, "onnx": onnx}

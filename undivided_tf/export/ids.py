@@ -28,7 +28,7 @@ class IdSignature:
     """One thing a model without its tokenizer can be asked.
 
     Attributes:
-        name: of `recipes.SIGNATURES`; pairs are told by `segment_ids`, in `classify`.
+        name: of `config.SIGNATURES`; pairs are told by `segment_ids`, in `classify`.
         function: from int32 tensors, by name, to a dict of float32 tensors.
         inputs: from the names of the inputs to what they are.
         outputs: likewise.
@@ -112,7 +112,8 @@ def _fill_mask(parts: Parts, encode: Callable, spelling: Spelling, length: int) 
     def fill_mask(token_ids, segment_ids, padding_mask, masked_positions):
         inputs = _inputs(token_ids, segment_ids, padding_mask)
         masked = encode(inputs, masked_positions)["sequence_output"]
-        return {"scores": tf.nn.softmax(masked_lm_logits(parts.masked_lm, masked, spelling))}
+        logits = masked_lm_logits(parts.masked_lm, masked, spelling)
+        return {"scores": tf.nn.softmax(logits[..., : parts.tokenizer.vocab_size])}
 
     inputs = {**INPUTS, "masked_positions": "int32 (batch, masks), where [MASK] stands"}
     scores = f"float32 (batch, masks, {parts.tokenizer.vocab_size}), of every word piece"
@@ -162,7 +163,7 @@ def expected(parts: Parts, name: str, inputs: dict[str, np.ndarray]) -> dict[str
         found = {"start_logits": logits[:, 0], "end_logits": logits[:, 1]}
     else:
         logits = parts.masked_lm(inputs, training=False)["masked_lm_logits"]
-        found = {"scores": tf.nn.softmax(logits)}
+        found = {"scores": tf.nn.softmax(logits[..., : parts.tokenizer.vocab_size])}
     return {key: np.asarray(value) for key, value in found.items()}
 
 

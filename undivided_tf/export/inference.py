@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from undivided_tf.layers.intermediate_block import activation
 from undivided_tf.layers.positions import at_positions
+from undivided_tf.layers.rotary import rotary_angles, rotate
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import MULTI_LABEL, REGRESSION, ClassifierHead
 from undivided_tf.pattern import ATTENTION
@@ -109,9 +110,11 @@ class InferenceEncoder:
         tables = self.encoder.embeddings
         ids, segments = (tf.reshape(inputs[name], [-1]) for name in ("token_ids", "segment_ids"))
         words = tf.gather(tables.word_embeddings.embeddings.value, ids)
-        places = tf.tile(tables.position_embeddings.embeddings.value[: shape[1]], [shape[0], 1])
-        kinds = tf.gather(tables.segment_embeddings.embeddings.value, segments)
-        return _normalise(tables.layer_norm, words + places + kinds, self._spelling)
+        embedded = words + tf.gather(tables.segment_embeddings.embeddings.value, segments)
+        if tables.position_embeddings:
+            table = tables.position_embeddings.embeddings.value
+            embedded += tf.tile(table[: shape[1]], [shape[0], 1])
+        return _normalise(tables.layer_norm, embedded, self._spelling)
 
     def _bias(self, padding_mask, shape):
         """What is added to, or for `relu` multiplied with, scores of (batch, heads, *, length)."""
@@ -124,15 +127,22 @@ class InferenceEncoder:
         """An attention block; returns its output and the (batch, places) that it has."""
         inputs = self._norm(layer, hidden) if self.config.norm_first else hidden
         asking, asked = self._at(inputs, positions, shape)
-        heads = self.config.num_attention_heads
-        width = self.config.hidden_size // heads
+        heads, width = self.config.num_attention_heads, self.config.head_width
+        rotary = self.config.position_type == "rotary"
+        every_place = tf.range(shape[1])[tf.newaxis]
 
-        def split(dense, matrix, shape):
+        def split(dense, matrix, shape, norm=None, places=None):
             parts = tf.reshape(_dense(dense, matrix), [shape[0], shape[1], heads, width])
+            if norm is not None and self.config.query_key_norm:
+                parts = _rms_normalise(norm, parts)
+            if places is not None and rotary:
+                parts = rotate(parts, rotary_angles(places, width, self.config.rotary_base))
             return tf.transpose(parts, [0, 2, 1, 3])
 
-        query = split(layer.query, asking, asked)
-        key, value = (split(dense, inputs, shape) for dense in (layer.key, layer.value))
+        own_places = every_place if positions is None else positions
+        query = split(layer.query, asking, asked, layer.query_norm, own_places)
+        key = split(layer.key, inputs, shape, layer.key_norm, every_place)
+        value = split(layer.value, inputs, shape)
         # float32, as in training. Scaled behind the product, which then takes scale and bias in.
         scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
         scores = scores * (1 / math.sqrt(width))
@@ -209,6 +219,14 @@ def _activation(encoder, spelling):
 
 def _dense(layer, matrix):
     return tf.nn.bias_add(tf.matmul(matrix, layer.kernel.value), layer.bias.value)
+
+
+def _rms_normalise(layer, vectors):
+    # float32, as in training: squares of half precision lose what their mean needs.
+    wide = tf.cast(vectors, tf.float32)
+    square = tf.reduce_mean(tf.square(wide), axis=-1, keepdims=True)
+    found = wide * tf.math.rsqrt(square + layer.epsilon) * tf.cast(layer.scale.value, tf.float32)
+    return tf.cast(found, vectors.dtype)
 
 
 def _normalise(layer, matrix, spelling):

@@ -7,10 +7,10 @@ from typing import Any
 import tensorflow as tf
 
 from undivided_tf.export import ids
+from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import LITERT
 from undivided_tf.export.parts import Parts
-from undivided_tf.recipes import ExportConfig
-from undivided_tf.training import checkpoints
+from undivided_tf.models import checkpoints
 
 # Weights in halves, or in 8 bits with products that quantise activations as they come.
 FILES = {

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from undivided_tf.errors import InputError
 from undivided_tf.export import ids
+from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import ONNX
 from undivided_tf.export.parts import Parts
-from undivided_tf.recipes import ExportConfig
-from undivided_tf.training import checkpoints
+from undivided_tf.models import checkpoints
 
 OPSET = 17
 

@@ -4,13 +4,15 @@ import dataclasses
 
 from undivided_tf.convert import converter
 from undivided_tf.errors import InputError
+from undivided_tf.export.config import SIGNATURES
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import INPUTS, PAIR, SINGLE, ClassifierHead, SpanHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.span_predictor import SpanPredictor
-from undivided_tf.recipes import SIGNATURES
 from undivided_tf.tokenization import Tokenizer
+
+_OF_PAIRS = ("classify_pair", "answer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,10 @@ class Parts:
             "fill_mask": self.masked_lm is not None,
             "embed": True,
         }
-        return tuple(name for name in SIGNATURES if can[name])
+        found = tuple(name for name in SIGNATURES if can[name])
+        if self.encoder.config.type_vocab_size < 2:
+            found = tuple(name for name in found if name not in _OF_PAIRS)
+        return found
 
     def choose(self, asked: tuple[str, ...]) -> tuple[str, ...]:
         """The signatures to export.
@@ -63,6 +68,8 @@ class Parts:
         Raises:
             InputError: the head of one is missing, or was fed something else.
         """
+        if any(name in _OF_PAIRS for name in asked):
+            self.encoder.config.require_segments(2)
         missing = [name for name in asked if name not in self.signatures]
         if self.classifier_head and any(name.startswith("classify") for name in missing):
             raise InputError(

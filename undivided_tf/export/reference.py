@@ -7,9 +7,9 @@ import numpy as np
 import scipy.special
 import tensorflow as tf
 
-from undivided_tf.data.answers import predict_answers
-from undivided_tf.data.squad import Question
-from undivided_tf.data.windows import make_windows
+from undivided_tf.data.tasks.answers import predict_answers
+from undivided_tf.data.tasks.squad import Question
+from undivided_tf.data.tasks.windows import make_windows
 from undivided_tf.errors import InputError
 from undivided_tf.export.parts import Parts
 from undivided_tf.models.classifier import pool
@@ -62,7 +62,8 @@ def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarra
             "masked_positions": positions.astype(np.int32),
         }
         logits = parts.masked_lm(inputs, training=False)["masked_lm_logits"]
-        found.append(scipy.special.softmax(np.asarray(logits[0], np.float64), -1))
+        logits = np.asarray(logits[0], np.float64)[:, : tokenizer.vocab_size]
+        found.append(scipy.special.softmax(logits, -1))
     return found
 
 

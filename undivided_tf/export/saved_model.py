@@ -6,9 +6,9 @@ from typing import Any
 import tensorflow as tf
 
 from undivided_tf.export import reference, signatures
+from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import XLA, InferenceEncoder
 from undivided_tf.export.parts import Parts, load
-from undivided_tf.recipes import ExportConfig
 
 VERSION = "1"  # TensorFlow Serving takes the highest-numbered folder of a model.
 

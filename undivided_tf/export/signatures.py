@@ -6,11 +6,11 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from undivided_tf.export import spans, texts
+from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import answers, masked_lm_logits
 from undivided_tf.export.parts import Parts
 from undivided_tf.models.classifier import pool
 from undivided_tf.models.heads import CLASSIFICATION, REGRESSION, ClassifierHead
-from undivided_tf.recipes import ExportConfig
 
 _TEXT = "string (batch,)"
 _INPUTS = {
@@ -27,7 +27,7 @@ class Signature:
     """One thing a served model can be asked.
 
     Attributes:
-        name: of `recipes.SIGNATURES`.
+        name: of `config.SIGNATURES`.
         function: from string tensors (batch,), by name, to a dict of tensors that all have the
             batch as their first axis.
         inputs: from the names of the inputs to what they are.
@@ -147,7 +147,9 @@ def _fill_mask(parts: Parts, encode: Callable, config: ExportConfig, length: int
         inputs = texts.without_padding(inputs, config.pad_to_multiple_of)
         positions, count = texts.mask_positions(inputs["token_ids"], tokenizer.mask_id)
         masked = encode(inputs, positions)["sequence_output"]
-        scores, ids = tf.math.top_k(tf.nn.softmax(masked_lm_logits(parts.masked_lm, masked)), k)
+        # Embedding rows behind the vocabulary have no word piece to answer with.
+        logits = masked_lm_logits(parts.masked_lm, masked)[..., : tokenizer.vocab_size]
+        scores, ids = tf.math.top_k(tf.nn.softmax(logits), k)
         used = tf.sequence_mask(count, tf.shape(positions)[1])[..., tf.newaxis]
         return {
             "tokens": tf.where(used, tf.gather(vocabulary, ids), ""),

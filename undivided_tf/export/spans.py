@@ -6,7 +6,7 @@ hold them to the same answers.
 
 import tensorflow as tf
 
-from undivided_tf.data.answers import CERTAINLY_NULL
+from undivided_tf.data.tasks.answers import CERTAINLY_NULL
 from undivided_tf.tokenization import Tokenizer
 
 _NONE = -1e30  # Below any sum of two logits.

@@ -8,6 +8,7 @@ from keras import ops
 from undivided_tf.layers.block import Block
 from undivided_tf.layers.positions import at_positions
 from undivided_tf.layers.recompute import recomputed
+from undivided_tf.layers.rotary import rotary_angles, rotate
 
 # Added to the scores of padding; float32 holds it, and exp of it is 0 beside any real score.
 _PADDING_BIAS = -1e9
@@ -25,6 +26,11 @@ class AttentionBlock(Block):
         attention_normalization: str. `softmax`, or `relu`: the weight of score s is
             max(0, 1 + s) / n with n real tokens. That is the first-order expansion of exp with its
             sum left at n, which it is for small scores; rows need not add up to 1.
+        rotary_base: float or None. Base of rotary position embeddings of queries and keys; None:
+            without. The head width must then be even.
+        query_key_norm: bool. Queries and keys of each head are divided by their root mean square
+            and multiplied by a learnt scale of the head width, which all heads share (sublayers
+            `query_norm` and `key_norm`), before they are rotated.
         **kwargs: those of `Block`.
 
     References:
@@ -32,6 +38,8 @@ class AttentionBlock(Block):
         `relu` is our reading of TrimBERT (Sridhar, Sarah, Sundaresan 2022, arXiv 2202.12411), of
         which only the abstract is known to us: "a computationally simpler alternative" to softmax.
         Attention by ReLU over the length: Wortsman et al. 2023, arXiv 2309.08586.
+        Rotary: Su et al. 2021, arXiv 2104.09864. Query-key norm: Henry et al. 2020, arXiv
+        2010.04245; Dehghani et al. 2023, arXiv 2302.05442, section 2.
     """
 
     def __init__(
@@ -39,12 +47,16 @@ class AttentionBlock(Block):
         num_attention_heads,
         attention_probs_dropout_prob=0.1,
         attention_normalization="softmax",
+        rotary_base=None,
+        query_key_norm=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.num_attention_heads = num_attention_heads
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
         self.attention_normalization = attention_normalization
+        self.rotary_base = rotary_base
+        self.query_key_norm = query_key_norm
 
     def build(self, input_shape):
         """Builds all sublayers; `input_shape` is (batch, length, hidden)."""
@@ -57,8 +69,23 @@ class AttentionBlock(Block):
             self._dense(hidden_size, input_shape, name)
             for name in ("query", "key", "value", "output")
         )
+        self.query_norm, self.key_norm = (
+            self._head_norm(hidden_size // self.num_attention_heads, name)
+            for name in ("query_norm", "key_norm")
+        )
         self.probs_dropout = self._dropout(self.attention_probs_dropout_prob, "probs_dropout")
         super().build(input_shape)
+
+    def _head_norm(self, head_width, name):
+        """The norm of queries or keys, built; the identity without `query_key_norm`."""
+        about = {"dtype": self.dtype_policy, "name": name}
+        layer = (
+            keras.layers.RMSNormalization(epsilon=self.layer_norm_eps, **about)
+            if self.query_key_norm
+            else keras.layers.Identity(**about)
+        )
+        layer.build((None, None, self.num_attention_heads, head_width))
+        return layer
 
     def call(self, hidden, padding_mask, positions=None, training=None):
         """Lets every token, or those at some positions, look at every real token.
@@ -81,7 +108,7 @@ class AttentionBlock(Block):
         asking = at_positions(inputs, positions)
 
         def look(asking, inputs):
-            probabilities = self._probabilities(asking, inputs, padding_mask)
+            probabilities = self._probabilities(asking, inputs, padding_mask, positions)
             probabilities = self.probs_dropout(probabilities, training=training)
             value = self._split_heads(self.value(inputs))
             return ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
@@ -96,10 +123,16 @@ class AttentionBlock(Block):
     def probabilities(self, hidden, padding_mask):
         """Weight of every token (last axis) for every token: (batch, heads, length, length)."""
         inputs = self._inputs(hidden)
-        return self._probabilities(inputs, inputs, padding_mask)
+        return self._probabilities(inputs, inputs, padding_mask, None)
 
-    def _probabilities(self, asking, inputs, padding_mask):
-        query, key = self._split_heads(self.query(asking)), self._split_heads(self.key(inputs))
+    def _probabilities(self, asking, inputs, padding_mask, positions):
+        query = self.query_norm(self._split_heads(self.query(asking)))
+        key = self.key_norm(self._split_heads(self.key(inputs)))
+        if self.rotary_base is not None:
+            every_place = ops.arange(ops.shape(inputs)[1])[None]
+            own_places = every_place if positions is None else positions
+            query = self._rotated(query, own_places)
+            key = self._rotated(key, every_place)
         query = query / math.sqrt(query.shape[-1])
         scores = ops.einsum("bqhd,bkhd->bhqk", query, key)
         return ops.cast(self._normalize(scores, padding_mask), self.compute_dtype)
@@ -114,15 +147,20 @@ class AttentionBlock(Block):
             return ops.relu(1.0 + scores) * (mask / tokens)
         return ops.softmax(scores + (1.0 - mask) * _PADDING_BIAS)
 
+    def _rotated(self, vectors, places):
+        return rotate(vectors, rotary_angles(places, vectors.shape[-1], self.rotary_base))
+
     def _split_heads(self, projected):
         """(batch, length, hidden) to (batch, length, heads, hidden / heads)."""
         batch, length, hidden = ops.shape(projected)
         heads = self.num_attention_heads
         return ops.reshape(projected, (batch, length, heads, hidden // heads))
 
-    def compute_output_shape(self, hidden_shape, padding_mask_shape=None):
-        """The shape of the input."""
-        return hidden_shape
+    def compute_output_shape(self, hidden_shape, padding_mask_shape=None, positions_shape=None):
+        """(batch, length, hidden), or (batch, places, hidden) with positions."""
+        if positions_shape is None:
+            return hidden_shape
+        return (*positions_shape, hidden_shape[-1])
 
     def get_config(self):
         """The constructor's arguments."""
@@ -131,4 +169,6 @@ class AttentionBlock(Block):
             "num_attention_heads": self.num_attention_heads,
             "attention_probs_dropout_prob": self.attention_probs_dropout_prob,
             "attention_normalization": self.attention_normalization,
+            "rotary_base": self.rotary_base,
+            "query_key_norm": self.query_key_norm,
         }

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from undivided_tf.errors import InputError
 from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 
@@ -10,6 +11,9 @@ from undivided_tf.layers.initializers import derive_seed, truncated_normal
 @keras.saving.register_keras_serializable(package="undivided_tf")
 class Embeddings(keras.layers.Layer):
     """Sum of word, position and segment embeddings, then LayerNorm and dropout.
+
+    Without position embeddings, for encoders whose attention knows the places, the sum is that
+    of the other two; `max_position_embeddings` bounds the length all the same.
 
     Args:
         vocab_size: int. Number of word pieces.
@@ -19,6 +23,7 @@ class Embeddings(keras.layers.Layer):
         hidden_dropout_prob: float. Dropout on the output.
         layer_norm_eps: float. Added to the variance in LayerNorm.
         initializer_range: float. Deviation of the truncated normal initialiser.
+        use_position_embeddings: bool. Whether there is a table of positions.
         seed: int or None. Decides initial values and dropout.
 
     References:
@@ -34,6 +39,7 @@ class Embeddings(keras.layers.Layer):
         hidden_dropout_prob=0.1,
         layer_norm_eps=1e-12,
         initializer_range=0.02,
+        use_position_embeddings=True,
         seed=None,
         **kwargs,
     ):
@@ -45,6 +51,7 @@ class Embeddings(keras.layers.Layer):
         self.hidden_dropout_prob = hidden_dropout_prob
         self.layer_norm_eps = layer_norm_eps
         self.initializer_range = initializer_range
+        self.use_position_embeddings = use_position_embeddings
         self.seed = seed
 
         def table(rows, name):
@@ -57,7 +64,11 @@ class Embeddings(keras.layers.Layer):
             )
 
         self.word_embeddings = table(vocab_size, "word_embeddings")
-        self.position_embeddings = table(max_position_embeddings, "position_embeddings")
+        self.position_embeddings = (
+            table(max_position_embeddings, "position_embeddings")
+            if use_position_embeddings
+            else None
+        )
         self.segment_embeddings = table(type_vocab_size, "segment_embeddings")
         self.layer_norm = keras.layers.LayerNormalization(
             epsilon=layer_norm_eps, dtype=self.dtype_policy, name="layer_norm"
@@ -70,9 +81,10 @@ class Embeddings(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        """Builds the three tables and LayerNorm; `input_shape` is (batch, length)."""
+        """Builds the tables and LayerNorm; `input_shape` is (batch, length)."""
         for table in (self.word_embeddings, self.position_embeddings, self.segment_embeddings):
-            table.build(input_shape)
+            if table:
+                table.build(input_shape)
         self.layer_norm.build((*input_shape, self.hidden_size))
         self.built = True
 
@@ -86,13 +98,20 @@ class Embeddings(keras.layers.Layer):
 
         Returns:
             Float tensor (batch, length, hidden).
+
+        Raises:
+            InputError: the sequence is longer than `max_position_embeddings`; of lengths that are
+                not known before the graph runs there is no check.
         """
-        positions = ops.arange(ops.shape(token_ids)[1])
-        embedded = (
-            self.word_embeddings(token_ids)
-            + self.position_embeddings(positions)
-            + self.segment_embeddings(segment_ids)
-        )
+        length = ops.shape(token_ids)[1]
+        if isinstance(length, int) and length > self.max_position_embeddings:
+            raise InputError(
+                f"sequences of {length} tokens, but max_position_embeddings is "
+                f"{self.max_position_embeddings}: shorten them, or build an encoder with more"
+            )
+        embedded = self.word_embeddings(token_ids) + self.segment_embeddings(segment_ids)
+        if self.position_embeddings:
+            embedded += self.position_embeddings(ops.arange(length))
         return self.dropout(self.layer_norm(embedded), training=training)
 
     def compute_output_shape(self, token_ids_shape, segment_ids_shape=None):
@@ -110,5 +129,6 @@ class Embeddings(keras.layers.Layer):
             "hidden_dropout_prob": self.hidden_dropout_prob,
             "layer_norm_eps": self.layer_norm_eps,
             "initializer_range": self.initializer_range,
+            "use_position_embeddings": self.use_position_embeddings,
             "seed": self.seed,
         }

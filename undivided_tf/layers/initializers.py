@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import keras
 import tensorflow as tf
 
-from undivided_tf import files
+from undivided_tf.support import files
 
 _UNSET = contextvars.ContextVar("unset", default=False)
 

@@ -81,9 +81,18 @@ class MaskedLMHead(keras.layers.Layer):
         # float32: the loss exponentiates and sums over the whole vocabulary.
         return ops.cast(logits, "float32")
 
-    def compute_output_shape(self, sequence_shape, positions_shape, word_embeddings_shape=None):
+    def compute_output_shape(
+        self, sequence_output_shape, masked_positions_shape=None, word_embeddings_shape=None
+    ):
         """(batch, predictions, vocabulary)."""
-        return (*positions_shape, self.vocab_size)
+        return (*(masked_positions_shape or sequence_output_shape)[:2], self.vocab_size)
+
+    def compute_output_spec(self, sequence_output, masked_positions, word_embeddings):
+        """That shape in float32, which Keras would take for the type of the computation."""
+        shape = None if masked_positions is None else masked_positions.shape
+        return keras.KerasTensor(
+            self.compute_output_shape(sequence_output.shape, shape), dtype="float32"
+        )
 
     def get_config(self):
         """The constructor's arguments."""

@@ -5,14 +5,13 @@ References:
 """
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.stats
 import sklearn.metrics
-from absl import logging
 
 from undivided_tf.errors import InputError
+from undivided_tf.metrics.regression import correlation, pearson, spearman
 
 # The first is the one that tables show, as in Devlin et al. 2018, table 1.
 METRICS = {
@@ -31,27 +30,17 @@ AVERAGED = tuple(task for task in METRICS if task != "ax")
 PRIMARY = {task: metrics[0] for task, metrics in METRICS.items()}
 
 
-def _correlation(measure: Callable) -> Callable:
-    def correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
-        if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
-            logging.warning("a constant has no correlation with anything; it counts as 0")
-            return 0.0
-        return float(measure(labels, predictions)[0])
-
-    return correlation
-
-
 _FUNCTIONS = {
     "accuracy": lambda labels, predictions: float(np.mean(labels == predictions)),
     # Of class 1, the positive one; 0 when it is neither predicted nor there.
     "f1": lambda labels, predictions: float(
         sklearn.metrics.f1_score(labels, predictions, zero_division=0.0)
     ),
-    "matthews_correlation": _correlation(
-        lambda labels, predictions: [sklearn.metrics.matthews_corrcoef(labels, predictions)]
+    "matthews_correlation": lambda labels, predictions: correlation(
+        sklearn.metrics.matthews_corrcoef, labels, predictions
     ),
-    "pearson": _correlation(scipy.stats.pearsonr),
-    "spearman": _correlation(scipy.stats.spearmanr),
+    "pearson": pearson,
+    "spearman": spearman,
 }
 
 

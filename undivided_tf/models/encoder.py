@@ -67,6 +67,7 @@ class Encoder(keras.Model):
             max_position_embeddings=config.max_position_embeddings,
             type_vocab_size=config.type_vocab_size,
             hidden_dropout_prob=config.hidden_dropout_prob,
+            use_position_embeddings=config.position_type == "absolute",
             seed=derive_seed(seed, "embeddings"),
             name="embeddings",
             **numerics,
@@ -108,6 +109,8 @@ class Encoder(keras.Model):
                 num_attention_heads=config.num_attention_heads,
                 attention_probs_dropout_prob=config.attention_probs_dropout_prob,
                 attention_normalization=config.attention_normalization,
+                rotary_base=config.rotary_base if config.position_type == "rotary" else None,
+                query_key_norm=config.query_key_norm,
                 **shared,
             )
         return IntermediateBlock(

@@ -13,9 +13,9 @@ from typing import Any, Self
 import numpy as np
 import scipy.special
 
-from undivided_tf import files
 from undivided_tf.config import POOLINGS, Config, option, require_positive
 from undivided_tf.errors import InputError
+from undivided_tf.support import files
 
 CLASSIFICATION, REGRESSION, MULTI_LABEL, SPAN = (
     "classification",

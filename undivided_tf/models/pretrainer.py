@@ -84,8 +84,15 @@ class Pretrainer(keras.Model):
         return outputs
 
 
-def _cross_entropies(logits, labels):
+def cross_entropies(logits, labels):
     """Cross-entropies in nats, and 1.0 where the label is the first of the largest logits.
+
+    Args:
+        logits: float32 tensor (..., classes).
+        labels: int tensor (...).
+
+    Returns:
+        Two float32 tensors (...).
 
     Comparisons with the place are fused by XLA with what is summed up. Its gather and argmax
     are not: they and the gradient of the gather take a pass over all logits each.
@@ -112,7 +119,7 @@ def masked_lm_sums(logits, masked_ids, masked_weights):
     Returns:
         Dict of float32 scalars: `loss` (sum of cross-entropies in nats), `correct`, `weight`.
     """
-    losses, correct = _cross_entropies(logits, masked_ids)
+    losses, correct = cross_entropies(logits, masked_ids)
     return {
         "loss": ops.sum(losses * masked_weights),
         "correct": ops.sum(correct * masked_weights),
@@ -138,7 +145,7 @@ def next_sentence_sums(logits, labels, masked_weights):
         2019, arXiv 1909.11942, section 3.1.
     """
     counts = ops.max(masked_weights, axis=1)
-    losses, correct = _cross_entropies(logits, labels)
+    losses, correct = cross_entropies(logits, labels)
     return {
         "next_sentence_loss": ops.sum(losses * counts),
         "next_sentence_correct": ops.sum(correct * counts),

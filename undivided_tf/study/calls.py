@@ -4,12 +4,12 @@ import pathlib
 import statistics
 from typing import Any
 
-from undivided_tf import files
 from undivided_tf.analysis.latency import forward_milliseconds
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.models import checkpoints
+from undivided_tf.support import files
+from undivided_tf.surgery.config import SurgeryConfig
 from undivided_tf.surgery.run import REPORT, run_surgery
-from undivided_tf.surgery_recipes import SurgeryConfig
-from undivided_tf.training import checkpoints
+from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.pretraining import pretrain
 
 _ROUNDS = 15

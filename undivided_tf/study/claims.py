@@ -5,17 +5,20 @@ The margins are named in the study's config, before it runs. Needs no TensorFlow
 """
 
 import math
-import statistics as numbers_of
+import statistics
 
 import scipy.stats
 
-from undivided_tf.metrics import statistics
+from undivided_tf.metrics import inference
 from undivided_tf.study import frame_claims, frames, inner_claims
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
+    DID_NOT_LEARN,
     LEVEL,
+    LOSS_MARGIN,
     MIN_BAND,
     MIN_PAIRS,
+    NO_VERDICT,
     NOT_SUPPORTED,
     NOT_WORSE,
     SUPPORTED,
@@ -26,9 +29,21 @@ from undivided_tf.study.judging import (
     Verdict,
     not_worse,
     paired,
+    points,
 )
 from undivided_tf.study.pairs import mean_matched_attention
 from undivided_tf.study.results import PRETRAINED, StudyResults
+
+
+def _language_modelling(study: StudyResults, pattern: str) -> Verdict:
+    own, full = (
+        {seed: -loss for seed, loss in study.loss_by_seed(p).items()}
+        for p in (pattern, study.reference)
+    )
+    unigrams = [r["validation_unigram_cross_entropy"] for r in study.pretraining(study.reference)]
+    scores = {"held-out text": Scores(own, full, -min(unigrams, default=0.0))}
+    margin = study.config.loss_margin
+    return not_worse(scores, margin, f"{margin:g} nats of held-out loss")
 
 
 def accuracy(study: StudyResults, pattern: str) -> Verdict:
@@ -41,7 +56,8 @@ def accuracy(study: StudyResults, pattern: str) -> Verdict:
         )
         for task in study.tasks
     }
-    return not_worse(scores, study.config.accuracy_margin, "accuracy")
+    margin = study.config.accuracy_margin
+    return not_worse(scores, margin, points(margin, "accuracy"))
 
 
 def _probes(study: StudyResults, pattern: str) -> Verdict:
@@ -53,7 +69,8 @@ def _probes(study: StudyResults, pattern: str) -> Verdict:
         )
         for task in study.probed
     }
-    return not_worse(scores, study.config.accuracy_margin, "probe accuracy")
+    margin = study.config.accuracy_margin
+    return not_worse(scores, margin, points(margin, "probe accuracy"))
 
 
 def _parameters(study: StudyResults, pattern: str) -> Verdict:
@@ -64,7 +81,7 @@ def _parameters(study: StudyResults, pattern: str) -> Verdict:
     found = paired(own, full)
     if not found:
         return Verdict(UNDERPOWERED, "no seed is finished for both")
-    evidence = (Evidence("parameters", numbers_of.fmean(found), None, len(found)),)
+    evidence = (Evidence("parameters", statistics.fmean(found), None, len(found)),)
     return Verdict(
         SUPPORTED if max(found) < 0 else NOT_SUPPORTED, "counted, not estimated", evidence
     )
@@ -77,16 +94,16 @@ def _time(study: StudyResults, pattern: str) -> Verdict:
             UNDERPOWERED,
             f"rounds of steps in turn: {len(ratios)}, an interval takes {MIN_PAIRS}",
         )
-    faster = statistics.above_test([-x for x in ratios], 0.0)
-    slower = statistics.above_test(ratios, 0.0)
+    faster = inference.above_test([-x for x in ratios], 0.0)
+    slower = inference.above_test(ratios, 0.0)
     evidence = Evidence(
         "log of the time ratio",
-        numbers_of.fmean(ratios),
-        statistics.bootstrap_interval(ratios),
+        statistics.fmean(ratios),
+        inference.bootstrap_interval(ratios),
         len(ratios),
         faster,
         slower,
-        statistics.permutation_test(ratios),
+        inference.permutation_test(ratios),
     )
     if faster < LEVEL:
         return Verdict(SUPPORTED, "its steps took less time", (evidence,))
@@ -109,7 +126,7 @@ def _cka(study: StudyResults, pattern: str) -> Verdict:
         if (value := mean_matched_attention([pair])) is not None
     ]
     evidence = tuple(
-        Evidence(matter, numbers_of.fmean(values), None, len(values))
+        Evidence(matter, statistics.fmean(values), None, len(values))
         for matter, values in (("to the reference", own), ("between reference seeds", band))
         if values
     )
@@ -120,17 +137,27 @@ def _cka(study: StudyResults, pattern: str) -> Verdict:
             f"pairs with the pattern: {len(own)}",
             evidence,
         )
-    reach = scipy.stats.t.ppf(1 - LEVEL, len(band) - 1) * numbers_of.stdev(band)
-    bound = numbers_of.fmean(band) - reach * math.sqrt(1 / len(own) + 1 / len(band))
-    inside = numbers_of.fmean(own) >= bound
+    reach = scipy.stats.t.ppf(1 - LEVEL, len(band) - 1) * statistics.stdev(band)
+    bound = statistics.fmean(band) - reach * math.sqrt(1 / len(own) + 1 / len(band))
+    inside = statistics.fmean(own) >= bound
     return Verdict(
         SUPPORTED if inside else NOT_SUPPORTED,
-        f"mean CKA {numbers_of.fmean(own):.3f}, lower end of the band {bound:.3f}",
+        f"mean CKA {statistics.fmean(own):.3f}, lower end of the band {bound:.3f}",
         evidence,
     )
 
 
+STATUSES = (SUPPORTED, NOT_SUPPORTED, UNDERPOWERED, NO_VERDICT, DID_NOT_LEARN)
 CLAIMS = (
+    Claim(
+        "language modelling kept",
+        "The held-out loss rises by little.",
+        "mean log-likelihood of a masked piece of the held-out rows (nats; the negative of the "
+        "loss), paired by pre-training seed",
+        LOSS_MARGIN,
+        NOT_WORSE,
+        _language_modelling,
+    ),
     Claim(
         "accuracy kept",
         "Fine-tuning accuracy falls by little.",
@@ -148,6 +175,7 @@ CLAIMS = (
         "there are fewer, by count",
         _parameters,
         "count",
+        needs_learning=False,
     ),
     Claim(
         "less training time",
@@ -156,6 +184,7 @@ CLAIMS = (
         "none: a ratio of 1",
         "the ratio is below 1 (t on its logarithm)",
         _time,
+        needs_learning=False,
     ),
     Claim(
         "similar attention",
@@ -199,6 +228,6 @@ def verdicts(study: StudyResults) -> dict[str, dict[str, Verdict]]:
         Verdicts by name of the claim, then by pattern.
     """
     return {
-        claim.name: {pattern: claim.judge(study, pattern) for pattern in study.reduced}
+        claim.name: {pattern: claim.verdict(study, pattern) for pattern in study.reduced}
         for claim in declared(study)
     }

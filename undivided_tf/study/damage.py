@@ -15,23 +15,25 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf import accounting, files
+from undivided_tf import accounting
 from undivided_tf.analysis import linear_probes
 from undivided_tf.analysis.latency import forward_milliseconds
 from undivided_tf.config import claim_workdir
 from undivided_tf.convert import converter
-from undivided_tf.data.rows import Task
-from undivided_tf.data.tasks import load_task
+from undivided_tf.data.tasks.rows import Task
+from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.recipes import FinetuningConfig
 from undivided_tf.study import damage_figures
 from undivided_tf.study.study import hardware
+from undivided_tf.support import files
 from undivided_tf.surgery import cut, damage, run
+from undivided_tf.surgery.config import DamageConfig
 from undivided_tf.surgery.order import intermediate_blocks
-from undivided_tf.surgery_recipes import DamageConfig
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints, glue, scores
+from undivided_tf.training import glue, scores
+from undivided_tf.training.config import FinetuningConfig
 
 _INVERSE_L2 = 0.1
 

@@ -7,10 +7,10 @@ from typing import Any
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from undivided_tf import files
 from undivided_tf.study import numbers, pages
 from undivided_tf.study.axes import short_name
 from undivided_tf.study.looks import BLUE, GREY, LOOKS, VERMILION, drawing, legend
+from undivided_tf.support import files
 
 Result = dict[str, Any]
 

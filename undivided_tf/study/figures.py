@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from undivided_tf.metrics.statistics import summarize
+from undivided_tf.metrics.inference import summarize
 from undivided_tf.study import numbers as writing
 from undivided_tf.study.axes import depths, letter_size, mark_kinds
 from undivided_tf.study.cost_figures import quality_against_cost as quality_against_cost
@@ -141,10 +141,11 @@ def _probe_curve(axes: Axes, result: Result, colour: str, marker: str) -> None:
 
 
 def loss_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
-    """Draws MLM loss over steps: held-out with markers, training thin, unigram entropy dashed.
+    """Draws MLM loss over steps: held-out with markers, training thin, reference lines.
 
-    The fall of the first steps, from above the upper edge, is left out: what matters happens
-    around the entropy, which a model that ignores its input cannot beat.
+    Dashed is the unigram entropy, which a model that ignores its input cannot beat; dotted, where
+    it is known, the loss of the neighbour model, which one that has learnt from its context is
+    below. The fall of the first steps, from above the upper edge, is left out.
 
     Args:
         results: of kind `pretraining`.
@@ -167,17 +168,29 @@ def loss_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
                 [point["loss"] for point in held_out],
                 color=colour, marker=marker, markevery=-(-len(held_out) // 12),
             )  # fmt: skip
-        for entropy in sorted({round(result["unigram_entropy"], 3) for result in results}):
-            axes.axhline(entropy, color=BLACK, ls="--", lw=1.1)
-            axes.annotate(
-                f"unigram entropy {entropy:.3f}",
-                (1, entropy), (-2, 3), xycoords=("axes fraction", "data"),
-                textcoords="offset points", ha="right", va="bottom",
-            )  # fmt: skip
+        neighbours = {
+            loss
+            for result in results
+            if (loss := result.get("validation", {}).get("neighbour_model_loss")) is not None
+        }
+        entropies = {result["unigram_entropy"] for result in results}
+        # Curves fall from the upper left to the lower right, and leave these corners free.
+        for name, style, values, side in (
+            ("unigram entropy", "--", entropies, "right"),
+            ("neighbour model", ":", neighbours, "left"),
+        ):
+            for value in sorted({round(value, 3) for value in values}):
+                axes.axhline(value, color=BLACK, ls=style, lw=1.1)
+                axes.annotate(
+                    f"{name} {value:.3f}",
+                    (side == "right", value), (-2 if side == "right" else 2, 3),
+                    xycoords=("axes fraction", "data"), textcoords="offset points",
+                    ha=side, va="bottom",
+                )  # fmt: skip
         held_out = [point["loss"] for result in results for point in result["validation_history"]]
         entropy = max(result["unigram_entropy"] for result in results)
         top = min(max(*held_out, entropy), entropy + max(0.5, entropy - min(held_out)))
-        bottom = min(axes.dataLim.y0, entropy)
+        bottom = min(axes.dataLim.y0, entropy, *neighbours)
         axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.1 * (top - bottom))
         axes.set_xlabel("training step")
         axes.set_ylabel("MLM loss (nats)")
@@ -190,6 +203,44 @@ def loss_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
                 Line2D([], [], color=GREY, alpha=0.5, lw=0.8, label="training"),
             ],
         )
+
+
+def context_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
+    """Draws the loss at masked places by the distance beyond which pieces are hidden.
+
+    Behind the distances stand all context and, hollow, all pieces of a row in random order. A
+    dotted line is the neighbour model at the same places.
+
+    Args:
+        results: of kind `pretraining`, with `context_use`.
+        path: where to write, `.png` or `.svg`.
+    """
+    styles = looks(result["pattern"] for result in results)
+    found = [result["context_use"] for result in results]
+    distances = sorted({one["distance"] for used in found for one in used["hidden_beyond"]})
+    places = {k: place for place, k in enumerate(distances)}
+    last = len(distances)
+    with drawing(path, 2.7 + 0.2 * max(len(styles), 2)) as figure:
+        axes = figure.subplots()
+        for result, used in zip(results, found, strict=True):
+            colour, marker = styles[result["pattern"]]
+            curve = [(places[one["distance"]], one["loss"]) for one in used["hidden_beyond"]]
+            across, losses = zip(*curve, (last, used["loss"]), strict=True)
+            axes.plot(across, losses, color=colour, marker=marker)
+            axes.plot(
+                last + 1, used["shuffled"]["loss"], marker, color=colour, mfc="white", ls=""
+            )  # fmt: skip
+        for loss in sorted({round(used["neighbour_model_loss"], 3) for used in found}):
+            axes.axhline(loss, color=BLACK, ls=":", lw=1.1)
+            axes.annotate(
+                f"neighbour model {loss:.3f}",
+                (0, loss), (2, 3), xycoords=("axes fraction", "data"),
+                textcoords="offset points", ha="left", va="bottom",
+            )  # fmt: skip
+        axes.set_xticks(range(last + 2), [*map(str, distances), "all", "shuffled"])
+        axes.set_xlabel("pieces visible on either side of the masked one")
+        axes.set_ylabel("MLM loss (nats)")
+        legend(figure, pattern_marks(styles), [])
 
 
 def task_scores(results: Sequence[Result], path: str | os.PathLike) -> None:

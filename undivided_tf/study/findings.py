@@ -10,8 +10,6 @@ from undivided_tf.study.pairs import matched_attention, mean_matched_attention
 from undivided_tf.study.results import FAILED, PRETRAINED, SCRATCH, StudyResults
 from undivided_tf.study.tables import score_difference
 
-# A model that has learnt to use its input lies well below the entropy, not at its edge.
-PLATEAU_MARGIN = 0.4
 FEW_SEEDS = 10
 
 
@@ -65,7 +63,7 @@ def findings(study: StudyResults, pattern: str) -> list[Finding]:
         state = study.absence("pretraining", pattern=pattern)
         reason = "its pre-training failed" if state == FAILED else "it was not pre-trained"
         return [Finding("Pre-training", f"`{pattern}` has no results: {reason}.")]
-    found = [_plateau(study, pattern)]
+    found = [_learning(study, pattern)]
     if pattern != study.reference:
         if study.pretraining(study.reference):
             found = [*_cost(study, pattern), _loss(study, pattern), *found]
@@ -129,31 +127,40 @@ def _loss(study: StudyResults, pattern: str) -> Finding:
     return Finding("MLM loss", text)
 
 
-def _plateau(study: StudyResults, pattern: str) -> Finding:
+def _learning(study: StudyResults, pattern: str) -> Finding:
+    """Whether it has learnt from its context, beside both reference lines."""
     runs = study.pretraining(pattern)
     entropy = min(min(r["unigram_entropy"], r["validation_unigram_cross_entropy"]) for r in runs)
-    worst = max(r["validation"]["loss"] for r in runs)
-    below = entropy - worst
-    which = "Its held-out loss"
+    worst = max(runs, key=lambda r: r["validation"]["loss"])["validation"]
+    which = "its held-out loss is"
     if len(runs) > 1:
-        which = f"The highest held-out loss of {len(runs)} seeds"
+        which = f"the highest held-out loss of {len(runs)} seeds is"
+    loss = f"{which} {numbers.loss(worst['loss'])} nats"
+    unigrams = f"{numbers.loss(entropy)} by word frequencies alone (unigram entropy)"
+    known = [r["learnt"] for r in runs if r.get("learnt") is not None]
+    if not known:
+        return Finding(
+            "Learning",
+            "Not known whether it has learnt from its context, since these results have no "
+            f"neighbour model beside them: {loss} against {unigrams}.",
+        )
     against = (
-        f"{which}, {numbers.loss(worst)} nats, against unigram entropy {numbers.loss(entropy)}"
+        f"{loss} against {numbers.loss(worst['neighbour_model_loss'])} of the neighbour model and "
+        f"{unigrams}"
     )
-    if below >= PLATEAU_MARGIN:
-        text = f"It left the unigram plateau. {against}: {numbers.loss(below)} nats below."
-    elif below > 0:
-        text = (
-            f"It has hardly left the unigram plateau. {against}: only {numbers.loss(below)} nats "
-            f"below, less than the {PLATEAU_MARGIN} asked for; differences between patterns say "
-            "little at this stage."
+    if worst["loss_at_mask"] is not None:
+        against += (
+            f"; where [MASK] shows, {numbers.loss(worst['loss_at_mask'])} against "
+            f"{numbers.loss(worst['neighbour_model_loss_at_mask'])} of the neighbour model"
         )
-    else:
-        text = (
-            f"It is still on the unigram plateau. {against}: it predicts no better than word "
-            "frequencies do, so its comparison with other patterns says nothing about them."
-        )
-    return Finding("Plateau", text)
+    if all(known):
+        return Finding("Learning", f"It has learnt from its context: {against}.")
+    who = "It has" if len(known) == 1 else f"{known.count(False)} of its {len(known)} encoders have"
+    return Finding(
+        "Learning",
+        f"{who} not learnt from the context: {against}. What is compared below says nothing of "
+        "what blocks are worth.",
+    )
 
 
 def _task(study: StudyResults, task: str, pattern: str) -> list[Finding]:

@@ -47,6 +47,7 @@ def of_frame(frame: str, accuracy: Judge) -> tuple[Claim, Claim]:
             NOT_WORSE,
             there,
             "points",
+            frames=(frame,),
         ),
         Claim(
             f"same verdict at {name}",
@@ -55,5 +56,6 @@ def of_frame(frame: str, accuracy: Judge) -> tuple[Claim, Claim]:
             ACCURACY_MARGIN,
             "both are decided, and alike; not supported when they differ",
             unchanged,
+            frames=(frames.STEPS, frame),
         ),
     )

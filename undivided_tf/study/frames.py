@@ -8,12 +8,14 @@ reference has learnt.
 import dataclasses
 from typing import Any
 
-from undivided_tf import accounting, files
+from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
+from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.errors import InputError
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.pretraining_recipes import PAIR_PACKINGS, PretrainingConfig, RecordsConfig
-from undivided_tf.recipes import StudyConfig
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.support import files
+from undivided_tf.training.config import GIVEN_WEIGHTS, PretrainingConfig
 
 STEPS, FLOPS, TIME, SURGERY = "steps", "flops", "time", "surgery"
 INVESTMENTS = {
@@ -66,7 +68,9 @@ def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
         InputError: the pattern has no place in the frame; see `partner`.
     """
     recipe = config.pretraining.replace(
-        encoder=config.encoder(arm.pattern, arm.size), seed=arm.seed
+        encoder=config.encoder(arm.pattern, arm.size),
+        seed=arm.seed,
+        learning_rate=config.learning_rates.get(arm.pattern, config.pretraining.learning_rate),
     )
     if arm.frame in INVESTMENTS:
         return recipe.replace(encoder=partner(config, arm.pattern, arm.frame, arm.size))
@@ -78,15 +82,23 @@ def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
         whole = BlockPattern.parse(config.canonical_patterns[0])
         if "" in recipe.encoder.pattern.counterparts(whole):
             raise InputError(f"{arm.pattern} has more attention blocks than {whole}")
-        return with_steps(recipe, config.healing_proportion)
+        healing = recipe.replace(**GIVEN_WEIGHTS, cooldown_steps=())
+        return with_steps(healing, config.healing_proportion)
     return recipe
 
 
 def with_steps(recipe: PretrainingConfig, factor: float) -> PretrainingConfig:
-    """A recipe of `factor` times the steps; warm-up keeps its share."""
+    """A recipe of `factor` times the steps; warm-up and budgets of branches keep their share."""
     steps = max(1, round(recipe.num_train_steps * factor))
-    warmup = round(recipe.num_warmup_steps * steps / recipe.num_train_steps)
-    return recipe.replace(num_train_steps=steps, num_warmup_steps=warmup)
+
+    def scaled(number: int) -> int:
+        return round(number * steps / recipe.num_train_steps)
+
+    return recipe.replace(
+        num_train_steps=steps,
+        num_warmup_steps=scaled(recipe.num_warmup_steps),
+        cooldown_steps=tuple(map(scaled, recipe.cooldown_steps)),
+    )
 
 
 def partner(config: StudyConfig, pattern: str, frame: str, size: str = "") -> EncoderConfig:

@@ -13,14 +13,14 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from undivided_tf import files
 from undivided_tf.config import Config
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import TimingConfig
-from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames, step_times
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.frames import Arm
-from undivided_tf.surgery_recipes import SurgeryConfig
+from undivided_tf.support import files
+from undivided_tf.surgery.config import SurgeryConfig
+from undivided_tf.training.config import TimingConfig
 
 STAGES = (
     "records", "timing", "surgery", "pretraining", "finetuning", "cka", "probing", "diagnostics",
@@ -38,7 +38,6 @@ class Cell:
             its result.
         recipe: its config; fields that hold places are empty.
         places: fields of the recipe that take the directory of another cell.
-        isolated: run it in a fresh process, so that its peak memory is its own.
         alone: run nothing beside it, for it is timed.
         timing: steps of the same pattern and of the reference in turn, whose times decide the
             steps of this one; see `resolved`.
@@ -49,7 +48,6 @@ class Cell:
     label: dict[str, Any]
     recipe: Config
     places: dict[str, "Cell"] = dataclasses.field(default_factory=dict)
-    isolated: bool = False
     alone: bool = False
     timing: "Cell | None" = None
     turn: int = 0
@@ -126,9 +124,8 @@ def _trained(config: StudyConfig, records: Cell, size: str) -> dict[Arm, Cell]:
         if arm.frame == frames.TIME:
             timing = _timing(config, cells[Arm(arm.pattern, config.seed, size=size)])
         cells[arm] = Cell(
-            "pretraining", label, frames.pretraining(config, arm), places, isolated=True,
-            timing=timing, turn=turn,
-        )  # fmt: skip
+            "pretraining", label, frames.pretraining(config, arm), places, timing=timing, turn=turn
+        )
 
     for seed in config.seeds(patterns[0]):
         for pattern in patterns:

@@ -1,7 +1,7 @@
 """Claims on what goes on inside: rank collapse, linearity of blocks, grammar."""
 
 import math
-import statistics as numbers_of
+import statistics
 
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
@@ -11,6 +11,7 @@ from undivided_tf.study.judging import (
     beyond,
     not_worse,
     paired,
+    points,
 )
 from undivided_tf.study.results import StudyResults
 
@@ -46,7 +47,7 @@ def _linear(study: StudyResults, pattern: str) -> Verdict:
             if fit["contribution"] is not None
         ]
         if known:
-            values.append(numbers_of.fmean(known))
+            values.append(statistics.fmean(known))
     words = (
         f"an affine map explains more than {NEARLY_LINEAR:g} of what they add, in the reference",
         f"an affine map explains less than {NEARLY_LINEAR:g} of what they add, in the reference",
@@ -63,8 +64,9 @@ def _grammar(study: StudyResults, pattern: str) -> Verdict:
         }
         for p in (pattern, study.reference)
     )
+    margin = study.config.accuracy_margin
     scores = {"BLiMP": Scores(own, full, CHANCE)}
-    return not_worse(scores, study.config.accuracy_margin, "accuracy")
+    return not_worse(scores, margin, points(margin, "accuracy"))
 
 
 DIAGNOSTICS = (
@@ -85,6 +87,7 @@ DIAGNOSTICS = (
         f"{NEARLY_LINEAR:g}",
         "the share is above the margin (one-sided t-test); not supported when it is below",
         _linear,
+        frames=(),
     ),
 )
 GRAMMAR = Claim(

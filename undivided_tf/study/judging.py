@@ -4,15 +4,17 @@ Needs no TensorFlow.
 """
 
 import dataclasses
-import statistics as numbers_of
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 
-from undivided_tf.metrics import statistics
+from undivided_tf.metrics import inference
+from undivided_tf.study.frames import STEPS
 from undivided_tf.study.results import StudyResults
 
 SUPPORTED, NOT_SUPPORTED, UNDERPOWERED = "supported", "not supported", "underpowered"
+NO_VERDICT, DID_NOT_LEARN = "no verdict", "did not learn"
 LEVEL = 0.05
-ACCURACY_MARGIN = "accuracy_margin of the study"
+ACCURACY_MARGIN, LOSS_MARGIN = "accuracy_margin of the study", "loss_margin of the study"
 NOT_WORSE = (
     "a loss of the margin or more is ruled out on every task on which the reference beats a "
     "constant answer by more than the margin (one-sided t-tests, the former with Holm)"
@@ -61,7 +63,8 @@ class Verdict:
     """What a study says to a claim about one pattern.
 
     Attributes:
-        status: `supported`, `not supported` or `underpowered`.
+        status: `supported`, `not supported` or `underpowered`; `no verdict` where the reference
+            has not learnt from its context, `did not learn` where it has and the pattern has not.
         reason: the rule that decided, in a sentence.
         evidence: the comparisons behind it.
     """
@@ -83,6 +86,10 @@ class Claim:
         test: how it is decided.
         judge: the verdict on a pattern.
         unit: of its differences: `points` of a hundred, `count`, or `plain`.
+        needs_learning: whether it is about what encoders have learnt, and not about their size or
+            speed.
+        frames: the frames whose encoders of the pattern it is about; none where it is about the
+            reference alone.
     """
 
     name: str
@@ -92,6 +99,40 @@ class Claim:
     test: str
     judge: Callable[[StudyResults, str], Verdict]
     unit: str = "plain"
+    needs_learning: bool = True
+    frames: tuple[str, ...] = (STEPS,)
+
+    def verdict(self, study: StudyResults, pattern: str) -> Verdict:
+        """The judge's verdict, unless encoders that it rests on have not learnt.
+
+        Nothing that an encoder has not learnt can be lost with its blocks. So there is no verdict
+        unless the encoders of the reference are below the neighbour model; and of a pattern that
+        is not below it, where the reference is, this is the finding. Results of a release that
+        did not know the neighbour model are judged without.
+        """
+        found = self.judge(study, pattern)
+        if not self.needs_learning:
+            return found
+        if told := not_learnt(study, study.reference):
+            return dataclasses.replace(
+                found, status=NO_VERDICT, reason=f"the reference has not learnt: {told}"
+            )
+        for frame in self.frames:
+            view = study if frame == study.frame else study.in_frame(frame)
+            if pattern != study.reference and (told := not_learnt(view, pattern)):
+                return dataclasses.replace(found, status=DID_NOT_LEARN, reason=told)
+        return found
+
+
+def not_learnt(study: StudyResults, pattern: str) -> str:
+    """Says that encoders of a pattern have not learnt from their context; else empty."""
+    known = [r["learnt"] for r in study.pretraining(pattern) if r.get("learnt") is not None]
+    if all(known):
+        return ""
+    return (
+        f"{known.count(False)} of {len(known)} encoder{'s' * (len(known) != 1)} not below the "
+        "neighbour model"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +150,7 @@ class Scores:
     constant: float
 
 
-def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verdict:
+def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdict:
     """Verdict on "worse by less than `margin`, in every matter that can tell".
 
     A matter can tell when the reference is shown to be above a constant answer by more than the
@@ -121,7 +162,7 @@ def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verd
     Args:
         scores: those of each matter.
         margin: the largest loss that does not matter, in the unit of the scores.
-        measure: what they are, for the reason.
+        amount: the margin in words, for the reason; see `points`.
 
     References:
         Holm 1979; Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15(6);
@@ -131,7 +172,7 @@ def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verd
     pairs = min(map(len, differences.values()), default=0)
     if pairs < MIN_PAIRS:
         evidence = tuple(
-            Evidence(matter, numbers_of.fmean(found) if found else None, None, len(found))
+            Evidence(matter, statistics.fmean(found) if found else None, None, len(found))
             for matter, found in differences.items()
         )
         return Verdict(
@@ -140,31 +181,31 @@ def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verd
             evidence,
         )
     blind = {
-        matter: statistics.above_test([x - found.constant for x in found.full.values()], margin)
+        matter: inference.above_test([x - found.constant for x in found.full.values()], margin)
         for matter, found in scores.items()
     }
     telling = {matter: d for matter, d in differences.items() if blind[matter] < LEVEL}
-    within = _adjusted({m: statistics.above_test(d, -margin) for m, d in telling.items()})
+    within = _adjusted({m: inference.above_test(d, -margin) for m, d in telling.items()})
     beyond = _adjusted(
-        {m: statistics.above_test([-x for x in d], margin) for m, d in telling.items()}
+        {m: inference.above_test([-x for x in d], margin) for m, d in telling.items()}
     )
     evidence = tuple(
         Evidence(
             matter,
-            numbers_of.fmean(found),
-            statistics.bootstrap_interval(found),
+            statistics.fmean(found),
+            inference.bootstrap_interval(found),
             len(found),
             within.get(matter),
             beyond.get(matter),
-            statistics.permutation_test(found),
-            statistics.equivalence_test(found, margin),
-            statistics.detectable_difference(numbers_of.stdev(found), len(found)),
-            statistics.pairs_needed(numbers_of.stdev(found), margin),
+            inference.permutation_test(found),
+            inference.equivalence_test(found, margin),
+            inference.detectable_difference(statistics.stdev(found), len(found)),
+            inference.pairs_needed(statistics.stdev(found), margin),
             blind[matter],
         )
         for matter, found in differences.items()
     )
-    status, reason = _told(within, beyond, _points(margin, measure))
+    status, reason = _told(within, beyond, amount)
     if status == UNDERPOWERED:
         reason += _advice(one for one in evidence if one.p_within and one.p_within >= LEVEL)
     if unable := ", ".join(matter for matter in scores if matter not in telling):
@@ -174,7 +215,7 @@ def not_worse(scores: Mapping[str, Scores], margin: float, measure: str) -> Verd
 
 def _adjusted(tests: Mapping[str, float]) -> dict[str, float]:
     """P-values by matter, after Holm's correction for their number."""
-    return dict(zip(tests, statistics.holm(list(tests.values())), strict=True)) if tests else {}
+    return dict(zip(tests, inference.holm(list(tests.values())), strict=True)) if tests else {}
 
 
 def _told(within: Mapping[str, float], beyond: Mapping[str, float], margin: str) -> tuple[str, str]:
@@ -198,7 +239,8 @@ def _advice(unsettled: Iterable[Evidence]) -> str:
     return f"; were nothing lost, {pairs} pairs of this spread would rule it out"
 
 
-def _points(margin: float, measure: str) -> str:
+def points(margin: float, measure: str) -> str:
+    """A margin of shares in words, such as `1 point of accuracy`."""
     number = f"{100 * margin:g}"
     return f"{number} point{'s' * (number != '1')} of {measure}"
 
@@ -217,18 +259,18 @@ def beyond(matter: str, values: list[float], bound: float, words: tuple[str, str
         bound: what the mean is set against.
         words: what is shown when it lies above, and when it lies below.
     """
-    mean = numbers_of.fmean(values) if values else None
+    mean = statistics.fmean(values) if values else None
     if len(values) < MIN_PAIRS:
         return Verdict(
             UNDERPOWERED,
             f"encoders: {len(values)}, an interval takes {MIN_PAIRS}",
             (Evidence(matter, mean, None, len(values)),),
         )
-    above = statistics.above_test(values, bound)
-    below = statistics.above_test([-x for x in values], -bound)
+    above = inference.above_test(values, bound)
+    below = inference.above_test([-x for x in values], -bound)
     evidence = Evidence(
-        matter, mean, statistics.bootstrap_interval(values), len(values), above, below,
-        statistics.permutation_test([x - bound for x in values]),
+        matter, mean, inference.bootstrap_interval(values), len(values), above, below,
+        inference.permutation_test([x - bound for x in values]),
     )  # fmt: skip
     if above < LEVEL:
         return Verdict(SUPPORTED, words[0], (evidence,))

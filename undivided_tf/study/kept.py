@@ -2,13 +2,12 @@
 
 import dataclasses
 import os
-import pathlib
 from typing import Any
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
 from undivided_tf.study.grid import Cell, resolved
-from undivided_tf.study.results import FINISHED, NOT_RUN
+from undivided_tf.study.outcomes import FINISHED, NOT_RUN, mark
+from undivided_tf.support import files
 
 Outcomes = dict[str, dict[str, Any]]
 
@@ -49,9 +48,8 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> li
     finished, new = sort_out(cells, workdir, told)
     for cell in finished:
         name = _actual_name(cell, told)
-        mark = _mark(workdir, name)
-        if not mark.exists():
-            files.write_json(mark, told[name])
+        if not mark(workdir, name).exists():
+            files.write_json(mark(workdir, name), told[name])
     placed = {cell.name: cell for cell in finished}
     behind = {cell.name: _trains_again(cell, placed, told) for cell in new}
     for cell in sorted(new, key=lambda c: (c.turn + behind[c.name], behind[c.name])):
@@ -70,17 +68,13 @@ def sort_out(
     finished, new = [], []
     for cell in reversed(cells):  # Those that need others come first.
         name = _actual_name(cell, told)
-        if _mark(workdir, name).exists() or (name in told and cell.name not in needed):
+        if mark(workdir, name).exists() or (name in told and cell.name not in needed):
             finished.append(cell)
         else:
             if name not in told:
                 new.append(cell)
             needed.update(need.name for need in cell.places.values())
     return finished[::-1], new[::-1]
-
-
-def _mark(workdir: str | os.PathLike, name: str) -> pathlib.Path:
-    return pathlib.Path(workdir) / "cells" / name / "finished.json"
 
 
 def _actual_name(cell: Cell, told: Outcomes) -> str:
@@ -91,7 +85,7 @@ def _actual_name(cell: Cell, told: Outcomes) -> str:
 def _trains_again(cell: Cell, placed: dict[str, Cell], told: Outcomes) -> bool:
     """Whether an encoder that is kept by its results alone must be trained for a cell."""
     return cell.name not in placed and (
-        (cell.isolated and _actual_name(cell, told) in told)
+        (cell.kind == "pretraining" and _actual_name(cell, told) in told)
         or any(_trains_again(need, placed, told) for need in cell.needs)
     )
 

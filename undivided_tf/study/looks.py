@@ -14,8 +14,8 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from undivided_tf import files
 from undivided_tf.pattern import BlockPattern
+from undivided_tf.support import files
 
 WIDTH = 4.8  # Inches.
 FONT = 9.5  # Points: 10 pixels where the figure is 390 pixels wide.

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from undivided_tf.config import Config
-from undivided_tf.pretraining_recipes import TimingConfig
 from undivided_tf.study import frames, numbers
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.findings import Finding
 from undivided_tf.study.results import StudyResults, task_name
 from undivided_tf.study.tables import Table, Value
+from undivided_tf.training.config import TimingConfig
 
 SECTIONS = {
     "records": "Records",
@@ -54,12 +55,13 @@ def procedure(study: StudyResults) -> list[Finding]:
             f"Masked language modelling on {numbers.percent(training.masked_lm_prob)} % "
             f"of the word pieces, by {training.masking_unit.replace('_', ' ')}, "
             f"{numbers.count(training.num_train_steps)} steps of {training.train_batch_size} "
-            f"sequences, {training.optimizer} with peak learning rate "
-            f"{training.learning_rate:g} and weight decay {training.weight_decay_rate:g}, "
+            f"sequences, {training.optimizer} with {_peak(study.config)} and weight decay "
+            f"{training.weight_decay_rate:g}, "
             f"{numbers.count(training.num_warmup_steps)} steps of warm-up, "
             f"{training.learning_rate_schedule.replace('_', '-')} schedule to 0. No next-sentence "
             "prediction.",
         ),
+        *_gate(study),
         *_timing(study),
         Finding(
             "Fine-tuning",
@@ -82,6 +84,19 @@ def procedure(study: StudyResults) -> list[Finding]:
         ),
         *_frames(study),
     ]
+
+
+def _gate(study: StudyResults) -> Iterator[Finding]:
+    """What decides whether an encoder has learnt, where it was asked."""
+    if any("neighbour_model_loss" in r["validation"] for r in study.finished("pretraining")):
+        yield Finding(
+            "Learning",
+            "An encoder has learnt from its context when its held-out loss is below that of the "
+            "neighbour model under the same masks (one-sided 95 %, bootstrap over rows): counts "
+            "of the two pieces beside the masked one in the training rows, smoothed as by Witten "
+            "and Bell. Unless the reference has, no claim about what encoders have learnt is "
+            "judged.",
+        )
 
 
 def _timing(study: StudyResults) -> Iterator[Finding]:
@@ -255,3 +270,15 @@ def _value(value: Any) -> Value:
             return Value(f"{len(value)} entries")
         return Value(", ".join(x if isinstance(x, str) else json.dumps(x) for x in value) or "none")
     return Value("–" if value in (None, "") else str(value))
+
+
+def _peak(config: StudyConfig) -> str:
+    """The peak learning rate, or that of each pattern and where it comes from."""
+    if not config.learning_rates:
+        return f"peak learning rate {config.pretraining.learning_rate:g}"
+    rates = ", ".join(
+        f"{rate:g} for `{pattern}`" for pattern, rate in config.learning_rates.items()
+    )
+    pilots = ", ".join(map(str, config.pilot_seeds))
+    source = f" (chosen on pilot seeds {pilots}, none of which counts here)" if pilots else ""
+    return f"peak learning rates {rates}{source}"

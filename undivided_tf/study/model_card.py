@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import undivided_tf
-from undivided_tf import files
 from undivided_tf.config import EncoderConfig
 from undivided_tf.models.heads import INPUTS, MULTI_LABEL, PAIR, REGRESSION, ClassifierHead
 from undivided_tf.study import drawings, numbers, report
+from undivided_tf.support import files
+from undivided_tf.training import learning
 
 CARD, DRAWING = "README.md", "pattern.svg"
 _WHAT = {
@@ -122,8 +123,13 @@ def _data(exported: dict[str, Any], run: dict[str, Any]) -> Iterator[str]:
         yield f"Fine-tuned on {results['task']}; rows: {rows}."
     if results.get("kind") == "squad":
         yield f"Trained on {', '.join(results['sources']['train']) or 'no file of this run'}."
+    if results.get("kind") == "pretraining" and (told := learning.verdict(results["validation"])):
+        yield f"Held-out loss is {told}."
     if run["config"].get("init_checkpoint"):
-        yield f"That began with the weights of `{run['config']['init_checkpoint']}`."
+        start = run["config"]["init_checkpoint"]
+        yield f"That began with the weights of `{start}`."
+        if results.get("kind") != "pretraining" and (told := learning.warning(start)):
+            yield f"Their held-out loss is {told}."
     if exported["classifier"]:
         yield from _head(ClassifierHead.from_dict(exported["classifier"]))
 
@@ -151,7 +157,8 @@ def _scores(checkpoint: pathlib.Path, run: dict[str, Any]) -> Iterator[tuple[str
         if checkpoint.name not in (_workdir(checkpoint).name, f"step_{results['steps']:08d}"):
             return
         for name, value in results["validation"].items():
-            yield "held-out text", name, numbers.decimals(value, 0 if type(value) is int else 4)
+            if type(value) in (int, float):  # Not whether it has learnt, which stands under Data.
+                yield "held-out text", name, numbers.decimals(value, 0 if type(value) is int else 4)
         yield "held-out text", "unigram entropy", numbers.decimals(results["unigram_entropy"], 4)
         return
     seed = re.search(r"_(\d+)$", checkpoint.parent.name if results.get("kind") == "squad"

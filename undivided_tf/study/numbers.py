@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Hashable, Iterable, Mapping
 
-from undivided_tf.metrics import statistics
+from undivided_tf.metrics import inference
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -29,7 +29,7 @@ def estimate(values: Iterable[float]) -> Estimate | None:
     values = list(values)
     if not values:
         return None
-    found = statistics.summarize(values)
+    found = inference.summarize(values)
     interval = None if found["n"] == 1 else (found["low"], found["high"])
     return Estimate(found["mean"], interval, found["n"])
 

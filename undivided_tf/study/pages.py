@@ -1,10 +1,11 @@
 """What one run leaves to read: its table and figures in results.md, beside results.json."""
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from undivided_tf import files
+from undivided_tf.support import files
+from undivided_tf.training import learning
 
 Figures = Mapping[str, Callable[[dict[str, Any], pathlib.Path], object]]
 
@@ -28,6 +29,7 @@ def present(
     command: str,
     table: str,
     figures: Figures | None = None,
+    encoders: Sequence[str] = (),
 ) -> str:
     """Draws the figures of a run, writes its results.md, and returns what to print.
 
@@ -37,7 +39,9 @@ def present(
         command: that made the results.
         table: the results as text, in columns.
         figures: as for `draw`.
+        encoders: checkpoints that the results are about; one that has not learnt is named.
     """
+    table = "\n".join([table, *learning.warnings(encoders)])
     folder = pathlib.Path(workdir)
     draw(results, folder, figures or {})
     images = [f"![{name}]({name}.png)" for name in figures or ()]

@@ -14,12 +14,12 @@ from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.tasks import load_task
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import frames, grid, kept, numbers, running
+from undivided_tf.data.tasks.tasks import load_task
+from undivided_tf.study import frames, grid, kept, numbers
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.grid import Cell
-from undivided_tf.study.results import FINISHED
+from undivided_tf.study.outcomes import FINISHED, listed
+from undivided_tf.training.config import PretrainingConfig
 
 MEASURED, SCALED, TIMED = "measured", "scaled from finished cells", "scaled from a short timing"
 RULE = "rule of thumb"
@@ -95,7 +95,7 @@ def project(config: StudyConfig, kept_results: str = "") -> tuple[list[Projectio
     planned = grid.expand(config)
     told = kept.read(kept_results, planned) if kept_results else {}
     spared = {cell.name for cell in kept.sort_out(planned, config.workdir, told)[0]}
-    found = kept.filled(running.outcomes(planned, config.workdir), told)
+    found = kept.filled(listed(planned, config.workdir), told)
     outcomes = {
         cell.name: outcome
         for cell, outcome in zip(planned, found, strict=True)
@@ -137,7 +137,7 @@ def _short_timing(
     with tempfile.TemporaryDirectory() as folder:
         home = str(root / records.name)
         if records.name not in outcomes:
-            from undivided_tf.data.records import create_records
+            from undivided_tf.data.corpus.records import create_records
 
             home = f"{folder}/records"
             create_records(config.records.replace(output_dir=home))
@@ -191,7 +191,9 @@ def _project(
         return Projection(cell, True, **found, seconds=outcomes[cell.name]["seconds"] or 0.0,
                           source=MEASURED)  # fmt: skip
     if cell.kind == "pretraining":
-        seconds = steps * times.seconds(step) + _evaluation(config, recipe, encoder, times, steps)
+        all_steps = steps + round(recipe.branch_steps() * steps / recipe.num_train_steps)
+        seconds = all_steps * times.seconds(step)
+        seconds += _evaluation(config, recipe, encoder, times, all_steps)
         return Projection(cell, False, **found, seconds=seconds, source=times.source)
     alike = [
         outcome

@@ -51,8 +51,15 @@ def _measures(cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return
     for name in MEASURES.get(cell["kind"], ()):
         yield {"measure": name, "value": result[name]}
+    if told := result.get("context_use"):
+        yield {"measure": "context_use_loss", "value": told["loss"]}
+        yield {"measure": "context_use_shuffled_rise", "value": told["shuffled"]["rise"]}
+        for one in told["hidden_beyond"]:
+            name = f"context_use_hidden_beyond_{one['distance']}_rise"
+            yield {"measure": name, "value": one["rise"]}
     if cell["kind"] == "pretraining":
         for name, value in result["validation"].items():
+            value = int(value) if isinstance(value, bool) else value
             yield {"measure": f"validation_{name}", "value": value}
     elif cell["kind"] == "timing":
         for name in ("milliseconds", "reference_milliseconds"):

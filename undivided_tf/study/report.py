@@ -14,7 +14,6 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from undivided_tf import files
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.study import (
     analysis_tables,
@@ -30,6 +29,7 @@ from undivided_tf.study import (
 )
 from undivided_tf.study.results import StudyResults
 from undivided_tf.study.tables import Table, Value
+from undivided_tf.support import files
 
 QUESTION = "Does BERT need its intermediate blocks?"
 NO_CELL = "no finished cell"
@@ -74,6 +74,7 @@ def _content(study: StudyResults) -> dict[str, Any]:
         ],
         "cost": tables.cost(study),
         "language_model": tables.language_model(study),
+        "context_use": tables.context_use(study),
         "tasks": {name: tables.task(study, name) for name in study.tasks},
         "cka": analysis_tables.cka(study),
         "cka_gaps": analysis_tables.cka_gaps(study),

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from undivided_tf import files
 from undivided_tf.study import frame_tables
 from undivided_tf.study.pairs import cka_relation, encoder_name
 from undivided_tf.study.results import StudyResults
+from undivided_tf.support import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,12 @@ def _costs(study: StudyResults) -> Iterator[tuple[str, Any]]:
         yield ", ".join(dict.fromkeys(r["pattern"] for r in timed)), timed
 
 
+def _context(study: StudyResults) -> Iterator[tuple[str, Any]]:
+    """One figure of all pre-trainings whose use of context was measured."""
+    if measured := [r for r in study.finished("pretraining") if r.get("context_use")]:
+        yield ", ".join(dict.fromkeys(r["pattern"] for r in measured)), measured
+
+
 def _quality(study: StudyResults) -> Iterator[tuple[str, Any]]:
     for task in study.tasks:
         if points := frame_tables.quality(study, task):
@@ -77,10 +83,20 @@ FIGURES = (
     (
         "loss_curves",
         "loss_curves",
-        "Loss over training steps, with the unigram entropy",
-        "Curves of training and held-out MLM loss by step for {}; a horizontal line marks the "
-        "unigram entropy. The last values stand in the table of masked language modelling.",
+        "Loss over training steps, with the unigram entropy and the neighbour model",
+        "Curves of training and held-out MLM loss by step for {}; horizontal lines mark the "
+        "unigram entropy and, where it is known, the loss of the neighbour model. The last values "
+        "stand in the table of masked language modelling.",
         _together("pretraining"),
+    ),
+    (
+        "context_use",
+        "context_curves",
+        "Loss by how far an encoder may look",
+        "Curves of the loss at masked places by the distance beyond which pieces are hidden, for "
+        "{}, with all context and with shuffled pieces at the right. The values stand in the "
+        "table of what the encoders look at.",
+        _context,
     ),
     (
         "cost_bars",

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import StudyConfig
 from undivided_tf.study import frames, numbers, step_times
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.numbers import Estimate
+from undivided_tf.study.outcomes import FAILED, FINISHED, NOT_RUN
 from undivided_tf.study.pairs import cka_relation
 
-FINISHED, FAILED, NOT_RUN = "finished", "failed", "not run"
 PRETRAINED, SCRATCH = "pretrained", "scratch"
 MEASURE_NAMES = {
     "cka": "CKA", "svcca": "SVCCA", "pwcca": "PWCCA", "procrustes": "Procrustes distance",
@@ -67,7 +67,7 @@ class StudyResults:
     Attributes:
         cells, failed_cells, left_cells: of the whole study; those that failed, and those that
             no process has run.
-        machines: those that ran the finished cells, as `leases.machine` numbers them.
+        machines: those that ran the finished cells, as `process.machine` numbers them.
         patterns, left_patterns: the reference and those that a cell was run of; the others, which
             no table has.
 

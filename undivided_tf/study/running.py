@@ -1,292 +1,240 @@
-"""Running the cells of a study that are not finished, in one process or dealt to several."""
+"""Running the cells of a study that are not finished, on a Dask cluster.
 
-import concurrent.futures
-import concurrent.futures.process
-import dataclasses
+Dask decides where and when a cell runs: it knows what each needs, prefers cells that come first
+in the grid, runs cells again whose worker died, and moves them to workers that join late. What
+lasts is only the files of `outcomes`: when the client, the scheduler or a worker is killed, the
+same command goes on from there.
+"""
+
+import contextlib
+import itertools
 import os
 import pathlib
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import tqdm
 from absl import logging
 
-from undivided_tf import files, progress
-from undivided_tf.config import Config
 from undivided_tf.errors import InputError
-from undivided_tf.study.grid import Cell, resolved
-from undivided_tf.study.leases import Leases, machine
-from undivided_tf.study.results import FAILED, FINISHED, NOT_RUN
-from undivided_tf.study.workers import Workers
+from undivided_tf.study import outcomes, worker
+from undivided_tf.study.grid import Cell
+from undivided_tf.study.outcomes import FINISHED, Outcome
+from undivided_tf.study.worker import Site
+from undivided_tf.support import cluster, progress
 
-POLL_SECONDS = 1.0
-# So long nobody must have been at work before a share gives up waiting for another.
-GRACE_SECONDS = 15.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """What one of several processes does of a study.
-
-    Attributes:
-        number: from 1.
-        of: processes in all.
-    """
-
-    number: int = 1
-    of: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> "Share":
-        """Reads `2/3`.
-
-        Raises:
-            InputError: it is none.
-        """
-        number, _, of = text.partition("/")
-        if number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of):
-            return cls(int(number), int(of))
-        raise InputError(f"cells must be i/n with i from 1 to n, such as 1/2, got {text!r}")
-
-    def own(self, cells: list[Cell]) -> set[str]:
-        """Names of the cells that are this share's."""
-        return {cell.name for cell in cells[self.number - 1 :: self.of]}
-
-
-WHOLE = Share()
+# What gives the result of each kind of cell; imported by the process of a cell alone, since each
+# brings TensorFlow.
+CALLS = {
+    "records": "undivided_tf.data.corpus.records:create_records",
+    "pretraining": "undivided_tf.study.calls:pretrain_and_time",
+    "timing": "undivided_tf.training.timing:time_in_turn",
+    "surgery": "undivided_tf.study.calls:operate_once",
+    "finetuning": "undivided_tf.training.finetuning:finetune",
+    "cka": "undivided_tf.analysis.similarity:run_cka",
+    "probing": "undivided_tf.analysis.probing:run_probing",
+    "diagnostics": "undivided_tf.analysis.diagnostics:run_diagnostics",
+    "blimp": "undivided_tf.analysis.blimp:run_blimp",
+}
+LOCK = ".running"
+_POLL_SECONDS = 0.5
+_STOP_SECONDS = 90.0
+_RETRIES = 1  # Of a cell that was cancelled by one client and asked for by the next.
 
 
 def run(
-    cells: list[Cell], workdir: str | os.PathLike, num_workers: int = 1, share: Share = WHOLE
-) -> list[dict[str, Any]]:
+    cells: list[Cell],
+    workdir: str | os.PathLike,
+    num_workers: int = 1,
+    scheduler: str = "",
+    calls: Mapping[str, str] = CALLS,
+) -> list[Outcome]:
     """Runs the cells that are not finished; one that fails does not stop the others.
 
     Args:
-        cells: as `grid.expand` gives, needs before those that need them.
-        workdir: the study's directory; several processes may share it.
-        num_workers: cells that run at the same time, each on its share of the cores. What is
-            timed runs alone, on all cores.
-        share: of several processes, each of which claims the cells that it runs. It begins with
-            its own, then helps the others; turn by turn, so that all have had one seed before
-            any has its second.
+        cells: as `grid.expand` gives, in the order in which they should run.
+        workdir: the study's directory.
+        num_workers: cells that run at the same time on each machine, each on its share of the
+            cores. A cell that is timed has a machine to itself.
+        scheduler: address of a standing Dask scheduler whose workers see `workdir`; empty: this
+            machine.
+        calls: the function for each kind of cell, as `MODULE:NAME`.
 
     Returns:
-        One dict a cell: `name`, `kind`, `label`, `status` (`finished`, `failed`, or `not run`
-        where another share has it still to do), `error`, `seconds`, `machine` and `result`.
+        As `outcomes.listed`.
+
+    Raises:
+        InputError: no scheduler at that address, no worker of it offers the resource `machine`,
+            or another process runs the study.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; the cells were stopped first.
     """
-    root = pathlib.Path(workdir) / "cells"
+    workdir = pathlib.Path(workdir).absolute()
+    left = [o for o in outcomes.listed(cells, workdir) if o["status"] != FINISHED]
+    if left:
+        names = {outcome["name"] for outcome in left}
+        todo = [cell for cell in cells if cell.name in names]
+        workdir.mkdir(parents=True, exist_ok=True)
+        with _only_one(workdir), _stoppable():
+            _run(todo, workdir, num_workers, scheduler, calls, len(cells))
+    return outcomes.listed(cells, workdir)
+
+
+def _run(
+    cells: list[Cell],
+    workdir: pathlib.Path,
+    num_workers: int,
+    scheduler: str,
+    calls: Mapping[str, str],
+    number: int,
+) -> None:
+    site = Site(str(workdir), os.getcwd(), threads=max(1, (os.cpu_count() or 1) // num_workers))
     with (
-        progress.bar(len(cells), "study", "cells") as done,
-        Workers(num_workers) as workers,
-        Leases(pathlib.Path(workdir) / "claims") as leases,
+        cluster.connect(scheduler, threads=num_workers) as client,
+        progress.bar(number, "study", "cells", initial=number - len(cells)) as bar,
+        _running_lines(client),
     ):
-        return _Run(cells, root, share, workers, num_workers, leases, done).run()
+        _introduce(client, scheduler)
+        futures = _submit(client, cells, site, num_workers, calls)
+        try:
+            _wait(client, futures, bar, workdir)
+        except BaseException:
+            _cancel(client, futures)
+            raise
 
 
-def outcomes(cells: list[Cell], workdir: str | os.PathLike) -> list[dict[str, Any]]:
-    """As `run` returns them, but runs nothing: what has no outcome yet is `not run`."""
-    found = _Outcomes(cells, pathlib.Path(workdir) / "cells")
-    found.settle()
-    return found.listed()
+def _introduce(client: Any, scheduler: str) -> None:
+    """Says where the dashboard is; refuses workers that no cell could run on."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if client.dashboard_link and "None" not in client.dashboard_link:
+        logging.info("Dask's dashboard: %s", client.dashboard_link)
+    if not workers:
+        logging.warning("%s has no worker yet; waiting for one to join", scheduler)
+    elif not any(cluster.MACHINE in (one["resources"] or {}) for one in workers):
+        raise InputError(
+            f"no worker of {scheduler} offers the resource `{cluster.MACHINE}`: start each with "
+            f"`dask worker {scheduler} --resources {cluster.MACHINE}=1 --nthreads N`"
+        )
 
 
-class _Outcomes:
-    """What is finished or failed, here or elsewhere."""
+def _submit(
+    client: Any, cells: list[Cell], site: Site, num_workers: int, calls: Mapping[str, str]
+) -> dict[Any, Cell]:
+    """Futures of the cells, each behind those that it needs."""
+    futures: dict[str, Any] = {}
 
-    def __init__(self, cells: list[Cell], root: pathlib.Path):
-        self.cells, self.root, self.failures = cells, root, root.parent / "failures"
-        self.outcomes: dict[str, dict[str, Any]] = {}
-        self.running: dict[concurrent.futures.Future, tuple[Cell, Cell]] = {}
-        self.old_failures: dict[pathlib.Path, int] = {}
+    def submit(cell: Cell, priority: int) -> Any:
+        if cell.name not in futures:
+            needs = [submit(need, priority) for need in cell.needs]
+            futures[cell.name] = client.submit(
+                worker.run_cell, cell, calls[cell.kind], site, *needs,
+                key=cell.name, priority=priority, retries=_RETRIES,
+                resources=cluster.share(1 if cell.alone else num_workers),
+            )  # fmt: skip
+            by_future[futures[cell.name]] = cell
+        return futures[cell.name]
 
-    def listed(self) -> list[dict[str, Any]]:
-        """One a cell, in their order."""
-        rest = {c.name: _outcome(c, status=NOT_RUN) for c in self.cells}
-        return [self.outcomes.get(name, left) for name, left in rest.items()]
-
-    def _actual(self, cell: Cell) -> Cell:
-        """The cell with its steps, where times have given them."""
-        found = resolved(cell, self._finished)
-        return cell if found is None else found
-
-    def _finished(self, cell: Cell) -> dict[str, Any] | None:
-        outcome = self.outcomes.get(cell.name)
-        return outcome if outcome and outcome["status"] == FINISHED else None
-
-    def settle(self) -> None:
-        """Takes notice of what is finished or failed, here or elsewhere."""
-        here = {cell.name for cell, _ in self.running.values()}
-        for cell in self.cells:
-            if cell.name in self.outcomes or cell.name in here:
-                continue
-            failed = [
-                need.name
-                for need in cell.needs
-                if self.outcomes.get(need.name, {}).get("status") == FAILED
-            ]
-            actual = resolved(cell, self._finished)
-            finished = self.root / (actual or cell).name / "finished.json"
-            failure = self.failures / f"{(actual or cell).name}.json"
-            if actual and finished.exists():
-                self._record(cell, files.read_json(finished))
-            elif failed:
-                self._record(cell, _outcome(cell, error=f"needs {', '.join(failed)}"))
-            elif actual and failure.exists():
-                if failure.stat().st_mtime_ns != self.old_failures.get(failure):
-                    self._record(cell, files.read_json(failure))
-
-    def _record(self, cell: Cell, outcome: dict[str, Any]) -> None:
-        self.outcomes[cell.name] = outcome
+    by_future: dict[Any, Cell] = {}
+    for place, cell in enumerate(cells):
+        submit(cell, -place)
+    return by_future
 
 
-class _Run(_Outcomes):
-    """State of `run`: what has an outcome, what runs here, what is left."""
+def _wait(client: Any, futures: dict[Any, Cell], bar: Any, workdir: pathlib.Path) -> None:
+    """Until every cell has an outcome."""
+    import distributed
 
-    def __init__(
-        self, cells: list[Cell], root: pathlib.Path, share: Share, workers: Workers,
-        num_workers: int, leases: Leases, done: Any,
-    ):  # fmt: skip
-        super().__init__(cells, root)
-        self.workers, self.leases, self.num_workers, self.done = workers, leases, num_workers, done
-        own = share.own(cells)
-        # Turn by turn: own cells first, then those of the others.
-        self.queue = sorted(cells, key=lambda c: (c.turn, c.name not in own))
-        # Failures of earlier calls are tried again; those that come now are other processes'.
-        self.old_failures = {p: p.stat().st_mtime_ns for p in self.failures.glob("*.json")}
-
-    def run(self) -> list[dict[str, Any]]:
-        """See the function of the same name."""
-        idle_since = time.monotonic()
-        while True:
-            self.settle()
-            if len(self.outcomes) == len(self.cells) and not self.running:
-                break
-            if self._start_next():
-                idle_since = time.monotonic()
-            elif self.running:
-                concurrent.futures.wait(
-                    self.running, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED"
-                )
-                self._collect()
-                idle_since = time.monotonic()
-            else:
-                left = [cell for cell in self.cells if cell.name not in self.outcomes]
-                if any(self.leases.is_taken(self._actual(cell).name) for cell in left):
-                    idle_since = time.monotonic()
-                elif time.monotonic() - idle_since > GRACE_SECONDS:
-                    break
-                time.sleep(min(POLL_SECONDS, GRACE_SECONDS))
-        return self.listed()
-
-    def _record(self, cell: Cell, outcome: dict[str, Any]) -> None:
-        super()._record(cell, outcome)
-        self.done.update()
-
-    def _start_next(self) -> bool:
-        """Starts the first cell that can be started here; False when there is none now."""
-        if len(self.running) >= self.num_workers:
-            return False
-        here = {cell.name for cell, _ in self.running.values()}
-        for cell in self.queue:
-            if cell.name in self.outcomes or cell.name in here:
-                continue
-            if any(self._finished(need) is None for need in cell.needs):
-                continue
-            if cell.alone and self.running:
-                return False  # It has all cores: those that run come to their end first.
-            actual = self._actual(cell)
-            if not self.leases.take(actual.name):
-                continue
-            if (self.root / actual.name / "finished.json").exists():
-                self.leases.release(actual.name)  # Another has finished it a moment ago.
-                return True
-            call = (_timed_call, actual.kind, placed(actual, self.root))
-            if cell.alone:
-                with self.workers.alone() as pool:
-                    self._end(cell, actual, pool.submit(*call))
-            else:
-                self.running[self.workers.submit(*call, fresh=cell.isolated)] = cell, actual
-            return True
-        return False
-
-    def _collect(self) -> None:
-        for future in [future for future in self.running if future.done()]:
-            self._end(*self.running.pop(future), future)
-
-    def _end(self, cell: Cell, actual: Cell, future: concurrent.futures.Future) -> None:
-        """Waits for a cell and writes its outcome down."""
-        outcome = _outcome_of(actual, future)
-        failure = self.failures / f"{actual.name}.json"
-        if not self.leases.keeps(actual.name):
-            # This process stood still for so long that another took the cell; its word counts.
-            logging.warning("cell %s was taken over by another process", actual.name)
-            self.leases.held.pop(actual.name, None)
-            return
-        if outcome["status"] == FINISHED:
-            files.write_json(self.root / actual.name / "finished.json", outcome)
-            files.remove(failure)
-        else:
-            files.write_json(failure, outcome)
-        self._record(cell, outcome)
-        self.leases.release(actual.name)
+    completed = distributed.as_completed(list(futures))
+    while completed.count():
+        if client.status != "running":
+            raise InputError(
+                "the Dask scheduler has gone away; what is finished is kept, and the same command "
+                "goes on"
+            )
+        batch = completed.next_batch(block=False)
+        for future in batch:
+            _note(futures[future], future, workdir)
+            bar.update()
+        if not batch:
+            time.sleep(_POLL_SECONDS)
 
 
-def placed(cell: Cell, root: pathlib.Path) -> Config:
-    """The recipe with its own directory and those of the cells that it needs."""
-    home = "output_dir" if cell.kind in ("records", "surgery") else "workdir"
-    places = {field: str(root / need.name) for field, need in cell.places.items()}
-    return cell.recipe.replace(**{home: str(root / cell.name)}, **places)
+def _note(cell: Cell, future: Any, workdir: pathlib.Path) -> None:
+    """Logs a failure, and writes down one that no worker could."""
+    error = future.exception() if future.status == "error" else None
+    if getattr(error, "task", None) == cell.name:  # Of those that need it as well, else.
+        outcomes.write(outcomes.outcome(cell, error=f"its workers died: {error}"), workdir)
+    outcome = future.result() if future.status == "finished" else {"error": error}
+    if outcome["error"]:
+        logging.error("cell %s failed: %s", cell.name, outcome["error"])
 
 
-def _outcome(cell: Cell, result=None, seconds=None, error=None, status="") -> dict[str, Any]:
-    return {
-        "name": cell.name,
-        "kind": cell.kind,
-        "label": cell.label,
-        "status": status or (FAILED if error else FINISHED),
-        "error": error,
-        "seconds": seconds,
-        "machine": machine(),
-        "result": result,
-    }
+def _cancel(client: Any, futures: dict[Any, Cell]) -> None:
+    """Stops the cells that run; those that train save first."""
+    with contextlib.suppress(Exception):  # The scheduler may be what has gone away.
+        client.cancel(list(futures), force=True)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while any(client.run(worker.running).values()) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
 
-def _outcome_of(cell: Cell, future: concurrent.futures.Future) -> dict[str, Any]:
+@contextlib.contextmanager
+def _only_one(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds the study's directory; two processes would run the same cells."""
+    import filelock
+
+    lock = filelock.FileLock(workdir / LOCK)
     try:
-        result, seconds = future.result()
-    except concurrent.futures.process.BrokenProcessPool:
-        logging.error("cell %s failed: its process died", cell.name)
-        return _outcome(cell, error="its process died: killed, perhaps for want of memory")
-    except Exception as error:  # Whatever it is, the other cells still run; it is reported.
-        logging.error("cell %s failed", cell.name, exc_info=error)
-        return _outcome(cell, error=f"{type(error).__name__}: {error}")
-    return _outcome(cell, {**result, **cell.label}, seconds)
+        with lock.acquire(timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise InputError(
+            f"another process runs the study in {workdir}; to let several machines work on it, "
+            "give that one --scheduler"
+        ) from error
 
 
-def _function(kind: str) -> Callable[[Any], dict[str, Any]]:
-    """The library call of a kind; imported late, since each of them brings TensorFlow."""
-    if kind == "records":
-        from undivided_tf.data.records import create_records as call
-    elif kind == "pretraining":
-        from undivided_tf.study.calls import pretrain_and_time as call
-    elif kind == "timing":
-        from undivided_tf.training.timing import time_in_turn as call
-    elif kind == "surgery":
-        from undivided_tf.study.calls import operate_once as call
-    elif kind == "finetuning":
-        from undivided_tf.training.finetuning import finetune as call
-    elif kind == "cka":
-        from undivided_tf.analysis.similarity import run_cka as call
-    elif kind == "probing":
-        from undivided_tf.analysis.probing import run_probing as call
-    elif kind == "diagnostics":
-        from undivided_tf.analysis.diagnostics import run_diagnostics as call
-    else:
-        from undivided_tf.analysis.blimp import run_blimp as call
-    return call
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Has SIGTERM end the work as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _timed_call(kind: str, config: Config) -> tuple[dict[str, Any], float]:
-    started = time.perf_counter()
-    result = _function(kind)(config)
-    return result, time.perf_counter() - started
+@contextlib.contextmanager
+def _running_lines(client: Any) -> Iterator[None]:
+    """Below the study's bar, a line for each cell that runs; on a terminal alone."""
+    lines: dict[str, tuple[int, tqdm.tqdm]] = {}
+
+    def show(event: tuple[float, dict[str, str]]) -> None:
+        name, text = event[1]["cell"], event[1]["text"]
+        if name in lines and not text:
+            lines.pop(name)[1].close()
+        elif text:
+            if name not in lines:
+                taken = {place for place, _ in lines.values()}
+                place = next(i for i in itertools.count(1) if i not in taken)
+                line = tqdm.tqdm(bar_format="{desc}", position=place, leave=False)
+                lines[name] = place, line
+            lines[name][1].set_description_str(f"  {name}  {text}")
+
+    if sys.stderr.isatty():
+        client.subscribe_topic(worker.TOPIC, show)
+    try:
+        yield
+    finally:
+        for _, line in lines.values():
+            line.close()

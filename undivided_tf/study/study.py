@@ -9,15 +9,14 @@ from typing import Any
 
 import psutil
 
-from undivided_tf import files
+from undivided_tf import inputs
 from undivided_tf.config import claim_workdir
-from undivided_tf.data import sample, tasks
+from undivided_tf.data import sample
+from undivided_tf.data.tasks import tasks
 from undivided_tf.errors import InputError
-from undivided_tf.recipes import StudyConfig
-from undivided_tf.study import grid, kept, report, running
-from undivided_tf.study.leases import Leases
-from undivided_tf.study.results import NOT_RUN
-from undivided_tf.study.running import WHOLE, Share
+from undivided_tf.study import grid, kept, outcomes, report, running
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.support import files, progress
 
 _VERSIONED = (
     "undivided_tf",
@@ -33,7 +32,7 @@ _VERSIONED = (
 def run_study(
     config: StudyConfig,
     command: str,
-    share: Share = WHOLE,
+    scheduler: str = "",
     report_only: bool = False,
     kept_results: str = "",
 ) -> dict[str, Any]:
@@ -43,8 +42,7 @@ def run_study(
         config: the study; `config.workdir` receives config.json, the cells, results.json,
             report.html, report.md and figures.
         command: the command line, for the report.
-        share: what this process does where several have the same workdir. Each of them reports
-            in the end; the last one has everything.
+        scheduler: address of a standing Dask scheduler; empty: this machine. See `running.run`.
         report_only: run nothing, and report what is finished.
         kept_results: a results.json of this study whose finished cells are not run again where
             nothing but their results is needed; see `kept.take_up`.
@@ -60,37 +58,41 @@ def run_study(
     told = kept.read(kept_results, cells) if kept_results else {}
     workdir = claim(config)  # Behind what a mistyped path would stop.
     in_turn = kept.take_up(cells, workdir, told)
+    before = outcomes.listed(cells, workdir)
+    if all(outcome["status"] == outcomes.FINISHED for outcome in before):
+        last = max(path.stat().st_mtime for path in (workdir / "cells").glob("*/finished.json"))
+        progress.note(
+            f"{workdir}: all {len(cells)} cells finished by {inputs.date(last)}; results read "
+            "from there"
+        )
     if not report_only:
-        running.run(in_turn, workdir, config.num_workers, share)
-    outcomes = kept.filled(running.outcomes(cells, workdir), told)
-    if all(outcome["status"] == NOT_RUN for outcome in outcomes):
+        running.run(in_turn, workdir, config.num_workers, scheduler)
+    found = kept.filled(outcomes.listed(cells, workdir), told)
+    if all(outcome["status"] == outcomes.NOT_RUN for outcome in found):
         raise InputError(f"{workdir}: no cell is finished yet; run it without report_only")
-    records = next(outcome for outcome in outcomes if outcome["kind"] == "records")
+    records = next(outcome for outcome in found if outcome["kind"] == "records")
     named = {*config.records.input_files, *config.tasks, config.cka.task}
     results = {
         "command": command,
         "created": time.strftime("%Y-%m-%d"),
-        "seconds": sum(outcome["seconds"] or 0 for outcome in outcomes),
+        "seconds": sum(outcome["seconds"] or 0 for outcome in found),
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
         "hardware": hardware(),
         "config": config.to_dict(),
         "corpus": records["result"],
         "sources": list(sample.SOURCES) if named & {"sample", *tasks.SAMPLE_TASKS} else [],
-        "cells": outcomes,
+        "cells": found,
     }
-    with Leases(workdir / "claims") as leases:
-        while not leases.take("report"):  # Another process of this study writes its own.
-            time.sleep(running.POLL_SECONDS)
-        files.write_json(workdir / "results.json", results)
-        report.write_report(results, workdir)
+    files.write_json(workdir / "results.json", results)
+    report.write_report(results, workdir)
     return results
 
 
 def claim(config: StudyConfig) -> pathlib.Path:
     """Makes the workdir of a study, or goes on in it with the same study or one grown out of it.
 
-    More seeds, patterns, tasks, frames or sizes leave every cell as it is. The margin stays as it
-    was named before the study ran.
+    More seeds, patterns, tasks, frames or sizes leave every cell as it is. The margins stay as they
+    were named before the study ran.
 
     Raises:
         InputError: the directory holds a study with other cells, or another margin; shows the
@@ -98,8 +100,8 @@ def claim(config: StudyConfig) -> pathlib.Path:
     """
 
     def grown(there: StudyConfig) -> bool:
-        same_margin = there.accuracy_margin == config.accuracy_margin
-        return same_margin and _names(there) <= _names(config)
+        margins = [(one.accuracy_margin, one.loss_margin) for one in (there, config)]
+        return margins[0] == margins[1] and _names(there) <= _names(config)
 
     return claim_workdir(config.workdir, config, grown)
 

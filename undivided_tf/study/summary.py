@@ -9,7 +9,13 @@ from undivided_tf.study.results import StudyResults
 
 LINES, COLUMNS = 25, 100
 CLAIMS = 10
-_ANSWERS = {claims.SUPPORTED: "yes", claims.NOT_SUPPORTED: "no", claims.UNDERPOWERED: "open"}
+_ANSWERS = dict(
+    zip(claims.STATUSES, ("yes", "no", "open", "none", "not learnt"), strict=True),
+)
+_GATED = {
+    claims.NO_VERDICT: "none: the reference has not learnt from its context",
+    claims.DID_NOT_LEARN: "not learnt: the reference has learnt from its context, the pattern not",
+}
 
 
 def summary_lines(results: dict[str, Any]) -> list[str]:
@@ -25,9 +31,11 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
     overview = tables.overview(study)
     rows = [[value.text for value in row] for row in overview.rows]
     patterns, hidden = _aligned([[_short(text) for text in overview.columns], *rows])
-    judged, more_hidden = _aligned(_verdicts(study))
+    verdicts = claims.verdicts(study)
+    judged, more_hidden = _aligned(_judged(study, verdicts))
     judged = _at_most(CLAIMS + 1, judged, "claims")
-    closing = _closing(study, hidden + more_hidden)
+    statuses = {verdict.status for of in verdicts.values() for verdict in of.values()}
+    closing = _closing(study, hidden + more_hidden, statuses)
     patterns = _at_most(LINES - len(judged) - len(closing), patterns, "patterns")
     return [line[:COLUMNS] for line in (*patterns, *judged, *closing)]
 
@@ -55,18 +63,18 @@ def _short(heading: str) -> str:
     return re.sub(" test .*, %$", " %", heading.replace("held-out ", ""))
 
 
-def _verdicts(study: StudyResults) -> list[list[str]]:
+def _judged(study: StudyResults, verdicts: dict[str, dict[str, claims.Verdict]]) -> list[list[str]]:
     """A row a claim, named as in the report; nothing where no pattern is beside the reference."""
     if not study.reduced:
         return []
     rows = [
         [name, *(_ANSWERS[of_pattern[pattern].status] for pattern in study.reduced)]
-        for name, of_pattern in claims.verdicts(study).items()
+        for name, of_pattern in verdicts.items()
     ]
     return [["claim", *study.reduced], *rows]
 
 
-def _closing(study: StudyResults, hidden_columns: int) -> list[str]:
+def _closing(study: StudyResults, hidden_columns: int, statuses: set[str]) -> list[str]:
     metrics = dict.fromkeys(numbers.metric(study.metric(task)) for task in study.tasks)
     lines = [f"scores: test {', '.join(metrics)}; loss: held-out"]
     if entropies := [r["unigram_entropy"] for r in study.finished("pretraining")]:
@@ -74,10 +82,21 @@ def _closing(study: StudyResults, hidden_columns: int) -> list[str]:
             f"unigram entropy: {numbers.loss(min(entropies))} nats, "
             "about the loss of a model that ignores its input"
         )
+    neighbours = [
+        loss
+        for r in study.finished("pretraining")
+        if (loss := r["validation"].get("neighbour_model_loss")) is not None
+    ]
+    if neighbours:
+        lines.append(
+            f"neighbour model: {numbers.loss(min(neighbours))} nats, the loss of a model that "
+            "counts both neighbours"
+        )
     if study.reduced:
         lines.append(
             "verdicts: yes, supported; no, not supported; open, underpowered: neither was shown"
         )
+        lines += [told for status, told in _GATED.items() if status in statuses]
     if hidden_columns:
         lines.append(f"columns in the report alone: {hidden_columns}")
     lines.append(

@@ -21,8 +21,11 @@ def verdicts(study: StudyResults) -> Table:
     margin = numbers.percent(study.config.accuracy_margin)
     note = (
         f"Against the reference `{study.reference}`, at this size and on this data; the margin of "
-        f"accuracy is {margin} points, named in the config before the run. Underpowered: this run "
-        "shows neither the claim nor its contrary."
+        f"accuracy is {margin} points, that of the loss {study.config.loss_margin:g} nats, named "
+        "in the config before the run. Underpowered: this run shows neither the claim nor its "
+        "contrary. No verdict: the reference has not learnt from "
+        "its context, so there is nothing that a pattern could lose. Did not learn: the reference "
+        "has, and the pattern has not."
     )
     return Table("Verdicts on the claims", ("claim", *study.reduced), rows, note)
 

@@ -1,6 +1,12 @@
 """Surgery on a trained encoder: blocks cut, shared, resized or added, and which cuts cost least."""
 
-from undivided_tf.surgery.operations import Report, cut, encoder_blocks, operate
-from undivided_tf.surgery.order import Order, cut_order
+import lazy_loader
 
-__all__ = ["Order", "Report", "cut", "cut_order", "encoder_blocks", "operate"]
+# Late: the configs beside these functions need no TensorFlow.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "operations": ["Report", "cut", "encoder_blocks", "operate"],
+        "order": ["Order", "cut_order"],
+    },
+)

@@ -14,7 +14,7 @@ from undivided_tf.analysis import extraction, linear_probes
 from undivided_tf.analysis.masked_lm import masked_batches
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.data import masking
-from undivided_tf.data.tasks import Rows, Task
+from undivided_tf.data.tasks.tasks import Rows, Task
 from undivided_tf.errors import InputError
 from undivided_tf.models.classifier import Classifier, pool
 from undivided_tf.models.encoder import Encoder

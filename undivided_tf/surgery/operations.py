@@ -9,8 +9,8 @@ from undivided_tf.accounting import count_parameters
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.weights import named_weights
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.training.weights import named_weights
 
 _NORM = ("gamma", "beta")
 _DENSE = ("intermediate/kernel", "intermediate/bias", "output/kernel", "output/bias")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from undivided_tf.errors import InputError
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.progress import bar
+from undivided_tf.support.progress import bar
 
 Damage = Callable[[Sequence[str]], float]
 

@@ -10,15 +10,15 @@ from absl import logging
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.convert import converter
 from undivided_tf.convert.source import Source
-from undivided_tf.data.tasks import Rows, Task, load_task
+from undivided_tf.data.tasks.tasks import Rows, Task, load_task
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.models.weights import named_weights
 from undivided_tf.surgery import damage
+from undivided_tf.surgery.config import SurgeryConfig
 from undivided_tf.surgery.operations import cut, encoder_blocks, operate
 from undivided_tf.surgery.order import Damage, Order, by_place, cut_order
-from undivided_tf.surgery_recipes import SurgeryConfig
-from undivided_tf.training.weights import named_weights
 
 REPORT = "surgery.json"
 USUAL_LENGTH = 64  # Word pieces.

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf import files
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.heads import ClassifierHead, SpanHead
+from undivided_tf.models.weights import assign_start, load_weights, read_weights
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
-from undivided_tf.training.weights import assign_start, load_weights, read_weights
 
 HEAD = "classifier_head"
 

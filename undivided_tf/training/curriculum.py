@@ -1,19 +1,24 @@
 """The stages of a pre-training run: what each step sees, and what all steps cost."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from undivided_tf import accounting, memory
+from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data import masking, records, streams
+from undivided_tf.data import masking, streams
+from undivided_tf.data.corpus import counts, records
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig, Stage
+from undivided_tf.metrics.neighbour_model import NeighbourModel
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import strategies
+from undivided_tf.training import memory, strategies
+from undivided_tf.training.config import PretrainingConfig, Stage
+from undivided_tf.training.evaluation import HeldOut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +108,9 @@ class Curriculum:
                 start_row=stage.first_row + (first - stage.first_step) * stage.batch_size,
                 initial_masked_lm_prob=config.initial_masked_lm_prob,
                 num_train_steps=config.num_train_steps,
+                # All that depends on the budget lies in the cooldown, so that budgets can share
+                # what comes before.
+                first_changing_step=config.cooldown_start,
                 intermediate_blocks=self.encoder.pattern.num_intermediate,
                 intermediate_drop_rate=config.intermediate_drop_rate,
                 **self._masking,
@@ -111,17 +119,24 @@ class Curriculum:
             with streams.reading_errors(stage.records_dir):
                 yield from itertools.islice(strategies.distribute(strategy, dataset), steps)
 
-    def validation_batches(self, strategy: tf.distribute.Strategy) -> Any:
-        """Held-out batches, always the same."""
-        stage = self.config.stages[-1]
-        batches = masking.validation_batches(
-            stage.records_dir,
-            self.tokenizer,
-            batch_size=stage.batch_size // self.config.gradient_accumulation_steps,
-            max_rows=self.config.max_eval_rows,
-            **self._masking,
+    @functools.cached_property
+    def held_out(self) -> HeldOut:
+        """The held-out rows with their masks, at the last masking rate, always the same."""
+        where = self.config.stages[-1].records_dir
+        rows = masking.validation_arrays(
+            where, self.tokenizer, max_rows=self.config.max_eval_rows, **self._masking
         )
-        return strategies.distribute(strategy, batches)
+        model = NeighbourModel(*counts.read_counts(where), ~self.tokenizer.is_special)
+        return HeldOut(rows, model.masked_losses(rows), self.tokenizer)
+
+    def validation_batches(
+        self, strategy: tf.distribute.Strategy, rows: dict[str, np.ndarray] | None = None
+    ) -> Any:
+        """Held-out batches, or batches of other rows that have the form of the held-out ones."""
+        stage = self.config.stages[-1]
+        size = stage.batch_size // self.config.gradient_accumulation_steps
+        rows = self.held_out.rows if rows is None else rows
+        return strategies.distribute(strategy, masking.full_batches(rows, size))
 
     def _sequences(self) -> list[int]:
         return [(s.last_step - s.first_step) * s.batch_size for s in self.config.stages]

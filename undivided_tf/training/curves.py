@@ -14,7 +14,7 @@ class Curves:
 
     Args:
         directory: for TensorBoard's event files.
-        num_train_steps: steps of the whole run.
+        num_train_steps: steps of the whole run, which decide how dense the points are.
         start_step: steps that are done; what an interrupted run wrote beyond them is taken back.
     """
 
@@ -23,21 +23,27 @@ class Curves:
         if start_step:
             _forget_after(directory, start_step)
         self._writer = tf.summary.create_file_writer(str(directory))
-        self._last = num_train_steps
         self._every = max(1, num_train_steps // _POINTS)
 
-    def add(self, state: dict[str, Any], sums: dict[str, float], learning_rate: float) -> None:
+    def add(
+        self,
+        state: dict[str, Any],
+        sums: dict[str, float],
+        learning_rate: float,
+        last: bool,
+    ) -> None:
         """Adds a step to the open interval of the training curve, and closes it when it is full.
 
         Args:
             state: of the run; `interval` and `training_history` change.
             sums: what the step returned.
             learning_rate: of the step.
+            last: whether it is the last step, which always has a point.
         """
         step, interval = state["step"], state["interval"]
         interval["loss"] += sums["loss"]
         interval["weight"] += sums["weight"]
-        full = step % self._every == 0 or step == self._last
+        full = step % self._every == 0 or last
         if full and interval["weight"]:  # It may have been skipped steps only.
             point = {"step": step, "loss": interval["loss"] / interval["weight"]}
             state["training_history"].append(point)
@@ -47,11 +53,11 @@ class Curves:
                 "training", {**point, "gradient_norm": norm, "learning_rate": learning_rate}, step
             )
 
-    def write(self, prefix: str, values: dict[str, float], step: int) -> None:
-        """Writes scalars to TensorBoard."""
+    def write(self, prefix: str, values: dict[str, Any], step: int) -> None:
+        """Writes the values that are floats to TensorBoard."""
         with self._writer.as_default(step):
             for name, value in values.items():
-                if name not in ("step", "masked_tokens"):
+                if isinstance(value, float):
                     tf.summary.scalar(f"{prefix}/{name}", value)
 
     def flush(self) -> None:

@@ -14,14 +14,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from undivided_tf import files
 from undivided_tf.config import EncoderConfig, differences
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.models.weights import assign_start, load_weights, read_weights
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.training import checkpoints
-from undivided_tf.training.weights import assign_start, load_weights, read_weights
+from undivided_tf.support import files
+from undivided_tf.training.config import PretrainingConfig
 
 SURGERY = "surgery.json"
 HEAD = "masked_lm_head"

@@ -6,8 +6,8 @@ from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig, Stage
 from undivided_tf.training import faults
+from undivided_tf.training.config import PretrainingConfig, Stage
 from undivided_tf.training.pretraining import Trainer, peak_memory_bytes
 
 
@@ -24,8 +24,9 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
     Returns:
         `pattern`, `parameters` (encoder), `head_parameters`; `estimated_bytes` (of the stage
         that needs most) and `free_bytes` (before the model was built), both beyond what the
-        process held; `fits`; `stages`, of each its `steps`, `batch_size`, `length`, `rows` (at a
-        time on a device) and `estimated_bytes`. Where it fits each stage also has
+        process held; `fits`; `stages`, of each its `steps`, `branch_steps` (further ones, of
+        branches), `batch_size`, `length`, `rows` (at a time on a device) and `estimated_bytes`.
+        Where it fits each stage also has
         `compile_seconds`, `step_milliseconds` and `tokens_per_second`, and all of them together
         `measured_bytes` (peak over the same mark) and `projected_hours` (all steps, evaluations
         and checkpoints left out).
@@ -46,6 +47,7 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
     stages = [
         {
             "steps": need.stage.last_step - need.stage.first_step,
+            "branch_steps": config.branch_steps(need.stage.first_step, need.stage.last_step),
             "batch_size": need.stage.batch_size,
             "length": need.length,
             "rows": need.rows,
@@ -71,7 +73,7 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
             stage["compile_seconds"] = compilation
             stage["step_milliseconds"] = 1000 * step
             stage["tokens_per_second"] = need.stage.batch_size * need.length / step
-            seconds += compilation + stage["steps"] * step
+            seconds += compilation + (stage["steps"] + stage["branch_steps"]) * step
     measured = peak_memory_bytes() - held
     return {**found, "measured_bytes": measured, "projected_hours": seconds / 3600}
 
@@ -95,9 +97,10 @@ def describe(found: dict[str, Any]) -> str:
         f"memory: {gib['estimated_bytes']:.2f} GiB estimated, {gib['free_bytes']:.2f} GiB free",
     ]
     for stage in found["stages"]:
+        branches = f" and {stage['branch_steps']:,} in branches" if stage["branch_steps"] else ""
         line = (
-            f"{stage['steps']:,} steps of {stage['batch_size']} x {stage['length']} word pieces: "
-            f"{stage['estimated_bytes'] / 2**30:.2f} GiB for {stage['rows']} rows at a time"
+            f"{stage['steps']:,} steps{branches} of {stage['batch_size']} x {stage['length']} word "
+            f"pieces: {stage['estimated_bytes'] / 2**30:.2f} GiB for {stage['rows']} rows at a time"
         )
         if found["fits"]:
             line += (

@@ -1,31 +1,106 @@
-"""Held-out scores of a pre-training run, of its weights and of their moving average."""
+"""Held-out scores of a pre-training run, beside the reference lines that they are read against."""
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+from undivided_tf.metrics import inference
+from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import optimizers
 from undivided_tf.training.steps import Steps
 
 
-def scores(steps: Steps, batches: Any) -> dict[str, float]:
-    """Loss (nats) and accuracy over masked tokens, and over the labels of pairs if there are any.
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Held-out rows under masks that never change.
+
+    Attributes:
+        rows: what `masking.validation_arrays` gives.
+        neighbour_losses: float32 `(rows, predictions)`, nats of the neighbour model at the masked
+            places, 0 in unused slots.
+        tokenizer: that of the records.
+    """
+
+    rows: dict[str, np.ndarray]
+    neighbour_losses: np.ndarray
+    tokenizer: Tokenizer
+
+    @functools.cached_property
+    def shows_mask(self) -> np.ndarray:
+        """Bool `(rows, predictions)`: the places to predict that show [MASK].
+
+        The others show the piece itself or a random one, which an encoder sees and the neighbour
+        model does not use.
+        """
+        rows = self.rows
+        shown = np.take_along_axis(rows["token_ids"], rows["masked_positions"], axis=1)
+        return (rows["masked_weights"] > 0) & (shown == self.tokenizer.mask_id)
+
+    @property
+    def neighbour_model_loss(self) -> float:
+        """Mean loss of the neighbour model over all masked places, in nats."""
+        return float(_sum(self.neighbour_losses) / _sum(self.rows["masked_weights"]))
+
+
+def _sum(values: np.ndarray) -> np.floating:
+    return values.sum(dtype=np.float64)
+
+
+def place_losses(steps: Steps, batches: Any) -> tuple[dict[str, float], np.ndarray]:
+    """Evaluates batches: the sums of `steps.sums` over all, and the loss of each place in nats.
+
+    Returns:
+        The sums; float32 `(rows, predictions)`, rows that fill up the last batch included.
+    """
+    totals = dict.fromkeys(steps.sums, 0.0)
+    places = []
+    for batch in batches:
+        sums, losses = steps.evaluate(batch)
+        for name, value in sums.items():
+            totals[name] += float(value)
+        places.append(losses.numpy())
+    return totals, np.concatenate(places)
+
+
+def scores(steps: Steps, held_out: HeldOut, batches: Any) -> dict[str, float | int | bool | None]:
+    """Loss and accuracy over masked tokens, and over the labels of pairs if there are any.
 
     With a teacher what sets the student apart from it too, see `Distillation.scores`.
 
     Args:
         steps: compiled steps of the model.
-        batches: what `Curriculum.validation_batches` gives.
+        held_out: the rows.
+        batches: the same as batches, what `Curriculum.validation_batches` gives.
+
+    Returns:
+        `loss` and `neighbour_model_loss`, nats a masked token, the latter of the neighbour model
+        under the same masks; the same two over the places that show [MASK] alone, with
+        `_at_mask` behind (None where no place does); `accuracy`, `masked_tokens`;
+        `excess_bound`, the one-sided 95 % upper bound of the first loss minus the second (nats,
+        bootstrap over rows; None for a single row); and `learnt`, whether that is below 0. It is
+        None where the head is not trained, whose loss says nothing about the encoder.
     """
-    totals = dict.fromkeys(steps.sums, 0.0)
-    for batch in batches:
-        for name, value in steps.evaluate(batch).items():
-            totals[name] += float(value)
+    totals, losses = place_losses(steps, batches)
+    losses = losses[: len(held_out.neighbour_losses)]
+    weights = held_out.rows["masked_weights"]
+    excess = (losses - held_out.neighbour_losses).sum(axis=1, dtype=np.float64)
+    bound = inference.bootstrap_upper_bound(excess, weights.sum(axis=1))
     found = {
         "loss": totals["loss"] / totals["weight"],
         "accuracy": totals["correct"] / totals["weight"],
         "masked_tokens": int(totals["weight"]),
+        "neighbour_model_loss": held_out.neighbour_model_loss,
+        "loss_at_mask": _mean(losses, held_out.shows_mask),
+        "neighbour_model_loss_at_mask": _mean(held_out.neighbour_losses, held_out.shows_mask),
+        "excess_bound": bound,
+        "learnt": bound is not None and bound < 0,
     }
+    if not steps.model.masked_lm_head.trainable:
+        found["learnt"] = None
     if steps.next_sentence_weight:
         pairs = totals["sequences"]
         found["next_sentence_loss"] = totals["next_sentence_loss"] / pairs
@@ -35,10 +110,20 @@ def scores(steps: Steps, batches: Any) -> dict[str, float]:
     return found
 
 
-def brief(steps: Steps, sums: dict[str, float]) -> str:
-    """The loss of a training step in words: the teacher's where masked tokens have no weight."""
+def _mean(values: np.ndarray, chosen: np.ndarray) -> float | None:
+    return float(values[chosen].mean(dtype=np.float64)) if chosen.any() else None
+
+
+def brief(steps: Steps, sums: dict[str, float], neighbours: float) -> str:
+    """The loss of a training step in words: the teacher's where masked tokens have no weight.
+
+    Args:
+        steps: compiled steps.
+        sums: what the step returned.
+        neighbours: loss of the neighbour model on the held-out rows.
+    """
     if steps.masked_lm_weight:
-        return f"loss {sums['loss'] / sums['weight']:.3f}"
+        return f"loss {sums['loss'] / sums['weight']:.2f}, neighbours {neighbours:.2f}"
     found = steps.distillation.scores(sums)
     return f"distillation loss {found['distillation_loss']:.4f}"
 

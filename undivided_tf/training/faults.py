@@ -11,10 +11,10 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from undivided_tf import memory
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
-from undivided_tf.pretraining_recipes import PretrainingConfig
+from undivided_tf.training import memory
+from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.curriculum import Need
 
 

@@ -9,16 +9,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf import files
 from undivided_tf.config import results_once
 from undivided_tf.data import batches
-from undivided_tf.data.tasks import Rows, Task, load_task
+from undivided_tf.data.tasks.tasks import Rows, Task, load_task
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
-from undivided_tf.recipes import FinetuningConfig
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints, optimizers, scores, strategies, stretches
+from undivided_tf.training import optimizers, scores, strategies, stretches
 from undivided_tf.training.classifiers import load_classifier, load_start, save_classifier
+from undivided_tf.training.config import FinetuningConfig
 from undivided_tf.training.stretches import EarlyStopping
 
 __all__ = ["finetune", "load_classifier"]
@@ -95,14 +96,17 @@ class _Tuner:
             if name != "train" and rows.labels is not None
         ]
         self.steps_per_epoch = len(self.splits["train"]) // config.train_batch_size
-        if not self.steps_per_epoch:
+        if config.num_train_epochs and not self.steps_per_epoch:
             raise InputError(
                 f"task {config.task} has {len(self.splits['train'])} training rows, fewer than "
                 f"one batch of {config.train_batch_size}: lower --train_batch_size"
             )
         self.classifier, self.tokenizer, self.loading = self._fresh(config.seed)
         self.pattern = self.classifier.encoder.config.block_pattern
-        self.classifier.encoder.config.require_length(config.max_seq_length)
+        encoder_config = self.classifier.encoder.config
+        encoder_config.require_length(config.max_seq_length)
+        if any(rows.second is not None for rows in self.splits.values()):
+            encoder_config.require_segments(2)
         steps = self.steps_per_epoch * config.num_train_epochs
         decay = config.layerwise_lr_decay
         self.optimizer = optimizers.adamw(

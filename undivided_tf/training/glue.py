@@ -10,15 +10,15 @@ from typing import Any
 
 from absl import logging
 
-from undivided_tf import files
-from undivided_tf.benchmark_recipes import GlueConfig
 from undivided_tf.config import claim_workdir
-from undivided_tf.data import glue as data
-from undivided_tf.data import submission
+from undivided_tf.data.tasks import glue as data
+from undivided_tf.data.tasks import submission
 from undivided_tf.errors import InputError
 from undivided_tf.metrics import glue as metrics
-from undivided_tf.metrics.statistics import summarize
-from undivided_tf.recipes import FinetuningConfig
+from undivided_tf.metrics.inference import summarize
+from undivided_tf.support import files
+from undivided_tf.training import learning
+from undivided_tf.training.config import FinetuningConfig, GlueConfig
 from undivided_tf.training.finetuning import VALIDATION, finetune
 
 MISMATCHED = "validation_mismatched"
@@ -37,7 +37,8 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
 
     Returns:
         `tasks` (by name: `status`, and `error` or `score`, `summary`, `chosen`, `selection`,
-        `runs` ...), `average` (None unless all nine tasks are finished), `command`, `config`.
+        `runs` ...), `average` (None unless all nine tasks are finished), `command`, `config`,
+        `warnings` (that the encoder has not learnt in pre-training).
 
     Raises:
         InputError: the workdir holds another config.
@@ -45,6 +46,7 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
     workdir = claim_workdir(config.workdir, config)
     results: dict[str, Any] = {
         "kind": "glue", "command": command, "config": config.to_dict(), "tasks": {},
+        "warnings": learning.warnings([config.finetuning.init_checkpoint]),
     }  # fmt: skip
     for task in config.tasks:
         try:
@@ -182,6 +184,7 @@ def table(results: dict[str, Any]) -> str:
                 )
     average = results["average"]
     lines.append("")
+    lines += results["warnings"]
     lines.append(
         "GLUE average: " + ("needs all nine tasks" if average is None else f"{average:.2f}")
     )

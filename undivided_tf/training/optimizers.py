@@ -1,75 +1,10 @@
-"""AdamW and LAMB as BERT uses them: warm-up, decay, and LayerNorm and biases left alone."""
-
-import math
+"""AdamW, LAMB and Muon for BERT, built for their variables; LayerNorm and biases never decay."""
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-
-def _linear_rise(done):
-    return done
-
-
-def _linear_fall(left):
-    return left
-
-
-def _cosine(share):
-    """0 at 0, 1 at 1, level at both ends."""
-    return (1.0 - ops.cos(math.pi * share)) / 2.0
-
-
-# By name: how the rate rises with the share of warm-up done, and falls with the share of the
-# steps behind it that is left; and the lowest rate of the rise.
-_SCHEDULES = {
-    "linear": (_linear_rise, _linear_fall, 0.0),
-    "cosine": (_linear_rise, _cosine, 0.0),
-    "one_cycle": (_cosine, _cosine, 1 / 25),
-}
-
-
-@keras.saving.register_keras_serializable(package="undivided_tf")
-class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises to the peak within the warm-up, then falls to 0 at the last step.
-
-    Args:
-        peak: float. Highest learning rate.
-        num_warmup_steps: int. Steps of the rise.
-        num_train_steps: int. All steps.
-        schedule: str. `linear`: both are lines. `cosine`: a line up, half a cosine down.
-            `one_cycle`: half a cosine from a 25th of the peak up, half a cosine down; momentum,
-            which the paper lets fall and rise, stays.
-
-    References:
-        Linear: Devlin et al. 2018, arXiv 1810.04805, appendix A.2. Cosine: Loshchilov and Hutter
-        2016, arXiv 1608.03983, without restarts. One cycle: Smith and Topin 2017,
-        arXiv 1708.07120.
-    """
-
-    def __init__(self, peak, num_warmup_steps, num_train_steps, schedule="linear"):
-        self.peak = peak
-        self.num_warmup_steps = num_warmup_steps
-        self.num_train_steps = num_train_steps
-        self.schedule = schedule
-        self._rise, self._fall, self._lowest = _SCHEDULES[schedule]
-
-    def __call__(self, step):
-        """The learning rate of a step; the first step is 0 and already has some."""
-        step = ops.cast(step, "float32")
-        done = (step + 1.0) / max(self.num_warmup_steps, 1)
-        left = (self.num_train_steps - step) / max(self.num_train_steps - self.num_warmup_steps, 1)
-        rise = self._lowest + (1.0 - self._lowest) * self._rise(ops.clip(done, 0.0, 1.0))
-        return self.peak * ops.minimum(rise, self._fall(ops.clip(left, 0.0, 1.0)))
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {
-            "peak": self.peak,
-            "num_warmup_steps": self.num_warmup_steps,
-            "num_train_steps": self.num_train_steps,
-            "schedule": self.schedule,
-        }
+from undivided_tf.training.schedules import WarmupDecay
 
 
 class _SummedGradients:
@@ -83,12 +18,55 @@ class _SummedGradients:
         return list(grads_and_vars)
 
 
-@keras.saving.register_keras_serializable(package="undivided_tf")
-class AdamW(_SummedGradients, keras.optimizers.AdamW):
-    """Keras's AdamW, without `amsgrad`, with three operations a variable.
+class _FusedAdam(_SummedGradients):
+    """Adam with decoupled decay in three operations a variable, at a rate of each variable's own.
 
     Keras traces over fifty for each, the schedule of the rate among them, which together were
     most of the operations of a fine-tuning step.
+    """
+
+    def _find_rates(self, variables):
+        """Finds factor and decay of each variable; later the variables come unnamed."""
+        self._factors = [self.scales.get(variable.path, 1.0) for variable in variables]
+        self._decays = [
+            self.weight_decay if self._use_weight_decay(variable) else 0.0 for variable in variables
+        ]
+
+    def _apply_weight_decay(self, variables):
+        """Leaves it to `update_step`."""
+
+    def _with_powers(self, learning_rate, beta_1, beta_2):
+        """The learning rate and the powers of both betas, once for all variables."""
+        step = ops.cast(self.iterations + 1, "float32")
+        return learning_rate, ops.power(beta_1, step), ops.power(beta_2, step)
+
+    def _decayed_rate(self, index, variable, learning_rate):
+        """Takes the decay off a weight; returns the weight's own learning rate."""
+        rate = ops.cast(learning_rate, variable.dtype) * self._factors[index]
+        if self._decays[index]:
+            variable.assign_sub(variable * (rate * self._decays[index]))
+        return rate
+
+    def _adam_step(self, gradient, variable, rate, powers, moments, betas):
+        first, second = moments
+        beta1_power, beta2_power = (ops.cast(power, variable.dtype) for power in powers)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=first.value.handle,
+            v=second.value.handle,
+            beta1_power=beta1_power,
+            beta2_power=beta2_power,
+            lr=rate,
+            beta1=betas[0],
+            beta2=betas[1],
+            epsilon=self.epsilon,
+            grad=ops.cast(tf.convert_to_tensor(gradient), variable.dtype),
+        )
+
+
+@keras.saving.register_keras_serializable(package="undivided_tf")
+class AdamW(_FusedAdam, keras.optimizers.AdamW):
+    """Keras's AdamW, without `amsgrad`, with fewer operations.
 
     Args:
         scales: dict from paths of variables to factors of their learning rate, and with it of
@@ -101,44 +79,113 @@ class AdamW(_SummedGradients, keras.optimizers.AdamW):
         self.scales = dict(scales or {})
 
     def build(self, variables):
-        """Makes the moments; finds the factors of each variable, which later comes unnamed."""
+        """Makes the moments."""
         super().build(variables)
-        self._factors = [self.scales.get(variable.path, 1.0) for variable in variables]
-        self._decays = [
-            self.weight_decay if self._use_weight_decay(variable) else 0.0 for variable in variables
-        ]
-
-    def _apply_weight_decay(self, variables):
-        """Leaves it to `update_step`."""
+        self._find_rates(variables)
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        step = ops.cast(self.iterations + 1, "float32")
-        powers = ops.power(self.beta_1, step), ops.power(self.beta_2, step)
-        super()._backend_update_step(grads, trainable_variables, (learning_rate, *powers))
+        shared = self._with_powers(learning_rate, self.beta_1, self.beta_2)
+        super()._backend_update_step(grads, trainable_variables, shared)
 
     def update_step(self, gradient, variable, learning_rate):
         """Moves one weight; beside the learning rate come the powers of both betas."""
         index = self._get_variable_index(variable)
-        rate, *powers = (ops.cast(value, variable.dtype) for value in learning_rate)
-        rate *= self._factors[index]
-        if self._decays[index]:
-            variable.assign_sub(variable * (rate * self._decays[index]))
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=powers[0],
-            beta2_power=powers[1],
-            lr=rate,
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=ops.cast(tf.convert_to_tensor(gradient), variable.dtype),
-        )
+        rate = self._decayed_rate(index, variable, learning_rate[0])
+        moments = self._momentums[index], self._velocities[index]
+        betas = self.beta_1, self.beta_2
+        self._adam_step(gradient, variable, rate, learning_rate[1:], moments, betas)
 
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "scales": self.scales}
+
+
+@keras.saving.register_keras_serializable(package="undivided_tf")
+class Muon(_FusedAdam, keras.optimizers.Muon):
+    """Keras's Muon on the variables that are named, `AdamW` on all others.
+
+    Kernels of one shape go through the Newton-Schulz iterations together, a wide one as its
+    transpose. A `(AI)*6` then has two groups instead of 37 kernels, each with 15 products.
+
+    Args:
+        orthogonalized: paths of the 2-D variables that take Muon's step.
+        scales: as for `AdamW`; the rate of AdamW's variables has the factor `adam_lr_ratio` too.
+        **kwargs: those of Keras's Muon but `exclude_layers`, `exclude_embeddings` and
+            `adam_weight_decay`: `weight_decay` is that of all variables.
+
+    References:
+        Jordan et al. 2024, kellerjordan.github.io/posts/muon. The update is scaled to AdamW's
+        root mean square of `rms_rate` 0.2: Liu et al. 2025, arXiv 2502.16982, section 2.2.
+    """
+
+    def __init__(self, orthogonalized=(), scales=None, **kwargs):
+        super().__init__(**kwargs)
+        self.orthogonalized = tuple(orthogonalized)
+        self.scales = dict(scales or {})
+
+    def build(self, variables):
+        """Makes momentum for all variables, second moments for those of AdamW."""
+        super().build(variables)
+        self._find_rates(variables)
+        self._groups = {}  # Indices of Muon's variables by the sizes of their sides, in order.
+        for index, variable in enumerate(variables):
+            if self._should_use_adamw(variable):
+                self._factors[index] *= self.adam_lr_ratio
+            else:
+                shape = tuple(sorted(variable.shape))
+                self._groups.setdefault(shape, []).append(index)
+
+    def _should_use_adamw(self, variable):
+        return variable.path not in self.orthogonalized
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        # `grads` may lack variables without a gradient, so a place in it is no variable's index.
+        places = {self._get_variable_index(v): i for i, v in enumerate(trainable_variables)}
+        grads = list(grads)
+        for shape, group in self._groups.items():
+            members = [index for index in group if index in places]
+            momenta = [self.momentum * self.momentums[i].value + grads[places[i]] for i in members]
+            ahead = momenta
+            if self.nesterov:
+                pairs = zip(momenta, members, strict=True)
+                ahead = [self.momentum * m + grads[places[i]] for m, i in pairs]
+            turned = [tuple(value.shape) != shape for value in ahead]
+            stack = ops.stack([_transposed(*pair) for pair in zip(ahead, turned, strict=True)])
+            stack = self.zeropower_via_newtonschulz5(stack, self.ns_steps)
+            stack *= self.rms_rate * max(shape) ** 0.5
+            for number, index in enumerate(members):
+                update = _transposed(stack[number], turned[number])
+                grads[places[index]] = momenta[number], update
+        shared = self._with_powers(learning_rate, self.adam_beta_1, self.adam_beta_2)
+        super()._backend_update_step(grads, trainable_variables, shared)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Moves one weight.
+
+        Args:
+            gradient: of AdamW's variables; of Muon's the new momentum and the update.
+            variable: the weight.
+            learning_rate: itself and the powers of both betas.
+        """
+        index = self._get_variable_index(variable)
+        rate = self._decayed_rate(index, variable, learning_rate[0])
+        first, second = self.momentums[index], self.adam_velocities[index]
+        if second is None:
+            momentum, update = gradient
+            self.assign(first, momentum)
+            self.assign_sub(variable, rate * update)
+        else:
+            betas = self.adam_beta_1, self.adam_beta_2
+            self._adam_step(gradient, variable, rate, learning_rate[1:], (first, second), betas)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        config = super().get_config()
+        return {**config, "orthogonalized": list(self.orthogonalized), "scales": self.scales}
+
+
+def _transposed(matrix, turned):
+    return ops.transpose(matrix) if turned else matrix
 
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
@@ -194,8 +241,8 @@ class Lamb(_SummedGradients, keras.optimizers.Lamb):
 
 
 def _is_spared(variable):
-    """Whether a Keras variable is of LayerNorm, or a bias."""
-    return "layer_norm" in variable.path or variable.name.endswith("bias")
+    """Whether a Keras variable is of LayerNorm or the norm of queries or keys, or a bias."""
+    return "_norm/" in variable.path or variable.name.endswith("bias")
 
 
 def layerwise_scales(model, decay):
@@ -251,6 +298,59 @@ def adamw(variables, *, weight_decay_rate, scales=None, **options):
     return optimizer
 
 
+def muon(
+    variables,
+    *,
+    weight_decay_rate,
+    adam_learning_rate_ratio=1.0,
+    momentum=0.95,
+    scales=None,
+    **options,
+):
+    """Muon on the kernels of blocks and head, AdamW elsewhere, built for its variables.
+
+    Args:
+        variables: trainable Keras variables, gradients as for `adamw`.
+        weight_decay_rate: as for `adamw`.
+        adam_learning_rate_ratio: learning rate of AdamW's variables over that of Muon's.
+        momentum: of Muon's variables.
+        scales: as for `adamw`.
+        **options: see `lamb`; both betas and `epsilon` are those of AdamW's variables.
+    """
+    arguments = _arguments(**options)
+    betas = {f"adam_{name}": arguments.pop(name) for name in ("beta_1", "beta_2")}
+    optimizer = Muon(
+        [variable.path for variable in hidden_kernels(variables)],
+        scales,
+        adam_lr_ratio=adam_learning_rate_ratio,
+        momentum=momentum,
+        weight_decay=weight_decay_rate,
+        **betas,
+        **arguments,
+    )
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if _is_spared(v)])
+    optimizer.build(variables)
+    return optimizer
+
+
+def hidden_kernels(variables):
+    """The variables that Muon moves: 2-D kernels of blocks and of the head's transform.
+
+    Tables of embeddings and vectors are left to AdamW, and so are pooler and classifiers, which
+    are few weights and need not learn anything in pre-training.
+
+    Args:
+        variables: Keras variables.
+    """
+    return [
+        variable
+        for variable in variables
+        if len(variable.shape) == 2
+        and variable.name == "kernel"
+        and variable.path.startswith(("encoder/block_", "masked_lm_head/transform/"))
+    ]
+
+
 def lamb(variables, *, weight_decay_rate, **options):
     """LAMB, for large batches, built for its variables; gradients as for `adamw`.
 
@@ -258,24 +358,51 @@ def lamb(variables, *, weight_decay_rate, **options):
         variables: trainable Keras variables.
         weight_decay_rate: see `Lamb`; LayerNorm and biases are spared decay and trust ratio.
         **options: `learning_rate` (the peak), `num_warmup_steps`, `num_train_steps`, `schedule`:
-            see `WarmupDecay`. `beta_1` and `beta_2`: decays of the moments. `epsilon`: added to the
-            root of the second moment. `max_gradient_norm`: clip gradients to this global norm;
-            None when the caller has done so. `ema_momentum`: keep an exponential moving average
-            of the weights, after the first step equal to them; 0: none.
+            see `WarmupDecay`; or `learning_rate` alone, a Keras schedule. `beta_1` and `beta_2`:
+            decays of the moments. `epsilon`: added to the root of the second moment.
+            `max_gradient_norm`: clip gradients to this global norm; None when the caller has done
+            so. `ema_momentum`: keep an exponential moving average of the weights, after the first
+            step equal to them; 0: none.
     """
     optimizer = Lamb(weight_decay_rate=weight_decay_rate, **_arguments(**options))
     optimizer.build(variables)
     return optimizer
 
 
-OPTIMIZERS = {"adamw": adamw, "lamb": lamb}
+OPTIMIZERS = {"adamw": adamw, "lamb": lamb, "muon": muon}
+
+
+def of_run(config, variables, schedule):
+    """The optimizer of a pre-training run.
+
+    Args:
+        config: PretrainingConfig.
+        variables: trainable Keras variables.
+        schedule: its learning rate, as `schedules.of_run` gives.
+    """
+    own = {}
+    if config.optimizer == "muon":
+        own = {
+            "adam_learning_rate_ratio": config.adam_learning_rate_ratio,
+            "momentum": config.muon_momentum,
+        }
+    return OPTIMIZERS[config.optimizer](
+        variables,
+        learning_rate=schedule,
+        weight_decay_rate=config.weight_decay_rate,
+        beta_1=config.adam_beta_1,
+        beta_2=config.adam_beta_2,
+        epsilon=config.adam_epsilon,
+        ema_momentum=config.ema_momentum,
+        **own,
+    )
 
 
 def _arguments(
     *,
     learning_rate,
-    num_warmup_steps,
-    num_train_steps,
+    num_warmup_steps=None,
+    num_train_steps=None,
     schedule="linear",
     beta_1=0.9,
     beta_2=0.999,
@@ -284,8 +411,10 @@ def _arguments(
     ema_momentum=0.0,
 ):
     """Keras's names for the options of `lamb`."""
+    if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        learning_rate = WarmupDecay(learning_rate, num_warmup_steps, num_train_steps, schedule)
     return {
-        "learning_rate": WarmupDecay(learning_rate, num_warmup_steps, num_train_steps, schedule),
+        "learning_rate": learning_rate,
         "beta_1": beta_1,
         "beta_2": beta_2,
         "epsilon": epsilon,
@@ -299,7 +428,7 @@ def averages(optimizer):
     """The moving average of each variable that the optimizer was built for, in that order.
 
     Args:
-        optimizer: of `adamw` or `lamb`.
+        optimizer: of one of `OPTIMIZERS`.
 
     Returns:
         List of Keras variables, empty without `ema_momentum`.

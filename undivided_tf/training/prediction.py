@@ -17,14 +17,14 @@ _LINES = {SINGLE: "a line is one text", PAIR: "a line is two texts with a tab be
 
 
 def predict_lines(
-    model: str, lines: Iterable[str], batch_size: int, where: str = "input"
+    model: str, lines: Iterable[str | bytes], batch_size: int, where: str = "input"
 ) -> Iterator[str]:
     """Predictions as JSON, one object a line, in the order of the input and as it comes in.
 
     Args:
         model: directory of a fine-tuned model.
         lines: one text each or, for pairs, two with a tab between them: what the model was
-            trained on. Where it does not say, the first line decides.
+            trained on. Where it does not say, the first line decides. Bytes are UTF-8.
         batch_size: lines that are read before they are predicted.
         where: names the input in errors.
 
@@ -34,8 +34,8 @@ def predict_lines(
         those of at least 1/2, with `probabilities`.
 
     Raises:
-        InputError: no fine-tuned model there; a line with a tab too few or too many, or a NUL
-            byte.
+        InputError: no fine-tuned model there; a line with a tab too few or too many, a NUL byte, or
+            one that is not UTF-8. The lines before it are predicted first.
     """
     head = read_head(model)
     classifier, tokenizer = load_classifier(model)
@@ -47,13 +47,25 @@ def predict_lines(
     numbered = enumerate(lines, 1)
     width = _FIELDS.get(head.input, 0)
     for batch in iter(lambda: list(itertools.islice(numbered, batch_size)), []):
-        rows = []
+        rows, fault = [], None
         for number, line in batch:
+            try:
+                line = line if isinstance(line, str) else line.decode()
+            except UnicodeDecodeError as error:
+                fault = InputError(
+                    f"{where}:{number}: not UTF-8 ({error.reason}); convert the input, for example "
+                    "with iconv -t UTF-8"
+                )
+                break
             fields = line.removesuffix("\n").removesuffix("\r").split("\t")
             width = width or len(fields)
             if len(fields) != width or width > 2 or "\0" in line:
-                raise InputError(f"{where}:{number}: {_fault(fields, model, head)}")
+                fault = InputError(f"{where}:{number}: {_fault(fields, model, head)}")
+                break
             rows.append(fields)
+        if not rows:
+            raise fault
+        classifier.encoder.config.require_segments(width)
         texts = list(zip(*rows, strict=True))
         inputs = tokenizer.encode(
             list(texts[0]),
@@ -69,6 +81,8 @@ def predict_lines(
         answers = head.answers(np.asarray(logits, np.float64))
         for fields, answer in zip(rows, answers, strict=True):
             yield json.dumps(_row(fields, answer, head), ensure_ascii=False)
+        if fault:
+            raise fault
 
 
 def _fault(fields: list[str], model: str, head: ClassifierHead) -> str:

@@ -3,8 +3,13 @@
 Keras `fit` neither restores the data position of an interrupted epoch nor runs under every
 strategy, so the loop is ours. The same call resumes: weights, optimizer, step, dropout states
 and data position come from the newest checkpoint, and masks are a function of seed and step.
+
+A run with `cooldown_steps` has branches. Where one begins, the run is saved, the branch takes
+the model through its cooldown in a directory of its own, and the run is restored and goes on.
 """
 
+import contextlib
+import copy
 import pathlib
 import re
 import resource
@@ -19,22 +24,26 @@ import tensorflow as tf
 from absl import logging
 
 from undivided_tf import accounting
-from undivided_tf.config import results_once
-from undivided_tf.data import records
+from undivided_tf.config import claim_workdir, results_once
+from undivided_tf.data.corpus import records
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.pretraining_recipes import PretrainingConfig
-from undivided_tf.progress import bar
-from undivided_tf.training import checkpoints, evaluation, faults, optimizers, strategies
+from undivided_tf.models.weights import dropout_states
+from undivided_tf.support import files
+from undivided_tf.support.progress import bar, compiling
+from undivided_tf.training import context_use, evaluation, faults, optimizers, schedules, strategies
 from undivided_tf.training.collapse_watch import CollapseWatch
+from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import Curves
 from undivided_tf.training.distillation import Distillation, load_start
+from undivided_tf.training.initial_values import set_initial_values
 from undivided_tf.training.steps import POLICIES, Steps
-from undivided_tf.training.weights import dropout_states
 
 _STOPPED = 128 + 15  # What a shell reports of a process that SIGTERM ended.
+_OF_A_BRANCH = ("steps", "tokens", "training_flops", "training_seconds", "validation")
 
 
 def pretrain(config: PretrainingConfig) -> dict[str, Any]:
@@ -43,10 +52,12 @@ def pretrain(config: PretrainingConfig) -> dict[str, Any]:
     Args:
         config: the run; `config.workdir` receives config.json, checkpoints, TensorBoard
             events and, at the end, results.json. Of several workers the first one writes, and
-            all must see the directory.
+            all must see the directory. So does each branch in `workdir/branches/step_NNNNNNNN`.
 
     Returns:
-        The content of results.json: sizes, costs, loss curves and the held-out loss.
+        The content of results.json: sizes, costs, loss curves and the held-out loss. `branches`
+        has `steps`, `tokens`, `training_flops`, `training_seconds` and `validation` of each
+        branch, and last of the run itself.
 
     Raises:
         InputError: records that do not fit, a workdir of another config, no readable checkpoint,
@@ -66,6 +77,21 @@ def pretrain(config: PretrainingConfig) -> dict[str, Any]:
             return run(trainer)
         return results_once(config, lambda: trainer, run)
     return results_once(config, lambda: Trainer(config), run)
+
+
+class Course:
+    """Steps that end at a budget, with a directory of their own: a run, or a branch of it.
+
+    Args:
+        config: the run, or the run that the branch equals.
+        curriculum: its batches.
+    """
+
+    def __init__(self, config: PretrainingConfig, curriculum: Curriculum):
+        self.config, self.curriculum = config, curriculum
+        self.workdir = pathlib.Path(config.workdir)
+        self.results_path = self.workdir / "results.json"
+        self.curves: Curves | None = None
 
 
 class Trainer:
@@ -89,7 +115,7 @@ class Trainer:
                 do_lower_case=self.tokenizer.do_lower_case,
             )
         self.curriculum = Curriculum(config, self.encoder_config, self.tokenizer)
-        self.metadata, self.length = self.curriculum.metadata, self.curriculum.length
+        self.metadata = self.curriculum.metadata
         pairs_weight = self.curriculum.next_sentence_weight
         self.replicas = self.strategy.num_replicas_in_sync
         parts = self.replicas * config.gradient_accumulation_steps
@@ -109,17 +135,9 @@ class Trainer:
             # A head that nothing asks for would only decay.
             asked = config.masked_lm_weight or (teacher and teacher.logits_weight)
             self.model.masked_lm_head.trainable = bool(asked)
-            self.optimizer = optimizers.OPTIMIZERS[config.optimizer](
-                self.model.trainable_variables,
-                learning_rate=config.learning_rate,
-                num_warmup_steps=config.num_warmup_steps,
-                num_train_steps=config.num_train_steps,
-                schedule=config.learning_rate_schedule,
-                weight_decay_rate=config.weight_decay_rate,
-                beta_1=config.adam_beta_1,
-                beta_2=config.adam_beta_2,
-                epsilon=config.adam_epsilon,
-                ema_momentum=config.ema_momentum,
+            self.schedule = schedules.of_run(config)
+            self.optimizer = optimizers.of_run(
+                config, self.model.trainable_variables, self.schedule
             )
         self.steps = Steps(
             self.strategy,
@@ -139,15 +157,17 @@ class Trainer:
             *dropout_states(self.model),
             *self.steps.variables,
         ]
-        self.workdir = pathlib.Path(config.workdir)
-        if config.init_checkpoint and not checkpoints.newest(self.workdir):
-            load_start(self.model, config)
+        self.trunk = Course(config, self.curriculum)
+        self.step_seconds: list[tuple[int, float]] = []  # Number of the step, its duration.
+        self.compiled: set[tuple[int, str] | None] = set()  # Batch size and records.
+        if not checkpoints.newest(config.workdir):
+            if config.init_checkpoint:
+                load_start(self.model, config)
+            else:
+                set_initial_values(self.model, config)
 
     def restore(self) -> dict[str, Any]:
         """State of the newest checkpoint, or that of a fresh run."""
-        state = checkpoints.restore_latest(self.workdir, self.model, self.training_variables)
-        if state:
-            logging.info("resuming %s at step %d", self.workdir, state["step"])
         fresh = {
             "step": 0,
             "training_seconds": 0.0,
@@ -157,42 +177,102 @@ class Trainer:
             "best": None,
             "skipped_steps": [],
         }
-        return fresh | (state or {})  # Older releases counted less.
+        return fresh | (self._restored(self.trunk) or {})  # Older releases counted less.
+
+    def _restored(self, course: Course) -> dict[str, Any] | None:
+        """State of the newest checkpoint of a course, None where it has none."""
+        state = checkpoints.restore_latest(course.workdir, self.model, self.training_variables)
+        if state:
+            logging.info("resuming %s at step %d", course.workdir, state["step"])
+        return state
 
     def train(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Runs the remaining steps; returns the state after the last."""
-        config = self.config
-        last = config.num_train_steps
+        """Runs the remaining steps and branches; returns the state after the last step."""
+        config, trunk = self.config, self.trunk
         if self.is_chief:
-            self.curves = Curves(self.workdir / "tensorboard", last, state["step"])
             self.watch = CollapseWatch(self.model.encoder, config.records_dir, self.tokenizer)
-        batches = iter(self.batches(state["step"]))
-        self.step_seconds: list[float] = []
+        with self.memory_advice(), faults.stop_on_sigterm() as self.stop_request:
+            for branch_config in config.branches:
+                curriculum = Curriculum(branch_config, self.encoder_config, self.tokenizer)
+                branch = Course(branch_config, curriculum)
+                if branch.results_path.exists():
+                    continue
+                self._require_start(branch, state)
+                state = self._advance(trunk, state, until=branch_config.cooldown_start)
+                self._run_branch(branch, copy.deepcopy(state))
+                state = self._restored(trunk)
+            return self._advance(trunk, state, until=config.num_train_steps)
+
+    def _require_start(self, branch: Course, state: dict[str, Any]) -> None:
+        """Raises InputError where the run has passed the start of a branch that has no results."""
+        start = branch.config.cooldown_start
+        if state["step"] > start:
+            raise InputError(
+                f"{branch.results_path} is not there, but {self.trunk.workdir} is at step "
+                f"{state['step']} and has passed step {start}, where that branch begins: restore "
+                "it, or remove the checkpoints to start anew"
+            )
+
+    def _run_branch(self, branch: Course, state: dict[str, Any]) -> None:
+        """Takes the model from the start of a branch, or from its checkpoint, to its end."""
+        if self.is_chief:
+            claim_workdir(branch.workdir, branch.config)
+        state = self._restored(branch) or state
+        state = self._advance(branch, state, until=branch.config.num_train_steps)
+        if self.is_chief:
+            files.write_json(branch.results_path, self.results(state, branch))
+
+    def _advance(self, course: Course, state: dict[str, Any], until: int) -> dict[str, Any]:
+        """Runs the steps of a course that are left until a step, behind which it is saved."""
+        if state["step"] >= until:
+            return state
+        last = course.config.num_train_steps
+        if isinstance(self.schedule, schedules.Trapezoid):
+            self.schedule.cool_down(course.config.cooldown_start, last)
+        if self.is_chief and course.curves is None:
+            every = self.config.num_train_steps
+            course.curves = Curves(course.workdir / "tensorboard", every, state["step"])
+        batches = iter(self.batches(state["step"], course))
+        neighbours = self.curriculum.held_out.neighbour_model_loss
         description = f"pre-training {self.encoder_config.block_pattern}"
-        with (
-            self.memory_advice(),
-            faults.stop_on_sigterm() as stop,
-            bar(last, description, "steps", initial=state["step"]) as progress,
-        ):
-            for step in range(state["step"] + 1, last + 1):
+        if course is not self.trunk:
+            description += f", branch of {last} steps"
+        batch_kinds = {
+            max(stage.first_step, state["step"]): (stage.batch_size, stage.records_dir)
+            for stage in course.config.stages
+            if stage.last_step > state["step"]
+        }
+        with bar(last, description, "steps", initial=state["step"]) as progress:
+            for step in range(state["step"] + 1, until + 1):
                 start = time.perf_counter()
                 batch = next(batches)
-                sums = self.step(batch, stop.came)
+                kind = batch_kinds.get(step - 1)
+                first = kind is not None and kind not in self.compiled
+                with compiling(progress) if first else contextlib.nullcontext():
+                    sums = self.step(batch, self.stop_request.came)
+                self.compiled |= {kind}
                 seconds = time.perf_counter() - start
-                self.step_seconds.append(seconds)
+                self.step_seconds.append((step, seconds))
                 state["training_seconds"] += seconds
                 state["step"] = step
                 if np.isfinite(sums["loss"]) and np.isfinite(sums["gradient_norm"]):
-                    progress.set_postfix_str(evaluation.brief(self.steps, sums), refresh=False)
+                    progress.set_postfix_str(
+                        evaluation.brief(self.steps, sums, neighbours), refresh=False
+                    )
                 else:
-                    self._skip(state, batch, sums)
+                    self._skip(course, state, batch, sums)
                     sums = {**sums, "loss": 0.0, "weight": 0.0}
                 if self.is_chief:
-                    self.curves.add(state, sums, float(self.optimizer.learning_rate))
-                self._keep(state, stopping=sums["stop"] > 0)
+                    rate = float(self.optimizer.learning_rate)
+                    course.curves.add(state, sums, rate, last=step == last)
+                stopping = sums["stop"] > 0
+                self._keep(course, state, save=stopping or step == until)
                 progress.update()
-                if sums["stop"] > 0 and step < last:
-                    logging.warning("SIGTERM: saved at step %d; the same command goes on", step)
+                if stopping and step < last:
+                    logging.warning(
+                        "SIGTERM: %s is saved at step %d; the same command goes on",
+                        course.workdir, step,
+                    )  # fmt: skip
                     raise SystemExit(_STOPPED)
         return state
 
@@ -206,12 +286,11 @@ class Trainer:
         sums = self.steps.train(batch, tf.constant(float(stop)))
         return {name: float(value) for name, value in sums.items()}
 
-    def _keep(self, state: dict[str, Any], stopping: bool) -> None:
+    def _keep(self, course: Course, state: dict[str, Any], save: bool) -> None:
         """Evaluates and saves when it is time; a best evaluation is always saved."""
-        config, step = self.config, state["step"]
-        last = step == config.num_train_steps
+        config, step = course.config, state["step"]
         best = False
-        if step % config.eval_every_steps == 0 or last:
+        if step % config.eval_every_steps == 0 or step == config.num_train_steps:
             scores = {"step": step, **self.evaluate()}
             state["validation_history"].append(scores)
             loss = scores["loss" if config.masked_lm_weight else "distillation_loss"]
@@ -219,13 +298,13 @@ class Trainer:
             if best:
                 state["best"] = {"step": step, "loss": loss}
             if self.is_chief:
-                self.curves.write("validation", scores, step)
-                self.curves.write("token_residual", self.watch.look(step), step)
-        save = step % config.save_checkpoints_steps == 0 or last or best or stopping
+                course.curves.write("validation", scores, step)
+                course.curves.write("token_residual", self.watch.look(step), step)
+        save = save or best or step % config.save_checkpoints_steps == 0
         if save and self.is_chief:
-            self.curves.flush()
+            course.curves.flush()
             checkpoints.save(
-                self.workdir,
+                course.workdir,
                 state,
                 self.model,
                 self.training_variables,
@@ -234,9 +313,9 @@ class Trainer:
                 optimizers.averages(self.optimizer),
             )
 
-    def batches(self, start_step: int) -> Iterator[Any]:
-        """Endless global batches, from the one that step `start_step` + 1 sees."""
-        return self.curriculum.batches(self.strategy, start_step)
+    def batches(self, start_step: int, course: Course | None = None) -> Iterator[Any]:
+        """Endless global batches of the run, or a branch, from that of step `start_step` + 1 on."""
+        return (course or self.trunk).curriculum.batches(self.strategy, start_step)
 
     def evaluate(self) -> dict[str, float]:
         """Scores of the held-out records, see `evaluation.scores`.
@@ -244,16 +323,19 @@ class Trainer:
         With a moving average of the weights all of them once more for it, their names beginning
         with `ema_`.
         """
-        batches = self.curriculum.validation_batches
-        scores = evaluation.scores(self.steps, batches(self.strategy))
+        held_out, batches = self.curriculum.held_out, self.curriculum.validation_batches
+        scores = evaluation.scores(self.steps, held_out, batches(self.strategy))
         if self.config.ema_momentum:
             with evaluation.averaged_weights(self.model, self.optimizer):
-                averaged = evaluation.scores(self.steps, batches(self.strategy))
-            del averaged["masked_tokens"]
+                averaged = evaluation.scores(self.steps, held_out, batches(self.strategy))
+            same = {"masked_tokens", "neighbour_model_loss", "neighbour_model_loss_at_mask"}
+            averaged = {name: value for name, value in averaged.items() if name not in same}
             scores |= {f"ema_{name}": value for name, value in averaged.items()}
         return scores
 
-    def _skip(self, state: dict[str, Any], batch: Any, sums: dict[str, float]) -> None:
+    def _skip(
+        self, course: Course, state: dict[str, Any], batch: Any, sums: dict[str, float]
+    ) -> None:
         """Leaves a step that is not finite out, or ends the run with a report."""
         step = state["step"]
         if self.config.dtype == "float16" and float(self.steps.loss_scale) > 1:
@@ -269,7 +351,7 @@ class Trainer:
         state["skipped_steps"].append(step)
         skipped, allowed = len(state["skipped_steps"]), self.config.max_skipped_steps
         if skipped > allowed:
-            good = checkpoints.newest(self.workdir)
+            good = checkpoints.newest(course.workdir) or checkpoints.newest(self.trunk.workdir)
             raise FloatingPointError(
                 f"{report}\nlast good checkpoint: {good or 'none yet'}\n"
                 f"{skipped} step(s) were not finite, max_skipped_steps is {allowed}. Lower "
@@ -277,36 +359,52 @@ class Trainer:
             )
         logging.warning("%s\nleft out: %d of at most %d", report, skipped, allowed)
 
-    def results(self, state: dict[str, Any]) -> dict[str, Any]:
-        """What results.json holds."""
-        config, encoder = self.config, self.encoder_config
+    def results(self, state: dict[str, Any], course: Course | None = None) -> dict[str, Any]:
+        """What results.json holds, of the run itself or of a branch."""
+        course = course or self.trunk
+        config, encoder = course.config, self.encoder_config
         last = config.stages[-1]
-        # The first step compiles. A run that had nothing left to do has no step to time.
-        timed = self.step_seconds[-(last.last_step - last.first_step) :]
+        # Of the last stage, whose first step compiles. A run that had nothing left to do has no
+        # step to time.
+        timed = [
+            seconds
+            for step, seconds in self.step_seconds
+            if last.first_step < step <= last.last_step
+        ]
         timed = timed[1:] or timed
         seconds = statistics.median(timed) if timed else None
         *_, validation = state["validation_history"]
-        return {
+        results = {
             "kind": "pretraining",
             "pattern": encoder.block_pattern,
             "seed": config.seed,
             "parameters": accounting.count_parameters(encoder),
-            "forward_flops": accounting.forward_flops(encoder, self.length),
-            "training_flops": self.curriculum.training_flops,
+            "forward_flops": accounting.forward_flops(encoder, course.curriculum.length),
+            "training_flops": course.curriculum.training_flops,
             "steps": state["step"],
-            "tokens": self.curriculum.tokens,
+            "tokens": course.curriculum.tokens,
             "step_milliseconds": seconds and 1000 * seconds,
-            "tokens_per_second": seconds and last.batch_size * self.length / seconds,
+            "tokens_per_second": seconds and last.batch_size * course.curriculum.length / seconds,
             "training_seconds": state["training_seconds"],
             "peak_memory_bytes": peak_memory_bytes(),
             "training_history": state["training_history"],
             "validation_history": state["validation_history"],
             "validation": {k: v for k, v in validation.items() if k != "step"},
+            "learnt": validation.get("learnt"),  # An older release may have evaluated last.
+            "context_use": context_use.measure(self.steps, self.curriculum),
             "best": state["best"],
             "skipped_steps": state["skipped_steps"],
             "unigram_entropy": self.metadata["unigram_entropy"],
             "validation_unigram_cross_entropy": self.metadata["validation_unigram_cross_entropy"],
         }
+        ends = [
+            *(
+                files.read_json(pathlib.Path(branch.workdir) / "results.json")
+                for branch in config.branches
+            ),
+            results,
+        ]
+        return {**results, "branches": [{name: end[name] for name in _OF_A_BRANCH} for end in ends]}
 
 
 def peak_memory_bytes() -> int:

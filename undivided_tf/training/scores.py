@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf.data.rows import Rows, Task
-from undivided_tf.metrics import classification, glue
+from undivided_tf.data.tasks.rows import Rows, Task
+from undivided_tf.metrics import classification, glue, regression
 from undivided_tf.models.heads import CLASSIFICATION, PAIR, REGRESSION, SINGLE, ClassifierHead
 
 MUCH_BETTER = 0.1  # Accuracy by which another order of the labels must win to be named.
@@ -17,7 +17,9 @@ MUCH_BETTER = 0.1  # Accuracy by which another order of the labels must win to b
 
 def primary(task: Task) -> str:
     """The metric that tables show."""
-    return glue.PRIMARY[task.glue] if task.glue else "accuracy"
+    if task.glue:
+        return glue.PRIMARY[task.glue]
+    return "spearman" if task.is_regression else "accuracy"
 
 
 def head_of(task: Task, pooling: str = "first", max_seq_length: int = 128) -> ClassifierHead:
@@ -56,9 +58,12 @@ def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float
 
 def score_predictions(task: Task, answers: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Scores of what `predictions` gave."""
-    found = {}
     if not task.is_regression:
         found = classification.score(answers, labels, len(task.labels))
+    elif task.glue:
+        found = {}
+    else:
+        found = regression.score(answers, labels)
     return {**found, **(glue.score(task.glue, answers, labels) if task.glue else {})}
 
 

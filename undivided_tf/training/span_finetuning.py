@@ -10,20 +10,22 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from undivided_tf import files
-from undivided_tf.benchmark_recipes import SquadConfig
 from undivided_tf.config import results_once
-from undivided_tf.data import squad, streams
-from undivided_tf.data.answers import Predictions, predict_answers
-from undivided_tf.data.squad import Question
-from undivided_tf.data.windows import Windows, make_windows
+from undivided_tf.data import streams
+from undivided_tf.data.tasks import squad
+from undivided_tf.data.tasks.answers import Predictions, predict_answers
+from undivided_tf.data.tasks.squad import Question
+from undivided_tf.data.tasks.windows import Windows, make_windows
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.squad import evaluate
+from undivided_tf.models import checkpoints
 from undivided_tf.models.heads import SpanHead
 from undivided_tf.models.span_predictor import SpanPredictor
+from undivided_tf.models.weights import load_weights
+from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints, optimizers, strategies, stretches
-from undivided_tf.training.weights import load_weights
+from undivided_tf.training import optimizers, strategies, stretches
+from undivided_tf.training.config import SquadConfig
 
 
 def finetune_spans(config: SquadConfig) -> dict[str, Any]:
@@ -66,6 +68,7 @@ class _SpanTuner:
         model, self.tokenizer = self._fresh(config.seed)
         self.pattern = model.encoder.config.block_pattern
         model.encoder.config.require_length(config.max_seq_length)
+        model.encoder.config.require_segments(2)
         self.data = {"predict": self._data_set((config.predict_file,), "validation")}
         if config.validation_file:
             self.data["validation"] = self._data_set((config.validation_file,), "validation")
@@ -92,6 +95,13 @@ class _SpanTuner:
         if 0 < limit < len(questions):
             chosen = np.random.default_rng(config.seed).permutation(len(questions))[:limit]
             questions = [questions[i] for i in np.sort(chosen)]
+        impossible = [question.place for question in questions if not question.answers]
+        if impossible and not config.version_2_with_negative:
+            raise InputError(
+                f"{len(impossible)} of {len(questions)} questions have no answer, the first at "
+                f"{impossible[0]}: give --version_2_with_negative, without which any answer to "
+                "them is wrong"
+            )
         windows = make_windows(
             questions,
             self.tokenizer,
@@ -105,12 +115,6 @@ class _SpanTuner:
     def _training_set(self) -> _DataSet:
         config = self.config
         data = self._data_set(config.train_files, "train", config.max_train_questions)
-        impossible = [q.place for q in data.questions if not q.answers]
-        if impossible and not config.version_2_with_negative:
-            raise InputError(
-                f"{len(impossible)} questions have no answer, the first at {impossible[0]}: "
-                "train with --version_2_with_negative"
-            )
         return dataclasses.replace(data, windows=data.windows.take(~data.windows.is_lost))
 
     def results(self) -> dict[str, Any]:

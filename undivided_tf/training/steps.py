@@ -6,7 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from undivided_tf.models.pretrainer import masked_lm_sums, next_sentence_sums
+from undivided_tf.models.pretrainer import (
+    cross_entropies,
+    masked_lm_sums,
+    next_sentence_sums,
+)
 from undivided_tf.training import distillation as teaching
 
 # Weights, softmax, LayerNorm and losses are float32 under each of them.
@@ -89,8 +93,13 @@ class Steps:
 
     def losses(self, batch: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
         """Sums over the masked tokens of a batch, and over its pairs, by their names `sums`."""
+        return self._sums(batch, self._outputs(batch, training))
+
+    def _outputs(self, batch, training):
         taps = {"return_taps": True} if self.distillation else {}
-        outputs = self.model(batch, training=training, **taps)
+        return self.model(batch, training=training, **taps)
+
+    def _sums(self, batch, outputs):
         weights = batch["masked_weights"]
         sums = masked_lm_sums(outputs["masked_lm_logits"], batch["masked_ids"], weights)
         if self.next_sentence_weight:
@@ -189,11 +198,23 @@ class Steps:
         self.optimizer.apply(gradients, self.model.trainable_variables)
 
     def _held_out_losses(self, batch):
-        return self.losses(batch, training=False)
+        """Sums as `losses` gives, and the loss of each masked token `(rows, predictions)`."""
+        outputs = self._outputs(batch, training=False)
+        places, _ = cross_entropies(outputs["masked_lm_logits"], batch["masked_ids"])
+        return self._sums(batch, outputs), places * batch["masked_weights"]
 
     def _evaluate_replica(self, batch):
         # `strategy.run` would compile a tf.function, given as it is, for all replicas at once.
-        return self._held_out(batch)
+        sums, places = self._held_out(batch)
+        replicas = self.strategy.num_replicas_in_sync
+        if replicas > 1:
+            # Each replica puts its rows where they belong among zeros, so that a sum gathers
+            # them: `strategy.gather` mixes up the runs of one process.
+            own = tf.distribute.get_replica_context().replica_id_in_sync_group
+            is_own = tf.one_hot(own, replicas, on_value=True, off_value=False)
+            places = tf.where(is_own[:, tf.newaxis, tf.newaxis], places, 0.0)
+            places = tf.reshape(places, [-1, places.shape[-1]])
+        return sums, places
 
     # === What all replicas do together ===
 
@@ -226,8 +247,14 @@ class Steps:
         return sums
 
     def _evaluate_all(self, batch):
-        """The sums `SUMS` of a held-out batch over all replicas."""
-        return self._reduce(self.strategy.run(self._evaluate_replica, (batch,)))
+        """A held-out batch: the sums `SUMS` over all replicas, and the losses of all places.
+
+        Returns:
+            Dict of float32 scalars, and float32 `(rows, predictions)` in nats, 0 in unused
+            slots, in the order of the rows of the global batch.
+        """
+        sums, places = self.strategy.run(self._evaluate_replica, (batch,))
+        return self._reduce(sums), self.strategy.reduce("sum", places, axis=None)
 
     def _reduce(self, per_replica):
         return {

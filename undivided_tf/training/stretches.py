@@ -1,5 +1,6 @@
 """Keras `fit` in stretches with a checkpoint after each, so that a stopped run goes on."""
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable
@@ -9,20 +10,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.progress import bar
+from undivided_tf.models import checkpoints
+from undivided_tf.models.weights import dropout_states
+from undivided_tf.support.progress import bar, compiling
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import checkpoints
-from undivided_tf.training.weights import dropout_states
 
 
 class _Progress(keras.callbacks.Callback):
-    """Moves a progress bar with every batch."""
+    """Moves a progress bar with every batch; the first one is compiled."""
 
     def __init__(self, progress):
         super().__init__()
         self.progress = progress
+        self.compilation = contextlib.ExitStack()
+        self.began = False
+
+    def on_train_begin(self, logs=None):
+        if not self.began:
+            self.compilation.enter_context(compiling(self.progress))
+        self.began = True
 
     def on_train_batch_end(self, batch, logs=None):
+        self.compilation.close()
         self.progress.update()
 
 
@@ -97,13 +106,14 @@ def fit(
     state = state or {"step": 0, "losses": [], "scores": [], "seconds": 0.0}
     steps, saved, going_on = epochs * steps_per_epoch, state["step"], True
     with bar(steps, description, "steps", initial=saved) as progress:
+        moved = _Progress(progress)
         while state["step"] < steps and going_on:
             started = time.perf_counter()
             done = state["step"] % steps_per_epoch
             count = min(steps_per_epoch - done, saved + save_checkpoints_steps - state["step"])
             history = model.fit(
                 batches(state["step"], count),
-                callbacks=[_Progress(progress), keras.callbacks.TerminateOnNaN()],
+                callbacks=[moved, keras.callbacks.TerminateOnNaN()],
                 shuffle=False,  # The caller did, by the seed of the run.
                 verbose=0,
             )

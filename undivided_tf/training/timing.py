@@ -3,9 +3,9 @@
 import functools
 from typing import Any
 
-from undivided_tf import stopwatch
-from undivided_tf.pretraining_recipes import TimingConfig
-from undivided_tf.progress import bar
+from undivided_tf.support import stopwatch
+from undivided_tf.support.progress import bar
+from undivided_tf.training.config import TimingConfig
 from undivided_tf.training.pretraining import Trainer
 
 

@@ -1,0 +1,109 @@
+"""Recipes of small encoders: does a recipe leave the plateau, and at which loss does it end?
+
+    python benchmarks/recipes.py --workdir=runs/recipes
+
+Runs `run_pretraining` once for each recipe, pattern and seed, one after another, and prints the
+held-out losses as a table. The same command goes on where it stopped. Writes
+results/benchmarks/recipes.json with the command and the losses of every run.
+"""
+
+import pathlib
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from absl import app, flags
+
+from undivided_tf.support import files
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("workdir", "runs/recipes", "Directory of the records and runs.")
+flags.DEFINE_multi_string("recipes", [], "Only these of the recipes; may be repeated; none: all.")
+flags.DEFINE_list("seeds", ["12345"], "Seeds; the table shows the mean, and the range of several.")
+
+_RECORDS = "--input_files=sample --vocab_size=4000 --max_seq_length=64"
+_SHARED = (
+    "--hidden_size=128 --num_attention_heads=2 --intermediate_size=512 --norm_first "
+    "--max_position_embeddings=64 "
+    "--hidden_dropout_prob=0 --attention_probs_dropout_prob=0 --masked_lm_prob=0.3 "
+    "--train_batch_size=16 --adam_beta_2=0.98 --num_train_steps=1000 --num_warmup_steps=100 "
+    "--eval_every_steps=250 --max_eval_rows=1024 --save_checkpoints_steps=1000 "
+    "--keep_checkpoints=1"
+)
+_ROTARY = "--position_type=rotary --rotary_base=100 --query_key_norm"
+_UNIGRAM = "--output_bias_initializer=unigram"
+_RECIPES = {  # By name: the flags beside the shared ones, and the peak rate of each pattern.
+    "absolute, AdamW": ("", {"(AI)*6": "2e-3"}),
+    "neighbours, AdamW": (
+        f"--position_initializer=neighbours {_UNIGRAM}",
+        {"(AI)*6": "2e-3", "A*6": "2e-3"},
+    ),
+    "rotary, Muon": (
+        f"{_ROTARY} {_UNIGRAM} --optimizer=muon",
+        {"(AI)*6": "5e-3", "A*6": "7e-3"},
+    ),
+}
+
+
+def pretrain(name: str, pattern: str, seed: str) -> dict[str, Any]:
+    """One pre-training run, or what is left of it; returns its command and losses."""
+    special, rates = _RECIPES[name]
+    folder = re.sub("[^A-Za-z0-9]+", "_", f"{name} {pattern} {seed}")
+    workdir = pathlib.Path(FLAGS.workdir) / folder
+    command = [
+        sys.executable, "-m", "undivided_tf.bin.run_pretraining", f"--workdir={workdir}",
+        f"--records_dir={_records_dir()}", f"--block_pattern={pattern}", *shlex.split(_SHARED),
+        *shlex.split(special), f"--learning_rate={rates[pattern]}", f"--seed={seed}",
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+    results = files.read_json(workdir / "results.json")
+    return {
+        "recipe": name,
+        "pattern": pattern,
+        "seed": int(seed),
+        "command": shlex.join(["python", *command[1:]]),
+        "validation": results["validation"],
+        "validation_history": results["validation_history"],
+    }
+
+
+def _records_dir() -> pathlib.Path:
+    return pathlib.Path(FLAGS.workdir) / "records"
+
+
+def _line(runs: list[dict[str, Any]]) -> str:
+    """A row of the table, from the runs of one recipe and pattern that differ in their seed."""
+    losses = [run["validation"]["loss"] for run in runs]
+    spread = f" ({min(losses):.3f} to {max(losses):.3f})" if len(losses) > 1 else ""
+    recipe, pattern = runs[0]["recipe"], runs[0]["pattern"]
+    rate = _RECIPES[recipe][1][pattern]
+    return f"| {recipe} | `{pattern}` | {rate} | {statistics.mean(losses):.3f}{spread} |"
+
+
+def main(_):
+    """Makes the records, runs what is missing, and prints the table."""
+    records = [sys.executable, "-m", "undivided_tf.bin.create_pretraining_data"]
+    subprocess.run([*records, *shlex.split(_RECORDS), f"--output_dir={_records_dir()}"], check=True)
+    result = {
+        "benchmark": "held-out loss of small encoders by recipe, in nats a masked word piece",
+        "command": shlex.join(["python", *sys.argv]),
+        "runs": [],
+    }
+    lines = []
+    for name in FLAGS.recipes or _RECIPES:
+        for pattern in _RECIPES[name][1]:
+            runs = [pretrain(name, pattern, seed) for seed in FLAGS.seeds]
+            result["runs"] += runs
+            lines.append(_line(runs))
+    output = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "recipes.json"
+    files.write_json(output, result)
+    print(
+        "\n".join(("| recipe | pattern | peak rate | held-out loss |", "|---|---|---|---|", *lines))
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,148 @@
+"""Wall time and word pieces until a held-out loss: ours, `transformers` and KerasHub.
+
+    python benchmarks/time_to_loss.py --torch_python=compare/bin/python
+
+All train an encoder of the pattern (AI)*6, hidden size 128, on the same rows of the embedded
+sample, 16 rows of 64 word pieces a step, 30 % masked, one after another, each on one core. The
+clock runs while they train, compilation included, and stands while the held-out rows are scored,
+whose masks are the same for all. Ours is the recipe of flags/pretraining/small.flags; the others
+run as their users run them (`Trainer` and `fit` with default settings), and with a higher rate.
+Writes results/benchmarks/time_to_loss.json; see benchmarks/README.md.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+from pretraining import machine
+
+from undivided_tf.support import files
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("torch_python", "", "Interpreter with torch and transformers; empty: none.")
+flags.DEFINE_float("budget_seconds", 900, "Seconds of training that each has.")
+flags.DEFINE_integer("steps", 3000, "Optimizer steps that the schedules are laid out for.")
+flags.DEFINE_integer("eval_every_steps", 25, "Steps between two scorings.")
+flags.DEFINE_float("tuned_rate", 1e-3, "Learning rate of the others where it is tuned.")
+flags.DEFINE_integer("core", 0, "The core on which all run.")
+flags.DEFINE_string("records_dir", "", "Records of the sample; empty: made first.")
+flags.DEFINE_string("output", "", "File of the results; empty: results/benchmarks.")
+
+ROOT = pathlib.Path(__file__).parents[1]
+PEERS = pathlib.Path(__file__).parent / "peers"
+RECIPE = ROOT / "flags" / "pretraining" / "small.flags"
+LOSSES = (5.5, 5.0, 4.5)  # Nats; the neighbour model's is added.
+
+
+def make_inputs(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, float]]:
+    """Records; the training rows and held-out batch in NumPy files; the reference lines."""
+    from undivided_tf.data import masking, streams
+    from undivided_tf.data.corpus import records
+    from undivided_tf.data.corpus.config import RecordsConfig
+
+    home = pathlib.Path(FLAGS.records_dir or folder / "records")
+    records.create_records(RecordsConfig(output_dir=str(home), vocab_size=4000, max_seq_length=64))
+    tokenizer = records.read_tokenizer(home)
+    metadata = records.read_metadata(home)
+    rows = streams.training_rows(home, seed=0).take(metadata["train"]["rows"])
+    np.save(folder / "rows.npy", np.stack([row["token_ids"] for row in rows.as_numpy_iterator()]))
+    (batch,) = masking.validation_batches(
+        home, tokenizer, batch_size=1024, max_rows=1024, masked_lm_prob=0.3
+    ).as_numpy_iterator()
+    np.savez(folder / "held_out.npz", **batch)
+    about = {"vocab_size": tokenizer.vocab_size, "mask_id": tokenizer.mask_id}
+    files.write_json(folder / "about.json", about)
+    (folder / "vocab.txt").write_bytes((home / "vocab.txt").read_bytes())
+    return home, about
+
+
+def learn(script: str, folder: pathlib.Path, job: dict[str, Any], python: str = sys.executable):
+    """Runs a peer to its end; the points of its curve."""
+    job = {
+        "budget_seconds": FLAGS.budget_seconds, "steps": FLAGS.steps,
+        "eval_every_steps": FLAGS.eval_every_steps, **job,
+    }  # fmt: skip
+    found = subprocess.run(
+        ["taskset", "-c", str(FLAGS.core), python, str(PEERS / script), str(folder),
+         json.dumps(job)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    if found.returncode:
+        raise RuntimeError(f"{script} ended:\n{found.stderr[-3000:]}")
+    return [json.loads(line) for line in found.stdout.splitlines() if line.startswith("{")]
+
+
+def reached(curve: list[dict[str, float]], loss: float) -> dict[str, float] | None:
+    """The first point at or below a loss; None where the curve never gets there."""
+    return next((point for point in curve if point["loss"] <= loss), None)
+
+
+def main(_):
+    """Lets each learn in its turn; writes after each, so that a later failure loses nothing."""
+    output = ROOT / "results" / "benchmarks" / "time_to_loss.json"
+    output = pathlib.Path(FLAGS.output) if FLAGS.output else output
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        home, _ = make_inputs(folder)
+        ways = {
+            "ours": ("learn_ours.py", {"records_dir": str(home), "recipe": str(RECIPE)}),
+            "KerasHub": ("learn_keras_hub.py", {}),
+            "KerasHub, tuned rate": ("learn_keras_hub.py", {"learning_rate": FLAGS.tuned_rate}),
+        }
+        if FLAGS.torch_python:
+            ways |= {
+                "transformers": ("learn_torch.py", {}),
+                "transformers, tuned rate": (
+                    "learn_torch.py", {"learning_rate": FLAGS.tuned_rate}
+                ),
+            }  # fmt: skip
+        result: dict[str, Any] = {
+            "benchmark": "seconds and word pieces until a held-out loss, one core each in turn",
+            "command": " ".join(["python", *sys.argv]).replace(
+                FLAGS.torch_python or "\0", "PYTHON"
+            ),
+            "machine": machine(),
+            "budget_seconds": FLAGS.budget_seconds,
+            "load_before": os.getloadavg(),
+            "curves": {},
+        }
+        for name, (script, job) in ways.items():
+            python = FLAGS.torch_python if script == "learn_torch.py" else sys.executable
+            curve = learn(script, folder, job, python)
+            if name == "ours":
+                result["neighbour_model_loss"] = curve[0]["neighbour_model_loss"]
+            result["curves"][name] = curve
+            files.write_json(output, result)
+            lines = [*LOSSES, result["neighbour_model_loss"]]
+            print(f"{name:<26}", *(_cell(reached(curve, loss), loss) for loss in lines))
+        best = [
+            point["seconds"]
+            for name, curve in result["curves"].items()
+            if name != "ours" and (point := reached(curve, 5.0))
+        ]
+        own = reached(result["curves"]["ours"], 5.0)
+        if own:
+            result["over_best_other_to_5"] = (
+                min(best, default=FLAGS.budget_seconds) / own["seconds"]
+            )
+            result["others_reached_5"] = bool(best)
+        result["load_after"] = os.getloadavg()
+        files.write_json(output, result)
+    print(output)
+
+
+def _cell(point: dict[str, float] | None, loss: float) -> str:
+    if point is None:
+        return f"{loss:.2f}: never"
+    return f"{loss:.2f}: {point['seconds']:.0f} s, {point['pieces'] / 1e6:.2f} M pieces"
+
+
+if __name__ == "__main__":
+    app.run(main)

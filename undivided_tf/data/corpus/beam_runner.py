@@ -1,0 +1,78 @@
+"""The runners of Apache Beam, an extra: jobs on one machine or on many.
+
+Results go to the work folder, not through the pipeline, so all workers must see it. A worker
+takes one portion of the corpus (`corpora.PORTION_BYTES` of files, or one larger file) at a
+time: a corpus of many files spreads well, and no text is held or sent.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from undivided_tf.data.corpus.config import RecordsConfig
+from undivided_tf.errors import InputError
+from undivided_tf.support import files
+
+try:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.portability import fn_api_runner
+except ImportError as _error:
+    raise InputError(
+        f"the runners of Apache Beam need the extra `beam` ({_error}): "
+        "pip install 'undivided_tf[beam]' (in a checkout: pip install -e '.[beam]')"
+    ) from _error
+
+
+def run(
+    config: RecordsConfig,
+    job: Any,
+    items: Sequence[Any],
+    expand: Callable[[Any], Iterable[Any]] | None = None,
+) -> None:
+    """Does a job for all items in a pipeline; see `runners.run`.
+
+    `DirectRunner` is Beam's runner in Python, never Prism, which Beam would download.
+
+    Raises:
+        InputError: as the job; `pipeline_options` holds what Beam does not know.
+    """
+    options = pipeline_options(config)
+    errors = pathlib.Path(job.folder) / "errors"
+    files.remove(errors)
+    errors.mkdir()
+    runner = fn_api_runner.FnApiRunner() if config.runner == "DirectRunner" else config.runner
+    with beam.Pipeline(runner, options) as pipeline:
+        (
+            pipeline
+            | "items" >> beam.Create(list(items))
+            | "spread" >> beam.Reshuffle()
+            | "job" >> beam.Map(_work, job, expand, str(errors))
+        )
+    for path in sorted(errors.iterdir()):
+        raise InputError(files.read_text(path))
+
+
+def _work(item: Any, job: Any, expand: Callable[[Any], Iterable[Any]] | None, errors: str) -> None:
+    try:
+        for part in expand(item) if expand else (item,):
+            for _ in job(part):
+                pass
+    except InputError as error:
+        # Beam would try again what must fail again, and lose the kind of the error.
+        text = str(error)
+        with files.atomic_path(pathlib.Path(errors) / files.sha256(text), shared=True) as partial:
+            files.write_text(partial, text)
+
+
+def pipeline_options(config: RecordsConfig) -> PipelineOptions:
+    """What Beam is told; raises InputError for what it does not know."""
+    flags = list(config.pipeline_options)
+    if wrong := [flag for flag in flags if not flag.startswith("--")]:
+        raise InputError(f"pipeline_options must be like --NAME=VALUE, got {', '.join(wrong)}")
+    options = PipelineOptions(flags)
+    if config.runner == "DirectRunner":  # Others may know more than Beam does in Python.
+        every = options.get_all_options(retain_unknown_options=True)
+        if unknown := sorted(every.keys() - options.get_all_options().keys()):
+            raise InputError(f"pipeline_options: Apache Beam has no --{', --'.join(unknown)}")
+    return options

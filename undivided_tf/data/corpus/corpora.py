@@ -1,0 +1,150 @@
+"""Corpora: from what the user names to a stream of documents.
+
+Needs no TensorFlow, except for `tfds:` inputs, which load it when read.
+"""
+
+import collections
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from undivided_tf.data import sample
+from undivided_tf.data.corpus import documents, text_files
+from undivided_tf.data.corpus.documents import Document
+from undivided_tf.errors import InputError
+
+TFDS = "tfds:"
+# Files that follow each other make portions of at least so many bytes.
+PORTION_BYTES = 16 << 20
+
+
+class Source(NamedTuple):
+    """One part of a corpus.
+
+    Attributes:
+        name: as the user knows it.
+        about: version, licence and description where known.
+        size: bytes of a file, None for what is no file.
+        modified: when the file was changed last, in nanoseconds; 0 for what is no file.
+        text_field: see `text_files.read_file` and `sources`.
+    """
+
+    name: str
+    about: dict[str, str]
+    size: int | None = None
+    modified: int = 0
+    text_field: str = "text"
+
+    @property
+    def text_size(self) -> int | None:
+        """About the bytes of its text, where the size of the file tells them."""
+        return self.size if text_files.is_plain(self.name) else None
+
+    def read(self) -> Iterator[Document]:
+        """Streams the documents; can be called again.
+
+        Raises:
+            InputError: as `text_files.read_file`; no such data set, or it has no such field.
+        """
+        if self.size is not None:
+            return text_files.read_file(self.name, self.text_field)
+        if self.name.startswith(TFDS):
+            return _read_tfds(self.name, self.text_field)
+        return sample.READERS[self.name]()
+
+
+class Portion(NamedTuple):
+    """Sources that follow each other and are read together.
+
+    How a corpus falls into portions depends on its files alone, never on who works.
+
+    Attributes:
+        number: from 0, in the order of the corpus.
+        sources: at least one.
+    """
+
+    number: int
+    sources: tuple[Source, ...]
+
+    def read(self) -> Iterator[Document]:
+        """Streams the documents of all its sources."""
+        for source in self.sources:
+            yield from source.read()
+
+
+def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
+    """Resolves inputs to sources without reading their text.
+
+    Args:
+        inputs: each `sample` (the embedded corpus), `tfds:NAME` (the split `train` of a
+            TensorFlow data set), a file as `text_files.read_file` takes it, or a glob of such.
+        text_field: field of the text in TensorFlow data sets, JSON lines and Parquet.
+
+    Raises:
+        InputError: nothing is named, a glob matches no file, a source is named twice.
+    """
+    found = []
+    for item in inputs:
+        if item == "sample":
+            found += [Source(about["name"], dict(about)) for about in sample.SOURCES]
+        elif item.startswith(TFDS):
+            found.append(Source(item, {}, text_field=text_field))
+        else:
+            paths = sorted(path for path in glob.glob(item, recursive=True) if os.path.isfile(path))
+            if not paths and os.path.isfile(item):  # A name with brackets is no pattern.
+                paths = [item]
+            if not paths:
+                raise InputError(f"input {item!r}: no such file, and no file matches it as a glob")
+            for path in paths:
+                status = os.stat(path)
+                found.append(Source(path, {}, status.st_size, status.st_mtime_ns, text_field))
+    names = collections.Counter(source.name for source in found)
+    twice = sorted(name for name, count in names.items() if count > 1)
+    if twice:
+        raise InputError(f"inputs name {', '.join(twice)} twice; its text would count twice")
+    if not found:
+        raise InputError("no input is named: give files, globs, tfds:NAME or sample")
+    return found
+
+
+def input_files(item: str) -> dict[str, str]:
+    """The files of one of the inputs that `sources` takes, by their number.
+
+    Raises:
+        InputError: as `sources`.
+    """
+    paths = [source.name for source in sources([item]) if source.size is not None]
+    width = len(str(len(paths)))
+    return {f"{number:0{width}d}": path for number, path in enumerate(paths, 1)}
+
+
+def portions(found: Sequence[Source]) -> list[Portion]:
+    """Puts small files together; what is no file stands alone."""
+    groups: list[list[Source]] = []
+    size = PORTION_BYTES
+    for source in found:
+        if source.size is None or size >= PORTION_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(source)
+        size += PORTION_BYTES if source.size is None else source.size
+    return [Portion(number, tuple(group)) for number, group in enumerate(groups)]
+
+
+def _read_tfds(name: str, text_field: str) -> Iterator[Document]:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name.removeprefix(TFDS))
+    except tfds.core.DatasetNotFoundError as error:
+        raise InputError(f"{name}: TensorFlow Datasets has no data set of this name") from error
+    if text_field not in builder.info.features:
+        raise InputError(
+            f"{name}: has no field `{text_field}`, only {', '.join(sorted(builder.info.features))}"
+        )
+    data = tfds.load(name.removeprefix(TFDS), split="train", shuffle_files=False)
+    for row in tfds.as_numpy(data):
+        item = documents.document(name, row[text_field].decode("utf-8"))
+        if item:
+            yield item

@@ -1,0 +1,340 @@
+"""Records: a corpus as rows of word pieces in TFRecord shards, written once and read for ever.
+
+A records directory holds `train-00000-of-00008.tfrecord` ..., one validation file, `vocab.txt`,
+`metadata.json`, `counts.npz`, and `config.json` and `inputs.json` of what it was made with.
+
+A record is a `tf.train.Example` (see `data/examples.py`). Its features are byte strings of
+little-endian int32 values:
+
+- `token_ids`, `max_seq_length` values: `[CLS] pieces [SEP]`, padded with [PAD]. Records of single
+  texts have this feature only.
+- Records of pairs, `[CLS] A [SEP] B [SEP]`, have two more, of one value each:
+  `first_segment_length`, the number of tokens up to the first [SEP] with it (`segment_ids` are 0
+  there and 1 behind), and `next_sentence_label`: 0 when B follows A in the text; 1 when B is from
+  another document (`packing` `next_sentence`) or stands before A (`sentence_order`).
+
+`metadata.json` names the packing (`"packing": "full"` where it is absent), counts what each split
+holds and, under `left_out`, what of the corpus is in no record. `streams` gives dicts
+of `token_ids` `(max_seq_length,)` and, for pairs, `segment_ids` `(max_seq_length,)` and
+`next_sentence_label` `()`. A reader that knows `token_ids` alone reads all records as single
+texts, so the format version is still 1.
+
+`counts.npz` holds how often each word piece and each adjacent pair stands in the training rows
+(`counts.read_counts`). Records of older releases have none; it is made when it is asked for.
+"""
+
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from absl import logging
+
+from undivided_tf import __version__
+from undivided_tf.config import EncoderConfig, checked_workdir, claim_workdir, say_finished
+from undivided_tf.data.corpus import blocks, corpora, ngrams, runners, shards, survey
+from undivided_tf.data.corpus.blocks import Vocabulary
+from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
+from undivided_tf.data.corpus.corpora import Portion, Source
+from undivided_tf.data.corpus.survey import Survey
+from undivided_tf.errors import InputError
+from undivided_tf.support import files, progress
+from undivided_tf.tokenization import Tokenizer, pieces_with_capitals, train_vocabulary
+
+FORMAT_VERSION = 1
+METADATA, VOCABULARY = "metadata.json", "vocab.txt"
+# Text that a vocabulary is trained on, at most about; of a larger corpus a random part.
+VOCABULARY_BYTES = 1 << 30
+
+
+def create_records(config: RecordsConfig) -> dict[str, Any]:
+    """Turns a corpus into records; the same config finds them done and returns at once.
+
+    The corpus is read twice, and once more where a vocabulary is trained: for its faults, counts
+    and duplicates (`survey`); then to be tokenised and packed block by block, each block on its
+    own (`blocks`), and the rows of all blocks go to their shards (`shards`). A document is held
+    out when the hash of its text falls below `validation_fraction`, at least one always; its
+    text does not train the vocabulary either.
+
+    Whoever works (`runners`), the records have the same bytes. The directory appears whole or
+    not at all; beside it, in `.NAME.work`, a killed run leaves what it had finished, and the
+    same call goes on from there. Memory does not grow with the corpus, but with its longest
+    document and, while a vocabulary is trained, with the number of distinct words.
+
+    Args:
+        config: see `RecordsConfig`.
+
+    Returns:
+        What `metadata.json` holds.
+
+    Raises:
+        InputError: the corpus is empty, at fault (file and line are named) or too small to hold
+            a document out; the vocabulary is at fault; `output_dir` holds something else.
+    """
+    output_dir = _check_output_dir(config)
+    work = pathlib.Path(os.path.abspath(output_dir))
+    work = work.with_name(f".{work.name}.work")
+    if (output_dir / METADATA).exists():
+        files.remove(work)
+        metadata = read_metadata(output_dir)
+        say_finished(output_dir / METADATA)
+        return metadata
+    runners.check(config)
+    sources = corpora.sources(config.input_files, config.text_field)
+    given = None
+    if config.vocab_file:
+        given = Vocabulary.of(config.vocab_file, config.do_lower_case)
+        _warn_of_capitals(blocks.load_tokenizer(given))  # Its faults come before the work.
+    _claim_work(work, config, sources, given)
+    try:
+        metadata = _create(work, config, corpora.portions(sources), given)
+    except InputError:  # The input will change; what was made of it is of no use.
+        files.remove(work)
+        raise
+    files.replace(work / "records", output_dir)
+    files.remove(work)
+    return metadata
+
+
+def _warn_of_capitals(tokenizer: Tokenizer) -> None:
+    capital, number = pieces_with_capitals(tokenizer.vocabulary)
+    if tokenizer.do_lower_case and capital and len(capital) >= number / 100:
+        logging.warning(
+            "%d of %d word pieces have capitals, such as %r, and --do_lower_case leaves no text "
+            "that has them; give --nodo_lower_case for a cased vocabulary",
+            len(capital), number, capital[0],
+        )  # fmt: skip
+
+
+def _claim_work(
+    work: pathlib.Path, config: RecordsConfig, sources: Sequence[Source], given: Vocabulary | None
+) -> None:
+    """Makes the work folder; one for other flags or for files that have changed is removed."""
+    state = {
+        "version": __version__,
+        "config": _portable(config).to_dict(),
+        "sources": [list(source) for source in sources],
+        "vocabulary": given and given.digest,
+    }
+    try:
+        if files.read_json(work / "state.json") == state:
+            logging.info("%s: going on with what is finished there", work)
+            return
+        logging.info("%s: begun with other flags or other files; starting anew", work)
+    except (FileNotFoundError, ValueError):
+        pass
+    files.remove(work)
+    files.write_json(work / "state.json", state)
+
+
+def _create(
+    work: pathlib.Path,
+    config: RecordsConfig,
+    portions: Sequence[Portion],
+    given: Vocabulary | None,
+) -> dict[str, Any]:
+    """Fills `work/records`, but leaves it to the caller to move it into place."""
+    sizes = [source.text_size for portion in portions for source in portion.sources]
+    job = survey.SurveyPortion(str(work), config.deduplicate)
+    total = None if None in sizes else sum(sizes)
+    runners.run(config, job, portions, "read the corpus", total)
+    found = survey.conclude(work, portions, config)
+    vocabulary = given or _trained_vocabulary(work, config, portions, found)
+    tokenizer = blocks.load_tokenizer(vocabulary)
+    runners.run(
+        config, blocks.PackBlock(str(work), vocabulary, config), portions,
+        "tokenise and pack", found.kept_bytes, blocks.CutPortion(str(work), found),
+    )  # fmt: skip
+    totals = shards.totals(work, tokenizer.vocab_size)
+    for split, facts in totals.items():
+        if not facts["counts"].any():
+            raise InputError(f"the {split} documents of the corpus hold no word piece")
+        if not facts["shard_rows"].any():
+            raise InputError(
+                f"the {split} documents of the corpus make no pair of segments for --packing="
+                f"{config.packing}; give more or longer ones"
+            )
+    packed = sum(facts["documents"] for facts in totals.values())
+    if packed != found.kept_documents:
+        raise InputError(
+            f"the corpus had {found.kept_documents} documents when it was read first and {packed} "
+            "when it was packed; leave its files alone and start again"
+        )
+    records = work / "records"
+    rows = sum(int(facts["shard_rows"].sum()) for facts in totals.values())
+    # Copying is not worth another cluster.
+    copying = _portable(config) if config.runner == "dask" else config
+    runners.run(
+        copying, shards.WriteShard(str(work), config), shards.shards(config),
+        "write shards", rows * blocks.layout(config).dtype.itemsize,
+    )  # fmt: skip
+    _count(work, copying, tokenizer)
+    cut = sum(facts["cut"] for facts in totals.values())
+    if cut:
+        logging.info("%d word pieces are in no record, since they are too much for a pair", cut)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "vocabulary_hash": tokenizer.vocabulary_hash,
+        "vocab_size": tokenizer.vocab_size,
+        "do_lower_case": tokenizer.do_lower_case,
+        "max_seq_length": config.max_seq_length,
+        "packing": config.packing,
+        "random_seed": config.random_seed,
+        **shards.describe(records, config, totals, tokenizer),
+        "left_out": {**found.duplicates, "cut_tokens": cut},
+        "sources": found.sources,
+    }
+    tokenizer.save(records / VOCABULARY)
+    claim_workdir(records, _portable(config))
+    files.write_json(records / METADATA, metadata)
+    return metadata
+
+
+def _count(work: pathlib.Path, config: RecordsConfig, tokenizer: Tokenizer) -> None:
+    """Writes `counts.npz`, of the record files that are finished."""
+    names = [shard.name for shard in shards.shards(config) if shard.split == "train"]
+    layout = (config.max_seq_length, config.packing in PAIR_PACKINGS)
+    size = tokenizer.vocab_size
+    job = ngrams.CountShard(str(work), layout, size, tokenizer.pad_id)
+    bytes_of_shards = sum((work / "records" / name).stat().st_size for name in names)
+    runners.run(config, job, names, "count word pieces", bytes_of_shards)
+    parts = (ngrams.load(work / "counts" / f"{name}.npz").bigrams for name in names)
+    found = ngrams.summarise(ngrams.total(parts, size), tokenizer.is_special)
+    ngrams.write(work / "records" / ngrams.FILE, found)
+
+
+def _portable(config: RecordsConfig) -> RecordsConfig:
+    """The config without its place and its workers, neither of which changes the records."""
+    return config.replace(
+        output_dir="", runner="in_process", num_processes=0, scheduler="", pipeline_options=()
+    )
+
+
+def _check_output_dir(config: RecordsConfig) -> pathlib.Path:
+    if not config.output_dir:
+        raise InputError("a directory for the records is needed: --output_dir=DIR")
+    path = pathlib.Path(config.output_dir)
+    if (path / "config.json").exists():
+        claim_workdir(path, _portable(config))
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} holds something else than records; choose another --output_dir")
+    return checked_workdir(path, "output_dir")
+
+
+def _trained_vocabulary(
+    work: pathlib.Path, config: RecordsConfig, portions: Sequence[Portion], found: Survey
+) -> Vocabulary:
+    """Trains a vocabulary on what is not held out, or finds it trained."""
+    path = work / VOCABULARY
+    if not path.exists():
+        # Positions are random, so those up to a limit are a random part.
+        share = min(1.0, VOCABULARY_BYTES / found.kept_bytes)
+        limit = found.threshold + share * (1 - found.threshold)
+
+        def texts() -> Iterator[str]:
+            for portion in portions:
+                for document, text, place in survey.kept_documents(work, portion, found):
+                    if found.threshold <= place < limit:
+                        yield from document.paragraphs
+                    bar.update(len(text))
+
+        with progress.bar(found.kept_bytes, "count words", "bytes") as bar:
+            pieces = train_vocabulary(texts(), config.vocab_size, config.do_lower_case)
+        files.write_text(path, "".join(f"{piece}\n" for piece in pieces))
+    return Vocabulary.of(path, config.do_lower_case)
+
+
+def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
+    """Reads `metadata.json` and checks that every record file is there and of full size.
+
+    Raises:
+        InputError: no records there, of another format version, or a file is damaged.
+    """
+    folder = pathlib.Path(records_dir)
+    try:
+        metadata = files.read_json(folder / METADATA)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} holds no records ({METADATA} is absent); make them with "
+            "create_pretraining_data"
+        ) from error
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            f"{folder / METADATA}: format version {metadata.get('format_version')}, this program "
+            f"reads {FORMAT_VERSION}; make the records again"
+        )
+    for split in ("train", "validation"):
+        for file in metadata[split]["files"]:
+            path = folder / file["name"]
+            size = path.stat().st_size if path.exists() else 0
+            if size != file["bytes"]:
+                raise InputError(
+                    f"{path}: {size} bytes instead of {file['bytes']}: cut short or changed; "
+                    "make the records again"
+                )
+    return metadata
+
+
+def input_files(records_dir: str) -> dict[str, pathlib.Path]:
+    """The file that tells one set of records from another: it has the hashes of the shards."""
+    return {METADATA: pathlib.Path(records_dir) / METADATA}
+
+
+def has_pairs(metadata: dict[str, Any]) -> bool:
+    """Whether records of this metadata hold pairs of segments with a label."""
+    return metadata.get("packing", "full") in PAIR_PACKINGS
+
+
+def check_records(records_dir: str | os.PathLike, encoder: EncoderConfig) -> dict[str, Any]:
+    """Refuses records that do not go with an encoder.
+
+    Args:
+        records_dir: what `create_records` wrote.
+        encoder: its `vocabulary_hash` is compared unless it is empty (not known).
+
+    Returns:
+        The metadata.
+
+    Raises:
+        InputError: names every differing value, that of the records and that of the encoder; or
+            the records hold pairs and the encoder has one segment.
+    """
+    metadata = read_metadata(records_dir)
+    names = ["vocab_size", "do_lower_case"] + ["vocabulary_hash"] * bool(encoder.vocabulary_hash)
+    if (
+        metadata["vocabulary_hash"] == encoder.vocabulary_hash
+        and metadata["vocab_size"] < encoder.vocab_size
+    ):
+        names.remove("vocab_size")  # Released weights may have rows behind their vocabulary.
+    wrong = [
+        f"{name}: {metadata[name]} in the records, {getattr(encoder, name)} in the encoder"
+        for name in names
+        if metadata[name] != getattr(encoder, name)
+    ]
+    if has_pairs(metadata):
+        encoder.require_segments(2)
+    if metadata["max_seq_length"] > encoder.max_position_embeddings:
+        wrong.append(
+            f"max_seq_length: {metadata['max_seq_length']} in the records, but "
+            f"max_position_embeddings is {encoder.max_position_embeddings} in the encoder"
+        )
+    if wrong:
+        raise InputError(f"{records_dir} does not fit the encoder:\n  " + "\n  ".join(wrong))
+    return metadata
+
+
+def read_tokenizer(records_dir: str | os.PathLike) -> Tokenizer:
+    """The tokenizer that made the records.
+
+    Raises:
+        InputError: `vocab.txt` is not the one that `metadata.json` names.
+    """
+    metadata = read_metadata(records_dir)
+    path = pathlib.Path(records_dir) / VOCABULARY
+    tokenizer = Tokenizer(path, metadata["do_lower_case"])
+    if tokenizer.vocabulary_hash != metadata["vocabulary_hash"]:
+        raise InputError(
+            f"{path}: vocabulary hash {tokenizer.vocabulary_hash}, but the records were made "
+            f"with {metadata['vocabulary_hash']}"
+        )
+    return tokenizer

@@ -1,0 +1,127 @@
+"""Runners: who does the jobs that make records.
+
+A job is called with an item and yields the bytes of work that were done since; what it makes
+goes to files, each whole or absent, so that it does not matter where, when, in which order and
+how often it runs. Jobs and items must be picklable. Needs no TensorFlow.
+"""
+
+import concurrent.futures
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from absl import logging
+
+from undivided_tf.data.corpus.config import BEAM_RUNNERS, RecordsConfig
+from undivided_tf.support import cluster, progress
+
+Job = Callable[[Any], Iterator[int]]
+# Items for each worker that are done or wait; they bound the memory.
+_WAITING = 2
+# More threads than that would wait for Python's lock.
+_THREADS = 4
+
+
+def check(config: RecordsConfig) -> None:
+    """Raises InputError when the runner is not installed or does not know its options."""
+    if config.runner in BEAM_RUNNERS:
+        from undivided_tf.data.corpus import beam_runner
+
+        beam_runner.pipeline_options(config)
+
+
+def run(
+    config: RecordsConfig,
+    job: Job,
+    items: Sequence[Any],
+    description: str,
+    total: int | None = None,
+    expand: Callable[[Any], Iterable[Any]] | None = None,
+) -> None:
+    """Does a job for all items and shows its progress, unless Apache Beam does, which has its own.
+
+    Args:
+        config: names the runner, see `RecordsConfig`.
+        job: what is done.
+        items: what it is done with.
+        description: of the work, for the progress.
+        total: bytes of work in all; None when unknown.
+        expand: makes the job's items out of one of `items`.
+
+    Raises:
+        InputError: as the job, as `check` and as `cluster.connect`.
+        RuntimeError: a worker died again and again.
+    """
+    if config.runner in BEAM_RUNNERS:
+        from undivided_tf.data.corpus import beam_runner
+
+        logging.info("%s: %d items for %s", description, len(items), config.runner)
+        beam_runner.run(config, job, items, expand)
+        return
+    with progress.bar(total, description, "bytes") as bar:
+        if expand is None and len(items) == 1:  # Starting workers for it would only take time.
+            for done in job(items[0]):
+                bar.update(done)
+        else:
+            _run_pool(config, job, items, bar.update, expand)
+
+
+@contextlib.contextmanager
+def _pool(config: RecordsConfig) -> Iterator[tuple[concurrent.futures.Executor, int]]:
+    """Threads (TensorFlow and NumPy let them run side by side) or Dask's workers, and how many."""
+    if config.runner == "dask":
+        processes = config.num_processes or os.cpu_count()
+        with cluster.connect(config.scheduler, processes) as client:
+            pool = client.get_executor(pure=False)
+            try:
+                yield pool, max(1, sum(client.nthreads().values()))
+            finally:
+                pool.shutdown(wait=False)
+    else:
+        number = min(os.cpu_count(), _THREADS)
+        pool = concurrent.futures.ThreadPoolExecutor(number)
+        try:
+            yield pool, number
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_pool(
+    config: RecordsConfig,
+    job: Job,
+    items: Sequence[Any],
+    update: Callable[[int], Any],
+    expand: Callable[[Any], Iterable[Any]] | None,
+) -> None:
+    """Hands items to the workers, a few more than these can take at a time."""
+    waiting: set[concurrent.futures.Future] = set()
+    with _pool(config) as (pool, number):
+        for item in items:
+            for part in expand(item) if expand else (item,):
+                waiting.add(pool.submit(_total, job, part))
+                if len(waiting) >= _WAITING * number:
+                    waiting = _finish(waiting, update, concurrent.futures.FIRST_COMPLETED)
+        _finish(waiting, update, concurrent.futures.ALL_COMPLETED)
+
+
+def _finish(
+    waiting: set[concurrent.futures.Future], update: Callable[[int], Any], until: str
+) -> set[concurrent.futures.Future]:
+    """Waits; returns what is still going on. Raises what a job raised."""
+    done, waiting = concurrent.futures.wait(waiting, return_when=until)
+    for future in done:
+        try:
+            update(future.result())
+        except Exception as error:
+            if type(error).__name__ != "KilledWorker":  # Dask is imported where it is used.
+                raise
+            raise RuntimeError(
+                "workers that made records were killed, perhaps for want of memory: take fewer "
+                "(--num_processes); the same command goes on where this one stopped"
+            ) from error
+    return waiting
+
+
+def _total(job: Job, item: Any) -> int:
+    return sum(job(item))

@@ -1,0 +1,164 @@
+"""Shards: the rows of all blocks, block after block, as record files; and what they add up to."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from undivided_tf.data.corpus.blocks import SPLITS, layout
+from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
+from undivided_tf.support import files
+from undivided_tf.tokenization import Tokenizer
+
+SUMS = ("documents", "paragraphs", "bytes", "cut", "labels")
+
+
+class Shard(NamedTuple):
+    """A record file.
+
+    Attributes:
+        split: one of `SPLITS`.
+        number: from 0.
+        name: of the file.
+    """
+
+    split: str
+    number: int
+    name: str
+
+
+def shards(config: RecordsConfig) -> list[Shard]:
+    """The record files that a config asks for; the validation split always has one."""
+    found = []
+    for split, count in zip(SPLITS, (config.num_shards, 1), strict=True):
+        names = [f"{split}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
+        found += [Shard(split, number, name) for number, name in enumerate(names)]
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class WriteShard:
+    """Job: writes a shard and renames it into place; one that is there stays as it is.
+
+    Args:
+        folder: work folder with the blocks and with what `totals` wrote.
+        config: see `RecordsConfig`.
+    """
+
+    folder: str
+    config: RecordsConfig
+
+    def __call__(self, shard: Shard) -> Iterator[int]:
+        """Yields the bytes that were done since."""
+        folder = pathlib.Path(self.folder)
+        path = folder / "records" / shard.name
+        if path.exists():
+            yield path.stat().st_size
+            return
+        width = layout(self.config).dtype.itemsize
+        rows = np.load(folder / f"rows-{shard.split}.npy", mmap_mode="r")
+        blocks = sorted((folder / "blocks").glob(f"{shard.split}-*.tfrecord"))
+        with files.atomic_path(path, shared=True) as partial, open(partial, "wb") as file:
+            for block, counts in zip(blocks, rows, strict=True):
+                size = int(counts[shard.number]) * width
+                with open(block, "rb") as source:
+                    source.seek(int(counts[: shard.number].sum()) * width)
+                    part = source.read(size)
+                if len(part) != size:
+                    raise RuntimeError(f"{block} was cut short; remove {folder} and start anew")
+                file.write(part)
+                yield size
+
+
+def totals(folder: pathlib.Path, vocab_size: int) -> dict[str, dict[str, Any]]:
+    """Adds up what `blocks.PackBlock` wrote down, and notes which block has which rows.
+
+    Args:
+        folder: work folder.
+        vocab_size: of the vocabulary.
+
+    Returns:
+        For each split the sums of `SUMS`, the `counts` of its word pieces, int64
+        `(vocab_size,)`, and the rows of each shard.
+    """
+    found = {}
+    for split in SPLITS:
+        sums: dict[str, Any] = dict.fromkeys(SUMS, 0)
+        counts = np.zeros(vocab_size, np.int64)
+        rows = []
+        for path in sorted((folder / "blocks").glob(f"{split}-*.npz")):
+            with np.load(path) as facts:
+                counts[facts["ids"]] += facts["counts"]
+                rows.append(facts["shard_rows"])
+                for name in SUMS:
+                    sums[name] = sums[name] + facts[name]
+        with files.atomic_path(folder / f"rows-{split}.npy") as partial:
+            with open(partial, "wb") as file:
+                np.save(file, np.array(rows))
+        sums = {name: np.asarray(value).tolist() for name, value in sums.items()}
+        found[split] = {**sums, "counts": counts, "shard_rows": np.sum(rows, axis=0)}
+    return found
+
+
+def describe(
+    records: pathlib.Path,
+    config: RecordsConfig,
+    found: dict[str, dict[str, Any]],
+    tokenizer: Tokenizer,
+) -> dict[str, Any]:
+    """What `metadata.json` tells of the splits and their word pieces.
+
+    Args:
+        records: folder with the record files.
+        config: see `RecordsConfig`.
+        found: as `totals` gives.
+        tokenizer: that of the records.
+    """
+    described: dict[str, Any] = {}
+    for split, facts in found.items():
+        own = [shard for shard in shards(config) if shard.split == split]
+        rows = facts["shard_rows"].tolist()
+        described[split] = {
+            **{name: facts[name] for name in ("documents", "paragraphs", "bytes")},
+            "tokens": int(facts["counts"].sum()),
+            "rows": sum(rows),
+            **({"labels": facts["labels"]} if config.packing in PAIR_PACKINGS else {}),
+            "files": [
+                {
+                    "name": s.name,
+                    "rows": n,
+                    "bytes": (records / s.name).stat().st_size,
+                    "sha256": _sha256(records / s.name),
+                }
+                for s, n in zip(own, rows, strict=True)
+            ],
+        }
+    counts = (found[split]["counts"] for split in SPLITS)
+    return {**described, **_unigram_facts(*counts, tokenizer)}
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unigram_facts(
+    train: np.ndarray, validation: np.ndarray, tokenizer: Tokenizer
+) -> dict[str, float]:
+    """What guessing by frequency alone would lose, in nats a word piece; specials never count."""
+    ordinary = ~tokenizer.is_special
+    unknown = (train + validation)[tokenizer.unk_id] / (train + validation).sum()
+    train, validation = train[ordinary], validation[ordinary]
+    seen = train[train > 0] / train.sum()
+    # Add-one smoothing: a held-out piece that training lacks costs much, but not infinitely.
+    smoothed = (train + 1) / (train + 1).sum()
+    return {
+        "unknown_share": float(unknown),
+        "unigram_entropy": float(-(seen * np.log(seen)).sum()),
+        "validation_unigram_cross_entropy": float(
+            -(validation * np.log(smoothed)).sum() / max(validation.sum(), 1)
+        ),
+    }

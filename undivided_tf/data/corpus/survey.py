@@ -1,0 +1,193 @@
+"""The first reading of a corpus: its faults, counts, duplicates, and what is held out.
+
+Needs no TensorFlow.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import shutil
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from undivided_tf.data.corpus import deduplication
+from undivided_tf.data.corpus.config import RecordsConfig
+from undivided_tf.data.corpus.corpora import Portion
+from undivided_tf.data.corpus.documents import Document, position
+from undivided_tf.errors import InputError
+from undivided_tf.support import files
+
+# First and second eight bytes of the SHA-256 of a document's text, and its bytes.
+_FACTS = np.dtype("<u8")
+_COLUMNS = 3
+_CHUNK = 1 << 16
+
+
+class Survey(NamedTuple):
+    """What the first reading found.
+
+    Attributes:
+        sources: for each source its counts and the SHA-256 of its paragraphs, one a line, with a
+            blank line behind each document (for a text file in that very form `sha256sum`
+            agrees).
+        documents: those of each portion, before any is left out.
+        kept_documents, kept_bytes: what is left of them.
+        duplicates: documents left out, by their kind, and their bytes.
+        threshold: the position below which a document is held out.
+    """
+
+    sources: list[dict[str, Any]]
+    documents: list[int]
+    kept_documents: int
+    kept_bytes: int
+    duplicates: dict[str, int]
+    threshold: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SurveyPortion:
+    """Job: reads a portion and writes down what it found; one that is finished is not read.
+
+    Args:
+        folder: work folder that all workers see.
+        deduplicate: see `RecordsConfig`.
+    """
+
+    folder: str
+    deduplicate: str
+
+    def __call__(self, portion: Portion) -> Iterator[int]:
+        """Yields the bytes of text that were done since."""
+        path = _path(self.folder, portion.number)
+        if path.exists():
+            yield sum(source["bytes"] for source in files.read_json(path)["sources"])
+            return
+        sources, lowest, highest = [], 1.0, 0.0
+        with (
+            files.atomic_path(path.with_suffix(".facts"), shared=True) as facts_path,
+            files.atomic_path(path.with_suffix(".signatures"), shared=True) as signatures_path,
+            open(facts_path, "wb") as facts_file,
+            open(signatures_path, "wb") as signatures_file,
+        ):
+            for source in portion.sources:
+                facts = {"documents": 0, "paragraphs": 0, "bytes": 0}
+                digest = hashlib.sha256()
+                for document in source.read():
+                    text = document.text
+                    data = text.encode()
+                    digest.update(data + b"\n\n")
+                    facts["documents"] += 1
+                    facts["paragraphs"] += len(document.paragraphs)
+                    facts["bytes"] += len(data)
+                    own = hashlib.sha256(data).digest()
+                    lowest, highest = min(lowest, position(own)), max(highest, position(own))
+                    if self.deduplicate != "none":
+                        # Big-endian halves, as `position` reads them.
+                        halves = struct.unpack(">2Q", own[:16])
+                        facts_file.write(struct.pack("<3Q", *halves, len(data)))
+                    if self.deduplicate == "near":
+                        signature = deduplication.signature(deduplication.shingles(text))
+                        signatures_file.write(signature.astype("<u4").tobytes())
+                    yield len(data)
+                told = {"name": source.name, **facts, "sha256": digest.hexdigest()}
+                sources.append({**told, **source.about})
+        with files.atomic_path(path, shared=True) as partial:
+            facts = {"sources": sources, "lowest": lowest, "highest": highest}
+            files.write_json(partial, facts)
+
+
+def _path(folder: str | pathlib.Path, portion: int) -> pathlib.Path:
+    return pathlib.Path(folder) / "survey" / f"{portion:06d}.json"
+
+
+def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsConfig) -> Survey:
+    """Puts together what `SurveyPortion` wrote, and decides what is left out and held out.
+
+    Raises:
+        InputError: the corpus is empty, or too small to hold a document out.
+    """
+    found = [files.read_json(_path(folder, portion.number)) for portion in portions]
+    sources = [source for portion in found for source in portion["sources"]]
+    documents = [sum(s["documents"] for s in portion["sources"]) for portion in found]
+    count = sum(documents)
+    if not count:
+        raise InputError(f"the corpus is empty: no text in {', '.join(config.input_files)}")
+    kept, size = count, sum(source["bytes"] for source in sources)
+    lowest = min(portion["lowest"] for portion in found)
+    highest = max(portion["highest"] for portion in found)
+    duplicates = dict.fromkeys(("exact_duplicates", "near_duplicates", "duplicate_bytes"), 0)
+    if config.deduplicate != "none":
+        facts, verdicts = _mark(folder, portions, count, config.deduplicate == "near")
+        sizes = np.zeros(3, np.int64)
+        counts = np.zeros(3, np.int64)
+        lowest, highest = 1.0, 0.0
+        for start in range(0, count, _CHUNK):
+            part, verdict = facts[start : start + _CHUNK], verdicts[start : start + _CHUNK]
+            counts += np.bincount(verdict, minlength=3)
+            sizes += np.bincount(verdict, part[:, 2], minlength=3).astype(np.int64)
+            places = (part[verdict == deduplication.KEPT, 0] >> np.uint64(12)) / 2**52
+            lowest, highest = places.min(initial=lowest), places.max(initial=highest)
+        kept, exact, near = (int(number) for number in counts)
+        size = int(sizes[0])
+        duplicates = dict(zip(duplicates, (exact, near, int(sizes[1:].sum())), strict=True))
+        logging.info(
+            "left out %d exact and %d near duplicates, %d bytes; %d documents are left",
+            *duplicates.values(), kept,
+        )  # fmt: skip
+    threshold = max(config.validation_fraction, float(np.nextafter(lowest, 1)))
+    if highest < threshold:
+        left = f", of which --deduplicate={config.deduplicate} leaves {kept}" * (kept < count)
+        raise InputError(
+            f"the corpus has {count} document(s){left}, and validation_fraction "
+            f"{config.validation_fraction} holds them all out; give more (a blank line ends a "
+            "document) or a smaller fraction"
+        )
+    return Survey(sources, documents, kept, size, duplicates, threshold)
+
+
+def _mark(
+    folder: pathlib.Path, portions: Sequence[Portion], count: int, near: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Facts and verdicts of all documents, in the order of the corpus; both are memory maps."""
+    whole = {}
+    for kind, dtype, width in [
+        ("facts", _FACTS, _COLUMNS),
+        ("signatures", np.dtype("<u4"), deduplication.PERMUTATIONS),
+    ]:
+        if kind == "signatures" and not near:
+            continue
+        with open(folder / kind, "wb") as joined:
+            for portion in portions:
+                with open(_path(folder, portion.number).with_suffix(f".{kind}"), "rb") as part:
+                    shutil.copyfileobj(part, joined, 1 << 20)
+        whole[kind] = np.memmap(folder / kind, dtype, "r", shape=(count, width))
+    verdicts = deduplication.mark(folder, whole["facts"][:, :2], whole.get("signatures"))
+    verdicts.flush()
+    return whole["facts"], verdicts
+
+
+def kept_documents(
+    folder: str | pathlib.Path, portion: Portion, survey: Survey
+) -> Iterator[tuple[Document, bytes, float]]:
+    """Streams the documents of a portion that are not left out.
+
+    Yields:
+        The document, its text in UTF-8 and its position.
+    """
+    path = pathlib.Path(folder) / "verdicts"
+    verdicts = None
+    if path.exists():
+        start = sum(survey.documents[: portion.number])
+        shape = (survey.documents[portion.number],)
+        verdicts = np.memmap(path, np.uint8, "r", start, shape) if shape[0] else ()
+    for number, document in enumerate(portion.read()):
+        if verdicts is not None and (
+            number >= len(verdicts) or verdicts[number] != deduplication.KEPT
+        ):
+            continue
+        text = document.text.encode()
+        yield document, text, position(hashlib.sha256(text).digest())

@@ -1,0 +1,1 @@
+"""Labelled tasks: files to rows."""

@@ -1,0 +1,94 @@
+"""BLiMP: pairs of sentences of which one is grammatical. Needs no TensorFlow.
+
+References:
+    Warstadt et al. 2020, arXiv 1912.00582.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+from undivided_tf.data import packed
+from undivided_tf.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Paradigm:
+    """Pairs of one kind.
+
+    Attributes:
+        name: such as `principle_A_case_1`.
+        phenomenon: that it belongs to, such as `binding`.
+        field: of linguistics, such as `syntax`.
+        pairs: (grammatical, ungrammatical).
+    """
+
+    name: str
+    phenomenon: str
+    field: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+_SENTENCES = ("sentence_good", "sentence_bad")
+_NAMES = ("UID", "linguistics_term", "field")
+
+
+def read(path: str | os.PathLike) -> list[Paradigm]:
+    """The paradigms of the archive, in the order of their files' names.
+
+    Raises:
+        InputError: no such archive or a damaged one, no paradigm in it, two of one name, or a line
+            that is none of BLiMP's; names file and line.
+    """
+    paradigms: dict[str, Paradigm] = {}
+    for member in packed.members(pathlib.Path(path)):
+        if member.name.lower().endswith(".jsonl"):
+            paradigm = _paradigm(member)
+            if paradigm.name in paradigms:
+                raise InputError(
+                    f"{member}: the paradigm {paradigm.name!r} is in another file of the archive, "
+                    "too; a paradigm has one file"
+                )
+            paradigms[paradigm.name] = paradigm
+    if not paradigms:
+        raise InputError(f"{path}: holds no .jsonl file: give BLiMP.zip of alexwarstadt/blimp")
+    return list(paradigms.values())
+
+
+def _paradigm(file: zipfile.Path) -> Paradigm:
+    """The pairs of a file, each with the same names."""
+    pairs, names = [], None
+    for number, line in enumerate(packed.read_text(file).split("\n"), 1):
+        if not line.strip():
+            continue
+        row = _row(line, f"{file}:{number}")
+        pairs.append(tuple(row[key] for key in _SENTENCES))
+        own = tuple(row[key] for key in _NAMES)
+        if own != (names := names or own):
+            raise InputError(
+                f"{file}:{number}: {', '.join(own)}, but the lines before have {', '.join(names)}; "
+                "a file holds one paradigm"
+            )
+    if names is None:
+        raise InputError(f"{file}: has no pairs; remove it from the archive")
+    return Paradigm(*names, tuple(pairs))
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    """A line of BLiMP, with all that is read of it."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: no pair of BLiMP: not JSON ({error})") from error
+    for key in (*_SENTENCES, *_NAMES):
+        if not isinstance(row, dict) or key not in row:
+            raise InputError(f"{where}: no pair of BLiMP: there is no {key!r}")
+        if not isinstance(row[key], str) or not row[key].strip():
+            raise InputError(
+                f"{where}: no pair of BLiMP: {key!r} is {json.dumps(row[key])}, where a text is "
+                "needed"
+            )
+    return row

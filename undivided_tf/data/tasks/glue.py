@@ -1,0 +1,109 @@
+"""GLUE: its nine tasks and the diagnostic AX, declared. Needs no TensorFlow.
+
+References:
+    Wang et al. 2018, arXiv 1804.07461 (GLUE).
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+from absl import logging
+
+from undivided_tf.data.tasks.rows import SPLITS, Rows
+
+ENTAILMENT = ("entailment", "neutral", "contradiction")
+
+
+@dataclasses.dataclass(frozen=True)
+class GlueTask:
+    """A task of GLUE as its official files have it.
+
+    Attributes:
+        folder: official name of its folder, and of the task in tables.
+        columns: text columns of the files.
+        label: label column of the files.
+        labels: label names in the order of TensorFlow Datasets; empty: the label is a score.
+        fields: text features in TensorFlow Datasets; empty: as `columns`.
+        digits: files spell a label as its position in `labels` instead of its name.
+        submission: file of the submission for each unlabelled split.
+        headerless: columns of train and dev where these have no header line.
+        aliases: other names of the folder.
+        splits: what can be read.
+        score_range: lowest and highest score where the label is one.
+    """
+
+    folder: str
+    columns: tuple[str, ...]
+    label: str
+    labels: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+    digits: bool = True
+    submission: dict[str, str] = dataclasses.field(default_factory=dict)
+    headerless: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    splits: tuple[str, ...] = SPLITS
+    score_range: tuple[float, ...] = ()
+
+    @property
+    def submission_files(self) -> dict[str, str]:
+        """File name in the submission archive by split."""
+        return self.submission or {"test": f"{self.folder}.tsv"}
+
+
+PAIR = ("sentence1", "sentence2")
+TASKS = {
+    "cola": GlueTask(
+        "CoLA", ("sentence",), "label", ("unacceptable", "acceptable"),
+        headerless=("source", "label", "mark", "sentence"),
+    ),
+    "sst2": GlueTask("SST-2", ("sentence",), "label", ("negative", "positive")),
+    "mrpc": GlueTask(
+        "MRPC", ("#1 String", "#2 String"), "Quality", ("not_equivalent", "equivalent"), PAIR
+    ),
+    "stsb": GlueTask("STS-B", PAIR, "score", (), score_range=(0.0, 5.0)),
+    "qqp": GlueTask(
+        "QQP", ("question1", "question2"), "is_duplicate", ("not_duplicate", "duplicate"),
+        aliases=("QQP-clean",),
+    ),
+    "mnli": GlueTask(
+        "MNLI", PAIR, "gold_label", ENTAILMENT, ("premise", "hypothesis"), digits=False,
+        submission={"test": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv", "test_ax": "AX.tsv"},
+        splits=(*SPLITS, "validation_mismatched", "test_mismatched", "test_ax"),
+    ),
+    "qnli": GlueTask(
+        "QNLI", ("question", "sentence"), "label", ("entailment", "not_entailment"),
+        digits=False, aliases=("QNLIv2",),
+    ),
+    "rte": GlueTask("RTE", PAIR, "label", ("entailment", "not_entailment"), digits=False),
+    "wnli": GlueTask("WNLI", PAIR, "label", ("not_entailment", "entailment")),
+    "ax": GlueTask(
+        "AX", PAIR, "label", ENTAILMENT, ("premise", "hypothesis"), digits=False,
+        aliases=("diagnostic",), splits=("test",),
+    ),
+}  # fmt: skip
+
+
+def canonical_name(name: str) -> str | None:
+    """The key in `TASKS` of a name such as `SST-2`, `sst2` or `QNLIv2`; None when it has none."""
+    known = {
+        _plain(other): key
+        for key, task in TASKS.items()
+        for other in (key, task.folder, *task.aliases)
+    }
+    return known.get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def without_blanks(rows: Rows, split: str, where: str) -> Rows:
+    """Drops the blank rows of train; those of other splits count in the score."""
+    texts = [rows.first] if rows.second is None else [rows.first, rows.second]
+    blank = np.array([not all(text.strip() for text in row) for row in zip(*texts, strict=True)])
+    if not blank.any():
+        return rows
+    fate = "dropped" if split == "train" else "kept, since they count in the score"
+    logging.warning("%s: %d rows of %s with a blank text %s", where, blank.sum(), split, fate)
+    return rows.pick(np.flatnonzero(~blank)) if split == "train" else rows

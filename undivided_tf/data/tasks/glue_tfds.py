@@ -1,0 +1,70 @@
+"""GLUE from TensorFlow Datasets. Needs no TensorFlow until rows are read."""
+
+import functools
+import pathlib
+
+import numpy as np
+
+from undivided_tf.data import downloads
+from undivided_tf.data.tasks import glue
+from undivided_tf.data.tasks.rows import Rows, Task, checked_split, positions
+from undivided_tf.errors import InputError
+
+
+def tfds_task(name: str) -> Task:
+    """A task of TensorFlow Datasets, which downloads it once and keeps it.
+
+    Args:
+        name: such as `tfds:glue/cola`.
+
+    Raises:
+        InputError: no such data set; when read, it is not there yet and no network is at hand.
+    """
+    prefix, _, short = name.removeprefix("tfds:").partition("/")
+    key = glue.canonical_name(short)
+    if prefix != "glue" or key is None:
+        known = ", ".join(f"tfds:glue/{task}" for task in glue.TASKS)
+        raise InputError(f"task {name!r}: of TensorFlow Datasets these are known: {known}")
+    about = glue.TASKS[key]
+
+    @functools.cache
+    def read(split: str) -> Rows | None:
+        return _tfds_rows(key, about, checked_split(split, about.splits))
+
+    return Task(
+        pathlib.PurePath(name).name, about.labels, len(about.columns) == 2, read, key,
+        about.splits, about.score_range,
+    )  # fmt: skip
+
+
+def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:
+    import tensorflow_datasets as tfds
+
+    if split == "test_ax":
+        key, split = "ax", "test"
+    builder = tfds.builder(f"glue/{key}")
+    if not builder.is_prepared():
+        downloads.require_network(f"tfds:glue/{key}", builder.builder_config.data_url)
+        builder.download_and_prepare()
+    if key == "mnli" and split in ("validation", "test"):
+        split += "_matched"
+    fields = about.fields or about.columns
+    columns: dict[str, list] = {field: [] for field in (*fields, "label")}
+    for row in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)):
+        for field, values in columns.items():
+            values.append(row[field])
+    texts = [[text.decode("utf-8") for text in columns[field]] for field in fields]
+    labels = None
+    if not split.startswith("test"):
+        labels = np.float32(columns["label"])
+        if about.labels:
+            # By name: the numbers of a data set are its own affair.
+            names = builder.info.features["label"].names
+            if (unlabelled := np.flatnonzero(labels < 0)).size:  # -1 would be the last name.
+                raise InputError(
+                    f"tfds:glue/{key}: {split}[{unlabelled[0]}] has no label ({unlabelled.size} of "
+                    f"{len(labels)} rows); prepare the data set again"
+                )
+            labels = positions([names[label] for label in columns["label"]], about.labels)
+    rows = Rows(texts[0], texts[1] if len(texts) > 1 else None, labels)
+    return glue.without_blanks(rows, split, f"tfds:glue/{key}")

@@ -1,0 +1,151 @@
+"""What the fields of a label column mean: a class, a number, or no label.
+
+A class is declared by name in `task.json`, or it is a field of the training file that can only be
+meant as one. Fields that other tools write where there is no label, numbers with a fraction, and
+fields with blanks around them are never classes by themselves. Needs no TensorFlow.
+"""
+
+import collections
+import dataclasses
+import math
+import re
+
+import numpy as np
+from absl import logging
+
+from undivided_tf.data.tasks.rows import positions
+from undivided_tf.data.tasks.tables import Table
+from undivided_tf.errors import InputError
+
+# What SNLI, TensorFlow Datasets, CoNLL, pandas, JSON and spreadsheets write for a missing label.
+MISSING = (
+    "", "-", "-1", "_", "?", "nan", "NaN", "null", "NULL", "None", "NA", "N/A", "n/a", "#N/A",
+)  # fmt: skip
+_FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelColumn:
+    """The label column of a task's files.
+
+    Attributes:
+        name: of the column.
+        labels: names of the classes; empty: the fields are numbers, of a regression.
+        score_range: lowest and highest number of a regression; empty: any.
+        no_label_marks: fields that say that a row has no label.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    score_range: tuple[float, ...] = ()
+    no_label_marks: tuple[str, ...] = ()
+
+    def read(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of the rows that have one.
+
+        Args:
+            table: with this column.
+
+        Returns:
+            Positions in `labels`, int32, or the numbers, float32, `(labelled rows,)`; and places
+            of these rows in the table, `(labelled rows,)`. The others are counted and logged.
+
+        Raises:
+            InputError: a field is no label, no such number and no mark; names file and line.
+        """
+        fields, places = _labelled(table, self.name, self.no_label_marks)
+        if dropped := len(table.rows) - len(places):
+            logging.warning(
+                "%s: %d of %d rows left out, since their %s says that they have no label (%s)",
+                table.path, dropped, len(table.rows), self.name,
+                ", ".join(map(repr, self.no_label_marks)),
+            )  # fmt: skip
+        for field, place in zip(fields, places, strict=True):
+            if fault := self._fault(field):
+                raise InputError(f"{table.path}:{table.lines[place]}: {fault}")
+        if self.labels:
+            return positions(fields, self.labels), np.array(places, np.int64)
+        return np.array(fields, np.float32), np.array(places, np.int64)
+
+    def _fault(self, field: str) -> str:
+        """Why a field cannot be read; empty when it can."""
+        if self.labels:
+            if field in self.labels:
+                return ""
+            hint = ""
+            if field.strip() in self.labels:
+                hint = f"; remove the blanks around {field.strip()!r}"
+            elif field in MISSING:
+                hint = f"; where it means that there is no label, declare {_mark(field)}"
+            return (
+                f"label {field!r} was never declared; known: {', '.join(self.labels)} (from "
+                f"train, or `labels` in task.json){hint}"
+            )
+        try:
+            number = float(field)
+        except ValueError:
+            number = math.nan
+        low, high = self.score_range or (-math.inf, math.inf)
+        if math.isfinite(number) and low <= number <= high:
+            return ""
+        span = f" from {low:g} to {high:g}" if self.score_range else ""
+        hint = f"; where it means that there is none, declare {_mark(field)}"
+        return f"{self.name} {field!r} is no number{span}{hint if field in MISSING else ''}"
+
+
+def _labelled(table: Table, column: str, marks: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    """Fields of a label column that are no mark for a missing label, and their places."""
+    fields = table.column(column)
+    places = [place for place, field in enumerate(fields) if field not in marks]
+    return [fields[place] for place in places], places
+
+
+def found_labels(table: Table, column: str, marks: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes of a training file whose `task.json` declares none, sorted.
+
+    Raises:
+        InputError: a field that need not be meant as a class, or fewer than two classes.
+    """
+    fields, places = _labelled(table, column, marks)
+    counts = collections.Counter(fields)
+    first = dict(reversed(list(zip(fields, places, strict=True))))
+    for field in counts:
+        if fault := _no_class(field, column):
+            more = f" (and {counts[field] - 1} more rows)" if counts[field] > 1 else ""
+            raise InputError(f"{table.path}:{table.lines[first[field]]}: {fault}{more}")
+    labels = tuple(sorted(counts))
+    if len(labels) < 2:
+        raise InputError(
+            f"{table.path}: needs at least two labels in its column {column!r}, got {labels}"
+        )
+    shown = ", ".join(f"{label} ({counts[label]})" for label in labels[:20])
+    logging.info(
+        "%s: %d labels with their rows: %s%s",
+        table.path, len(labels), shown, " ..." if len(labels) > 20 else "",
+    )  # fmt: skip
+    return labels
+
+
+def _no_class(field: str, column: str) -> str:
+    """Why a field is no class unless it is declared; empty when it is one."""
+    declare = f'declare all classes in task.json ("labels": ["{field}", ...])'
+    if field in MISSING:
+        return (
+            f"{column} {field!r} is what others write for a missing label: where it is one, "
+            f"declare {_mark(field)}; where it is a class, {declare}"
+        )
+    if field != field.strip() or not field.isprintable():
+        return (
+            f"{column} {field!r} has blanks or characters that cannot be seen around its name "
+            f"{field.strip()!r}: remove them, or {declare}"
+        )
+    if _FRACTION.fullmatch(field):
+        return (
+            f"{column} {field!r} is a number with a fraction: where the task is to predict a "
+            f'number, declare "regression": true in task.json; where it is a class, {declare}'
+        )
+    return ""
+
+
+def _mark(field: str) -> str:
+    return f'"no_label_marks": ["{field}"] in task.json, which leaves such rows out'

@@ -1,0 +1,124 @@
+"""What a labelled task is: its rows, its labels and where its splits come from.
+
+Needs no TensorFlow.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+
+from undivided_tf.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Examples of a split.
+
+    Attributes:
+        first: texts.
+        second: the other text of each pair, or None.
+        labels: int32 `(rows,)`, positions in `Task.labels`, or float32 `(rows,)`, the scores of
+            a regression task; None when the split is unlabelled.
+    """
+
+    first: list[str]
+    second: list[str] | None = None
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def take(self, n: int, seed: int) -> Self:
+        """At most `n` rows chosen at random, in their order; all when `n` is 0.
+
+        With the same seed a smaller choice is part of every larger one.
+        """
+        if n <= 0 or n >= len(self):
+            return self
+        return self.pick(np.sort(np.random.default_rng(seed).permutation(len(self))[:n]))
+
+    def pick(self, places: np.ndarray) -> Self:
+        """The rows at some places, in the order of the places."""
+        return dataclasses.replace(
+            self,
+            first=[self.first[i] for i in places],
+            second=None if self.second is None else [self.second[i] for i in places],
+            labels=None if self.labels is None else self.labels[places],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A classification or regression task.
+
+    Attributes:
+        name: for tables and file names.
+        labels: label names; a label is its position here. Empty for a regression task.
+        is_pair: whether rows have a second text.
+        read: gives the rows of a split; None when the task has no such split.
+        glue: name of the GLUE task whose metrics score it; empty: accuracy and macro F1, or
+            Spearman's and Pearson's correlation of a regression.
+        splits: names that `read` takes; `validation...` and `test...` are scored where labelled.
+        score_range: lowest and highest score of a regression task; empty: not known.
+        files: all that the rows are read from; none of the embedded tasks and of `tfds:`.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    is_pair: bool
+    read: Callable[[str], Rows | None]
+    glue: str = ""
+    splits: tuple[str, ...] = SPLITS
+    score_range: tuple[float, ...] = ()
+    files: tuple[pathlib.Path, ...] = ()
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the answer is a number."""
+        return not self.labels
+
+    def graded(self) -> Self:
+        """The task itself, or for a regression that of the whole numbers that scores round to.
+
+        For probes, which are classifiers: scores from 0 to 5 make six classes.
+
+        Raises:
+            InputError: a regression whose `score_range` is not known or holds one whole number.
+        """
+        if not self.is_regression:
+            return self
+        low, high = np.rint(self.score_range or (0, 0)).astype(int)
+        if low == high:
+            raise InputError(
+                f"task {self.name} is a regression, and probes are classifiers of the whole "
+                "numbers that its scores round to: declare a score_range with several in task.json"
+            )
+
+        def read(split: str) -> Rows | None:
+            rows = self.read(split)
+            if rows is None or rows.labels is None:
+                return rows
+            return dataclasses.replace(
+                rows, labels=np.rint(rows.labels).astype(np.int32) - np.int32(low)
+            )
+
+        grades = tuple(map(str, range(low, high + 1)))
+        return dataclasses.replace(self, labels=grades, read=read, glue="", score_range=())
+
+
+def positions(names: list[str], labels: tuple[str, ...]) -> np.ndarray:
+    """Label names as int32 positions `(rows,)` in `labels`."""
+    place = {label: index for index, label in enumerate(labels)}
+    return np.array([place[name] for name in names], np.int32)
+
+
+def checked_split(split: str, splits: tuple[str, ...] = SPLITS) -> str:
+    """The split, or InputError when it is none of `splits`."""
+    if split not in splits:
+        raise InputError(f"split must be one of {', '.join(splits)}, got {split!r}")
+    return split

@@ -1,0 +1,221 @@
+"""Labelled tasks: one interface for the embedded ones, GLUE and folders of TSV files.
+
+Needs no TensorFlow.
+"""
+
+import dataclasses
+import functools
+import pathlib
+
+import numpy as np
+from absl import logging
+
+from undivided_tf.config import Config, option
+from undivided_tf.data import sample
+from undivided_tf.data.tasks import glue_files, glue_tfds
+from undivided_tf.data.tasks.label_columns import LabelColumn, found_labels
+from undivided_tf.data.tasks.rows import SPLITS, Rows, Task, checked_split, positions
+from undivided_tf.data.tasks.tables import Table, read_table
+from undivided_tf.errors import InputError
+
+__all__ = ["SPLITS", "Rows", "Task", "load_task", "read_split", "task_files"]
+
+
+# Of the GLUE tasks whose files have a header; the first that a file has counts.
+TEXT_COLUMNS = (
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("premise", "hypothesis"),
+    ("sentence",),
+)
+
+
+def load_task(name: str) -> Task:
+    """Finds a task.
+
+    Args:
+        name: one of
+            - `wiki_topic`, `wiki_pair`, of the embedded sample;
+            - `tfds:glue/cola` and its like, of TensorFlow Datasets (needs a network once);
+            - a folder or zip archive in the official layout of GLUE, known by its name, such as
+              `glue_data/CoLA` (see `data/glue_files.py`);
+            - a folder with `train.tsv`, `dev.tsv` (or `validation.tsv`) and perhaps `test.tsv`:
+              UTF-8, a header line, tabs, no quoting. Columns are found by GLUE's names
+              (`sentence`; `sentence1` and `sentence2`; `question` and `sentence`; `question1`
+              and `question2`; `premise` and `hypothesis`; `label`) or told by a `task.json`
+              (`TaskConfig`) in the folder, which also takes the folder's name its meaning,
+              declares a regression, and says what marks a row without a label.
+
+    Raises:
+        InputError: no such task, or its files are at fault; names file and line.
+    """
+    if name in SAMPLE_TASKS:
+        return SAMPLE_TASKS[name]()
+    if name.startswith("tfds:"):
+        return glue_tfds.tfds_task(name)
+    folder = pathlib.Path(name)
+    if (found := glue_files.official_name(folder)) and not (folder / "task.json").exists():
+        return glue_files.folder_task(found, folder)
+    if folder.is_dir():
+        return _folder_task(folder)
+    raise InputError(
+        f"task {name!r}: neither a folder nor one of {', '.join(SAMPLE_TASKS)}, tfds:glue/NAME"
+    )
+
+
+def task_files(name: str) -> tuple[pathlib.Path, ...]:
+    """The files that a task is read from, `task.json` included.
+
+    Args:
+        name: as for `load_task`.
+
+    Returns:
+        Files that exist, of a zip archive the archive; empty for the embedded sample and for
+        TensorFlow Datasets, whose versions are fixed.
+
+    Raises:
+        InputError: as `load_task`.
+    """
+    return load_task(name).files
+
+
+def read_split(name: str, split: str) -> Rows:
+    """The rows of one split of a task.
+
+    Raises:
+        InputError: as `load_task`, or the task has no such split.
+    """
+    rows = load_task(name).read(split)
+    if rows is None:
+        raise InputError(f"task {name} has no split {split}: give --split")
+    return rows
+
+
+def _wiki_topic() -> Task:
+    def read(split: str) -> Rows:
+        extracts, names = sample.wiki_topic(checked_split(split))
+        return Rows(extracts, None, positions(names, labels))
+
+    labels = sample.topics()
+    return Task("wiki_topic", labels, False, read)
+
+
+def _wiki_pair() -> Task:
+    def read(split: str) -> Rows:
+        descriptions, extracts, names = sample.wiki_pair(checked_split(split))
+        return Rows(descriptions, extracts, positions(names, labels))
+
+    labels = sample.PAIR_LABELS
+    return Task("wiki_pair", labels, True, read)
+
+
+SAMPLE_TASKS = {"wiki_topic": _wiki_topic, "wiki_pair": _wiki_pair}
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig(Config):
+    """What `task.json` in a task's folder may say; empty means by convention."""
+
+    first: str = option("", "Column of the text.")
+    second: str = option("", "Column of the other text of a pair.")
+    label: str = option("label", "Column of the label.")
+    labels: tuple[str, ...] = option((), "Label names; empty: those of train, sorted.")
+    no_label_marks: tuple[str, ...] = option(
+        (), "Fields of the label column that say that a row has no label; it is left out, counted."
+    )
+    regression: bool = option(False, "The label is a number that is predicted, not a class.")
+    score_range: tuple[float, ...] = option(
+        (), "Lowest and highest number of a regression, which predictions keep to; empty: any."
+    )
+    train: str = option("train.tsv", "File of the train split.")
+    validation: str = option("", "File of the validation split; empty: dev.tsv, validation.tsv.")
+    test: str = option("test.tsv", "File of the test split.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        if self.second and not self.first:
+            raise InputError("names the column `second`, but not `first`")
+        if self.labels and len(set(self.labels)) < max(2, len(self.labels)):
+            raise InputError(f"needs at least two labels, all different; got {self.labels}")
+        if self.regression and self.labels:
+            raise InputError("declares labels and a regression, which has none")
+        if self.score_range and not self.regression:
+            raise InputError("declares a score_range, but no regression")
+        if self.score_range and (
+            len(self.score_range) != 2
+            or not np.isfinite(self.score_range).all()
+            or self.score_range[0] >= self.score_range[1]
+        ):
+            raise InputError(
+                "score_range must be the lowest and the highest number, got "
+                f"{list(self.score_range)}"
+            )
+        if both := set(self.labels) & set(self.no_label_marks):
+            raise InputError(f"{min(both)!r} is a label and a mark for no label")
+
+
+def _folder_task(folder: pathlib.Path) -> Task:
+    told = folder / "task.json"
+    config = _declared(told)
+    if not config.validation:
+        names = [name for name in ("dev.tsv", "validation.tsv") if (folder / name).exists()]
+        config = config.replace(validation=names[0] if names else "dev.tsv")
+    train = folder / config.train
+    table = read_table(train)
+    columns = (config.first, config.second) if config.first else _text_columns(table)
+    labels = config.labels
+    if not labels and not config.regression:
+        labels = found_labels(table, config.label, config.no_label_marks)
+    column = LabelColumn(config.label, labels, config.score_range, config.no_label_marks)
+
+    @functools.cache
+    def read(split: str) -> Rows | None:
+        path = folder / getattr(config, checked_split(split))
+        if split == "test" and not path.exists():
+            return None
+        return _rows(read_table(path), columns, column, split)
+
+    used = (told, *(folder / getattr(config, split) for split in SPLITS))
+    files = tuple(path for path in used if path.exists())
+    return Task(
+        folder.resolve().name, labels, bool(columns[1]), read, score_range=config.score_range,
+        files=files,
+    )  # fmt: skip
+
+
+def _declared(path: pathlib.Path) -> TaskConfig:
+    """What `task.json` says; the defaults when there is none."""
+    if not path.exists():
+        return TaskConfig()
+    try:
+        return TaskConfig.from_json(path)
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
+
+
+def _text_columns(table: Table) -> tuple[str, str]:
+    for columns in TEXT_COLUMNS:
+        if all(column in table.header for column in columns):
+            return (*columns, "")[:2]
+    raise InputError(
+        f"{table.path}:1: no text column found among {', '.join(table.header)}; name them in "
+        'task.json: {"first": ..., "second": ...}'
+    )
+
+
+def _rows(table: Table, columns: tuple[str, str], column: LabelColumn, split: str) -> Rows:
+    """Texts and labels; a test split may lack the column, or have no label in any row."""
+    first, second = columns
+    rows = Rows(table.column(first), table.column(second) if second else None)
+    if split == "test" and column.name not in table.header:
+        return rows
+    labels, places = column.read(table)
+    if not len(labels) and split != "test":
+        raise InputError(f"{table.path}: no row has a label; `no_label_marks` take all of them")
+    if not len(labels):
+        logging.info("%s: no row has a label, so it is not scored", table.path)
+        return rows
+    return dataclasses.replace(rows.pick(places), labels=labels)

@@ -1,0 +1,48 @@
+"""Rotary position embeddings: queries and keys turned by angles in proportion to their places."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def rotary_angles(places, head_width, base):
+    """Cosines and sines of the angles of some places.
+
+    Pair i of a head's features turns by `place * base ** (-2 i / head_width)` radians.
+
+    Args:
+        places: int tensor (rows, places); one row serves a whole batch.
+        head_width: int. Features of a head; even.
+        base: float. The slowest pair turns by about 1 / base radians a place.
+
+    Returns:
+        Two float32 tensors (rows, places, head_width / 2).
+    """
+    # float32 always: bfloat16 has 8 bits of mantissa, and angles reach the length of the sequence.
+    speeds = (base ** (-np.arange(0, head_width, 2) / head_width)).astype("float32")
+    # expand_dims: LiteRT has no strided slice that adds an axis behind an ellipsis.
+    angles = tf.expand_dims(tf.cast(places, tf.float32), -1) * speeds
+    return tf.cos(angles), tf.sin(angles)
+
+
+def rotate(vectors, angles):
+    """Turns the pairs of features of every head.
+
+    Feature i is paired with feature i + head_width / 2 (the half-split pairing of GPT-NeoX and
+    LLaMA; the paper's interleaved pairing differs by a permutation of the features).
+
+    Args:
+        vectors: float tensor (batch, places, heads, head_width).
+        angles: what `rotary_angles` gives for these places.
+
+    Returns:
+        Tensor like `vectors`; computed in float32.
+
+    References:
+        Su et al. 2021, arXiv 2104.09864, equations 15 and 34.
+    """
+    cosines, sines = (tf.expand_dims(angle, 2) for angle in angles)
+    first, second = tf.split(tf.cast(vectors, tf.float32), 2, axis=-1)
+    turned = tf.concat(
+        [first * cosines - second * sines, second * cosines + first * sines], axis=-1
+    )
+    return tf.cast(turned, vectors.dtype)

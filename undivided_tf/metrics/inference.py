@@ -1,0 +1,282 @@
+"""Means with intervals and tests of paired differences; needs no TensorFlow."""
+
+import bisect
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.optimize
+import scipy.stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import DescrStatsW
+
+from undivided_tf.errors import InputError
+
+CONFIDENCE = 0.95
+POWER = 0.8
+_RESAMPLES = 9999
+_ROW_RESAMPLES = 1999  # Of thousands of rows, after each evaluation.
+_MOST_PAIRS = 9999
+
+
+def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Mean, spread and a 95 % Student-t interval of the mean.
+
+    The interval takes the values for independent draws from a normal population: runs that
+    differ in their seed, not repeated readings of one run.
+
+    Args:
+        values: at least one finite number.
+
+    Returns:
+        `mean`, `deviation` (of the sample, divisor n - 1), `median`, `n`, `low` and `high` (the
+        interval). `deviation`, `low` and `high` are None for one value, which tells nothing
+        about its spread.
+
+    Raises:
+        InputError: no value, or one that is not finite.
+
+    Examples:
+        >>> found = summarize([0.70, 0.72, 0.74])
+        >>> f"{found['mean']:.3f}, from {found['low']:.3f} to {found['high']:.3f}"
+        '0.720, from 0.670 to 0.770'
+
+    References:
+        Student 1908, Biometrika 6(1).
+    """
+    sample = _finite(values, "values")
+    n, mean = sample.size, float(sample.mean())
+    deviation = low = high = None
+    if n > 1:
+        deviation = float(sample.std(ddof=1))
+        low, high = map(float, DescrStatsW(sample).tconfint_mean(1 - CONFIDENCE))
+    return {
+        "mean": mean,
+        "deviation": deviation,
+        "median": float(np.median(sample)),
+        "n": n,
+        "low": low,
+        "high": high,
+    }
+
+
+def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
+    """95 % score interval of a share.
+
+    Args:
+        successes: from 0 to `trials`; a tie may count one half.
+        trials: at least one.
+
+    Returns:
+        Lower and upper bound, from 0 to 1.
+
+    References:
+        Wilson 1927, JASA 22(158).
+    """
+    low, high = proportion_confint(successes, trials, 1 - CONFIDENCE, method="wilson")
+    return float(low), float(high)
+
+
+def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float] | None:
+    """The 95 % percentile bootstrap interval of the mean; None for fewer than two values.
+
+    Args:
+        values: independent repetitions.
+        seed: of the resampling.
+
+    Raises:
+        InputError: as `summarize`.
+
+    References:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
+    """
+    sample = _finite(values, "values")
+    if sample.size < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    means = generator.choice(sample, (_RESAMPLES, sample.size)).mean(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_upper_bound(
+    sums: Sequence[float], weights: Sequence[float], seed: int = 0
+) -> float | None:
+    """The one-sided 95 % percentile bootstrap bound of a ratio of sums, from above.
+
+    Rows are drawn with replacement, and each sample's sum of `sums` is divided by its sum of
+    `weights`: so the tokens of a row, which are not independent, stay together.
+
+    Args:
+        sums: of each row.
+        weights: of each row, above 0.
+        seed: of the resampling.
+
+    Returns:
+        The 95 % quantile of the ratio; None for fewer than two rows.
+
+    Raises:
+        InputError: as `paired_difference`.
+
+    References:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
+    """
+    totals, counts = _finite(sums, "sums"), _finite(weights, "weights")
+    if totals.size != counts.size:
+        raise InputError(f"rows need two equal lengths, got {totals.size} and {counts.size}")
+    if totals.size < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    ratios = []
+    for _ in range(_ROW_RESAMPLES):
+        rows = generator.integers(totals.size, size=totals.size)
+        ratios.append(totals[rows].sum() / counts[rows].sum())
+    return float(np.quantile(ratios, CONFIDENCE))
+
+
+def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
+    """Two-sided p-value of "the signs of the paired differences are arbitrary".
+
+    All 2^n changes of sign are tried where they are at most 9,999, else as many random ones.
+    With n pairs no p-value is below 2^(1 - n): five pairs cannot reach 0.05.
+
+    Args:
+        differences: one number a pair.
+        seed: of the random changes.
+
+    Raises:
+        InputError: as `summarize`.
+
+    References:
+        Fisher 1935, The Design of Experiments, section 21.
+    """
+    sample = _finite(differences, "differences")
+    if sample.size < 2:
+        return 1.0
+    found = scipy.stats.permutation_test(
+        (sample,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=_RESAMPLES,
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted so that the chance of any false rejection among them stays at the level.
+
+    Examples:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+
+    References:
+        Holm 1979, Scandinavian Journal of Statistics 6(2).
+    """
+    p = _finite(p_values, "p_values")
+    return multipletests(p, method="holm")[1].tolist()
+
+
+def above_test(values: Sequence[float], bound: float) -> float:
+    """One-sided p-value of Student's t against "the mean is at most `bound`".
+
+    1.0 for a single value, which shows nothing. Values without any spread leave no doubt: the
+    p-value is then 0 or 1.
+
+    Raises:
+        InputError: as `summarize`.
+    """
+    sample = _finite(values, "values")
+    if sample.size < 2:
+        return 1.0
+    if np.ptp(sample) == 0:
+        return float(sample[0] <= bound)
+    return float(scipy.stats.ttest_1samp(sample, bound, alternative="greater").pvalue)
+
+
+def equivalence_test(differences: Sequence[float], margin: float) -> float:
+    """P-value of two one-sided t-tests (TOST) against "the mean differs by `margin` or more".
+
+    Args:
+        differences: one number a pair.
+        margin: the largest difference that does not matter, named before the data were seen.
+
+    Raises:
+        InputError: the margin is not positive, or as `summarize`.
+
+    References:
+        Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15(6).
+    """
+    if margin <= 0:
+        raise InputError(f"margin must be positive, got {margin}")
+    sample = _finite(differences, "differences")
+    if sample.size < 2 or np.ptp(sample) == 0:  # statsmodels would divide by the spread.
+        return max(above_test(sample, -margin), above_test(-sample, -margin))
+    return float(DescrStatsW(sample).ttost_mean(-margin, margin)[0])
+
+
+def detectable_difference(deviation: float, n: int) -> float | None:
+    """The smallest mean difference that n pairs show four times in five, at the 5 % level.
+
+    Args:
+        deviation: of the paired differences.
+        n: pairs; None is returned for fewer than two.
+
+    Returns:
+        The difference at which a two-sided t-test has power 0.8, in the unit of `deviation`.
+
+    References:
+        Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, ch. 2.
+    """
+    if n < 2:
+        return None
+    level = (1 - CONFIDENCE) / 2  # In the direction of the effect; the other tail adds nothing.
+
+    def excess(effect: float) -> float:
+        return _power(effect, n, level) - POWER
+
+    # statsmodels' own search for the effect stops at six digits.
+    highest = 2 * scipy.stats.t.isf(level, n - 1) + 10
+    return deviation * scipy.optimize.brentq(excess, 0.0, highest)
+
+
+def pairs_needed(deviation: float, margin: float) -> int | None:
+    """How many pairs rule a loss of `margin` out four times in five, where nothing is lost.
+
+    Args:
+        deviation: of the paired differences.
+        margin: above 0, in the same unit.
+
+    Returns:
+        The fewest pairs with which a one-sided t-test at 5 % has power 0.8; None for more than
+        9,999.
+
+    References:
+        Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, ch. 2.
+    """
+    if deviation == 0:
+        return 2
+
+    def enough(n: int) -> bool:
+        return _power(margin / deviation, n, 1 - CONFIDENCE) >= POWER
+
+    found = 2 + bisect.bisect_left(range(2, _MOST_PAIRS + 1), True, key=enough)
+    return found if found <= _MOST_PAIRS else None
+
+
+def _power(effect: float, n: int, level: float) -> float:
+    """Power of a one-sided t-test of n pairs; `effect` in standard deviations."""
+    found = TTestPower().power(effect, n, level, alternative="larger")
+    return 1.0 if np.isnan(found) else found  # It has no value for a large noncentrality.
+
+
+def _finite(values: Sequence[float], name: str) -> np.ndarray:
+    sample = np.asarray(values, np.float64)
+    if sample.ndim != 1 or not sample.size:
+        raise InputError(f"{name}: expected a list of numbers, got shape {sample.shape}")
+    if not np.isfinite(sample).all():
+        place = int(np.flatnonzero(~np.isfinite(sample))[0])
+        raise InputError(f"{name}[{place}] is {sample[place]}; every value must be finite")
+    return sample

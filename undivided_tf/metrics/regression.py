@@ -1,0 +1,53 @@
+"""Scores of predicted numbers; needs no TensorFlow."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.stats
+from absl import logging
+
+from undivided_tf.errors import InputError
+
+
+def correlation(measure: Callable, labels: np.ndarray, predictions: np.ndarray) -> float:
+    """What a measure of correlation gives; 0, with a warning, where one side is constant."""
+    if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
+        logging.warning("a constant has no correlation with anything; it counts as 0")
+        return 0.0
+    return float(measure(labels, predictions))
+
+
+def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Pearson's correlation, -1 to 1."""
+    return correlation(lambda *sides: scipy.stats.pearsonr(*sides)[0], labels, predictions)
+
+
+def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Spearman's rank correlation, -1 to 1."""
+    return correlation(lambda *sides: scipy.stats.spearmanr(*sides)[0], labels, predictions)
+
+
+def score(predictions: Sequence[float], labels: Sequence[float]) -> dict[str, float]:
+    """Correlations of predicted with true numbers.
+
+    Args:
+        predictions: numbers `(examples,)`.
+        labels: numbers `(examples,)`.
+
+    Returns:
+        `spearman` and `pearson`, -1 to 1; 0 where one side is constant.
+
+    Raises:
+        InputError: values that are not finite, unequal lengths, or no examples.
+    """
+    true, predicted = (np.asarray(values, np.float64) for values in (labels, predictions))
+    if true.ndim != 1 or true.shape != predicted.shape or not true.size:
+        raise InputError(
+            f"predictions of shape {predicted.shape} for labels of shape {true.shape}; give one "
+            "number an example, at least one"
+        )
+    for name, values in (("labels", true), ("predictions", predicted)):
+        if not np.isfinite(values).all():
+            place = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise InputError(f"{name}[{place}] is {values[place]}")
+    return {"spearman": spearman(true, predicted), "pearson": pearson(true, predicted)}

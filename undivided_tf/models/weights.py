@@ -1,0 +1,162 @@
+"""Weights in safetensors files, by the names of their variables; loaded strictly."""
+
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from undivided_tf.errors import InputError
+from undivided_tf.support import files
+
+WEIGHTS = "weights.safetensors"
+
+
+def named_weights(variables: Iterable[Any]) -> dict[str, Any]:
+    """Variables by their paths, such as `encoder/block_00_attention/query/kernel`.
+
+    Raises:
+        ValueError: two variables share a path.
+    """
+    variables = list(variables)
+    named = {variable.path: variable for variable in variables}
+    if len(named) < len(variables):
+        raise ValueError("two variables share a path: give their layers different names")
+    return named
+
+
+def dropout_states(model: Any) -> list[Any]:
+    """The variables of a Keras model that are no weights, in a fixed order."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+def save_arrays(variables: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Writes variables by their names; OSError when the disk is full."""
+    try:
+        save_file({name: np.asarray(variable) for name, variable in variables.items()}, path)
+    except SafetensorError as error:  # What the library makes of a full disk.
+        raise OSError(f"cannot write {path}: {error}") from error
+
+
+def require_finite(arrays: Mapping[str, np.ndarray], where: Any) -> None:
+    """Refuses weights that are not finite.
+
+    Args:
+        arrays: weights by their names; those that are no floats are left alone.
+        where: the file or folder that they are from.
+
+    Raises:
+        InputError: a NaN or infinite value; names the first such tensor, and how many values.
+    """
+    for name, array in arrays.items():
+        # The library's types bfloat16 and float8 are of kind V, not f.
+        if array.dtype.kind not in "fV" or np.isfinite(array).all():
+            continue
+        bad = int(array.size - np.isfinite(array).sum())
+        nan = int(np.isnan(array).sum())
+        raise InputError(
+            f"{where}: {name} has {bad} of {array.size} values that are not finite in "
+            f"{array.dtype} ({nan} NaN, {bad - nan} infinite): the weights are damaged or their "
+            "training has diverged; take another copy or an earlier checkpoint"
+        )
+
+
+def assign(
+    variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: pathlib.Path
+) -> None:
+    """Assigns arrays to variables of the same names; every one must fit.
+
+    Raises:
+        InputError: a missing, superfluous or misshapen array; lists them. Or one with a value
+            that is not finite.
+    """
+    problems = [f"missing: {name}" for name in variables if name not in arrays]
+    problems += [f"unused: {name}" for name in arrays if name not in variables]
+    problems += [
+        f"shape of {name}: {arrays[name].shape} there, {tuple(variable.shape)} in the model"
+        for name, variable in variables.items()
+        if name in arrays and arrays[name].shape != tuple(variable.shape)
+    ]
+    if problems:
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise InputError(
+            f"the weights in {where} do not fit the model:\n  " + "\n  ".join(problems[:10]) + more
+        )
+    require_finite(arrays, where)
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """All arrays of a directory with `weights.safetensors`; InputError when it is unreadable."""
+    files.check_fetched(path / WEIGHTS)
+    try:
+        return load_file(path / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path / WEIGHTS} cannot be read: {error}") from error
+
+
+def load_weights(variables: Iterable[Any], path: pathlib.Path, scope: str = "") -> None:
+    """Assigns the weights of a checkpoint; what is left out is logged.
+
+    Args:
+        variables: Keras variables; every one must be in the file and have its shape.
+        path: a directory with `weights.safetensors`.
+        scope: only weights whose name starts with `scope/`; empty: all must be used.
+
+    Raises:
+        InputError: an unreadable file, or weights that do not fit.
+    """
+    arrays = read_weights(path)
+    outside = [name for name in arrays if scope and not name.startswith(f"{scope}/")]
+    for name in outside:
+        del arrays[name]
+    assign(named_weights(variables), arrays, path)
+    logging.info("%s: %d weights loaded, left out: %s", path, len(arrays), outside or "none")
+
+
+def assign_start(
+    variables: Iterable[Any],
+    arrays: Mapping[str, np.ndarray],
+    path: pathlib.Path,
+    new_weights: tuple[str, ...],
+) -> dict[str, Any]:
+    """Assigns all but the named weights; what it loaded and what not is logged and returned.
+
+    Args:
+        variables: Keras variables; every one must be in the file with its shape, or be named.
+        arrays: what `read_weights` gave. Heads among them that no variable asks for are left
+            out; an array of the encoder that is not asked for is an error.
+        path: for messages.
+        new_weights: names of variables, or of layers, that keep their values.
+
+    Returns:
+        `loaded` (how many), the names that are `new`, and those of `arrays` that are `unused`.
+
+    Raises:
+        InputError: weights that do not fit, or a name that no variable has.
+    """
+    named = named_weights(variables)
+
+    def is_new(name: str) -> bool:
+        return any(name == new or name.startswith(f"{new}/") for new in new_weights)
+
+    fresh = [name for name in named if is_new(name)]
+    for new in new_weights:
+        if not any(name == new or name.startswith(f"{new}/") for name in named):
+            raise InputError(f"new_weights names {new!r}, but the model has no such weights")
+    wanted = {name: variable for name, variable in named.items() if name not in fresh}
+    unused = [n for n in arrays if n not in wanted and (is_new(n) or not n.startswith("encoder/"))]
+    try:
+        assign(wanted, {n: array for n, array in arrays.items() if n not in unused}, path)
+    except InputError as error:
+        raise InputError(f"{error}\nname weights that shall start anew: --new_weights") from error
+    logging.info(
+        "%s: %d weights loaded; new: %s; unused: %s",
+        path, len(wanted), ", ".join(fresh) or "none", ", ".join(unused) or "none",
+    )  # fmt: skip
+    return {"loaded": len(wanted), "new": fresh, "unused": unused}

@@ -1,0 +1,299 @@
+"""Studies and learning-rate sweeps; needs no TensorFlow."""
+
+import dataclasses
+import functools
+
+from undivided_tf.analysis.config import BlimpConfig, CkaConfig, DiagnosticsConfig, ProbingConfig
+from undivided_tf.config import (
+    Config,
+    EncoderConfig,
+    option,
+    require_positive,
+    section,
+    seed_option,
+)
+from undivided_tf.data.corpus.config import RecordsConfig
+from undivided_tf.errors import InputError
+from undivided_tf.training.config import FinetuningConfig, PretrainingConfig
+
+# The budget that a pattern has in common with the reference. The last three are of equal
+# parameters: where those that removed blocks freed went.
+FRAMES = (
+    "steps", "flops", "time",
+    "more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate",
+    "surgery",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig(Config):
+    """A grid of block patterns x sizes x seeds x tasks x budgets, and its report."""
+
+    workdir: str = option("runs/study", "Directory for cells, results.json and the report.")
+    patterns: tuple[str, ...] = option(
+        ("(AI)*6", "(AAI)*3", "A*6"), "Block patterns; the first is the reference."
+    )
+    sizes: tuple[str, ...] = option(
+        (), "More sizes of all patterns beside that of pretraining.*, as HIDDENxHEADS such as "
+        "256x4; intermediate blocks keep their proportion."
+    )  # fmt: skip
+    frames: tuple[str, ...] = option(
+        ("steps",), "Budgets that a pattern has in common with the reference: steps, always there; "
+        "flops (of training); time (measured, of a step); and of parameters, with those that were "
+        "freed in more_attention, wider_intermediate, wider_hidden or shared_intermediate (one "
+        "wide block for all places). Beside budgets, surgery: cut out of the trained reference, "
+        "then healed."
+    )  # fmt: skip
+    healing_proportion: float = option(
+        0.1, "Steps that frame surgery heals for, as a share of those of pre-training."
+    )
+    core_patterns: int = option(
+        0, "The first so many patterns have all their seeds before the others begin, and they "
+        "alone have frames beside steps; 0: all alike."
+    )  # fmt: skip
+    from_scratch_patterns: int = option(
+        0, "The first so many patterns are fine-tuned from random weights, too; 0: those of the "
+        "core."
+    )  # fmt: skip
+    tasks: tuple[str, ...] = option(
+        ("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.", input="task"
+    )
+    probing_tasks: tuple[str, ...] = option(
+        (),
+        "More tasks to probe only, such as ud:pos:FOLDER; see run_probing.",
+        input="probing_task",
+    )
+    diagnose: bool = option(
+        False, "Look for rank collapse and at the linearity of blocks, too, in every encoder."
+    )
+    pattern_learning_rates: tuple[str, ...] = option(
+        (), "Peak learning rates of pre-training as PATTERN=RATE, one for each pattern, in place "
+        "of pretraining.learning_rate; run_sweep finds them."
+    )  # fmt: skip
+    pilot_seeds: tuple[int, ...] = option(
+        (), "Seeds on which those rates were found; none may be a seed of the study."
+    )
+    num_pretraining_seeds: int = option(1, "Pre-trained encoders a pattern.")
+    num_other_seeds: int = option(
+        0, "Pre-trained encoders of each pattern beyond core_patterns; 0: as many as of those."
+    )
+    seed: int = seed_option("First seed.")
+    accuracy_margin: float = option(
+        0.01, "The largest loss of accuracy that does not matter, named before the study runs."
+    )
+    loss_margin: float = option(
+        0.05, "The largest rise of the held-out loss (nats) that does not matter, named likewise."
+    )
+    num_timing_rounds: int = option(
+        30, "Rounds in which steps of each pattern and of the reference are timed in turn."
+    )
+    num_workers: int = option(
+        1, "Cells that run at the same time, each on its share of the cores; steps that are timed "
+        "have all of them, and nothing beside."
+    )  # fmt: skip
+    records: RecordsConfig = section(
+        RecordsConfig(),
+        "records.",
+        without=("output_dir", "runner", "num_processes", "scheduler", "pipeline_options"),
+    )
+    pretraining: PretrainingConfig = section(
+        PretrainingConfig(),
+        "pretraining.",
+        without=("workdir", "records_dir", "seed", "block_pattern"),
+    )
+    finetuning: FinetuningConfig = section(
+        FinetuningConfig(),
+        "finetuning.",
+        without=("workdir", "init_checkpoint", "from_scratch", "task", "seed"),
+    )
+    cka: CkaConfig = section(
+        # The other reference lines are cells of their own here.
+        CkaConfig(references=("shuffled",)),
+        "cka.",
+        without=(
+            "workdir", "first_checkpoint", "second_checkpoint", "other_seed_checkpoint", "seed",
+        ),
+    )  # fmt: skip
+    probing: ProbingConfig = section(
+        # One repetition of the bare probes: a study has seeds and untrained encoders of its own.
+        ProbingConfig(
+            inverse_l2=(1.0,), control_task=False, codelength=False, scalar_mix=False, num_seeds=1
+        ),
+        "probing.",
+        without=("workdir", "init_checkpoint", "task", "seed"),
+    )
+    diagnostics: DiagnosticsConfig = section(
+        DiagnosticsConfig(),
+        "diagnostics.",
+        without=("workdir", "init_checkpoint", "second_checkpoint", "seed"),
+    )
+    blimp: BlimpConfig = section(
+        # Without an archive no encoder is asked.
+        BlimpConfig(data=""),
+        "blimp.",
+        without=("workdir", "init_checkpoint", "seed"),
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(
+            self, "num_pretraining_seeds", "num_workers", "num_timing_rounds", "accuracy_margin",
+            "loss_margin",
+            "healing_proportion",
+        )  # fmt: skip
+        for frame in self.frames:
+            if frame not in FRAMES:
+                raise InputError(f"frames has {frame!r}; known: {', '.join(FRAMES)}")
+        if self.pretraining.curriculum and {"flops", "time", "surgery"} & set(self.frames):
+            raise InputError("frames of other steps (flops, time, surgery) go with no curriculum")
+        for name in ("core_patterns", "from_scratch_patterns"):
+            if not 0 <= getattr(self, name) <= len(self.patterns):
+                raise InputError(
+                    f"{name} must be from 0 to {len(self.patterns)}, the number of patterns, "
+                    f"got {getattr(self, name)}"
+                )
+        if not 0 <= self.num_other_seeds <= self.num_pretraining_seeds:
+            raise InputError(
+                f"num_other_seeds must be from 0 to num_pretraining_seeds = "
+                f"{self.num_pretraining_seeds}, got {self.num_other_seeds}"
+            )
+        for size in self.sizes:
+            self.encoder(self.patterns[0], size)
+        if not self.patterns or not self.tasks:
+            raise InputError("a study needs at least one pattern and one task")
+        if len(set(self.canonical_patterns)) < len(self.patterns):
+            raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
+        self._validate_rates()
+
+    def _validate_rates(self) -> None:
+        rates = self.learning_rates  # Raises what is wrong with its spelling.
+        for pattern in {*rates, *self.canonical_patterns} if rates else ():
+            if pattern not in rates or pattern not in self.canonical_patterns:
+                raise InputError(
+                    "pattern_learning_rates must name every pattern of the study and no other, "
+                    f"but {pattern} is only {'there' if pattern in rates else 'among patterns'}"
+                )
+        used = [s for s in self.pilot_seeds if s in self.seeds(self.canonical_patterns[0])]
+        if used:
+            raise InputError(
+                f"seed {used[0]} of the study is one of the pilot_seeds "
+                f"{', '.join(map(str, self.pilot_seeds))}, on which its learning rates were "
+                "chosen: give another --seed"
+            )
+
+    @functools.cached_property
+    def canonical_patterns(self) -> tuple[str, ...]:
+        """The patterns in their canonical spelling; the first is the reference."""
+        return tuple(self.encoder(pattern).block_pattern for pattern in self.patterns)
+
+    @functools.cached_property
+    def learning_rates(self) -> dict[str, float]:
+        """Peak rates by canonical pattern; empty where one rate is that of all."""
+        found = {}
+        for text in self.pattern_learning_rates:
+            pattern, _, rate = text.rpartition("=")
+            try:
+                number = float(rate)
+            except ValueError:
+                number = 0.0
+            if not pattern or number <= 0:
+                raise InputError(
+                    f"pattern_learning_rates must list PATTERN=RATE such as A*6=2e-3, got {text!r}"
+                )
+            found[self.encoder(pattern).block_pattern] = number
+        return found
+
+    @property
+    def core(self) -> tuple[str, ...]:
+        """Those of the canonical patterns that come first; all where `core_patterns` is 0."""
+        return self.canonical_patterns[: self.core_patterns or None]
+
+    @property
+    def from_scratch(self) -> tuple[str, ...]:
+        """Those of the canonical patterns that are fine-tuned from random weights, too."""
+        return self.canonical_patterns[: self.from_scratch_patterns or len(self.core)]
+
+    def seeds(self, pattern: str) -> range:
+        """The pre-training seeds of a canonical pattern."""
+        number = self.num_pretraining_seeds
+        if pattern not in self.core:
+            number = self.num_other_seeds or number
+        return range(self.seed, self.seed + number)
+
+    def encoder(self, pattern: str, size: str = "") -> EncoderConfig:
+        """The encoder of a pattern; its vocabulary is filled in from the records.
+
+        Args:
+            pattern: the blocks.
+            size: one of `sizes`; empty: that of the flags.
+        """
+        encoder = self.pretraining.encoder.replace(block_pattern=pattern)
+        if not size:
+            return encoder
+        hidden, _, heads = size.partition("x")
+        if not (hidden.isdecimal() and heads.isdecimal()):
+            raise InputError(f"sizes must list HIDDENxHEADS such as 256x4, got {size!r}")
+        inner = round(encoder.intermediate_size * int(hidden) / encoder.hidden_size)
+        return encoder.replace(
+            hidden_size=int(hidden), num_attention_heads=int(heads), intermediate_size=inner
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig(Config):
+    """Peak learning rates x block patterns x pilot seeds, each a pre-training run."""
+
+    workdir: str = option("", "Directory for the runs and sweep.json.")
+    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
+    patterns: tuple[str, ...] = option(("(AI)*6", "A*6"), "Block patterns.")
+    learning_rates: tuple[float, ...] = option(
+        (1e-3, 2e-3, 4e-3), "Peak learning rates to begin with, rising; two or more."
+    )
+    pilot_seeds: tuple[int, ...] = option(
+        (1,), "Seeds of the runs. Do not use them again in what the rates are chosen for."
+    )
+    max_extensions: int = option(
+        4,
+        "Most rates to add to those of a pattern while its best one has no neighbour on one side.",
+    )
+    pretraining: PretrainingConfig = section(
+        PretrainingConfig(),
+        "pretraining.",
+        without=("workdir", "records_dir", "seed", "learning_rate", "block_pattern"),
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        rates = self.learning_rates
+        if len(rates) < 2 or rates[0] <= 0 or sorted(set(rates)) != list(rates):
+            raise InputError(
+                "learning_rates must list two or more rates above 0 that rise, got "
+                + ", ".join(f"{rate:g}" for rate in rates)
+            )
+        if not self.patterns or not self.pilot_seeds:
+            raise InputError("a sweep needs at least one pattern and one of pilot_seeds")
+        for seed in self.pilot_seeds:
+            self.run(self.patterns[0], rates[0], seed)  # Raises what is wrong with a seed.
+        if len(set(self.canonical_patterns)) < len(self.patterns):
+            raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
+        if len(set(self.pilot_seeds)) < len(self.pilot_seeds):
+            raise InputError(
+                f"pilot_seeds has a seed twice: {', '.join(map(str, self.pilot_seeds))}"
+            )
+        if self.max_extensions < 0:
+            raise InputError(f"max_extensions must be from 0, got {self.max_extensions}")
+
+    @property
+    def canonical_patterns(self) -> tuple[str, ...]:
+        """The patterns in their canonical spelling."""
+        encoder = self.pretraining.encoder
+        return tuple(encoder.replace(block_pattern=p).block_pattern for p in self.patterns)
+
+    def run(self, pattern: str, learning_rate: float, seed: int) -> PretrainingConfig:
+        """One pre-training run of the sweep, without a workdir."""
+        return self.pretraining.replace(
+            records_dir=self.records_dir,
+            encoder=self.pretraining.encoder.replace(block_pattern=pattern),
+            learning_rate=learning_rate,
+            seed=seed,
+        )

@@ -1,0 +1,98 @@
+"""What came of the cells of a study: one file a cell, and nothing else is remembered.
+
+A cell that is finished has `WORKDIR/cells/NAME/finished.json`; one that failed has
+`WORKDIR/failures/NAME.json`, which the next call that runs it replaces.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+from undivided_tf.config import Config
+from undivided_tf.study.grid import Cell, resolved
+from undivided_tf.support import files, process
+
+FINISHED, FAILED, NOT_RUN = "finished", "failed", "not run"
+Outcome = dict[str, Any]
+
+
+def outcome(
+    cell: Cell, result: Any = None, seconds: float | None = None, error: str | None = None,
+    status: str = "",
+) -> Outcome:  # fmt: skip
+    """`name`, `kind`, `label`, `status`, `error`, `seconds`, `machine` and `result` of a cell."""
+    return {
+        "name": cell.name,
+        "kind": cell.kind,
+        "label": cell.label,
+        "status": status or (FAILED if error else FINISHED),
+        "error": error,
+        "seconds": seconds,
+        "machine": process.machine(),
+        "result": result,
+    }
+
+
+def mark(workdir: str | os.PathLike, name: str) -> pathlib.Path:
+    """The file that says that a cell is finished."""
+    return pathlib.Path(workdir) / "cells" / name / "finished.json"
+
+
+def _failure(workdir: str | os.PathLike, name: str) -> pathlib.Path:
+    return pathlib.Path(workdir) / "failures" / f"{name}.json"
+
+
+def write(found: Outcome, workdir: str | os.PathLike) -> None:
+    """Writes an outcome down, whole or not at all."""
+    failure = _failure(workdir, found["name"])
+    if found["status"] == FINISHED:
+        files.write_json(mark(workdir, found["name"]), found)
+        files.remove(failure)
+    else:
+        files.write_json(failure, found)
+
+
+def actual(cell: Cell, workdir: str | os.PathLike) -> Cell | None:
+    """The cell with the steps that measured times give it; None while these are not known."""
+
+    def finished(need: Cell) -> Outcome | None:
+        found = read(need, workdir)
+        return found if found and found["status"] == FINISHED else None
+
+    return resolved(cell, finished)
+
+
+def read(cell: Cell, workdir: str | os.PathLike) -> Outcome | None:
+    """The outcome of a cell; None while it has none."""
+    known = actual(cell, workdir)
+    if known is None:
+        return None
+    for path in (mark(workdir, known.name), _failure(workdir, known.name)):
+        if path.exists():
+            return files.read_json(path)
+    return None
+
+
+def listed(cells: list[Cell], workdir: str | os.PathLike) -> list[Outcome]:
+    """One outcome a cell, in their order; a cell that needs a failed one has failed as well."""
+    found: dict[str, Outcome] = {}
+    for cell in sorted(cells, key=_depth):
+        failed = [
+            need.name for need in cell.needs if found.get(need.name, {}).get("status") == FAILED
+        ]
+        there = read(cell, workdir)
+        if there is None and failed:
+            there = outcome(cell, error=f"needs {', '.join(failed)}")
+        found[cell.name] = there or outcome(cell, status=NOT_RUN)
+    return [found[cell.name] for cell in cells]
+
+
+def _depth(cell: Cell) -> int:
+    return 1 + max(map(_depth, cell.needs), default=0)
+
+
+def placed(cell: Cell, root: pathlib.Path) -> Config:
+    """The recipe with its own directory and those of the cells that it needs."""
+    home = "output_dir" if cell.kind in ("records", "surgery") else "workdir"
+    places = {field: str(root / need.name) for field, need in cell.places.items()}
+    return cell.recipe.replace(**{home: str(root / cell.name)}, **places)

@@ -1,0 +1,1 @@
+"""Files, progress, processes: what knows nothing of BERT."""

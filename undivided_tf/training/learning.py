@@ -1,0 +1,80 @@
+"""Whether an encoder has learnt from its context: the verdict of a run, and of a checkpoint."""
+
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
+from undivided_tf.support import files
+
+ADVICE = (
+    "what to change: --position_type=rotary --query_key_norm, with which attention finds the "
+    "neighbours early, and --optimizer=muon --learning_rate=5e-3; then more --num_train_steps"
+)
+
+
+def verdict(scores: Mapping[str, Any]) -> str:
+    """The held-out loss against the neighbour model, in words; empty where it is not known.
+
+    Args:
+        scores: what `evaluation.scores` gives, or what an older release gave.
+    """
+    if scores.get("learnt") is None:
+        return ""
+    loss, neighbours = scores["loss"], scores["neighbour_model_loss"]
+    numbers = f"({loss:.2f} against {neighbours:.2f} nats)"
+    if scores["learnt"]:
+        return f"below the neighbour model {numbers}: this encoder has learnt from its context"
+    if loss < neighbours:
+        return (
+            f"not shown to be below the neighbour model {numbers}: it is not certain that this "
+            "encoder has learnt from its context"
+        )
+    return f"not below the neighbour model {numbers}: this encoder has not learnt from its context"
+
+
+def of_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
+    """The held-out scores that a checkpoint carries: of the last evaluation before it was saved.
+
+    Args:
+        path: a pre-training workdir, one of its checkpoints, or the moving average in one.
+
+    Returns:
+        As `evaluation.scores`; empty for weights without a state (converted, cut or fine-tuned
+        ones) or of a release that did not know the neighbour model.
+
+    Raises:
+        InputError: there is no checkpoint at `path`.
+    """
+    path = checkpoints.resolve(path)
+    average = path.name == "ema"
+    state = (path.parent if average else path) / checkpoints.STATE
+    history = files.read_json(state)["validation_history"] if state.exists() else []
+    scores = history[-1] if history else {}
+    if average:
+        scores |= {
+            name.removeprefix("ema_"): value
+            for name, value in scores.items()
+            if name.startswith("ema_")
+        }
+    return scores if "learnt" in scores else {}
+
+
+def warnings(paths: Iterable[str | pathlib.Path]) -> list[str]:
+    """A line for each checkpoint that has not learnt, naming it; empty paths are none."""
+    found = [(path, warning(path)) for path in dict.fromkeys(paths) if path]
+    return [f"WARNING: {path}: {told}" for path, told in found if told]
+
+
+def warning(path: str | pathlib.Path) -> str:
+    """What a result on an encoder must say: that it has not learnt. Else empty, or not known.
+
+    Args:
+        path: as for `of_checkpoint`; one that is gone says nothing.
+    """
+    try:
+        scores = of_checkpoint(path)
+    except InputError:
+        return ""
+    return "" if scores.get("learnt") else verdict(scores)
