@@ -12,6 +12,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.support import files
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
@@ -216,13 +217,12 @@ def test_a_fine_tuned_model_comes_back_with_its_label_names(tmp_path, pooling):
     model, _ = make(1)
     classifier = Classifier(model.encoder, ["cold", "warm", "hot"], pooling, seed=1)
     checkpoints.save_model(tmp_path, classifier.weights, model.encoder.config, TOKENIZER)
-    about = {"task": "t", "labels": list(classifier.labels), "pooling": pooling}
-    files.write_json(tmp_path / classifiers.CLASSIFIER, about)
+    ClassifierHead(labels=classifier.labels, pooling=pooling, max_seq_length=9).write(tmp_path)
     loaded, tokenizer = classifiers.load_classifier(tmp_path)
     assert loaded.labels == ("cold", "warm", "hot")
     encoded = tokenizer.encode(["a b c", "j i h g"], max_seq_length=9)
     np.testing.assert_array_equal(classifier(encoded), loaded(encoded))
-    with pytest.raises(InputError, match=r"no fine-tuned model in .*classifier\.json is missing"):
+    with pytest.raises(InputError, match=r"no fine-tuned .*\(classifier\.json is missing"):
         classifiers.load_classifier(tmp_path.parent)
 
 

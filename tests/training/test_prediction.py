@@ -92,7 +92,7 @@ def test_lines_before_one_that_is_not_utf_8_or_no_text_are_answered(model, bad):
     answered = [json.loads(next(stream))["text"] for _ in range(3)]
     assert answered == ["the cat", "caf\u00e9", "dog"]
     with pytest.raises(
-        InputError, match="standard input:4: (not UTF-8|2 fields|1 fields and a NUL)"
+        InputError, match="standard input:4: (not UTF-8|2 fields|1 field and a NUL)"
     ):
         next(stream)
 
