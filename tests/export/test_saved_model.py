@@ -260,3 +260,11 @@ def test_the_binary_writes_model_report_and_card(tmp_path):
     failed = toys.run_binary(*missing)
     assert failed.returncode == 1 and "no head for the signature fill_mask" in failed.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_an_encoder_of_one_segment_has_no_signatures_of_two_texts():
+    parts = served.parts(options={"type_vocab_size": 1})
+    assert parts.choose(()) == ("classify", "fill_mask", "embed")
+    for name in ("classify_pair", "answer"):
+        with pytest.raises(InputError, match="needs type_vocab_size 2, but the encoder was made"):
+            parts.choose((name,))

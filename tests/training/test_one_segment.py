@@ -11,11 +11,9 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.data.corpus import records
 from undivided_tf.data.tasks.rows import Rows
 from undivided_tf.errors import InputError
-from undivided_tf.export.parts import Parts
 from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import classifiers, finetuning, prediction, span_finetuning
 from undivided_tf.training.config import SquadConfig
@@ -100,15 +98,3 @@ def test_records_of_pairs_are_refused(tmp_path):
     records.check_records(tmp_path / "records", EncoderConfig(**values))
     with pytest.raises(InputError, match=MESSAGE):
         records.check_records(tmp_path / "records", EncoderConfig(**values, type_vocab_size=1))
-
-
-def test_signatures_of_two_texts_are_not_exported():
-    encoder, tokenizer = make()
-    parts = Parts(
-        encoder, tokenizer, "undivided", True, None, Classifier(encoder, ["no", "yes"]),
-        toys.LENGTH, SpanPredictor(encoder), {},
-    )  # fmt: skip
-    assert parts.choose(()) == ("classify", "embed")
-    for name in ("classify_pair", "answer"):
-        with pytest.raises(InputError, match=MESSAGE):
-            parts.choose((name,))
