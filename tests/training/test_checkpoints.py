@@ -14,7 +14,6 @@ from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.support import files
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import classifiers, optimizers
 
