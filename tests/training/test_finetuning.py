@@ -332,7 +332,9 @@ def test_config_and_results_lie_in_the_workdir(tuned):
     assert json.loads((folder / "results.json").read_text()) == results
     names = {f"run_{seed}.json" for seed in (12345, 12346)}
     names |= {f"model_{seed}" for seed in (12345, 12346)}
-    assert {path.name for path in folder.iterdir()} == {"config.json", "results.json", *names}
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "inputs.json", "results.json", *names
+    }  # fmt: skip
 
 
 def test_scoring_alone_needs_no_training_batch(tuned, tmp_path):
