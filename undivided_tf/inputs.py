@@ -146,6 +146,15 @@ class Inputs:
             files.write_json(self.path, merged, shared=True)
 
 
+def forget(workdir: str | os.PathLike, field: str) -> None:
+    """Has a directory no longer know what a field named, for example because that was at fault."""
+    path = pathlib.Path(workdir) / NAME
+    if path.exists():
+        known = files.read_json(path)
+        known.pop(field, None)
+        files.write_json(path, known, shared=True)
+
+
 def _same(before: Files, now: Files) -> bool:
     return {p: f["sha256"] for p, f in before.items()} == {p: f["sha256"] for p, f in now.items()}
 

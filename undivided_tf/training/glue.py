@@ -10,6 +10,7 @@ from typing import Any
 
 from absl import logging
 
+from undivided_tf import inputs
 from undivided_tf.config import claim_workdir
 from undivided_tf.data.tasks import glue as data
 from undivided_tf.data.tasks import submission
@@ -43,6 +44,7 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
     Raises:
         InputError: the workdir holds another config.
     """
+    _let_failed_tasks_be_mended(pathlib.Path(config.workdir))
     workdir = claim_workdir(config.workdir, config)
     results: dict[str, Any] = {
         "kind": "glue", "command": command, "config": config.to_dict(), "tasks": {},
@@ -68,6 +70,17 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
                 contents.update(_submission_files(task, workdir, result))
         submission.write_submission(workdir / "submission.zip", contents)
     return results
+
+
+def _let_failed_tasks_be_mended(workdir: pathlib.Path) -> None:
+    """Drops what is known of the data where a task failed, perhaps since its files were at fault.
+
+    The directory of each task that finished still knows its files, and refuses other ones.
+    """
+    path = workdir / "results.json"
+    tasks = files.read_json(path)["tasks"] if path.exists() else {}
+    if any(result["status"] == "failed" for result in tasks.values()):
+        inputs.forget(workdir, "data")
 
 
 def source(config: GlueConfig, task: str) -> str:

@@ -77,6 +77,10 @@ def task_files(name: str) -> tuple[pathlib.Path, ...]:
     Raises:
         InputError: as `load_task`.
     """
+    folder = pathlib.Path(name)
+    has_task_json = (folder / "task.json").exists()
+    if folder.is_dir() and (has_task_json or not glue_files.official_name(folder)):
+        return _files(folder, _folder_config(folder))  # Known also where they are at fault.
     return load_task(name).files
 
 
@@ -155,12 +159,21 @@ class TaskConfig(Config):
             raise InputError(f"{min(both)!r} is a label and a mark for no label")
 
 
-def _folder_task(folder: pathlib.Path) -> Task:
-    told = folder / "task.json"
-    config = _declared(told)
+def _folder_config(folder: pathlib.Path) -> TaskConfig:
+    config = _declared(folder / "task.json")
     if not config.validation:
         names = [name for name in ("dev.tsv", "validation.tsv") if (folder / name).exists()]
         config = config.replace(validation=names[0] if names else "dev.tsv")
+    return config
+
+
+def _files(folder: pathlib.Path, config: TaskConfig) -> tuple[pathlib.Path, ...]:
+    used = ("task.json", *(getattr(config, split) for split in SPLITS))
+    return tuple(folder / name for name in used if (folder / name).exists())
+
+
+def _folder_task(folder: pathlib.Path) -> Task:
+    config = _folder_config(folder)
     train = folder / config.train
     table = read_table(train)
     columns = (config.first, config.second) if config.first else _text_columns(table)
@@ -176,11 +189,9 @@ def _folder_task(folder: pathlib.Path) -> Task:
             return None
         return _rows(read_table(path), columns, column, split)
 
-    used = (told, *(folder / getattr(config, split) for split in SPLITS))
-    files = tuple(path for path in used if path.exists())
     return Task(
         folder.resolve().name, labels, bool(columns[1]), read, score_range=config.score_range,
-        files=files,
+        files=_files(folder, config),
     )  # fmt: skip
 
 
