@@ -36,14 +36,21 @@ _SHARED = (
 _ROTARY = "--position_type=rotary --rotary_base=100 --query_key_norm"
 _UNIGRAM = "--output_bias_initializer=unigram"
 _RECIPES = {  # By name: the flags beside the shared ones, and the peak rate of each pattern.
-    "absolute, AdamW": ("", {"(AI)*6": "2e-3"}),
     "neighbours, AdamW": (
         f"--position_initializer=neighbours {_UNIGRAM}",
-        {"(AI)*6": "2e-3", "A*6": "2e-3"},
+        {"(AI)*6": "2e-3"},
+    ),
+    "neighbours with four heads, AdamW": (
+        f"--position_initializer=neighbours {_UNIGRAM} --num_attention_heads=4",
+        {"(AI)*6": "3e-3"},
     ),
     "rotary, Muon": (
         f"{_ROTARY} {_UNIGRAM} --optimizer=muon",
         {"(AI)*6": "5e-3", "A*6": "7e-3"},
+    ),
+    "rotary, Muon, trapezoid": (
+        f"{_ROTARY} {_UNIGRAM} --optimizer=muon --learning_rate_schedule=trapezoid",
+        {"(AI)*6": "4e-3"},
     ),
 }
 
