@@ -25,7 +25,7 @@ def leave(monkeypatch, capsys, error):
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (InputError("hidden_size is 7"), 2, "hidden_size is 7"),
+        (InputError("hidden_size is 7"), 1, "hidden_size is 7"),
         (FloatingPointError("step 3: not finite"), 1, "step 3: not finite"),
         (FileNotFoundError(2, "No such file or directory", "a.tsv"), 1, "a.tsv: No such file"),
         (PermissionError(13, "Permission denied", b"a.tsv"), 1, "a.tsv: Permission denied"),
@@ -65,8 +65,8 @@ def test_unknown_errors_keep_their_traceback(monkeypatch, capsys, error):
     "how_far",
     [
         [],
-        ["--cells=1/2", "--kept_results=old.json"],
-        ["--cells", "1/2", "--report_only", "-kept_results", "old.json"],
+        ["--scheduler=tcp://host:8786", "--kept_results=old.json"],
+        ["--scheduler", "tcp://host:8786", "--report_only", "-kept_results", "old.json"],
     ],
 )
 def test_the_command_of_a_study_leaves_out_what_a_call_runs_of_it(monkeypatch, how_far):

@@ -10,8 +10,8 @@ from undivided_tf.data.corpus import blocks, corpora, records
 from undivided_tf.data.corpus.config import RecordsConfig
 
 RUNNERS = {
-    "one process": {"runner": "processes", "num_processes": 1},
-    "two processes": {"runner": "processes", "num_processes": 2},
+    "one process": {"runner": "dask", "num_processes": 1},
+    "two processes": {"runner": "dask", "num_processes": 2},
     "DirectRunner": {"runner": "DirectRunner"},
 }
 
