@@ -13,7 +13,7 @@ from undivided_tf.convert.tensor_files import write_tensors
 
 CODE = """
 import pathlib, re, sys
-from undivided_tf import convert
+import undivided_tf.convert.converter  # Brings TensorFlow, whose memory is not the conversion's.
 from undivided_tf.bin import convert_checkpoint
 
 def memory(name):
