@@ -6,6 +6,7 @@ itself takes all of it; other work takes a share, so that a known number runs si
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +36,6 @@ def connect(scheduler: str = "", processes: int = 1, threads: int = 1) -> Iterat
     Raises:
         InputError: nothing answers at the address.
     """
-    import dask
     import distributed
 
     if scheduler:
@@ -52,9 +52,8 @@ def connect(scheduler: str = "", processes: int = 1, threads: int = 1) -> Iterat
     # Bokeh draws the dashboard; without it Dask would serve an empty page.
     dashboard = "127.0.0.1:0" if importlib.util.find_spec("bokeh") else None
     # Logs of Dask are about its own life; what concerns the user is said by us.
-    quiet = {"distributed.worker.memory.terminate": False, "distributed.logging.distributed": 50}
+    logging.getLogger("distributed").propagate = False
     with (
-        dask.config.set(quiet),
         distributed.LocalCluster(
             n_workers=processes,
             threads_per_worker=threads,
