@@ -326,6 +326,11 @@ ATTENTION_NORMALIZATIONS = ("softmax", "relu")
 POSITION_TYPES = ("absolute", "rotary")
 DEFAULT_ROTARY_BASE = 10000.0
 POOLINGS = ("first", "mean", "max")
+PAIR_POOLING = "segments"
+POOLING_HELP = (
+    "Vector of a row: first ([CLS], pooler), mean, max; of pairs also segments, the means u and v "
+    "of both texts with |u - v| and u * v."
+)
 SPLITS = ("train", "validation", "test")
 TASK_HELP = (
     "Sample task, tfds:glue/NAME, a folder in GLUE's official layout such as glue_data/CoLA, or "

@@ -110,6 +110,18 @@ def test_a_fine_tuned_model_predicts_the_same_behind(tmp_path, kind, route):
 
 
 @pytest.mark.parametrize("route", ["undivided", "huggingface", "surgery"])
+def test_a_head_that_compares_both_texts_predicts_the_same_behind(tmp_path, route):
+    lines = save(tmp_path / "model", "regression", "segments")
+    result = through(route, tmp_path / "model", tmp_path)
+    before, after = predict(tmp_path / "model", lines), predict(result, lines)
+    assert ClassifierHead.read(result).pooling == "segments"
+    answers = [[row["score"] for row in rows] for rows in (before, after)]
+    np.testing.assert_allclose(*answers, atol=1e-5)
+    swapped = ["\t".join(reversed(line.split("\t"))) for line in lines]
+    assert predict(tmp_path / "model", swapped) != before
+
+
+@pytest.mark.parametrize("route", ["undivided", "huggingface", "surgery"])
 def test_a_span_predictor_answers_the_same_behind(tmp_path, route):
     head = save_spans(tmp_path / "model")
     result = through(route, tmp_path / "model", tmp_path)

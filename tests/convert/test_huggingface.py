@@ -20,6 +20,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
+from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.weights import load_weights, named_weights
 from undivided_tf.training import finetuning
@@ -59,9 +60,10 @@ def test_names_and_shapes_are_those_of_the_variables():
             for model in (pretrainer, classifier)
             for name, v in named_weights(model.weights).items()
         }
+        head = ClassifierHead(labels=("a", "b", "c"), max_seq_length=9)
         tensors = [
             *names.encoder_tensors(config), *names.masked_lm_tensors(config),
-            *names.next_sentence_tensors(config), *names.classifier_tensors(config, 3),
+            *names.next_sentence_tensors(config), *names.classifier_tensors(config, head),
         ]  # fmt: skip
         assert {tensor.path: tensor.shape for tensor in tensors} == expected
         assert len({(tensor.module, tensor.part) for tensor in tensors}) == len(tensors)

@@ -94,3 +94,8 @@ def test_a_head_answers_only_tasks_like_its_own():
         head.columns_for(score)
     with pytest.raises(InputError, match="the head is a multi_label .* is a classification"):
         head.replace(kind="multi_label").columns_for(head)
+
+
+def test_a_head_that_compares_two_texts_refuses_single_ones():
+    with pytest.raises(InputError, match="pooling segments compares the two texts of a pair"):
+        ClassifierHead(labels=("no", "yes"), pooling="segments", input="single", max_seq_length=9)

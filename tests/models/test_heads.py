@@ -111,16 +111,25 @@ def test_pooling_against_plain_loops():
     sequence = random.normal(size=(2, 4, 3)).astype("float32")
     mask = np.array([[1, 1, 0, 0], [1, 1, 1, 1]])
     encoded = {"sequence_output": sequence, "pooled_output": sequence[:, 0] * 2}
-    np.testing.assert_allclose(pool(encoded, mask, "first"), sequence[:, 0] * 2)
-    mean, largest = pool(encoded, mask, "mean"), pool(encoded, mask, "max")
+    segments = np.array([[0, 1, 1, 1], [0, 0, 1, 1]])
+    inputs = {"padding_mask": mask, "segment_ids": segments}
+    np.testing.assert_allclose(pool(encoded, inputs, "first"), sequence[:, 0] * 2)
+    mean, largest = pool(encoded, inputs, "mean"), pool(encoded, inputs, "max")
+    compared = pool(encoded, inputs, "segments")
     for row, real in enumerate([2, 4]):
         np.testing.assert_allclose(mean[row], sequence[row, :real].mean(0), rtol=1e-5)
         np.testing.assert_allclose(largest[row], sequence[row, :real].max(0))
+        first, second = (
+            np.mean([sequence[row, i] for i in range(real) if segments[row, i] == text], axis=0)
+            for text in (0, 1)
+        )
+        expected = [*first, *second, *np.abs(first - second), *first * second]
+        np.testing.assert_allclose(compared[row], expected, rtol=1e-5)
     with pytest.raises(ValueError, match="'last'"):
-        pool(encoded, mask, "last")
+        pool(encoded, inputs, "last")
 
 
-@pytest.mark.parametrize("pooling", ["first", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["first", "mean", "max", "segments"])
 def test_classifier_learns_in_fit(pooling):
     config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     classifier = Classifier(

@@ -53,7 +53,7 @@ def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Sour
         needed += names.next_sentence_tensors(config)
     if len(reader.shapes.get("output_weights", ())) == 2:
         classifier = heads.unnamed(reader.shapes["output_weights"][0], config)
-        needed += names.classifier_tensors(config, classifier.outputs)
+        needed += names.classifier_tensors(config, classifier)
     if "cls/squad/output_weights" in reader.shapes:
         spans = heads.spans(folder, config)
         needed += names.span_tensors(config)

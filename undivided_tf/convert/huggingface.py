@@ -94,7 +94,7 @@ def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Sour
         outputs = reader.shapes["classifier.weight"][0]
         told = _classifier_head(there, outputs, folder / CONFIG, config)
         classifier = heads.classifier(folder, told)
-        needed += names.classifier_tensors(config, outputs)
+        needed += names.classifier_tensors(config, classifier)
     if len(reader.shapes.get("qa_outputs.weight", ())) == 2:
         spans = heads.spans(folder, config)
         needed += names.span_tensors(config)
@@ -292,7 +292,7 @@ def write(directory: pathlib.Path, source: Source) -> list[str]:
     left_out = [*names.pooler_tensors(config)] if without_pooler else []
     tensors = [
         *(tensor for tensor in names.encoder_tensors(config) if tensor not in left_out),
-        *names.head_tensors(config, source.tensors, classifier.outputs if classifier else 0),
+        *names.head_tensors(config, source.tensors, classifier),
     ]
 
     def stored(tensor: names.Tensor):

@@ -125,7 +125,7 @@ def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Sour
     model, needed, head = backbone, list(names.encoder_tensors(config)), None
     if (folder / TASK).is_file():
         head = _head(folder, config)
-        needed += names.classifier_tensors(config, head.outputs)
+        needed += names.classifier_tensors(config, head)
         model = keras_hub.models.BertTextClassifier(backbone, head.outputs)
         try:
             model.load_task_weights(str(folder / TASK_WEIGHTS))
@@ -212,7 +212,7 @@ def write(directory: pathlib.Path, source: Source) -> list[str]:
     )
     model, tensors = _backbone(config), list(names.encoder_tensors(config))
     if head:
-        tensors += names.classifier_tensors(config, head.outputs)
+        tensors += names.classifier_tensors(config, head)
         model = keras_hub.models.BertTextClassifier(
             model,
             head.outputs,

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Container, Iterator
 
 from undivided_tf.config import EncoderConfig
+from undivided_tf.models.heads import ClassifierHead, head_width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +89,10 @@ def next_sentence_tensors(config: EncoderConfig) -> Iterator[Tensor]:
     yield from _dense("next_sentence_head", config.hidden_size, 2, "cls.seq_relationship")
 
 
-def classifier_tensors(config: EncoderConfig, outputs: int) -> Iterator[Tensor]:
+def classifier_tensors(config: EncoderConfig, head: ClassifierHead) -> Iterator[Tensor]:
     """The head of a sequence classifier."""
-    yield from _dense("classifier_head", config.hidden_size, outputs, "classifier")
+    width = head_width(config.hidden_size, head.pooling)
+    yield from _dense("classifier_head", width, head.outputs, "classifier")
 
 
 def span_tensors(config: EncoderConfig) -> Iterator[Tensor]:
@@ -98,14 +100,16 @@ def span_tensors(config: EncoderConfig) -> Iterator[Tensor]:
     yield from _dense("span_head", config.hidden_size, 2, "qa_outputs")
 
 
-def head_tensors(config: EncoderConfig, paths: Container[str], outputs: int) -> Iterator[Tensor]:
-    """The heads whose weights are among our `paths`; a classifier has so many outputs."""
+def head_tensors(
+    config: EncoderConfig, paths: Container[str], classifier: ClassifierHead | None
+) -> Iterator[Tensor]:
+    """The heads whose weights are among our `paths`."""
     if "masked_lm_head/output_bias" in paths:
         yield from masked_lm_tensors(config)
     if "next_sentence_head/kernel" in paths:
         yield from next_sentence_tensors(config)
-    if "classifier_head/kernel" in paths:
-        yield from classifier_tensors(config, outputs)
+    if classifier and "classifier_head/kernel" in paths:
+        yield from classifier_tensors(config, classifier)
     if "span_head/kernel" in paths:
         yield from span_tensors(config)
 

@@ -47,7 +47,7 @@ def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Sour
                 f"{folder} has the weights of a fine-tuned head ({path}), but no {file}, which "
                 "says what it answers: give the model that the finished run wrote"
             )
-    heads = names.head_tensors(config, paths, classifier.outputs if classifier else 0)
+    heads = names.head_tensors(config, paths, classifier)
     needed = [*names.encoder_tensors(config), *heads]
     tensors, coverage = match(
         folder,

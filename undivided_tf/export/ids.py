@@ -87,8 +87,9 @@ def _classify(parts: Parts, encode: Callable, length: int) -> IdSignature:
     classifier, head = parts.classifier, parts.classifier_head
 
     def classify(token_ids, segment_ids, padding_mask):
-        encoded = encode(_inputs(token_ids, segment_ids, padding_mask), None)
-        logits = classifier.head(pool(encoded, padding_mask, classifier.pooling))
+        inputs = _inputs(token_ids, segment_ids, padding_mask)
+        pooled = pool(encode(inputs, None), inputs, classifier.pooling)
+        logits = classifier.head(pooled)
         return answers(head, logits)
 
     texts = answer_texts(head, "(batch, 1)")

@@ -77,7 +77,7 @@ def _classify(parts: Parts, encode: Callable, config: ExportConfig, length: int)
         inputs = tokenizer.encode(texts.clean(text), pair, max_seq_length=length)
         inputs = texts.without_padding(inputs, config.pad_to_multiple_of)
         first = None if positions is None else tf.zeros([tf.size(text), 1], tf.int32)
-        pooled = pool(encode(inputs, first), inputs["padding_mask"], classifier.pooling)
+        pooled = pool(encode(inputs, first), inputs, classifier.pooling)
         logits = classifier.head(pooled)
         found = answers(head, logits)
         if head.kind == REGRESSION:

@@ -5,34 +5,59 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from undivided_tf.config import PAIR_POOLING, POOLINGS
 from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
-from undivided_tf.models.heads import CLASSIFICATION, REGRESSION, ClassifierHead, num_outputs
+from undivided_tf.models.heads import (
+    CLASSIFICATION,
+    REGRESSION,
+    ClassifierHead,
+    head_width,
+    num_outputs,
+)
 
 
-def pool(encoded, padding_mask, pooling):
+def pool(encoded, inputs, pooling):
     """One vector for each sequence.
 
     Args:
         encoded: dict that an Encoder returns.
-        padding_mask: int tensor (batch, length).
-        pooling: `first` (the pooler's output on [CLS]), `mean` or `max` over real tokens.
+        inputs: dict of int tensors (batch, length): `padding_mask`, and `segment_ids`, which
+            `segments` reads.
+        pooling: str.
+            - `first`: the pooler's output on [CLS].
+            - `mean`, `max`: over real tokens.
+            - `segments`: of a pair, the means u and v over the tokens of either text, |u - v|
+              and u * v, side by side. A head on u and v alone could not compare them.
 
     Returns:
-        Float tensor (batch, hidden).
+        Float tensor (batch, hidden), of `segments` (batch, 4 * hidden).
+
+    References:
+        Conneau et al. 2017, arXiv 1705.02364, section 3.1 (the features of `segments`).
     """
     if pooling == "first":
         return encoded["pooled_output"]
-    sequence = encoded["sequence_output"]
-    # An operation of its own: LiteRT knows no slice that makes an axis of a dynamic shape.
-    mask = ops.expand_dims(ops.cast(padding_mask, sequence.dtype), -1)
+    sequence, real = encoded["sequence_output"], inputs["padding_mask"]
     if pooling == "max":
+        # An operation of its own: LiteRT knows no slice that makes an axis of a dynamic shape.
+        mask = ops.expand_dims(real, -1)
         lowest = -1e4  # Below any activation, and finite in half precision too.
         return ops.max(ops.where(mask > 0, sequence, lowest), axis=1)
     if pooling == "mean":
-        # A row without a real token, which only padded batches have, gives zeros.
-        return ops.sum(sequence * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
-    raise ValueError(f"pooling must be first, mean or max, got {pooling!r}")
+        return _mean(sequence, real)
+    if pooling == PAIR_POOLING:
+        second = real * inputs["segment_ids"]
+        u, v = _mean(sequence, real - second), _mean(sequence, second)
+        return ops.concatenate([u, v, ops.abs(u - v), u * v], axis=-1)
+    known = ", ".join((*POOLINGS, PAIR_POOLING))
+    raise ValueError(f"pooling must be one of {known}, got {pooling!r}")
+
+
+def _mean(sequence, mask):
+    """Mean over the tokens of a 0-1 mask; a row without any, as in padded batches, gives zeros."""
+    mask = ops.expand_dims(ops.cast(mask, sequence.dtype), -1)
+    return ops.sum(sequence * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
 
 
 class Classifier(keras.Model):
@@ -42,7 +67,7 @@ class Classifier(keras.Model):
         encoder: Encoder. Trained together with the head.
         labels: sequence of str. Names of the classes, in the order of the logits; none for a
             regression, which has one output.
-        pooling: str. `first`, `mean` or `max`.
+        pooling: str. As of `pool`.
         classifier_dropout: float. Dropout on the pooled vector.
         seed: int or None. Decides the head's initial values and dropout.
         kind: str. `classification`, `regression` or `multi_label` (any number of the labels may
@@ -89,7 +114,7 @@ class Classifier(keras.Model):
             dtype="float32",
             name="classifier_head",
         )
-        self.head.build((None, encoder.config.hidden_size))
+        self.head.build((None, head_width(encoder.config.hidden_size, pooling)))
         self.built = True
 
     @classmethod
@@ -112,5 +137,5 @@ class Classifier(keras.Model):
         Returns:
             float32 logits (batch, labels), or (batch, 1) for a regression.
         """
-        pooled = pool(self.encoder(inputs, training=training), inputs["padding_mask"], self.pooling)
+        pooled = pool(self.encoder(inputs, training=training), inputs, self.pooling)
         return self.head(self.dropout(pooled, training=training))

@@ -13,7 +13,14 @@ from typing import Any, Self
 import numpy as np
 import scipy.special
 
-from undivided_tf.config import POOLINGS, Config, option, require_positive
+from undivided_tf.config import (
+    PAIR_POOLING,
+    POOLING_HELP,
+    POOLINGS,
+    Config,
+    option,
+    require_positive,
+)
 from undivided_tf.errors import InputError
 from undivided_tf.support import files
 
@@ -68,7 +75,7 @@ class ClassifierHead(_Head):
     labels: tuple[str, ...] = option(
         (), "Names of the outputs, in their order; of a regression none, or the score's name."
     )
-    pooling: str = option("first", "Sentence vector: first ([CLS], pooler), mean, max.", POOLINGS)
+    pooling: str = option("first", POOLING_HELP, (*POOLINGS, PAIR_POOLING))
     input: str = option("", "What a row is: single, pair; empty: not known.", ("", SINGLE, PAIR))
     max_seq_length: int = option(0, "Word pieces an example; longer ones are cut.")
     task: str = option("", "What it was fine-tuned on; empty: not known.")
@@ -83,6 +90,11 @@ class ClassifierHead(_Head):
         if twice:
             raise InputError(
                 f"the label {min(twice)!r} stands for several outputs: give each its own name"
+            )
+        if self.pooling == PAIR_POOLING and self.input == SINGLE:
+            raise InputError(
+                f"pooling {self.pooling} compares the two texts of a pair, and a row is a single "
+                f"text; for single texts: {', '.join(POOLINGS)}"
             )
         least, most = {CLASSIFICATION: (2, math.inf), REGRESSION: (0, 1)}.get(
             self.kind, (1, math.inf)
@@ -164,6 +176,11 @@ class ClassifierHead(_Head):
 def num_outputs(kind: str, labels: tuple[str, ...]) -> int:
     """How many logits a head has."""
     return 1 if kind == REGRESSION else len(labels)
+
+
+def head_width(hidden_size: int, pooling: str) -> int:
+    """Length of the vector that a pooling makes of a row; see `classifier.pool`."""
+    return 4 * hidden_size if pooling == PAIR_POOLING else hidden_size
 
 
 @dataclasses.dataclass(frozen=True)

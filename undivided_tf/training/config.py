@@ -9,6 +9,8 @@ import typing
 from typing import Any, Self
 
 from undivided_tf.config import (
+    PAIR_POOLING,
+    POOLING_HELP,
     POOLINGS,
     TASK_HELP,
     Config,
@@ -413,7 +415,7 @@ class FinetuningConfig(Config):
         "Stop after so many epochs without a better validation score and keep the best weights; "
         "0: never.",
     )
-    pooling: str = option("first", "Sentence vector: first ([CLS], pooler), mean, max.", POOLINGS)
+    pooling: str = option("first", POOLING_HELP, (*POOLINGS, PAIR_POOLING))
     classifier_dropout: float = option(0.1, "Dropout before the classifier's last layer.")
     max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
     num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...")

@@ -129,6 +129,7 @@ class _Tuner:
     def _fresh(self, seed: int) -> tuple[Classifier, Tokenizer, dict[str, Any]]:
         """A classifier with the initial values of a run, and what was loaded into it."""
         config = self.config
+        head = scores.head_of(self.task, config.pooling, config.max_seq_length)
         encoder, tokenizer = checkpoints.untrained_encoder(config.init_checkpoint, seed)
         classifier = Classifier(
             encoder, self.task.labels, config.pooling, config.classifier_dropout, seed
@@ -138,7 +139,6 @@ class _Tuner:
             classifier.head.bias.assign([self.splits["train"].labels.mean()])
         loading = {}
         if not config.from_scratch:
-            head = scores.head_of(self.task, config.pooling, config.max_seq_length)
             loading = load_start(classifier, config.init_checkpoint, config.new_weights, head)
         return classifier, tokenizer, loading
 
