@@ -336,6 +336,10 @@ TASK_HELP = (
     "Sample task, tfds:glue/NAME, a folder in GLUE's official layout such as glue_data/CoLA, or "
     "any folder with train.tsv and dev.tsv."
 )
+SENTENCE_TASK_HELP = (
+    "ud:TASK:FOLDER of a treebank (length, depth, tense, subject_number, object_number, "
+    f"word_content, bigram_shift), trec:qc.zip, subjectivity:subjectivity.zip, or: {TASK_HELP}"
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from treebank_text import SENTENCE, write
 
-from undivided_tf.data.tasks.probing_tasks import ARCHIVES, WordRows, load_probing_task
+from undivided_tf.data.tasks.probing_tasks import (
+    ARCHIVES,
+    WORD_TASKS,
+    WordRows,
+    load_probing_task,
+    load_sentence_task,
+)
 from undivided_tf.errors import InputError
 
 OTHER = """1\tShe\tshe\tPRON\t_\tNumber=Sing\t2\tnsubj\t_\t_
@@ -134,6 +140,15 @@ def test_what_is_no_task_is_refused(folder, tmp_path):
         load_probing_task(f"trec:{tmp_path}/empty.zip")
     assert load_probing_task("wiki_topic").name == "wiki_topic"
     assert set(ARCHIVES) == {"trec", "subjectivity"}
+
+
+def test_questions_about_texts_can_be_fine_tuned_and_those_about_words_cannot(folder):
+    task = load_sentence_task(f"ud:tense:{folder}")
+    assert (task.labels, task.is_pair) == (("Past", "Pres"), False)
+    assert load_sentence_task("wiki_pair").is_pair
+    for name in WORD_TASKS:
+        with pytest.raises(InputError, match="asks about single words.*bigram_shift"):
+            load_sentence_task(f"ud:{name}:{folder}")
 
 
 def test_the_treebank_asks_of_every_split(shared_data):

@@ -56,7 +56,7 @@ class StudyConfig(Config):
         "core."
     )  # fmt: skip
     tasks: tuple[str, ...] = option(
-        ("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.", input="task"
+        ("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.", input="probing_task"
     )
     probing_tasks: tuple[str, ...] = option(
         (),

@@ -14,7 +14,7 @@ from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.tasks.tasks import load_task
+from undivided_tf.data.tasks.probing_tasks import load_sentence_task
 from undivided_tf.study import frames, grid, kept, numbers
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.grid import Cell
@@ -163,7 +163,7 @@ def _step_seconds(recipe: PretrainingConfig) -> float:
 
 
 def _rows(task: str) -> dict[str, int]:
-    loaded = load_task(task)
+    loaded = load_sentence_task(task)
     read = {split: loaded.read(split) for split in loaded.splits}
     return {split: len(rows) for split, rows in read.items() if rows is not None}
 

@@ -3,8 +3,8 @@
 import dataclasses
 
 from undivided_tf.config import (
+    SENTENCE_TASK_HELP,
     SPLITS,
-    TASK_HELP,
     Config,
     option,
     require_positive,
@@ -52,7 +52,11 @@ class SurgeryConfig(Config):
         "Records whose held-out rows are the text of importance text; empty: texts of the task.",
         input="records",
     )
-    task: str = option("wiki_topic", "Task on which damage is measured. " + TASK_HELP, input="task")
+    task: str = option(
+        "wiki_topic",
+        "Task on which damage is measured. " + SENTENCE_TASK_HELP,
+        input="probing_task",
+    )
     split: str = option(
         "validation", "Split on which damage is measured; a logistic regression is always scored "
         "on training rows that it was not fitted on.", SPLITS,

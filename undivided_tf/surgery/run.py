@@ -10,7 +10,8 @@ from absl import logging
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.convert import converter
 from undivided_tf.convert.source import Source
-from undivided_tf.data.tasks.tasks import Rows, Task, load_task
+from undivided_tf.data.tasks.probing_tasks import load_sentence_task
+from undivided_tf.data.tasks.rows import Rows, Task
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
@@ -108,7 +109,7 @@ def measure(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple[Da
     tokenizer, sizes = source.tokenizer, (config.batch_size, _length(config))
     if config.importance == "text":
         return _on_text(config, source, encoder)
-    task = load_task(config.task)
+    task = load_sentence_task(config.task)
     if config.importance == "drift":
         rows = _rows(task, config.split, config, labelled=False)
         words = "1 - cosine to the mean-pooled states of the whole encoder"
@@ -150,7 +151,7 @@ def _on_text(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple[D
             config.records_dir, source.tokenizer, config.batch_size, config.max_rows
         )
         return damage.masked_lm_damage(model, batches), f"{words}, {config.records_dir}"
-    task = load_task(config.task)
+    task = load_sentence_task(config.task)
     rows = _rows(task, config.split, config, labelled=False)
     subject = Subject(encoder, source.tokenizer, None)
     batches = damage.text_batches(subject, rows, config.batch_size, _length(config), config.seed)

@@ -12,7 +12,7 @@ from undivided_tf.config import (
     PAIR_POOLING,
     POOLING_HELP,
     POOLINGS,
-    TASK_HELP,
+    SENTENCE_TASK_HELP,
     Config,
     EncoderConfig,
     option,
@@ -395,7 +395,7 @@ class FinetuningConfig(Config):
     from_scratch: bool = option(
         False, "Baseline: same architecture and vocabulary as init_checkpoint, random weights."
     )
-    task: str = option("wiki_topic", TASK_HELP, input="task")
+    task: str = option("wiki_topic", SENTENCE_TASK_HELP, input="probing_task")
     max_seq_length: int = option(128, "Word pieces an example; longer ones are cut.")
     pad_to_multiple_of: int = option(
         0, "Batch rows of like length and pad to a multiple of this; 0: pad to max_seq_length."

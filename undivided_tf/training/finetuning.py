@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from undivided_tf.config import results_once
 from undivided_tf.data import batches
-from undivided_tf.data.tasks.tasks import Rows, Task, load_task
+from undivided_tf.data.tasks.probing_tasks import load_sentence_task
+from undivided_tf.data.tasks.rows import Rows, Task
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
@@ -45,7 +46,7 @@ def finetune(config: FinetuningConfig) -> dict[str, Any]:
         InputError: a task or checkpoint that cannot be used, a workdir of another config.
         FloatingPointError: the loss of a run is not finite.
     """
-    return results_once(config, lambda: _Tuner(config, load_task(config.task)), _results)
+    return results_once(config, lambda: _Tuner(config, load_sentence_task(config.task)), _results)
 
 
 def _results(tuner: "_Tuner") -> dict[str, Any]:

@@ -117,6 +117,24 @@ def load_probing_task(name: str) -> Task | WordTask:
     return load_task(name)
 
 
+def load_sentence_task(name: str) -> Task:
+    """Finds a task of texts, which can be fine-tuned as well as probed.
+
+    Args:
+        name: as for `load_probing_task`.
+
+    Raises:
+        InputError: as `load_probing_task`, or the task asks about words.
+    """
+    task = load_probing_task(name)
+    if isinstance(task, WordTask):
+        raise InputError(
+            f"task {name!r} asks about single words, and a classifier answers for a whole text: "
+            f"probe it, or give a task of texts such as {', '.join(SENTENCE_TASKS)}"
+        )
+    return task
+
+
 def _checked_labels(labels: set[str], where: str) -> tuple[str, ...]:
     """The labels of training, sorted, or InputError when a probe has nothing to choose from."""
     if len(labels) < 2:
