@@ -57,6 +57,9 @@ def test_options_of_a_run_that_cost_or_save_memory():
     assert parts["parameters"] == plain["parameters"] + weights
     recomputed = memory.of_run(run.replace(recompute=True), BASE, 128, 20, 8)
     assert recomputed["activations"] < plain["activations"] / 3
+    muon = memory.of_run(run.replace(optimizer="muon"), BASE, 128, 20, 8)
+    kernels = 12 * (4 * 768**2 + 2 * 768 * 3072) + 768**2  # Have one moment instead of two.
+    assert muon["parameters"] == plain["parameters"] - 4 * kernels
     dropless = BASE.replace(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     assert memory.of_run(run, dropless, 128, 20, 8)["activations"] < plain["activations"]
 

@@ -27,6 +27,14 @@ def attention_block_parameters(config: EncoderConfig) -> int:
     return 4 * (hidden * hidden + hidden) + 2 * hidden + scales
 
 
+def hidden_kernel_parameters(config: EncoderConfig) -> int:
+    """Weights that Muon moves: the kernels of all blocks, and of the head's transform, H^2."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    kernels = {"attention": 4 * hidden * hidden, "intermediate": 2 * hidden * inner}
+    owned = zip(config.pattern, config.owns_weights, strict=True)
+    return sum(owns * kernels[block.kind] for block, owns in owned) + hidden * hidden
+
+
 def intermediate_block_parameters(config: EncoderConfig) -> int:
     """Two dense layers with biases, and one LayerNorm: 2 H I + I + H + 2 H."""
     hidden, inner = config.hidden_size, config.intermediate_size

@@ -1,8 +1,11 @@
+import math
+
 import keras
 import numpy as np
 import pytest
 from conftest import tiny_config
 
+from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
@@ -282,7 +285,9 @@ def test_muon_moves_the_kernels_of_blocks_and_transform_and_adamw_all_else():
         *(f"encoder/block_01_attention/{name}/kernel" for name in attention),
         "masked_lm_head/transform/kernel",
     }
-    assert {variable.path for variable in optimizers.hidden_kernels(variables)} == expected
+    kernels = optimizers.hidden_kernels(variables)
+    assert {variable.path for variable in kernels} == expected
+    assert sum(math.prod(v.shape) for v in kernels) == accounting.hidden_kernel_parameters(config)
     optimizer = optimizers.muon(
         variables, learning_rate=0.1, num_warmup_steps=0, num_train_steps=9, weight_decay_rate=0.1
     )

@@ -90,6 +90,7 @@ def training_memory_bytes(
     recompute: bool = False,
     accumulation: int = 1,
     average: bool = False,
+    optimizer: str = "adamw",
 ) -> dict[str, int]:
     """Estimated bytes for a pre-training step in float32 on one device, beyond TensorFlow itself.
 
@@ -104,15 +105,17 @@ def training_memory_bytes(
         accumulation: parts of the batch; the gradients of more than one are added up in another
             array.
         average: whether a moving average of the weights is kept.
+        optimizer: Muon keeps one moment of the kernels, all others two of every weight.
 
     Returns:
-        `parameters` (weights, gradients, two moments, and what the options above add),
+        `parameters` (weights, gradients, moments, and what the options above add),
         `activations`, `runtime` and their sum `total`.
     """
     weights = accounting.count_parameters(config) + accounting.masked_lm_head_parameters(config)
     copies = 4 + (accumulation > 1) + average
+    lacking = accounting.hidden_kernel_parameters(config) if optimizer == "muon" else 0
     sizes = {
-        "parameters": copies * _FLOAT32_BYTES * weights,
+        "parameters": _FLOAT32_BYTES * (copies * weights - lacking),
         "activations": _FLOAT32_BYTES
         * rows
         * activation_elements(config, length, predictions, recompute),
@@ -138,4 +141,5 @@ def of_run(
         recompute=run.recompute,
         accumulation=run.gradient_accumulation_steps,
         average=run.ema_momentum > 0,
+        optimizer=run.optimizer,
     )  # fmt: skip
