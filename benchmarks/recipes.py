@@ -22,6 +22,7 @@ from undivided_tf.support import files
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", "runs/recipes", "Directory of the records and runs.")
 flags.DEFINE_multi_string("recipes", [], "Only these of the recipes; may be repeated; none: all.")
+flags.DEFINE_integer("num_train_steps", 1000, "Steps of a run; a tenth of them is warm-up.")
 flags.DEFINE_list("seeds", ["12345"], "Seeds; the table shows the mean, and the range of several.")
 
 _RECORDS = "--input_files=sample --vocab_size=4000 --max_seq_length=64"
@@ -29,12 +30,12 @@ _SHARED = (
     "--hidden_size=128 --num_attention_heads=2 --intermediate_size=512 --norm_first "
     "--max_position_embeddings=64 "
     "--hidden_dropout_prob=0 --attention_probs_dropout_prob=0 --masked_lm_prob=0.3 "
-    "--train_batch_size=16 --adam_beta_2=0.98 --num_train_steps=1000 --num_warmup_steps=100 "
-    "--eval_every_steps=250 --max_eval_rows=1024 --save_checkpoints_steps=1000 "
-    "--keep_checkpoints=1"
+    "--train_batch_size=16 --adam_beta_2=0.98 --max_eval_rows=1024 --keep_checkpoints=1"
 )
 _ROTARY = "--position_type=rotary --rotary_base=100 --query_key_norm"
 _UNIGRAM = "--output_bias_initializer=unigram"
+_MUON = f"{_ROTARY} {_UNIGRAM} --optimizer=muon"
+_BOTH = {"(AI)*6": "5e-3", "A*6": "7e-3"}
 _RECIPES = {  # By name: the flags beside the shared ones, and the peak rate of each pattern.
     "neighbours, AdamW": (
         f"--position_initializer=neighbours {_UNIGRAM}",
@@ -44,26 +45,60 @@ _RECIPES = {  # By name: the flags beside the shared ones, and the peak rate of 
         f"--position_initializer=neighbours {_UNIGRAM} --num_attention_heads=4",
         {"(AI)*6": "3e-3"},
     ),
-    "rotary, Muon": (
-        f"{_ROTARY} {_UNIGRAM} --optimizer=muon",
-        {"(AI)*6": "5e-3", "A*6": "7e-3"},
-    ),
     "rotary, Muon, trapezoid": (
-        f"{_ROTARY} {_UNIGRAM} --optimizer=muon --learning_rate_schedule=trapezoid",
+        f"{_MUON} --learning_rate_schedule=trapezoid",
         {"(AI)*6": "4e-3"},
     ),
+    # One change each.
+    "rotary, Muon": (_MUON, _BOTH),
+    "AdamW": (f"{_ROTARY} {_UNIGRAM}", {"(AI)*6": "2e-3", "A*6": "3e-3"}),
+    "no unigram bias": (f"{_ROTARY} --optimizer=muon", _BOTH),
+    "no query-key norm": (
+        f"--position_type=rotary --rotary_base=100 {_UNIGRAM} --optimizer=muon",
+        _BOTH,
+    ),
+    **{
+        change: (f"{_MUON} {change}", _BOTH)
+        for change in (
+            "--rotary_base=10000",
+            "--rotary_base=30",
+            "--num_attention_heads=1",
+            "--num_attention_heads=4",
+            "--adam_beta_2=0.95",
+            "--adam_beta_2=0.999",
+            "--weight_decay_rate=0",
+            "--weight_decay_rate=0.1",
+            "--muon_momentum=0.9",
+            "--adam_learning_rate_ratio=0.4",
+            "--ema_momentum=0.98",
+            "--zero_residual_outputs",
+            "--initializer_range=0.05",
+            "--initial_masked_lm_prob=0.15",
+            "--initial_masked_lm_prob=0.5",
+            "--learning_rate_schedule=cosine",
+        )
+    },
 }
+# The same word pieces in other numbers of steps: the factor of the steps, and the rates.
+_BATCHES = {
+    "--train_batch_size=8": (2, {"(AI)*6": "3.5e-3", "A*6": "5e-3"}),
+    "--train_batch_size=32": (0.5, {"(AI)*6": "7e-3", "A*6": "1e-2"}),
+}
+_RECIPES |= {change: (f"{_MUON} {change}", rates) for change, (_, rates) in _BATCHES.items()}
 
 
 def pretrain(name: str, pattern: str, seed: str) -> dict[str, Any]:
     """One pre-training run, or what is left of it; returns its command and losses."""
     special, rates = _RECIPES[name]
-    folder = re.sub("[^A-Za-z0-9]+", "_", f"{name} {pattern} {seed}")
+    steps = round(FLAGS.num_train_steps * _BATCHES.get(name, (1, None))[0])
+    folder = re.sub("[^A-Za-z0-9]+", "_", f"{name} {pattern} {steps} {seed}")
     workdir = pathlib.Path(FLAGS.workdir) / folder
     command = [
         sys.executable, "-m", "undivided_tf.bin.run_pretraining", f"--workdir={workdir}",
         f"--records_dir={_records_dir()}", f"--block_pattern={pattern}", *shlex.split(_SHARED),
         *shlex.split(special), f"--learning_rate={rates[pattern]}", f"--seed={seed}",
+        f"--num_train_steps={steps}", f"--num_warmup_steps={steps // 10}",
+        f"--eval_every_steps={steps}", f"--save_checkpoints_steps={steps}",
     ]  # fmt: skip
     subprocess.run(command, check=True)
     results = files.read_json(workdir / "results.json")

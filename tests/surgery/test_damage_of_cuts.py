@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import scipy
 import toys
 
 from undivided_tf import surgery
+from undivided_tf.data.tasks.rows import Rows
 from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
@@ -76,6 +78,28 @@ def test_the_cut_that_does_least_damage_is_made(place, tmp_path, name):
     found, _ = checkpoints.load_encoder(tmp_path / "cut")
     assert found.config.pattern.num_intermediate == 1
     assert json.loads((tmp_path / "cut" / "surgery.json").read_text())["kept"] == about["kept"]
+
+
+def test_similarity_of_texts_is_scored_without_training(place, tmp_path):
+    encoder = random_encoder()
+    first, second = ["the cat", "a dog", "cat dog"], ["the dog", "a dog", "dog the a"]
+    rows = Rows(first, second, np.float32([1, 5, 2]))
+    gone = ["block_00/intermediate"]
+    small, _ = surgery.cut(encoder, gone)
+    means = []
+    for texts in (first, second):
+        inputs = TOKENIZER.encode(texts, max_seq_length=toys.LENGTH)
+        states = np.asarray(small(inputs, training=False)["sequence_output"])
+        mask = np.asarray(inputs["padding_mask"])
+        means.append([row[real == 1].mean(0) for row, real in zip(states, mask, strict=True)])
+    cosines = [1 - scipy.spatial.distance.cosine(u, v) for u, v in zip(*means, strict=True)]
+    assert cosines[1] == pytest.approx(1)
+    measured = damage.similarity_damage(encoder, TOKENIZER, rows, 2, toys.LENGTH)
+    expected = 1 - scipy.stats.spearmanr(cosines, rows.labels)[0]
+    assert measured(gone) == pytest.approx(expected, abs=1e-6)
+    bare = {"input": str(place / "bare"), "output_dir": str(tmp_path / "cut")}
+    with pytest.raises(InputError, match="similarity needs pairs of texts with a score"):
+        run.run_surgery(config(place, importance="similarity", **bare))
 
 
 def test_a_fine_tuned_model_is_measured_by_its_own_head(place, tmp_path):

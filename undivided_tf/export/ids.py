@@ -123,8 +123,9 @@ def _fill_mask(parts: Parts, encode: Callable, spelling: Spelling, length: int) 
 
 def _embed(parts: Parts, encode: Callable, length: int) -> IdSignature:
     def embed(token_ids, segment_ids, padding_mask):
-        encoded = encode(_inputs(token_ids, segment_ids, padding_mask), None)
-        found = {"mean": pool(encoded, padding_mask, "mean")}
+        inputs = _inputs(token_ids, segment_ids, padding_mask)
+        encoded = encode(inputs, None)
+        found = {"mean": pool(encoded, inputs, "mean")}
         return {**found, "pooled": encoded["pooled_output"]} if parts.has_pooler else found
 
     hidden = f"float32 (batch, {parts.encoder.config.hidden_size})"
@@ -153,7 +154,7 @@ def expected(parts: Parts, name: str, inputs: dict[str, np.ndarray]) -> dict[str
     """What the Keras models make of `examples`."""
     if name == "embed":
         encoded = parts.encoder(inputs, training=False)
-        mean = pool(encoded, inputs["padding_mask"], "mean")
+        mean = pool(encoded, inputs, "mean")
         found = {"mean": mean, "pooled": encoded["pooled_output"]}
     elif name == "classify":
         logits = np.asarray(parts.classifier(inputs, training=False), np.float64)

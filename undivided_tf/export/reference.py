@@ -38,7 +38,7 @@ def embed(parts: Parts, texts: Sequence[str], length: int) -> dict[str, np.ndarr
     """`mean` and `pooled`, (texts, hidden) each."""
     inputs = parts.tokenizer.encode(list(texts), max_seq_length=length)
     encoded = parts.encoder(inputs, training=False)
-    mean = pool(encoded, inputs["padding_mask"], "mean")
+    mean = pool(encoded, inputs, "mean")
     return {"mean": np.asarray(mean), "pooled": np.asarray(encoded["pooled_output"])}
 
 

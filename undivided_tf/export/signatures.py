@@ -170,7 +170,7 @@ def _embed(parts: Parts, encode: Callable, config: ExportConfig, length: int):
         inputs = parts.tokenizer.encode(texts.clean(text), max_seq_length=length)
         inputs = texts.without_padding(inputs, config.pad_to_multiple_of)
         encoded = encode(inputs, None)
-        found = {"mean": tf.cast(pool(encoded, inputs["padding_mask"], "mean"), tf.float32)}
+        found = {"mean": tf.cast(pool(encoded, inputs, "mean"), tf.float32)}
         if parts.has_pooler:
             found["pooled"] = tf.cast(encoded["pooled_output"], tf.float32)
         return found

@@ -15,7 +15,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.training.config import GlueConfig
 
 CUTS = ("none", "every", "first", "last", "importance")
-IMPORTANCES = ("text", "task", "drift")
+IMPORTANCES = ("text", "task", "drift", "similarity")
 _WAYS = ("block_pattern", "drop_blocks", "drop_encoder_blocks")
 
 
@@ -42,7 +42,9 @@ class SurgeryConfig(Config):
     importance: str = option(
         "text", "Damage: text: masked-language-model loss on held-out text; task: errors on a "
         "labelled task, of the model's own head or else of a logistic regression on mean-pooled "
-        "states; drift: 1 - cosine between mean-pooled states before and after.", IMPORTANCES,
+        "states; drift: 1 - cosine between mean-pooled states before and after; similarity: "
+        "1 - Spearman's correlation of a task of similarity, such as STS-B, with cosines of "
+        "mean-pooled states, without training.", IMPORTANCES,
     )  # fmt: skip
     greedy: bool = option(
         True, "Measure again what each further removal costs; else rank by single removals."

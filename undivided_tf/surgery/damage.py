@@ -14,8 +14,9 @@ from undivided_tf.analysis import extraction, linear_probes
 from undivided_tf.analysis.masked_lm import masked_batches
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.data import masking
-from undivided_tf.data.tasks.tasks import Rows, Task
+from undivided_tf.data.tasks.rows import Rows, Task
 from undivided_tf.errors import InputError
+from undivided_tf.metrics import regression
 from undivided_tf.models.classifier import Classifier, pool
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead
@@ -139,6 +140,31 @@ def drift_damage(
     return lambda gone: float(np.mean(1 - (_unit(states(gone)) * whole).sum(1)))
 
 
+def similarity_damage(
+    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
+) -> Damage:
+    """1 - Spearman's correlation of scores with cosines of mean-pooled last states; no training.
+
+    Args:
+        encoder: the whole one.
+        tokenizer: that of the encoder.
+        rows: pairs of texts, each encoded alone, and how similar they are.
+        batch_size: texts a forward pass.
+        max_seq_length: word pieces a text.
+
+    References:
+        Reimers, Gurevych 2019, arXiv 1908.10084, section 4.1 (unsupervised STS).
+    """
+    alone = Rows([*rows.first, *rows.second])
+    states = pooled_states(encoder, tokenizer, alone, batch_size, max_seq_length)
+
+    def damage(gone: Sequence[str]) -> float:
+        first, second = np.split(_unit(states(gone)), 2)
+        return 1 - regression.score((first * second).sum(1), rows.labels)["spearman"]
+
+    return damage
+
+
 def _unit(states: np.ndarray) -> np.ndarray:
     return states / np.linalg.norm(states, axis=1, keepdims=True)
 
@@ -160,7 +186,7 @@ def pooled_states(
     """
 
     def mean(inputs):
-        return pool(encoder(inputs, training=False), inputs["padding_mask"], "mean")
+        return pool(encoder(inputs, training=False), inputs, "mean")
 
     return _outputs(encoder, tokenizer, rows, batch_size, max_seq_length, mean)
 

@@ -114,6 +114,16 @@ def measure(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple[Da
         rows = _rows(task, config.split, config, labelled=False)
         words = "1 - cosine to the mean-pooled states of the whole encoder"
         return damage.drift_damage(encoder, tokenizer, rows, *sizes), _on(words, task, rows, config)
+    if config.importance == "similarity":
+        if not (task.is_regression and task.is_pair):
+            raise InputError(
+                "importance similarity needs pairs of texts with a score, such as STS-B; task "
+                f"{config.task} has " + (", ".join(task.labels) or "single texts")
+            )
+        rows = _rows(task, config.split, config)
+        words = "1 - Spearman's correlation of scores with cosines of mean-pooled states"
+        measured = damage.similarity_damage(encoder, tokenizer, rows, *sizes)
+        return measured, _on(words, task, rows, config)
     if source.classifier:
         classifier = converter.build_classifier(source, encoder)
         rows = _rows(task, config.split, config)
