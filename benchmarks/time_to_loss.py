@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags
-from pretraining import machine
 
+from undivided_tf.study.study import hardware
 from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
@@ -76,7 +76,7 @@ def learn(script: str, folder: pathlib.Path, job: dict[str, Any], python: str = 
     )  # fmt: skip
     if found.returncode:
         raise RuntimeError(f"{script} ended:\n{found.stderr[-3000:]}")
-    return [json.loads(line) for line in found.stdout.splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in found.stdout.splitlines() if line.startswith('{"step"')]
 
 
 def reached(curve: list[dict[str, float]], loss: float) -> dict[str, float] | None:
@@ -108,7 +108,7 @@ def main(_):
             "command": " ".join(["python", *sys.argv]).replace(
                 FLAGS.torch_python or "\0", "PYTHON"
             ),
-            "machine": machine(),
+            "machine": hardware(),
             "budget_seconds": FLAGS.budget_seconds,
             "load_before": os.getloadavg(),
             "curves": {},

@@ -21,13 +21,13 @@ def main() -> None:
          f"--num_warmup_steps={job['steps'] // 10}", "--max_eval_rows=1024"]
     )  # fmt: skip
     config = run_pretraining.parse()
+    from undivided_tf.data.corpus import records
     from undivided_tf.training.pretraining import Trainer
 
     trainer = Trainer(config)
-    first = (
-        trainer.evaluate()
-    )  # Compiled before the clock runs, as the others' scoring is not timed.
-    pieces = config.train_batch_size * trainer.length
+    # Compiled before the clock runs, since the scoring of the others is not timed either.
+    first = trainer.evaluate()
+    pieces = config.train_batch_size * records.read_metadata(job["records_dir"])["max_seq_length"]
     watch = learning.Watch(
         job, lambda: trainer.evaluate()["loss"], pieces,
         neighbour_model_loss=first["neighbour_model_loss"],
