@@ -1,15 +1,18 @@
 import ast
 import dataclasses
 import importlib
+import math
 import pathlib
 import typing
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 from conftest import tiny_config
 
 import undivided_tf
 from undivided_tf import inputs
-from undivided_tf.config import MAX_SEED, Config, EncoderConfig, claim_workdir
+from undivided_tf.config import MAX_SEED, Config, EncoderConfig, Rule, claim_workdir, option
 from undivided_tf.errors import InputError
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.support import files
@@ -133,6 +136,110 @@ def test_a_study_refuses_one_pattern_in_two_spellings():
         StudyConfig(patterns=("AIAI", "(AI)*2"))
 
 
+def rule_of(field):
+    return field.metadata.get("rule", Rule())
+
+
+NUMBERS = (int, float, tuple[int, ...], tuple[float, ...], int | None, float | None)
+# Of numbers that may be any, with the reason.
+UNBOUNDED = {
+    ("SquadConfig", "null_score_diff_threshold"): "a difference of logits",
+    ("SpanHead", "null_score_diff_threshold"): "a difference of logits",
+    ("ClassifierHead", "score_range"): "scores of a regression may be any number",
+    ("TaskConfig", "score_range"): "scores of a regression may be any number",
+}
+
+
+def test_numbers_have_a_rule():
+    free, bounded = set(), 0
+    for kind in CONFIGS:
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            if hints[field.name] in NUMBERS:
+                rule = rule_of(field)
+                has_bound = any(bound is not None for bound in rule[:4])
+                bounded += has_bound
+                free |= set() if has_bound else {(kind.__name__, field.name)}
+    assert free == UNBOUNDED.keys()
+    assert bounded >= 100
+
+
+def nearby(bound):
+    return st.sampled_from([bound - 1, bound, bound + 1]) | st.integers(-(2**40), 2**40)
+
+
+@st.composite
+def broken_and_kept(draw):
+    """A config with a field of numbers, its name, and a number for it or for one of its items."""
+    kind = draw(st.sampled_from(CONFIGS))
+    hints = typing.get_type_hints(kind)
+    ruled = [f.name for f in dataclasses.fields(kind) if any(b is not None for b in rule_of(f)[:4])]
+    hypothesis.assume(ruled)
+    name = draw(st.sampled_from(ruled))
+    rule = kind.__dataclass_fields__[name].metadata["rule"]
+    bounds = [bound for bound in rule[:4] if bound is not None]
+    number = draw(nearby(draw(st.sampled_from(bounds))))
+    if float in (hints[name], *typing.get_args(hints[name])):
+        number = draw(st.sampled_from([float(number), number + 0.5, math.nan]))
+    return kind, name, number
+
+
+@hypothesis.given(broken_and_kept())
+def test_a_number_outside_of_its_bounds_is_named(case):
+    kind, name, number = case
+    rule = kind.__dataclass_fields__[name].metadata["rule"]
+    inside = (
+        (rule.above is None or number > rule.above)
+        and (rule.at_least is None or number >= rule.at_least)
+        and (rule.below is None or number < rule.below)
+        and (rule.at_most is None or number <= rule.at_most)
+    )
+    value = getattr(made(kind), name)
+    given = (*value, number) if isinstance(value, tuple) else number
+    message = f"{name} must be {rule}, got {number}"
+    try:
+        made(kind).replace(**{name: given})
+    except InputError as error:  # Of what is inside, that it does not go with other values.
+        assert (str(error) == message) is not inside
+    else:
+        assert inside
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyConfig(Config):
+    share: float = option(0.5, "A share.", above=0, at_most=1)
+    sizes: tuple[int, ...] = option((2,), "Sizes.", at_least=2, below=5, min_items=1)
+    limit: int | None = option(None, "Empty: none.", at_most=9)
+    names: tuple[str, ...] = option(("a",), "Names.", one_of=("a", "b"))
+    free: float = option(0.0, "Any.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"share": 0}, "share must be above 0 and at most 1, got 0.0"),
+        ({"share": 1.5}, "share must be above 0 and at most 1, got 1.5"),
+        ({"share": math.nan}, "share must be above 0 and at most 1, got nan"),
+        ({"share": None}, "ToyConfig.share must be of type float, got None"),
+        ({"sizes": (2, 5)}, "sizes must be from 2 to below 5, got 5"),
+        ({"sizes": ()}, "sizes must list 1 or more values, got ()"),
+        ({"limit": 10}, "limit must be at most 9, got 10"),
+        ({"limit": "x"}, "ToyConfig.limit must be of type int, got 'x'"),
+        ({"names": ("b", "c")}, "names must be one of a, b, got 'c'"),
+    ],
+)
+def test_rules_are_words(changes, message):
+    with pytest.raises(InputError) as error:
+        ToyConfig(**changes)
+    assert str(error.value) == message
+
+
+def test_values_that_keep_the_rules_are_kept():
+    config = ToyConfig(share=1, sizes=[2, 4], limit=-3, names=(), free=math.inf)
+    assert (config.share, config.sizes, config.limit) == (1.0, (2, 4), -3)
+    assert ToyConfig().limit is None and ToyConfig.from_dict({"limit": None}) == ToyConfig()
+
+
 # What must be given with a field, so that its other value goes.
 _NO_CUT = {"cut": "none", "num_cut": 0}
 COMPANIONS = {
@@ -195,7 +302,7 @@ def other_values(field, value):
     elif type(value) is float:
         general = [value / 2, value + 0.01]
     elif type(value) is str:
-        general = [c for c in field.metadata["choices"] if c != value] or [f"{value}other"]
+        general = [c for c in field.metadata["rule"].one_of if c != value] or [f"{value}other"]
     else:
         general = [("other",), (0.5,)]
     return [other for other in (*OTHERS.get(field.name, ()), *general) if other != value]
@@ -208,7 +315,7 @@ def pairs(config):
         if isinstance(value, Config):
             for inner, *both in pairs(value):
                 yield f"{name}.{inner}", *(config.replace(**{name: one}) for one in both)
-        elif len(field.metadata["choices"]) != 1:  # With one choice it has one value.
+        elif len(field.metadata["rule"].one_of) != 1:  # With one choice it has one value.
             base = config.replace(**COMPANIONS.get((type(config).__name__, name), {}))
             yield name, base, changed(base, field)
 
@@ -232,7 +339,7 @@ def test_fingerprint_changes_with_every_value(kind):
         assert base.fingerprint() != other.fingerprint(), name
         assert kind.from_dict(other.to_dict()) == other, name
         seen.add(name.partition(".")[0])
-    fields = {f.name for f in dataclasses.fields(kind) if len(f.metadata.get("choices", ())) != 1}
+    fields = {f.name for f in dataclasses.fields(kind) if len(rule_of(f).one_of) != 1}
     assert seen == fields
 
 

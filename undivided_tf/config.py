@@ -20,17 +20,68 @@ from undivided_tf.pattern import INTERMEDIATE, BlockPattern
 from undivided_tf.support import files, progress
 
 
-def option(default: Any, help: str, choices: tuple[str, ...] = (), *, input: str = "") -> Any:
+class Rule(typing.NamedTuple):
+    """Which values a field may have; of a list, which items.
+
+    Attributes:
+        above, at_least, below, at_most: bounds of a number; None: no such bound.
+        one_of: the allowed values; empty: any.
+        min_items: of a list, how many items it has at least.
+    """
+
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    one_of: tuple[str, ...] = ()
+    min_items: int = 0
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises InputError when `value` breaks the rule; names the field `name` and the value."""
+        items = value if isinstance(value, tuple) else (value,)
+        if len(items) < self.min_items:
+            raise InputError(f"{name} must list {self.min_items} or more values, got {items}")
+        for item in items:
+            if not self._allows(item):
+                shown = repr(item) if self.one_of else item
+                raise InputError(f"{name} must be {self}, got {shown}")
+
+    def _allows(self, item: Any) -> bool:
+        # NaN fulfils no comparison, and so is outside of all bounds.
+        return (
+            (self.above is None or item > self.above)
+            and (self.at_least is None or item >= self.at_least)
+            and (self.below is None or item < self.below)
+            and (self.at_most is None or item <= self.at_most)
+            and (not self.one_of or item in self.one_of)
+        )
+
+    def __str__(self) -> str:
+        """As it follows "must be"; empty where the values of a field or an item are free."""
+        if self.one_of:
+            return f"one of {', '.join(self.one_of)}"
+        words = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
+        if self.at_least is not None and (self.below, self.at_most) != (None, None):
+            words |= {"at_least": "from", "below": "to below", "at_most": "to"}
+        bounds = [
+            f"{word} {getattr(self, name)}"
+            for name, word in words.items()
+            if getattr(self, name) is not None
+        ]
+        return (" " if "from" in words.values() else " and ").join(bounds)
+
+
+def option(default: Any, help: str, *, input: str = "", **rule: Any) -> Any:
     """A field of a config.
 
     Args:
-        default: its default.
+        default: its default; where it is None, None is allowed.
         help: its help text.
-        choices: of a string, the allowed values.
         input: of a path, or of several, the kind of input that it names (`inputs.LISTERS`): the
             bytes behind it belong to the run as its config does.
+        **rule: the attributes of its `Rule`, such as `above=0`, which every config checks.
     """
-    metadata = {"help": help, "choices": choices, "input": input}
+    metadata = {"help": help, "rule": Rule(**rule), "input": input}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -40,8 +91,7 @@ MAX_SEED = 2**31 - 1
 
 def seed_option(help: str) -> Any:
     """A field for a seed, from 0 to `MAX_SEED`."""
-    metadata = {"help": help, "choices": (), "range": (0, MAX_SEED)}
-    return dataclasses.field(default=12345, metadata=metadata)
+    return option(12345, help, at_least=0, at_most=MAX_SEED)
 
 
 def section(config: "Config", prefix: str = "", without: tuple[str, ...] = ()) -> Any:
@@ -59,16 +109,15 @@ class Config:
     """Base of all configs: strict JSON, checked types, a hash."""
 
     def __post_init__(self):
-        for name, kind in typing.get_type_hints(type(self)).items():
-            value = _checked(getattr(self, name), kind, f"{type(self).__name__}.{name}")
-            metadata = type(self).__dataclass_fields__[name].metadata
-            choices = metadata.get("choices")
-            if choices and value not in choices:
-                raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-            if "range" in metadata and not metadata["range"][0] <= value <= metadata["range"][1]:
-                least, most = metadata["range"]
-                raise InputError(f"{name} must be from {least} to {most}, got {value}")
-            object.__setattr__(self, name, value)
+        kinds = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
+            value = _checked(value, kinds[field.name], f"{type(self).__name__}.{field.name}")
+            if "rule" in field.metadata:
+                field.metadata["rule"].check(field.name, value)
+            object.__setattr__(self, field.name, value)
         self.validate()
 
     def validate(self) -> None:
@@ -158,6 +207,8 @@ class Config:
 
 def _checked(value: Any, kind: Any, where: str) -> Any:
     """Returns `value` as `kind` (int passes for float, a list for a tuple) or raises InputError."""
+    if type(None) in typing.get_args(kind):  # None itself never comes here.
+        (kind,) = set(typing.get_args(kind)) - {type(None)}
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             raise InputError(f"{where} must be a list, got {value!r}")
@@ -167,20 +218,6 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
     if kind in (int, float, str, bool) and type(value) is not kind:
         raise InputError(f"{where} must be of type {kind.__name__}, got {value!r}")
     return value
-
-
-def require_positive(config: Config, *names: str) -> None:
-    """Raises InputError when one of the named fields is not above zero."""
-    for name in names:
-        if getattr(config, name) <= 0:
-            raise InputError(f"{name} must be above 0, got {getattr(config, name)}")
-
-
-def require_share(config: Config, *names: str) -> None:
-    """Raises InputError when one of the named fields is not in [0, 1)."""
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise InputError(f"{name} must be from 0 to below 1, got {getattr(config, name)}")
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -347,58 +384,65 @@ class EncoderConfig(Config):
     """Architecture of an encoder, in BERT's own names; the defaults are BERT-Base uncased."""
 
     vocab_size: int = option(
-        30522, "Rows of the word embeddings; the vocabulary may have fewer word pieces."
+        30522, "Rows of the word embeddings; the vocabulary may have fewer word pieces.", above=0
     )
-    hidden_size: int = option(768, "Width of the residual stream.")
-    num_attention_heads: int = option(12, "Attention heads; must divide hidden_size.")
-    intermediate_size: int = option(3072, "Width inside an intermediate block.")
+    hidden_size: int = option(768, "Width of the residual stream.", above=0)
+    num_attention_heads: int = option(12, "Attention heads; must divide hidden_size.", above=0)
+    intermediate_size: int = option(3072, "Width inside an intermediate block.", above=0)
     block_pattern: str = option(
         "(AI)*12", "Blocks in order: A attention, I intermediate; (AAI)*6 keeps every second I."
     )
-    max_position_embeddings: int = option(512, "Longest sequence, in word pieces.")
-    type_vocab_size: int = option(2, "Number of segment ids.")
+    max_position_embeddings: int = option(512, "Longest sequence, in word pieces.", above=0)
+    type_vocab_size: int = option(2, "Number of segment ids.", above=0)
     position_type: str = option(
-        "absolute", "How tokens know their places: a learnt embedding of each place (absolute), or "
+        "absolute",
+        "How tokens know their places: a learnt embedding of each place (absolute), or "
         "queries and keys turned by angles in proportion to it (rotary; no parameters).",
-        POSITION_TYPES,
-    )  # fmt: skip
+        one_of=POSITION_TYPES,
+    )
     rotary_base: float = option(
-        DEFAULT_ROTARY_BASE, "Base of the rotary angles; short sequences may want a smaller one."
+        DEFAULT_ROTARY_BASE,
+        "Base of the rotary angles; short sequences may want a smaller one.",
+        above=0,
     )
     query_key_norm: bool = option(
         False, "RMS normalisation of the queries and keys of each head, with a learnt scale."
     )
-    hidden_dropout_prob: float = option(0.1, "Dropout after embeddings and blocks.")
-    attention_probs_dropout_prob: float = option(0.1, "Dropout on attention probabilities.")
-    layer_norm_eps: float = option(1e-12, "Added to the variance in LayerNorm.")
-    initializer_range: float = option(0.02, "Deviation of the truncated normal initialiser.")
-    hidden_activation: str = option("gelu", "Activation of intermediate blocks.", ACTIVATIONS)
+    hidden_dropout_prob: float = option(
+        0.1, "Dropout after embeddings and blocks.", at_least=0, below=1
+    )
+    attention_probs_dropout_prob: float = option(
+        0.1, "Dropout on attention probabilities.", at_least=0, below=1
+    )
+    layer_norm_eps: float = option(1e-12, "Added to the variance in LayerNorm.", above=0)
+    initializer_range: float = option(
+        0.02, "Deviation of the truncated normal initialiser.", above=0
+    )
+    hidden_activation: str = option(
+        "gelu", "Activation of intermediate blocks.", one_of=ACTIVATIONS
+    )
     norm_first: bool = option(
         False, "LayerNorm before each block and after the last (pre-norm), instead of behind each."
     )
     attention_normalization: str = option(
-        "softmax", "What makes weights of attention scores; relu: max(0, 1 + score) over the "
-        "number of real tokens, without exponentials.", ATTENTION_NORMALIZATIONS,
-    )  # fmt: skip
+        "softmax",
+        "What makes weights of attention scores; relu: max(0, 1 + score) over the "
+        "number of real tokens, without exponentials.",
+        one_of=ATTENTION_NORMALIZATIONS,
+    )
     half_layer_norms: bool = option(
-        False, "Only every second block has a LayerNorm, the last included; that of the "
-        "embeddings stays."
-    )  # fmt: skip
+        False,
+        "Only every second block has a LayerNorm, the last included; that of the embeddings stays.",
+    )
     share_intermediate: bool = option(
-        False, "All intermediate blocks have one set of dense weights; each keeps a LayerNorm of "
-        "its own."
-    )  # fmt: skip
+        False,
+        "All intermediate blocks have one set of dense weights; each keeps a LayerNorm of its own.",
+    )
     vocabulary_hash: str = option("", "SHA-256 of the vocabulary that the ids belong to.")
     do_lower_case: bool = option(True, "The vocabulary is uncased: lower case, no accents.")
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
-            "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "initializer_range",
-            "rotary_base",
-        )  # fmt: skip
-        require_share(self, "hidden_dropout_prob", "attention_probs_dropout_prob")
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size {self.hidden_size} is not divisible by "

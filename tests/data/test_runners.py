@@ -279,7 +279,7 @@ def test_options_of_beam_are_for_beam():
         toys.records_config("r", "c", pipeline_options=("--direct_num_workers=2",))
     with pytest.raises(InputError, match="runner must be one of in_process, dask, DirectRun"):
         toys.records_config("r", "c", runner="SparkleRunner")
-    with pytest.raises(InputError, match="num_processes must be from 0, got -1"):
+    with pytest.raises(InputError, match="num_processes must be at least 0, got -1"):
         toys.records_config("r", "c", num_processes=-1)
 
 

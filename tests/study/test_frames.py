@@ -154,7 +154,7 @@ def test_patterns_beyond_the_core_may_have_fewer_seeds_and_no_random_weights():
         assert from_random_weights(grid.expand(asked)) == set(config.patterns[:number])
     last = {c.label["pattern"] for c in cells if c.turn == 3 and c.kind == "finetuning"}
     assert last == {"A*6"}
-    with pytest.raises(InputError, match="num_other_seeds must be from 0 to .* = 3, got 4"):
+    with pytest.raises(InputError, match="num_other_seeds must be at most .* = 3, got 4"):
         config.replace(num_other_seeds=4)
 
 
@@ -215,10 +215,10 @@ def test_sizes_multiply_the_grid():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frames": ("speed",)}, "frames has 'speed'"),
+        ({"frames": ("speed",)}, "frames must be one of steps, .*, got 'speed'"),
         ({"sizes": ("big",)}, "HIDDENxHEADS"),
         ({"core_patterns": 9}, "core_patterns must be"),
-        ({"from_scratch_patterns": 4}, "from_scratch_patterns must be from 0 to 3"),
+        ({"from_scratch_patterns": 4}, "from_scratch_patterns must be at most 3"),
         ({"healing_proportion": 0.0}, "healing_proportion must be"),
     ],
 )

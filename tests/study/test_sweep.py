@@ -107,14 +107,14 @@ def test_a_sweep_grows_but_never_changes_its_recipe(tmp_path, best_at):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"learning_rates": (1e-3,)}, "two or more rates above 0 that rise, got 0.001"),
+        ({"learning_rates": (1e-3,)}, "learning_rates must list 2 or more values"),
         ({"learning_rates": (2e-3, 1e-3)}, "that rise, got 0.002, 0.001"),
-        ({"learning_rates": (0.0, 1e-3)}, "above 0 that rise, got 0, 0.001"),
+        ({"learning_rates": (0.0, 1e-3)}, "learning_rates must be above 0, got 0.0"),
         ({"patterns": ("AA", "A*2")}, r"two patterns of AA, A\*2 spell the same blocks"),
-        ({"pilot_seeds": ()}, "at least one pattern and one of pilot_seeds"),
+        ({"pilot_seeds": ()}, "pilot_seeds must list 1 or more values"),
         ({"pilot_seeds": (1, 2, 1)}, "pilot_seeds has a seed twice: 1, 2, 1"),
-        ({"pilot_seeds": (-1,)}, "seed must be from 0 to"),
-        ({"max_extensions": -1}, "max_extensions must be from 0, got -1"),
+        ({"pilot_seeds": (-1,)}, "pilot_seeds must be from 0 to"),
+        ({"max_extensions": -1}, "max_extensions must be at least 0, got -1"),
     ],
 )
 def test_sweeps_of_nothing_are_refused(tmp_path, changes, message):

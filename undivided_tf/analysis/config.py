@@ -9,8 +9,6 @@ from undivided_tf.config import (
     TASK_HELP,
     Config,
     option,
-    require_positive,
-    require_share,
     seed_option,
 )
 from undivided_tf.errors import InputError
@@ -40,59 +38,56 @@ class CkaConfig(Config):
         input="checkpoint",
     )
     task: str = option("wiki_topic", "Task whose texts are the examples.", input="task")
-    split: str = option("test", "Split of the task.", SPLITS)
-    num_examples: int = option(512, "Examples.")
+    split: str = option("test", "Split of the task.", one_of=SPLITS)
+    num_examples: int = option(512, "Examples.", above=0)
     unit: str = option(
         "pieces",
         "What a row is: a word piece, or a word (the mean of its pieces), which encoders of "
         "different vocabularies have in common.",
-        UNITS,
+        one_of=UNITS,
     )
-    tokens_per_example: int = option(8, "Rows sampled from each example, padding excluded.")
-    batch_size: int = option(32, "Examples a minibatch; its tokens enter one HSIC estimate.")
-    max_seq_length: int = option(128, "Word pieces an example.")
-    measure: str = option("cka", "Measure of similarity; procrustes is a distance.", MEASURES)
-    kernel: str = option("linear", "Kernel of CKA.", KERNELS)
-    rbf_threshold: float = option(0.5, "Bandwidth of rbf as a share of the median distance.")
+    tokens_per_example: int = option(
+        8, "Rows sampled from each example, padding excluded.", above=0
+    )
+    batch_size: int = option(
+        32, "Examples a minibatch; its tokens enter one HSIC estimate.", above=0
+    )
+    max_seq_length: int = option(128, "Word pieces an example.", above=0)
+    measure: str = option(
+        "cka", "Measure of similarity; procrustes is a distance.", one_of=MEASURES
+    )
+    kernel: str = option("linear", "Kernel of CKA.", one_of=KERNELS)
+    rbf_threshold: float = option(
+        0.5, "Bandwidth of rbf as a share of the median distance.", above=0
+    )
     estimator: str = option(
         "minibatch",
         "Of CKA: debiased and averaged over minibatches, or from the whole sample at once. The "
         "other measures take the whole sample.",
-        ESTIMATORS,
+        one_of=ESTIMATORS,
     )
     references: tuple[str, ...] = option(
         ("shuffled", "other_sample", "untrained"),
         "Reference lines: second encoder at shuffled examples, both at another sample, first "
-        "against the untrained twin of the second.",
+        "against the untrained twin of the second. That of another seed comes with "
+        "other_seed_checkpoint.",
+        one_of=REFERENCES[:-1],
     )
     bootstrap_replicates: int = option(
-        400, "Of the bootstrap over minibatches, for 95 % intervals; 0: none."
+        400, "Of the bootstrap over minibatches, for 95 % intervals; 0: none.", at_least=0
     )
     high_norm_share: float = option(
         0.01,
         "Share of the tokens, those of highest norm, without which all is computed once more; 0: "
         "not computed.",
+        at_least=0,
+        below=1,
     )
     cache_dir: str = option("", "Directory that keeps activations for other runs; empty: none.")
     seed: int = seed_option("Decides examples, tokens, shuffling and untrained weights.")
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "num_examples", "tokens_per_example", "batch_size", "max_seq_length",
-            "rbf_threshold",
-        )  # fmt: skip
-        require_share(self, "high_norm_share")
-        for reference in self.references:
-            if reference not in REFERENCES[:-1]:
-                raise InputError(
-                    f"references has {reference!r}; known: {', '.join(REFERENCES[:-1])} "
-                    "(other_seed comes with other_seed_checkpoint)"
-                )
-        if self.bootstrap_replicates < 0:
-            raise InputError(
-                f"bootstrap_replicates must be from 0, got {self.bootstrap_replicates}"
-            )
         if self.measure != "cka" and (self.kernel, self.estimator) != ("linear", "minibatch"):
             raise InputError(f"kernel and estimator belong to cka, the measure is {self.measure}")
 
@@ -112,15 +107,21 @@ class ProbingConfig(Config):
         f"subjectivity:subjectivity.zip, or: {TASK_HELP}",
         input="probing_task",
     )
-    max_train_rows: int = option(2000, "Use at most so many training rows, or words; 0: all.")
-    max_test_rows: int = option(1000, "Use at most so many test rows, or words; 0: all.")
-    max_seq_length: int = option(128, "Word pieces an example.")
-    batch_size: int = option(64, "Examples a forward pass.")
-    pooling: str = option("mean", "Sentence vector of a tap: first, mean, max.", POOLINGS)
+    max_train_rows: int = option(
+        2000, "Use at most so many training rows, or words; 0: all.", at_least=0
+    )
+    max_test_rows: int = option(
+        1000, "Use at most so many test rows, or words; 0: all.", at_least=0
+    )
+    max_seq_length: int = option(128, "Word pieces an example.", above=0)
+    batch_size: int = option(64, "Examples a forward pass.", above=0)
+    pooling: str = option("mean", "Sentence vector of a tap: first, mean, max.", one_of=POOLINGS)
     inverse_l2: tuple[float, ...] = option(
         (0.001, 0.01, 0.1, 1.0),
         "Inverse strengths of the L2 penalty (scikit-learn's C). Of several the one with the "
         "highest validation accuracy is taken at each tap, of equals the strongest penalty.",
+        above=0,
+        min_items=1,
     )
     control_task: bool = option(
         True, "Random labels by word type too, and selectivity: accuracy less that on them."
@@ -128,7 +129,9 @@ class ProbingConfig(Config):
     codelength: bool = option(True, "Online codelength too, and compression.")
     scalar_mix: bool = option(True, "A probe on a learnt mean of all taps too.")
     num_seeds: int = option(
-        3, "Repetitions with seeds seed, seed + 1, ...: rows, control labels, untrained weights."
+        3,
+        "Repetitions with seeds seed, seed + 1, ...: rows, control labels, untrained weights.",
+        above=0,
     )
     seed: int = seed_option("The first of them.")
 
@@ -139,13 +142,6 @@ class ProbingConfig(Config):
             plain = {"control_task": False, "codelength": False, "scalar_mix": False}
             return {"num_seeds": 1, **plain, **values, "inverse_l2": [values["inverse_l2"]]}
         return values
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(self, "batch_size", "max_seq_length", "num_seeds")
-        for value in self.inverse_l2 or (0.0,):
-            if value <= 0:
-                raise InputError(f"inverse_l2 must be above 0, got {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,19 +156,17 @@ class DiagnosticsConfig(Config):
         "", "Another encoder, whose heads are matched; empty: none.", input="checkpoint"
     )
     task: str = option("wiki_topic", "Task whose texts are the examples.", input="task")
-    split: str = option("test", "Split of the task.", SPLITS)
-    num_examples: int = option(256, "Texts.")
-    num_attention_examples: int = option(64, "Of these, the texts whose attention is read.")
-    max_seq_length: int = option(128, "Word pieces a text.")
-    batch_size: int = option(32, "Texts a forward pass.")
-    top: int = option(10, "k of the top-k accuracy of the masked-language-model head on each tap.")
+    split: str = option("test", "Split of the task.", one_of=SPLITS)
+    num_examples: int = option(256, "Texts.", above=0)
+    num_attention_examples: int = option(
+        64, "Of these, the texts whose attention is read.", above=0
+    )
+    max_seq_length: int = option(128, "Word pieces a text.", above=0)
+    batch_size: int = option(32, "Texts a forward pass.", above=0)
+    top: int = option(
+        10, "k of the top-k accuracy of the masked-language-model head on each tap.", above=0
+    )
     seed: int = seed_option("Decides texts, masked pieces and untrained weights.")
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "num_examples", "num_attention_examples", "max_seq_length", "batch_size", "top"
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,18 +175,15 @@ class BlimpConfig(Config):
 
     workdir: str = option("", "Directory for results and figures.")
     init_checkpoint: str = option(
-        "", "Pre-training workdir, or one of its checkpoints, with the masked-language-model head.",
+        "",
+        "Pre-training workdir, or one of its checkpoints, with the masked-language-model head.",
         input="checkpoint",
-    )  # fmt: skip
+    )
     data: str = option("BLiMP.zip", "The archive of alexwarstadt/blimp.", input="file")
-    max_pairs: int = option(100, "Pairs of each paradigm; 0: all 1000.")
-    max_seq_length: int = option(64, "Word pieces a sentence; longer pairs are left out.")
-    batch_size: int = option(256, "Masked copies of sentences a forward pass.")
+    max_pairs: int = option(100, "Pairs of each paradigm; 0: all 1000.", at_least=0)
+    max_seq_length: int = option(64, "Word pieces a sentence; longer pairs are left out.", above=0)
+    batch_size: int = option(256, "Masked copies of sentences a forward pass.", above=0)
     seed: int = seed_option("Decides the pairs.")
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(self, "max_seq_length", "batch_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,17 +197,17 @@ class StructuralConfig(Config):
     treebank: str = option(
         "", "Folder with *-ud-train.conllu, -dev and -test, or packed (.gz).", input="treebank"
     )
-    probe_rank: int = option(64, "Dimensions of the view; at most the hidden size.")
-    max_train_sentences: int = option(2000, "Use at most so many; 0: all. Held in memory.")
-    max_test_sentences: int = option(1000, "Use at most so many to validate, and to test; 0: all.")
-    max_seq_length: int = option(128, "Word pieces a sentence; those that are cut are left out.")
-    batch_size: int = option(32, "Sentences a step, and a forward pass.")
-    num_epochs: int = option(20, "Passes over the training sentences; the best is kept.")
-    learning_rate: float = option(1e-3, "Of Adam.")
+    probe_rank: int = option(64, "Dimensions of the view; at most the hidden size.", above=0)
+    max_train_sentences: int = option(
+        2000, "Use at most so many; 0: all. Held in memory.", at_least=0
+    )
+    max_test_sentences: int = option(
+        1000, "Use at most so many to validate, and to test; 0: all.", at_least=0
+    )
+    max_seq_length: int = option(
+        128, "Word pieces a sentence; those that are cut are left out.", above=0
+    )
+    batch_size: int = option(32, "Sentences a step, and a forward pass.", above=0)
+    num_epochs: int = option(20, "Passes over the training sentences; the best is kept.", above=0)
+    learning_rate: float = option(1e-3, "Of Adam.", above=0)
     seed: int = seed_option("Decides sentences, order, first values and untrained weights.")
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "probe_rank", "max_seq_length", "batch_size", "num_epochs", "learning_rate"
-        )

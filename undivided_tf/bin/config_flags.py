@@ -33,12 +33,15 @@ def define(config: Config, prefix: str = "", without: tuple[str, ...] = ()) -> N
         if isinstance(value, Config):
             inner = (*without, *field.metadata["without"])
             define(value, prefix + field.metadata["prefix"], inner)
-        elif typing.get_origin(kind) is tuple:
-            flags.DEFINE_list(name, list(value), field.metadata["help"])
-        elif field.metadata["choices"]:
-            flags.DEFINE_enum(name, value, list(field.metadata["choices"]), field.metadata["help"])
+            continue
+        help, rule = field.metadata["help"], field.metadata["rule"]
+        if typing.get_origin(kind) is tuple:
+            flags.DEFINE_list(name, list(value), f"{help} Each {rule}." if str(rule) else help)
+        elif rule.one_of:  # absl lists them.
+            flags.DEFINE_enum(name, value, list(rule.one_of), help)
         else:
-            _DEFINE.get(kind, flags.DEFINE_string)(name, value, field.metadata["help"])
+            allowed = f"{help} {str(rule).capitalize()}." if str(rule) else help
+            _DEFINE.get(kind, flags.DEFINE_string)(name, value, allowed)
 
 
 def parse(config: Config, prefix: str = "", without: tuple[str, ...] = ()) -> Any:

@@ -13,14 +13,7 @@ from typing import Any, Self
 import numpy as np
 import scipy.special
 
-from undivided_tf.config import (
-    PAIR_POOLING,
-    POOLING_HELP,
-    POOLINGS,
-    Config,
-    option,
-    require_positive,
-)
+from undivided_tf.config import PAIR_POOLING, POOLING_HELP, POOLINGS, Config, option
 from undivided_tf.errors import InputError
 from undivided_tf.support import files
 
@@ -70,14 +63,16 @@ class ClassifierHead(_Head):
     kind: str = option(
         CLASSIFICATION,
         "classification: one of the labels; multi_label: any number of them; regression: a score.",
-        (CLASSIFICATION, REGRESSION, MULTI_LABEL),
+        one_of=(CLASSIFICATION, REGRESSION, MULTI_LABEL),
     )
     labels: tuple[str, ...] = option(
         (), "Names of the outputs, in their order; of a regression none, or the score's name."
     )
-    pooling: str = option("first", POOLING_HELP, (*POOLINGS, PAIR_POOLING))
-    input: str = option("", "What a row is: single, pair; empty: not known.", ("", SINGLE, PAIR))
-    max_seq_length: int = option(0, "Word pieces an example; longer ones are cut.")
+    pooling: str = option("first", POOLING_HELP, one_of=(*POOLINGS, PAIR_POOLING))
+    input: str = option(
+        "", "What a row is: single, pair; empty: not known.", one_of=("", SINGLE, PAIR)
+    )
+    max_seq_length: int = option(0, "Word pieces an example; longer ones are cut.", above=0)
     task: str = option("", "What it was fine-tuned on; empty: not known.")
     score_range: tuple[float, ...] = option(
         (), "Lowest and highest score of the task of a regression; empty: not known."
@@ -85,7 +80,6 @@ class ClassifierHead(_Head):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(self, "max_seq_length")
         twice = {label for label in self.labels if self.labels.count(label) > 1}
         if twice:
             raise InputError(
@@ -189,18 +183,16 @@ class SpanHead(_Head):
 
     FILE = "span_predictor.json"
 
-    kind: str = option(SPAN, "Always span: first and last word piece of an answer.", (SPAN,))
-    max_seq_length: int = option(0, "Word pieces a window: question, context and special tokens.")
-    doc_stride: int = option(0, "Word pieces from the start of one window to the next.")
-    max_query_length: int = option(0, "Word pieces of a question; longer ones are cut.")
+    kind: str = option(SPAN, "Always span: first and last word piece of an answer.", one_of=(SPAN,))
+    max_seq_length: int = option(
+        0, "Word pieces a window: question, context and special tokens.", above=0
+    )
+    doc_stride: int = option(0, "Word pieces from the start of one window to the next.", above=0)
+    max_query_length: int = option(0, "Word pieces of a question; longer ones are cut.", above=0)
     version_2_with_negative: bool = option(False, "Questions may have no answer (SQuAD 2.0).")
     null_score_diff_threshold: float = option(
         0.0, "With version_2_with_negative no answer is given where null odds exceed it."
     )
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(self, "max_seq_length", "doc_stride", "max_query_length")
 
     @classmethod
     def read(cls, directory: str | pathlib.Path) -> Self | None:

@@ -5,10 +5,10 @@ import functools
 
 from undivided_tf.analysis.config import BlimpConfig, CkaConfig, DiagnosticsConfig, ProbingConfig
 from undivided_tf.config import (
+    MAX_SEED,
     Config,
     EncoderConfig,
     option,
-    require_positive,
     section,
     seed_option,
 )
@@ -16,13 +16,10 @@ from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
 from undivided_tf.training.config import FinetuningConfig, PretrainingConfig
 
-# The budget that a pattern has in common with the reference. The last three are of equal
-# parameters: where those that removed blocks freed went.
-FRAMES = (
-    "steps", "flops", "time",
-    "more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate",
-    "surgery",
-)  # fmt: skip
+# Where the parameters went that removed blocks freed, so that there are as many.
+EQUAL_PARAMETERS = ("more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate")
+# The budget that a pattern has in common with the reference.
+FRAMES = ("steps", "flops", "time", *EQUAL_PARAMETERS, "surgery")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,32 +28,41 @@ class StudyConfig(Config):
 
     workdir: str = option("runs/study", "Directory for cells, results.json and the report.")
     patterns: tuple[str, ...] = option(
-        ("(AI)*6", "(AAI)*3", "A*6"), "Block patterns; the first is the reference."
+        ("(AI)*6", "(AAI)*3", "A*6"), "Block patterns; the first is the reference.", min_items=1
     )
     sizes: tuple[str, ...] = option(
-        (), "More sizes of all patterns beside that of pretraining.*, as HIDDENxHEADS such as "
-        "256x4; intermediate blocks keep their proportion."
-    )  # fmt: skip
+        (),
+        "More sizes of all patterns beside that of pretraining.*, as HIDDENxHEADS such as "
+        "256x4; intermediate blocks keep their proportion.",
+    )
     frames: tuple[str, ...] = option(
-        ("steps",), "Budgets that a pattern has in common with the reference: steps, always there; "
+        ("steps",),
+        "Budgets that a pattern has in common with the reference: steps, always there; "
         "flops (of training); time (measured, of a step); and of parameters, with those that were "
         "freed in more_attention, wider_intermediate, wider_hidden or shared_intermediate (one "
         "wide block for all places). Beside budgets, surgery: cut out of the trained reference, "
-        "then healed."
-    )  # fmt: skip
+        "then healed.",
+        one_of=FRAMES,
+    )
     healing_proportion: float = option(
-        0.1, "Steps that frame surgery heals for, as a share of those of pre-training."
+        0.1, "Steps that frame surgery heals for, as a share of those of pre-training.", above=0
     )
     core_patterns: int = option(
-        0, "The first so many patterns have all their seeds before the others begin, and they "
-        "alone have frames beside steps; 0: all alike."
-    )  # fmt: skip
+        0,
+        "The first so many patterns have all their seeds before the others begin, and they "
+        "alone have frames beside steps; 0: all alike.",
+        at_least=0,
+    )
     from_scratch_patterns: int = option(
-        0, "The first so many patterns are fine-tuned from random weights, too; 0: those of the "
-        "core."
-    )  # fmt: skip
+        0,
+        "The first so many patterns are fine-tuned from random weights, too; 0: those of the core.",
+        at_least=0,
+    )
     tasks: tuple[str, ...] = option(
-        ("wiki_topic", "wiki_pair"), "Tasks to fine-tune and probe.", input="probing_task"
+        ("wiki_topic", "wiki_pair"),
+        "Tasks to fine-tune and probe.",
+        input="probing_task",
+        min_items=1,
     )
     probing_tasks: tuple[str, ...] = option(
         (),
@@ -67,30 +73,42 @@ class StudyConfig(Config):
         False, "Look for rank collapse and at the linearity of blocks, too, in every encoder."
     )
     pattern_learning_rates: tuple[str, ...] = option(
-        (), "Peak learning rates of pre-training as PATTERN=RATE, one for each pattern, in place "
-        "of pretraining.learning_rate; run_sweep finds them."
-    )  # fmt: skip
-    pilot_seeds: tuple[int, ...] = option(
-        (), "Seeds on which those rates were found; none may be a seed of the study."
+        (),
+        "Peak learning rates of pre-training as PATTERN=RATE, one for each pattern, in place "
+        "of pretraining.learning_rate; run_sweep finds them.",
     )
-    num_pretraining_seeds: int = option(1, "Pre-trained encoders a pattern.")
+    pilot_seeds: tuple[int, ...] = option(
+        (),
+        "Seeds on which those rates were found; none may be a seed of the study.",
+        at_least=0,
+        at_most=MAX_SEED,
+    )
+    num_pretraining_seeds: int = option(1, "Pre-trained encoders a pattern.", above=0)
     num_other_seeds: int = option(
-        0, "Pre-trained encoders of each pattern beyond core_patterns; 0: as many as of those."
+        0,
+        "Pre-trained encoders of each pattern beyond core_patterns; 0: as many as of those.",
+        at_least=0,
     )
     seed: int = seed_option("First seed.")
     accuracy_margin: float = option(
-        0.01, "The largest loss of accuracy that does not matter, named before the study runs."
+        0.01,
+        "The largest loss of accuracy that does not matter, named before the study runs.",
+        above=0,
     )
     loss_margin: float = option(
-        0.05, "The largest rise of the held-out loss (nats) that does not matter, named likewise."
+        0.05,
+        "The largest rise of the held-out loss (nats) that does not matter, named likewise.",
+        above=0,
     )
     num_timing_rounds: int = option(
-        30, "Rounds in which steps of each pattern and of the reference are timed in turn."
+        30, "Rounds in which steps of each pattern and of the reference are timed in turn.", above=0
     )
     num_workers: int = option(
-        1, "Cells that run at the same time, each on its share of the cores; steps that are timed "
-        "have all of them, and nothing beside."
-    )  # fmt: skip
+        1,
+        "Cells that run at the same time, each on its share of the cores; steps that are timed "
+        "have all of them, and nothing beside.",
+        above=0,
+    )
     records: RecordsConfig = section(
         RecordsConfig(),
         "records.",
@@ -111,9 +129,13 @@ class StudyConfig(Config):
         CkaConfig(references=("shuffled",)),
         "cka.",
         without=(
-            "workdir", "first_checkpoint", "second_checkpoint", "other_seed_checkpoint", "seed",
+            "workdir",
+            "first_checkpoint",
+            "second_checkpoint",
+            "other_seed_checkpoint",
+            "seed",
         ),
-    )  # fmt: skip
+    )
     probing: ProbingConfig = section(
         # One repetition of the bare probes: a study has seeds and untrained encoders of its own.
         ProbingConfig(
@@ -136,31 +158,21 @@ class StudyConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "num_pretraining_seeds", "num_workers", "num_timing_rounds", "accuracy_margin",
-            "loss_margin",
-            "healing_proportion",
-        )  # fmt: skip
-        for frame in self.frames:
-            if frame not in FRAMES:
-                raise InputError(f"frames has {frame!r}; known: {', '.join(FRAMES)}")
         if self.pretraining.curriculum and {"flops", "time", "surgery"} & set(self.frames):
             raise InputError("frames of other steps (flops, time, surgery) go with no curriculum")
         for name in ("core_patterns", "from_scratch_patterns"):
-            if not 0 <= getattr(self, name) <= len(self.patterns):
+            if getattr(self, name) > len(self.patterns):
                 raise InputError(
-                    f"{name} must be from 0 to {len(self.patterns)}, the number of patterns, "
+                    f"{name} must be at most {len(self.patterns)}, the number of patterns, "
                     f"got {getattr(self, name)}"
                 )
-        if not 0 <= self.num_other_seeds <= self.num_pretraining_seeds:
+        if self.num_other_seeds > self.num_pretraining_seeds:
             raise InputError(
-                f"num_other_seeds must be from 0 to num_pretraining_seeds = "
+                f"num_other_seeds must be at most num_pretraining_seeds = "
                 f"{self.num_pretraining_seeds}, got {self.num_other_seeds}"
             )
         for size in self.sizes:
             self.encoder(self.patterns[0], size)
-        if not self.patterns or not self.tasks:
-            raise InputError("a study needs at least one pattern and one task")
         if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
         self._validate_rates()
@@ -245,16 +257,24 @@ class SweepConfig(Config):
 
     workdir: str = option("", "Directory for the runs and sweep.json.")
     records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
-    patterns: tuple[str, ...] = option(("(AI)*6", "A*6"), "Block patterns.")
+    patterns: tuple[str, ...] = option(("(AI)*6", "A*6"), "Block patterns.", min_items=1)
     learning_rates: tuple[float, ...] = option(
-        (1e-3, 2e-3, 4e-3), "Peak learning rates to begin with, rising; two or more."
+        (1e-3, 2e-3, 4e-3),
+        "Peak learning rates to begin with, rising; two or more.",
+        above=0,
+        min_items=2,
     )
     pilot_seeds: tuple[int, ...] = option(
-        (1,), "Seeds of the runs. Do not use them again in what the rates are chosen for."
+        (1,),
+        "Seeds of the runs. Do not use them again in what the rates are chosen for.",
+        at_least=0,
+        at_most=MAX_SEED,
+        min_items=1,
     )
     max_extensions: int = option(
         4,
         "Most rates to add to those of a pattern while its best one has no neighbour on one side.",
+        at_least=0,
     )
     pretraining: PretrainingConfig = section(
         PretrainingConfig(),
@@ -265,23 +285,18 @@ class SweepConfig(Config):
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
         rates = self.learning_rates
-        if len(rates) < 2 or rates[0] <= 0 or sorted(set(rates)) != list(rates):
+        if sorted(set(rates)) != list(rates):
             raise InputError(
-                "learning_rates must list two or more rates above 0 that rise, got "
+                "learning_rates must list rates that rise, got "
                 + ", ".join(f"{rate:g}" for rate in rates)
             )
-        if not self.patterns or not self.pilot_seeds:
-            raise InputError("a sweep needs at least one pattern and one of pilot_seeds")
-        for seed in self.pilot_seeds:
-            self.run(self.patterns[0], rates[0], seed)  # Raises what is wrong with a seed.
+        self.run(self.patterns[0], rates[0], self.pilot_seeds[0])  # Raises what does not fit.
         if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
         if len(set(self.pilot_seeds)) < len(self.pilot_seeds):
             raise InputError(
                 f"pilot_seeds has a seed twice: {', '.join(map(str, self.pilot_seeds))}"
             )
-        if self.max_extensions < 0:
-            raise InputError(f"max_extensions must be from 0, got {self.max_extensions}")
 
     @property
     def canonical_patterns(self) -> tuple[str, ...]:

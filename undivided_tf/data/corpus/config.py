@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from undivided_tf.config import Config, option, require_positive, require_share, seed_option
+from undivided_tf.config import Config, option, seed_option
 from undivided_tf.errors import InputError
 
 PAIR_PACKINGS = ("next_sentence", "sentence_order")
@@ -25,52 +25,59 @@ class RecordsConfig(Config):
     )
     text_field: str = option("text", "Field, or column, with the text of a document.")
     deduplicate: str = option(
-        "none", "Leave out documents whose text was there before: exact, or near for those, too, "
-        "that share four fifths of their runs of five words (MinHash).", DEDUPLICATIONS,
-    )  # fmt: skip
+        "none",
+        "Leave out documents whose text was there before: exact, or near for those, too, "
+        "that share four fifths of their runs of five words (MinHash).",
+        one_of=DEDUPLICATIONS,
+    )
     output_dir: str = option("", "Directory for the records, vocab.txt and metadata.json.")
     vocab_file: str = option(
         "", "Vocabulary, one word piece a line; empty: train one.", input="file"
     )
-    vocab_size: int = option(8000, "Size of the vocabulary that is trained.")
+    vocab_size: int = option(8000, "Size of the vocabulary that is trained.", above=0)
     do_lower_case: bool = option(True, "Lower-case the text and strip accents.")
-    max_seq_length: int = option(128, "Word pieces a record, [CLS] and [SEP] included.")
+    max_seq_length: int = option(128, "Word pieces a record, [CLS] and [SEP] included.", at_least=8)
     packing: str = option(
-        "full", "What a record holds: full: as much text as goes in, [SEP] between documents; "
+        "full",
+        "What a record holds: full: as much text as goes in, [SEP] between documents; "
         "next_sentence: two segments, the second from another document half the time; "
         "sentence_order: two, half the time in the wrong order; document: text of one document.",
-        PACKINGS,
-    )  # fmt: skip
-    short_seq_prob: float = option(
-        0.1, "Share of the documents whose pairs of segments get a random, shorter length."
+        one_of=PACKINGS,
     )
-    num_shards: int = option(8, "Training record files; reading holds one in memory.")
+    short_seq_prob: float = option(
+        0.1,
+        "Share of the documents whose pairs of segments get a random, shorter length.",
+        at_least=0,
+        below=1,
+    )
+    num_shards: int = option(8, "Training record files; reading holds one in memory.", above=0)
     validation_fraction: float = option(
-        0.02, "Share of the documents held out from training; at least one document."
+        0.02,
+        "Share of the documents held out from training; at least one document.",
+        at_least=0,
+        below=1,
     )
     random_seed: int = seed_option("Decides pairs, and which shard each record goes to.")
     runner: str = option(
-        "in_process", "Who works; the records are the same: this process, a Dask cluster, or a "
+        "in_process",
+        "Who works; the records are the same: this process, a Dask cluster, or a "
         "runner of Apache Beam (extra `beam`). All workers must see the input and output folders.",
-        RUNNERS,
-    )  # fmt: skip
+        one_of=RUNNERS,
+    )
     num_processes: int = option(
-        0, "Worker processes of the Dask cluster on this machine; 0: one a core."
+        0, "Worker processes of the Dask cluster on this machine; 0: one a core.", at_least=0
     )
     scheduler: str = option(
-        "", "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a cluster on "
-        "this machine."
-    )  # fmt: skip
+        "",
+        "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a cluster on "
+        "this machine.",
+    )
     pipeline_options: tuple[str, ...] = option(
         (), "Options of Apache Beam, such as --direct_num_workers=2."
     )
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        require_positive(self, "vocab_size", "num_shards")
-        require_share(self, "validation_fraction", "short_seq_prob")
-        if self.num_processes < 0:
-            raise InputError(f"num_processes must be from 0, got {self.num_processes}")
         if self.scheduler and self.runner != "dask":
             raise InputError(f"scheduler is for the runner dask, not for {self.runner}")
         if self.pipeline_options and self.runner not in BEAM_RUNNERS:
@@ -78,5 +85,3 @@ class RecordsConfig(Config):
                 f"pipeline_options are for the runners {', '.join(BEAM_RUNNERS)}, not for "
                 f"{self.runner}"
             )
-        if self.max_seq_length < 8:
-            raise InputError(f"max_seq_length must be at least 8, got {self.max_seq_length}")
