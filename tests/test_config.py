@@ -12,10 +12,9 @@ from conftest import tiny_config
 
 import undivided_tf
 from undivided_tf import inputs
-from undivided_tf.config import MAX_SEED, Config, EncoderConfig, Rule, claim_workdir, option
+from undivided_tf.config import MAX_SEED, Config, EncoderConfig, Rule, option
 from undivided_tf.errors import InputError
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.support import files
 from undivided_tf.training.config import PretrainingConfig, Stage
 
 ROOT = pathlib.Path(undivided_tf.__file__).parent
@@ -102,33 +101,6 @@ def test_a_file_that_is_no_config_is_named(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(InputError, match="broken.json is not JSON"):
         EncoderConfig.from_json(tmp_path / "broken.json")
-
-
-def test_a_used_workdir_shows_the_difference(tmp_path):
-    config = PretrainingConfig(workdir=str(tmp_path))
-    claim_workdir(tmp_path, config)
-    claim_workdir(tmp_path, config)
-    other = config.replace(learning_rate=1.0, encoder=config.encoder.replace(hidden_size=24))
-    with pytest.raises(InputError) as error:
-        claim_workdir(tmp_path, other)
-    assert "encoder.hidden_size: 768 there, 24 asked for" in str(error.value)
-    assert "learning_rate: 0.0001 there, 1.0 asked for" in str(error.value)
-
-
-def test_a_workdir_from_before_a_flag_goes_on_with_its_default(tmp_path):
-    config = PretrainingConfig(workdir=str(tmp_path))
-    values = config.to_dict()
-    del values["recompute"]
-    files.write_json(tmp_path / "config.json", values)
-    claim_workdir(tmp_path, config)
-    with pytest.raises(InputError, match="recompute: False there, True asked for"):
-        claim_workdir(tmp_path, config.replace(recompute=True))
-
-
-def test_a_moved_workdir_is_still_the_same(tmp_path):
-    claim_workdir(tmp_path / "a", PretrainingConfig(workdir="a"))
-    (tmp_path / "a").rename(tmp_path / "b")
-    claim_workdir(tmp_path / "b", PretrainingConfig(workdir="b"))
 
 
 def test_a_study_refuses_one_pattern_in_two_spellings():

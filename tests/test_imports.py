@@ -15,7 +15,7 @@ LAYERS = [
     ["support"],
     ["inputs", "pattern"],
     ["config"],
-    ["accounting", "tokenization"],
+    ["accounting", "tokenization", "workdir"],
     ["layers"],
     ["models", "data", "metrics"],
     ["training", "analysis"],
@@ -57,7 +57,8 @@ def test_imports_run_one_way(path):
 
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
-        "pattern", "config", "inputs", "accounting", "support.progress", "support.stopwatch",
+        "pattern", "config", "inputs", "workdir", "accounting",
+        "support.progress", "support.stopwatch",
         "data.corpus.config", "training.config", "analysis.config", "convert.config",
         "surgery.config", "export.config", "study.config", "training.memory", "training.scores",
         "metrics.inference", "metrics.classification", "metrics.glue", "metrics.squad",

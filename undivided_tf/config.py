@@ -4,20 +4,17 @@ Every field carries its help text, from which `undivided_tf.bin` makes the flag 
 name; so a flag, a key of `config.json` and an attribute are one thing. Needs no TensorFlow.
 """
 
-import contextlib
 import dataclasses
 import difflib
 import json
 import os
-import pathlib
 import typing
-from collections.abc import Callable
 from typing import Any, Self
 
 from undivided_tf.errors import InputError
-from undivided_tf.inputs import Input, Inputs, date, described
+from undivided_tf.inputs import Input
 from undivided_tf.pattern import INTERMEDIATE, BlockPattern
-from undivided_tf.support import files, progress
+from undivided_tf.support import files
 
 
 class Rule(typing.NamedTuple):
@@ -230,132 +227,6 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         elif before != after:
             lines.append(f"{prefix}{key}: {before!r} there, {after!r} asked for")
     return lines
-
-
-def claim_workdir(
-    workdir: str | os.PathLike,
-    config: Config,
-    grown: Callable[[Any], bool] | None = None,
-) -> pathlib.Path:
-    """Makes `workdir` with `config.json`, or checks that the one there is the same.
-
-    The inputs of the run (`Config.inputs`) belong to it: their hashes are kept in `inputs.json`,
-    and inputs of other bytes are another run. A directory from before there was an `inputs.json`
-    is taken with the inputs of today. Inputs that are gone are named, and not compared.
-
-    Args:
-        workdir: the directory of a run.
-        config: the run.
-        grown: whether `config` goes on with what another config, that of the directory, began;
-            it then takes its place. Without it only paths may differ, to inputs of equal bytes.
-
-    Raises:
-        InputError: the directory holds the results of another config or of other inputs; shows
-            the difference.
-    """
-    path = checked_workdir(workdir) / "config.json"
-    inputs = Inputs(config.inputs(), path.parent)
-    if not path.exists():
-        inputs.write()
-        config.to_json(path)
-        return path.parent
-    there, old = files.read_json(path), None
-    with contextlib.suppress(InputError):
-        # A key that came with a newer release has its default in an older run.
-        old = type(config).from_dict(there)
-        there = old.to_dict()
-    # A directory may be moved, so where it lies is no difference.
-    there, asked = {**there, "workdir": ""}, {**config.to_dict(), "workdir": ""}
-    if old is not None and grown is None:
-        _take_moved(there, asked, inputs)
-    changed = differences(there, asked)
-    if changed and (old is None or grown is None or not grown(old)):
-        raise InputError(
-            f"{path} holds another config:\n  " + "\n  ".join(changed) + "\n"
-            "choose another directory, or give the flags of that config to continue it"
-        )
-    if changes := inputs.changes():
-        raise InputError(
-            f"{path.parent} was made from other inputs:\n{described(changes)}\n"
-            "choose another directory for the inputs of today, or bring back those of then to "
-            "continue it"
-        )
-    if inputs.is_new and inputs.current:
-        progress.note(f"{path.parent}: no {inputs.path.name} yet, the inputs of today are recorded")
-    if inputs.absent:
-        progress.note(f"{path.parent}: not there, and not compared: {', '.join(inputs.absent)}")
-    inputs.write()
-    if old != config:
-        config.to_json(path)
-    return path.parent
-
-
-def checked_workdir(workdir: str | os.PathLike, field: str = "workdir") -> pathlib.Path:
-    """The path of a directory for results, which need not exist yet.
-
-    Args:
-        workdir: the directory.
-        field: of the config that names it.
-
-    Raises:
-        InputError: none is given, or it or a folder above it is a file.
-    """
-    if not str(workdir):
-        raise InputError(f"a directory for the results is needed: --{field}=DIR")
-    path = pathlib.Path(workdir)
-    for place in (path, *path.parents):
-        if place.exists():
-            if not place.is_dir():
-                raise InputError(f"{field} {path}: {place} is a file; choose another directory")
-            break
-    return path
-
-
-def _take_moved(there: dict[str, Any], asked: dict[str, Any], inputs: Inputs) -> None:
-    """Gives the config of a directory today's paths of inputs that have the same bytes."""
-    for field in {**inputs.known, **inputs.current}:
-        *sections, name = field.split(".")
-        old, new = there, asked
-        for key in sections:
-            old, new = old.get(key, {}), new.get(key, {})
-        if name in old and name in new and inputs.moved(field, old[name], new[name]):
-            old[name] = new[name]
-
-
-def results_once(
-    config: Config, prepare: Callable[[], Any], run: Callable[[Any], dict[str, Any]]
-) -> dict[str, Any]:
-    """The content of `workdir/results.json`, made first when it is not there yet.
-
-    Args:
-        config: the run; its `workdir` receives config.json, inputs.json and results.json.
-        prepare: builds what can fail for a mistake of the user, such as a mistyped path. It is
-            called before a new workdir is claimed, so that the mistake leaves none behind.
-        run: makes the results from what `prepare` returned.
-
-    Raises:
-        InputError: the workdir holds another config, or its inputs have changed.
-    """
-    workdir = checked_workdir(config.workdir)
-    path = workdir / "results.json"
-    if path.exists():
-        claim_workdir(workdir, config)
-        say_finished(path)
-        return files.read_json(path)
-    begun = (workdir / "config.json").exists()
-    if begun:  # What is another run is said at once.
-        claim_workdir(workdir, config)
-    prepared = prepare()
-    if not begun:
-        claim_workdir(workdir, config)
-    files.write_json(path, run(prepared))
-    return files.read_json(path)
-
-
-def say_finished(path: pathlib.Path) -> None:
-    """Tells the user that nothing runs, since what a file holds was made earlier."""
-    finished = date(path.stat().st_mtime)
-    progress.note(f"{path.parent}: finished on {finished}; results read from {path.name}")
 
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")

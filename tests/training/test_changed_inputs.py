@@ -6,7 +6,6 @@ import pathlib
 import pytest
 import toys
 
-from undivided_tf import config as configs
 from undivided_tf.analysis.config import (
     BlimpConfig,
     CkaConfig,
@@ -26,6 +25,7 @@ from undivided_tf.training.config import (
     PretrainingConfig,
     SquadConfig,
 )
+from undivided_tf.workdir import open_workdir, results_once
 
 # Of each kind of input, the files of a made-up one.
 FILES = {
@@ -112,7 +112,7 @@ def without_work(monkeypatch):
                 raise KeyboardInterrupt
             return {"kind": "made up"}
 
-        fake = lambda config, prepare, run: configs.results_once(config, lambda: None, work)  # noqa: E731
+        fake = lambda config, prepare, run: results_once(config, lambda: None, work)  # noqa: E731
         monkeypatch.setattr(module, "results_once", fake)
 
     return patch
@@ -169,7 +169,7 @@ def test_damage_knows_its_inputs(tmp_path):
     )
     config = DamageConfig(input=values["input"], order=order)
     assert set(config.inputs()) == {"input", "order.task", "order.records_dir"}
-    refused_for_each(members, lambda: configs.claim_workdir(tmp_path / "run", config))
+    refused_for_each(members, lambda: open_workdir(tmp_path / "run", config))
 
 
 def test_a_study_refuses_inputs_that_changed_though_all_cells_are_finished(tmp_path):
@@ -211,13 +211,13 @@ def test_records_refuse_a_corpus_that_changed(tmp_path, capsys):
 def test_from_scratch_the_weights_of_the_checkpoint_do_not_matter(tmp_path):
     values, members = make(tmp_path, init_checkpoint="checkpoint")
     config = FinetuningConfig(from_scratch=True, new_weights=(), **values)
-    configs.claim_workdir(tmp_path / "run", config)
+    open_workdir(tmp_path / "run", config)
     weights, encoder, _ = members["init_checkpoint"]
     weights.write_text("others")
-    configs.claim_workdir(tmp_path / "run", config)
+    open_workdir(tmp_path / "run", config)
     encoder.write_text("another")
     with pytest.raises(InputError, match="init_checkpoint encoder.json"):
-        configs.claim_workdir(tmp_path / "run", config)
+        open_workdir(tmp_path / "run", config)
 
 
 def test_the_records_of_later_stages_are_inputs(tmp_path):
@@ -226,4 +226,4 @@ def test_the_records_of_later_stages_are_inputs(tmp_path):
         records_dir=values["records_dir"], curriculum=(f"10000:8:{values['later']}",)
     )
     members = {"records_dir": members["records_dir"], "curriculum": members["later"]}
-    refused_for_each(members, lambda: configs.claim_workdir(tmp_path / "run", config))
+    refused_for_each(members, lambda: open_workdir(tmp_path / "run", config))

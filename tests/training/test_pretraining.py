@@ -275,7 +275,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(toy, tmp_path):
     assert int(kept.name[-1]) >= 1 and arrays
 
 
-def test_records_that_do_not_fit_are_refused_before_the_workdir_is_claimed(toy, tmp_path):
+def test_records_that_do_not_fit_are_refused_before_the_workdir_is_made(toy, tmp_path):
     metadata = records.read_metadata(toy)
     config = toys.pretraining_config(
         tmp_path / "run", toy, toys.encoder_config(max_position_embeddings=8)

@@ -17,11 +17,11 @@ from absl import logging
 from undivided_tf.analysis import masked_lm, subjects
 from undivided_tf.analysis.config import BlimpConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.config import results_once
 from undivided_tf.data.tasks import blimp
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.inference import wilson_interval
 from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.workdir import results_once
 
 
 def run_blimp(config: BlimpConfig) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from undivided_tf.analysis import masked_lm, rank, subjects, taps
 from undivided_tf.analysis.attention import HeadDivergence, HeadStatistics, rollout
 from undivided_tf.analysis.config import DiagnosticsConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.config import results_once
 from undivided_tf.data.tasks.tasks import Rows, read_split
 from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.workdir import results_once
 
 
 def run_diagnostics(config: DiagnosticsConfig) -> dict[str, Any]:

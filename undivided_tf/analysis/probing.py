@@ -15,12 +15,12 @@ from undivided_tf.analysis import linear_probes, probe_rows, subjects
 from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.analysis.probe_rows import Split
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.config import results_once
 from undivided_tf.data.tasks.probing_tasks import WordTask, load_probing_task
 from undivided_tf.data.tasks.tasks import Task
 from undivided_tf.metrics import classification
 from undivided_tf.metrics.inference import summarize
 from undivided_tf.support import progress, threads
+from undivided_tf.workdir import results_once
 
 MIX_ROWS = 5000  # Of the training rows: the scalar mix has them of all taps in memory at once.
 

@@ -15,8 +15,8 @@ from undivided_tf.analysis import subjects
 from undivided_tf.analysis.comparisons import Sample
 from undivided_tf.analysis.config import CkaConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.config import results_once
 from undivided_tf.data.tasks.tasks import Rows, read_split
+from undivided_tf.workdir import results_once
 
 
 def run_cka(config: CkaConfig) -> dict[str, Any]:

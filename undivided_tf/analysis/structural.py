@@ -18,12 +18,12 @@ import tensorflow as tf
 from undivided_tf.analysis import subjects, taps, words
 from undivided_tf.analysis.config import StructuralConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.config import results_once
 from undivided_tf.data.tasks import treebank
 from undivided_tf.data.tasks.treebank import Sentence
 from undivided_tf.errors import InputError
 from undivided_tf.metrics import trees
 from undivided_tf.support import progress
+from undivided_tf.workdir import results_once
 
 
 def run_structural(config: StructuralConfig) -> dict[str, Any]:

@@ -17,12 +17,12 @@ config_flags.define(ExportConfig())
 def main() -> None:
     """Flags -> config -> export, with a model card."""
     config = config_flags.parse(ExportConfig())
-    from undivided_tf.convert import converter
     from undivided_tf.export import export
     from undivided_tf.study import model_card
     from undivided_tf.support import files
+    from undivided_tf.workdir import new_directory
 
-    output = converter.free_directory(config.output_dir)
+    output = new_directory(config.output_dir)
     with files.atomic_path(output) as partial:
         report = export(partial, config)
         model_card.write(partial, report)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from undivided_tf.config import EncoderConfig, checked_workdir
+from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import google, huggingface, keras_hub_presets, names, ours
 from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.source import Source
@@ -20,6 +20,7 @@ from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.models.weights import WEIGHTS, named_weights, require_finite
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
+from undivided_tf.workdir import new_directory
 
 REPORT = "conversion.json"
 _WHEEL = "wheel:"
@@ -71,7 +72,7 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
         InputError: as for `load`; there is something at `output_dir`; or the encoder or a
             fine-tuned head has no counterpart in the format.
     """
-    output = free_directory(config.output_dir)
+    output = new_directory(config.output_dir)
     folder = locate(config.input)
     given = {"true": True, "false": False}.get(config.do_lower_case)
     source = open_source(folder, given)
@@ -97,19 +98,6 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
     logging.info("%s, %s\n%s", folder, source.format, source.coverage)
     logging.info("fingerprint %s", numbers)
     return report
-
-
-def free_directory(path: str) -> pathlib.Path:
-    """The place of a result.
-
-    Raises:
-        InputError: no path, or something is there already.
-    """
-    if not path:
-        raise InputError("a place for the result is needed: --output_dir=DIR")
-    if pathlib.Path(path).exists():
-        raise InputError(f"{path} exists already; choose another --output_dir or remove it")
-    return checked_workdir(path, "output_dir")
 
 
 def write(

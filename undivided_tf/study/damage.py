@@ -18,7 +18,6 @@ from absl import logging
 from undivided_tf import accounting
 from undivided_tf.analysis import linear_probes
 from undivided_tf.analysis.latency import forward_milliseconds
-from undivided_tf.config import claim_workdir
 from undivided_tf.convert import converter
 from undivided_tf.data.tasks.rows import Task
 from undivided_tf.data.tasks.tasks import load_task
@@ -34,6 +33,7 @@ from undivided_tf.surgery.order import intermediate_blocks
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import glue, scores
 from undivided_tf.training.config import FinetuningConfig
+from undivided_tf.workdir import open_workdir
 
 _INVERSE_L2 = 0.1
 
@@ -62,7 +62,7 @@ def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
             f"num_cut {max(config.num_cut)}: {source.config.pattern} has {len(blocks)} "
             "intermediate blocks"
         )
-    workdir = claim_workdir(config.workdir, config)
+    workdir = open_workdir(config.workdir, config)
     encoder = converter.build_encoder(source)
     if not (workdir / "order.json").exists():
         order, words = run.importance(config.order, source, encoder)

@@ -9,14 +9,13 @@ from typing import Any
 
 import psutil
 
-from undivided_tf import inputs
-from undivided_tf.config import claim_workdir
 from undivided_tf.data import sample
 from undivided_tf.data.tasks import tasks
 from undivided_tf.errors import InputError
 from undivided_tf.study import grid, kept, outcomes, report, running
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.support import files, progress
+from undivided_tf.workdir import date, open_workdir
 
 _VERSIONED = (
     "undivided_tf",
@@ -62,8 +61,7 @@ def run_study(
     if all(outcome["status"] == outcomes.FINISHED for outcome in before):
         last = max(path.stat().st_mtime for path in (workdir / "cells").glob("*/finished.json"))
         progress.note(
-            f"{workdir}: all {len(cells)} cells finished by {inputs.date(last)}; results read "
-            "from there"
+            f"{workdir}: all {len(cells)} cells finished by {date(last)}; results read from there"
         )
     if not report_only:
         running.run(in_turn, workdir, config.num_workers, scheduler)
@@ -103,7 +101,7 @@ def claim(config: StudyConfig) -> pathlib.Path:
         margins = [(one.accuracy_margin, one.loss_margin) for one in (there, config)]
         return margins[0] == margins[1] and _names(there) <= _names(config)
 
-    return claim_workdir(config.workdir, config, grown)
+    return open_workdir(config.workdir, config, grown)
 
 
 def _names(config: StudyConfig) -> set[str]:

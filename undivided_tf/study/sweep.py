@@ -11,11 +11,11 @@ from typing import Any
 
 from absl import logging
 
-from undivided_tf.config import claim_workdir
 from undivided_tf.errors import InputError
 from undivided_tf.study.config import StudyConfig, SweepConfig
 from undivided_tf.support import files
 from undivided_tf.training.config import PretrainingConfig
+from undivided_tf.workdir import open_workdir
 
 SWEEP = "sweep.json"
 _DIVERGED = "diverged.json"
@@ -47,7 +47,7 @@ def run_sweep(config: SweepConfig) -> dict[str, Any]:
         free = ("patterns", "learning_rates", "pilot_seeds", "max_extensions")
         return there.replace(**{name: getattr(config, name) for name in free}) == config
 
-    workdir = claim_workdir(config.workdir, config, grown)
+    workdir = open_workdir(config.workdir, config, grown)
     results = {
         "kind": "sweep",
         "config": config.to_dict(),

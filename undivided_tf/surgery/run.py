@@ -20,6 +20,7 @@ from undivided_tf.surgery import damage
 from undivided_tf.surgery.config import SurgeryConfig
 from undivided_tf.surgery.operations import cut, encoder_blocks, operate
 from undivided_tf.surgery.order import Damage, Order, by_place, cut_order
+from undivided_tf.workdir import new_directory
 
 REPORT = "surgery.json"
 USUAL_LENGTH = 64  # Word pieces.
@@ -39,7 +40,7 @@ def run_surgery(config: SurgeryConfig) -> dict[str, Any]:
     Raises:
         InputError: a checkpoint or an operation that cannot be; see `operate` and `importance`.
     """
-    output = converter.free_directory(config.output_dir)
+    output = new_directory(config.output_dir)
     source = converter.open_source(converter.locate(config.input))
     encoder = converter.build_encoder(source)
     pattern, order, measured = source.config.pattern, None, ""

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.config import results_once
 from undivided_tf.data import batches
 from undivided_tf.data.tasks.probing_tasks import load_sentence_task
 from undivided_tf.data.tasks.rows import Rows, Task
@@ -22,6 +21,7 @@ from undivided_tf.training import optimizers, scores, strategies, stretches
 from undivided_tf.training.classifiers import load_classifier, load_start, save_classifier
 from undivided_tf.training.config import FinetuningConfig
 from undivided_tf.training.stretches import EarlyStopping
+from undivided_tf.workdir import once, results_once
 
 __all__ = ["finetune", "load_classifier"]
 
@@ -54,11 +54,9 @@ def _results(tuner: "_Tuner") -> dict[str, Any]:
     config = tuner.config
     runs = []
     for seed in range(config.seed, config.seed + config.num_runs):
-        run_path = tuner.workdir / f"run_{seed}.json"
-        if not run_path.exists():
-            files.write_json(run_path, tuner.run(seed))
+        path = tuner.workdir / f"run_{seed}.json"
+        runs.append(once(path, functools.partial(tuner.run, seed)))
         files.remove(tuner.run_directory(seed))  # Its checkpoints.
-        runs.append(files.read_json(run_path))
     return {
         "kind": "finetuning",
         "pattern": tuner.pattern,

@@ -10,8 +10,6 @@ from typing import Any
 
 from absl import logging
 
-from undivided_tf import inputs
-from undivided_tf.config import claim_workdir
 from undivided_tf.data.tasks import glue as data
 from undivided_tf.data.tasks import submission
 from undivided_tf.errors import InputError
@@ -21,6 +19,7 @@ from undivided_tf.support import files
 from undivided_tf.training import learning
 from undivided_tf.training.config import FinetuningConfig, GlueConfig
 from undivided_tf.training.finetuning import VALIDATION, finetune
+from undivided_tf.workdir import RESULTS, forget_input, open_workdir
 
 MISMATCHED = "validation_mismatched"
 _RULES = {"mean": statistics.fmean, "median": statistics.median, "maximum": max}
@@ -45,7 +44,7 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
         InputError: the workdir holds another config.
     """
     _let_failed_tasks_be_mended(pathlib.Path(config.workdir))
-    workdir = claim_workdir(config.workdir, config)
+    workdir = open_workdir(config.workdir, config)
     results: dict[str, Any] = {
         "kind": "glue", "command": command, "config": config.to_dict(), "tasks": {},
         "warnings": learning.warnings([config.finetuning.init_checkpoint]),
@@ -61,7 +60,7 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
             }
         done = {k: v for k, v in results["tasks"].items() if v["status"] == "finished"}
         results["average"] = metrics.average({name: r["score"] for name, r in done.items()})
-        files.write_json(workdir / "results.json", results)
+        files.write_json(workdir / RESULTS, results)
         files.write_text(workdir / "results.md", table(results))
     if config.finetuning.write_predictions:
         contents: dict[str, str] = {}
@@ -77,10 +76,10 @@ def _let_failed_tasks_be_mended(workdir: pathlib.Path) -> None:
 
     The directory of each task that finished still knows its files, and refuses other ones.
     """
-    path = workdir / "results.json"
+    path = workdir / RESULTS
     tasks = files.read_json(path)["tasks"] if path.exists() else {}
     if any(result["status"] == "failed" for result in tasks.values()):
-        inputs.forget(workdir, "data")
+        forget_input(workdir, "data")
 
 
 def source(config: GlueConfig, task: str) -> str:

@@ -24,7 +24,6 @@ import tensorflow as tf
 from absl import logging
 
 from undivided_tf import accounting
-from undivided_tf.config import claim_workdir, results_once
 from undivided_tf.data.corpus import records
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
@@ -41,6 +40,7 @@ from undivided_tf.training.curves import Curves
 from undivided_tf.training.distillation import Distillation, load_start
 from undivided_tf.training.initial_values import set_initial_values
 from undivided_tf.training.steps import POLICIES, Steps
+from undivided_tf.workdir import RESULTS, open_workdir, results_once
 
 _STOPPED = 128 + 15  # What a shell reports of a process that SIGTERM ended.
 _OF_A_BRANCH = ("steps", "tokens", "training_flops", "training_seconds", "validation")
@@ -90,7 +90,7 @@ class Course:
     def __init__(self, config: PretrainingConfig, curriculum: Curriculum):
         self.config, self.curriculum = config, curriculum
         self.workdir = pathlib.Path(config.workdir)
-        self.results_path = self.workdir / "results.json"
+        self.results_path = self.workdir / RESULTS
         self.curves: Curves | None = None
 
 
@@ -216,7 +216,7 @@ class Trainer:
     def _run_branch(self, branch: Course, state: dict[str, Any]) -> None:
         """Takes the model from the start of a branch, or from its checkpoint, to its end."""
         if self.is_chief:
-            claim_workdir(branch.workdir, branch.config)
+            open_workdir(branch.workdir, branch.config)
         state = self._restored(branch) or state
         state = self._advance(branch, state, until=branch.config.num_train_steps)
         if self.is_chief:
@@ -399,7 +399,7 @@ class Trainer:
         }
         ends = [
             *(
-                files.read_json(pathlib.Path(branch.workdir) / "results.json")
+                files.read_json(pathlib.Path(branch.workdir) / RESULTS)
                 for branch in config.branches
             ),
             results,

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from undivided_tf.config import results_once
 from undivided_tf.data import streams
 from undivided_tf.data.tasks import squad
 from undivided_tf.data.tasks.answers import Predictions, predict_answers
@@ -26,6 +25,7 @@ from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import optimizers, strategies, stretches
 from undivided_tf.training.config import SquadConfig
+from undivided_tf.workdir import once, results_once
 
 
 def finetune_spans(config: SquadConfig) -> dict[str, Any]:
@@ -123,9 +123,7 @@ class _SpanTuner:
         runs = []
         for seed in range(config.seed, config.seed + config.num_runs):
             path = self.workdir / f"run_{seed}" / "run.json"
-            if not path.exists():
-                files.write_json(path, self._run(seed, path.parent))
-            runs.append(files.read_json(path))
+            runs.append(once(path, functools.partial(self._run, seed, path.parent)))
         return {
             "kind": "squad",
             "pattern": self.pattern,

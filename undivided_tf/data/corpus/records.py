@@ -30,16 +30,16 @@ from typing import Any
 
 from absl import logging
 
-from undivided_tf import __version__
-from undivided_tf.config import EncoderConfig, checked_workdir, claim_workdir, say_finished
+from undivided_tf.config import EncoderConfig
 from undivided_tf.data.corpus import blocks, corpora, ngrams, runners, shards, survey
 from undivided_tf.data.corpus.blocks import Vocabulary
 from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
-from undivided_tf.data.corpus.corpora import Portion, Source
+from undivided_tf.data.corpus.corpora import Portion
 from undivided_tf.data.corpus.survey import Survey
 from undivided_tf.errors import InputError
 from undivided_tf.support import files, progress
 from undivided_tf.tokenization import Tokenizer, pieces_with_capitals, train_vocabulary
+from undivided_tf.workdir import note_finished, open_scratch, open_workdir, results_directory
 
 FORMAT_VERSION = 1
 METADATA, VOCABULARY = "metadata.json", "vocab.txt"
@@ -77,7 +77,7 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     if (output_dir / METADATA).exists():
         files.remove(work)
         metadata = read_metadata(output_dir)
-        say_finished(output_dir / METADATA)
+        note_finished(output_dir / METADATA)
         return metadata
     runners.check(config)
     sources = corpora.sources(config.input_files, config.text_field)
@@ -85,7 +85,9 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     if config.vocab_file:
         given = Vocabulary.of(config.vocab_file, config.do_lower_case)
         _warn_of_capitals(blocks.load_tokenizer(given))  # Its faults come before the work.
-    _claim_work(work, config, sources, given)
+    # Workers and places may change; what they make does not.
+    state = {"config": _portable(config).to_dict(), "sources": [list(source) for source in sources]}
+    open_scratch(work, {**state, "vocabulary": given and given.digest})
     try:
         metadata = _create(work, config, corpora.portions(sources), given)
     except InputError:  # The input will change; what was made of it is of no use.
@@ -104,27 +106,6 @@ def _warn_of_capitals(tokenizer: Tokenizer) -> None:
             "that has them; give --nodo_lower_case for a cased vocabulary",
             len(capital), number, capital[0],
         )  # fmt: skip
-
-
-def _claim_work(
-    work: pathlib.Path, config: RecordsConfig, sources: Sequence[Source], given: Vocabulary | None
-) -> None:
-    """Makes the work folder; one for other flags or for files that have changed is removed."""
-    state = {
-        "version": __version__,
-        "config": _portable(config).to_dict(),
-        "sources": [list(source) for source in sources],
-        "vocabulary": given and given.digest,
-    }
-    try:
-        if files.read_json(work / "state.json") == state:
-            logging.info("%s: going on with what is finished there", work)
-            return
-        logging.info("%s: begun with other flags or other files; starting anew", work)
-    except (FileNotFoundError, ValueError):
-        pass
-    files.remove(work)
-    files.write_json(work / "state.json", state)
 
 
 def _create(
@@ -185,7 +166,7 @@ def _create(
         "sources": found.sources,
     }
     tokenizer.save(records / VOCABULARY)
-    claim_workdir(records, _portable(config))
+    open_workdir(records, _portable(config))
     files.write_json(records / METADATA, metadata)
     return metadata
 
@@ -215,10 +196,10 @@ def _check_output_dir(config: RecordsConfig) -> pathlib.Path:
         raise InputError("a directory for the records is needed: --output_dir=DIR")
     path = pathlib.Path(config.output_dir)
     if (path / "config.json").exists():
-        claim_workdir(path, _portable(config))
+        open_workdir(path, _portable(config))
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} holds something else than records; choose another --output_dir")
-    return checked_workdir(path, "output_dir")
+    return results_directory(path, "output_dir")
 
 
 def _trained_vocabulary(

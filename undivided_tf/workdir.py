@@ -1,0 +1,312 @@
+"""The directory of a run: opened with its config, finished once, gone on with by the same call.
+
+- `config.json` is the run. A call with another config is refused, with the difference.
+- `inputs.json` holds the SHA-256 of each file behind the fields of the config that name inputs
+  (`Config.inputs`). Inputs of other bytes are another run; a file that was moved or renamed has
+  the same hash.
+- `results.json` appears last. Where it is, nothing runs, and it is read.
+
+Every file appears whole or not at all (`files.atomic_path`). So a part of a run that has written
+its file is finished, and the same call goes on with the parts that have not. Needs no TensorFlow.
+"""
+
+import contextlib
+import datetime
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from absl import logging
+
+from undivided_tf import __version__
+from undivided_tf.config import Config, differences
+from undivided_tf.errors import InputError
+from undivided_tf.inputs import Files, Input, hashed
+from undivided_tf.support import files, progress
+
+CONFIG, INPUTS, RESULTS = "config.json", "inputs.json", "results.json"
+_SCRATCH = "state.json"
+_SHOWN_CHANGES = 10
+
+
+def results_once(
+    config: Config, prepare: Callable[[], Any], run: Callable[[Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """The content of `workdir/results.json`, made first when it is not there yet.
+
+    Args:
+        config: the run; its `workdir` receives config.json, inputs.json and results.json.
+        prepare: builds what can fail for a mistake of the user, such as a mistyped path. It is
+            called before a new workdir is made, so that the mistake leaves none behind.
+        run: makes the results from what `prepare` returned.
+
+    Raises:
+        InputError: the workdir holds another config, or its inputs have changed.
+    """
+    workdir = results_directory(config.workdir)
+    path = workdir / RESULTS
+    if path.exists():
+        open_workdir(workdir, config)
+        note_finished(path)
+        return files.read_json(path)
+    begun = (workdir / CONFIG).exists()
+    if begun:  # What is another run is said at once.
+        open_workdir(workdir, config)
+    prepared = prepare()
+    if not begun:
+        open_workdir(workdir, config)
+    return once(path, lambda: run(prepared))
+
+
+def once(path: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The content of a JSON file: of a part of a run that is finished when the file is there.
+
+    Args:
+        path: the file, in the directory of the run.
+        make: gives the content where there is no file yet.
+    """
+    if not path.exists():
+        files.write_json(path, make())
+    return files.read_json(path)
+
+
+def open_workdir(
+    workdir: str | os.PathLike,
+    config: Config,
+    grown: Callable[[Any], bool] | None = None,
+) -> pathlib.Path:
+    """Makes `workdir` with `config.json`, or checks that the one there is the same.
+
+    The inputs of the run (`Config.inputs`) belong to it: their hashes are kept in `inputs.json`,
+    and inputs of other bytes are another run. A directory from before there was an `inputs.json`
+    gets those of today. Inputs that are gone are named, and not compared.
+
+    Args:
+        workdir: the directory of a run.
+        config: the run.
+        grown: whether `config` goes on with what another config, that of the directory, began;
+            it then takes its place. Without it only paths may differ, to inputs of equal bytes.
+
+    Raises:
+        InputError: the directory holds the results of another config or of other inputs; shows
+            the difference.
+    """
+    path = results_directory(workdir) / CONFIG
+    inputs = _Inputs(config.inputs(), path.parent)
+    if not path.exists():
+        inputs.write()
+        config.to_json(path)
+        return path.parent
+    there, old = files.read_json(path), None
+    with contextlib.suppress(InputError):
+        # A key that came with a newer release has its default in an older run.
+        old = type(config).from_dict(there)
+        there = old.to_dict()
+    # A directory may be moved, so where it lies is no difference.
+    there, asked = {**there, "workdir": ""}, {**config.to_dict(), "workdir": ""}
+    if old is not None and grown is None:
+        _take_moved(there, asked, inputs)
+    changed = differences(there, asked)
+    if changed and (old is None or grown is None or not grown(old)):
+        raise InputError(
+            f"{path} holds another config:\n  " + "\n  ".join(changed) + "\n"
+            "choose another directory, or give the flags of that config to continue it"
+        )
+    if changes := inputs.changes():
+        raise InputError(
+            f"{path.parent} was made from other inputs:\n{_listed(changes)}\n"
+            "choose another directory for the inputs of today, or bring back those of then to "
+            "continue it"
+        )
+    if inputs.is_new and inputs.current:
+        progress.note(f"{path.parent}: no {inputs.path.name} yet, the inputs of today are recorded")
+    if inputs.absent:
+        progress.note(f"{path.parent}: not there, and not compared: {', '.join(inputs.absent)}")
+    inputs.write()
+    if old != config:
+        config.to_json(path)
+    return path.parent
+
+
+def open_scratch(folder: pathlib.Path, state: dict[str, Any]) -> None:
+    """Makes a folder for what a killed call leaves to the next one, or goes on in it.
+
+    Args:
+        folder: it is emptied when it was begun with another state or by another release.
+        state: all that the content depends on, as JSON.
+    """
+    state = {"version": __version__, **state}
+    try:
+        if files.read_json(folder / _SCRATCH) == state:
+            logging.info("%s: going on with what is finished there", folder)
+            return
+        logging.info("%s: begun with other flags or other files; starting anew", folder)
+    except (FileNotFoundError, ValueError):
+        pass
+    files.remove(folder)
+    files.write_json(folder / _SCRATCH, state)
+
+
+def results_directory(workdir: str | os.PathLike, field: str = "workdir") -> pathlib.Path:
+    """The path of a directory for results, which need not exist yet.
+
+    Args:
+        workdir: the directory.
+        field: of the config that names it.
+
+    Raises:
+        InputError: none is given, or it or a folder above it is a file.
+    """
+    if not str(workdir):
+        raise InputError(f"a directory for the results is needed: --{field}=DIR")
+    path = pathlib.Path(workdir)
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise InputError(f"{field} {path}: {place} is a file; choose another directory")
+            break
+    return path
+
+
+def new_directory(path: str) -> pathlib.Path:
+    """The place of a result that is made in one go, given by `--output_dir`.
+
+    Raises:
+        InputError: no path, something is there already, or a folder above it is a file.
+    """
+    if path and pathlib.Path(path).exists():
+        raise InputError(f"{path} exists already; choose another --output_dir or remove it")
+    return results_directory(path, "output_dir")
+
+
+def note_finished(path: pathlib.Path) -> None:
+    """Tells the user that nothing runs, since what a file holds was made earlier."""
+    finished = date(path.stat().st_mtime)
+    progress.note(f"{path.parent}: finished on {finished}; results read from {path.name}")
+
+
+def forget_input(workdir: str | os.PathLike, field: str) -> None:
+    """Has a directory no longer know what a field named, for example because that was at fault."""
+    path = pathlib.Path(workdir) / INPUTS
+    if path.exists():
+        known = files.read_json(path)
+        known.pop(field, None)
+        files.write_json(path, known, shared=True)
+
+
+def date(seconds: float) -> str:
+    """A time since the epoch as local date and minute."""
+    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+
+
+def _take_moved(there: dict[str, Any], asked: dict[str, Any], inputs: "_Inputs") -> None:
+    """Gives the config of a directory today's paths of inputs that have the same bytes."""
+    for field in {**inputs.known, **inputs.current}:
+        *sections, name = field.split(".")
+        old, new = there, asked
+        for key in sections:
+            old, new = old.get(key, {}), new.get(key, {})
+        if name in old and name in new and inputs.moved(field, old[name], new[name]):
+            old[name] = new[name]
+
+
+class _Inputs:
+    """The inputs of a run as they are now, beside what its directory says of them.
+
+    Args:
+        wanted: by the field of the config that names them.
+        workdir: the directory of the run.
+
+    Attributes:
+        absent: inputs that the directory knows and that are no longer there.
+        is_new: whether the directory knows nothing of its inputs yet.
+    """
+
+    def __init__(self, wanted: Mapping[str, Iterable[Input]], workdir: str | os.PathLike):
+        self.path = pathlib.Path(workdir) / INPUTS
+        self.is_new = not self.path.exists()
+        self.known: dict[str, dict[str, Files]] = {} if self.is_new else files.read_json(self.path)
+        self.absent: list[str] = []
+        self.current: dict[str, dict[str, Files]] = {}
+        for field, items in wanted.items():
+            for item in items:
+                self._take(field, item)
+
+    def _take(self, field: str, item: Input) -> None:
+        before = self.known.get(field, {})
+        try:
+            paths = item.files()
+        except InputError:
+            paths = {}
+            self.absent += [f"{field} {item.value}"] if item.value in before else []
+        there = {part: path for part, path in paths.items() if path.is_file()}
+        if paths and not there and item.value in before:
+            self.absent.append(f"{field} {item.value}")
+        if there:
+            known = {file["path"]: file for of in before.values() for file in of.values()}
+            self.current.setdefault(field, {})[item.value] = hashed(there, known)
+
+    def changes(self) -> list[str]:
+        """A line for each file that is not what it was; none for an input that is absent."""
+        return [
+            line
+            for field, values in self.current.items()
+            for value, now in values.items()
+            if value in self.known.get(field, {})
+            for line in _changed_files(field, self.known[field][value], now)
+        ]
+
+    def moved(self, field: str, before: Any, now: Any) -> bool:
+        """Whether two values of a field name the same bytes.
+
+        Args:
+            field: name of the field.
+            before: its value when the directory was opened.
+            now: its value now.
+        """
+        before, now = ([v] if isinstance(v, str) else list(v) for v in (before, now))
+        known = self.known.get(field, {})
+        current = {**known, **self.current.get(field, {})}  # Of one that is gone, what it was.
+        return len(before) == len(now) and all(
+            old == new or (old in known and new in current and _same(known[old], current[new]))
+            for old, new in zip(before, now, strict=True)
+        )
+
+    def write(self) -> None:
+        """Records the inputs as they are now beside those that are known."""
+        merged = {
+            field: {**self.known.get(field, {}), **self.current.get(field, {})}
+            for field in {**self.known, **self.current}
+        }
+        if merged != self.known:
+            files.write_json(self.path, merged, shared=True)
+
+
+def _same(before: Files, now: Files) -> bool:
+    return {p: f["sha256"] for p, f in before.items()} == {p: f["sha256"] for p, f in now.items()}
+
+
+def _changed_files(field: str, before: Files, now: Files) -> list[str]:
+    lines = []
+    for part in {**before, **now}:
+        old, new = before.get(part), now.get(part)
+        if (old and old["sha256"]) != (new and new["sha256"]):
+            name = f"{field} {part}".strip()
+            path = (new or old)["path"]
+            lines.append(f"{name}: {path}\n    then {_described(old)}\n    now  {_described(new)}")
+    return lines
+
+
+def _described(file: dict[str, Any] | None) -> str:
+    if file is None:
+        return "absent"
+    modified = date(file["modified_ns"] / 1e9)
+    return f"sha256 {file['sha256'][:12]}, {file['bytes']:,} bytes, changed on {modified}"
+
+
+def _listed(changes: list[str]) -> str:
+    """The first of many changes, indented."""
+    shown = changes[:_SHOWN_CHANGES]
+    more = len(changes) - len(shown)
+    return "\n".join(f"  {line}" for line in shown) + (f"\n  and {more} more" if more else "")
