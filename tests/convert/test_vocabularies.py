@@ -16,7 +16,7 @@ from undivided_tf.convert import converter
 from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.convert.vocabularies import guess_lower_case, read_tokenizer
 from undivided_tf.errors import InputError
-from undivided_tf.export import ids, parts, reference
+from undivided_tf.export import parts, reference, signatures
 from undivided_tf.export.inference import TENSORFLOW
 from undivided_tf.models import checkpoints
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
@@ -306,12 +306,12 @@ def test_rows_behind_the_vocabulary_fill_no_mask(tmp_path):
     (probabilities,) = reference.fill_mask(found, ["cat [MASK]"], 8)
     assert probabilities.shape == (1, 60)
     np.testing.assert_allclose(probabilities.sum(), 1)
-    (signature,) = ids.make(("fill_mask",), found, TENSORFLOW)
-    inputs = ids.examples(found, "fill_mask", 8)
+    (signature,) = signatures.of_ids(("fill_mask",), found, TENSORFLOW)
+    inputs = reference.example_ids(found, "fill_mask", 8)
     scores = signature.function(**inputs)["scores"].numpy()
     assert scores.shape[-1] == 60
     np.testing.assert_allclose(
-        scores, ids.expected(found, "fill_mask", inputs)["scores"], atol=1e-5
+        scores, reference.of_ids(found, "fill_mask", inputs)["scores"], atol=1e-5
     )
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 import toys
 
 from undivided_tf.errors import InputError
-from undivided_tf.export import ids, litert, onnx
+from undivided_tf.export import litert, onnx, reference, signatures
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import LITERT, ONNX, InferenceEncoder
 
@@ -21,7 +21,7 @@ ROTARY = {"position_type": "rotary", "rotary_base": 100.0, "query_key_norm": Tru
 @pytest.mark.parametrize("spelling", [LITERT, ONNX], ids=["LiteRT", "ONNX"])
 def test_functions_of_ids_are_those_of_the_keras_models(spelling, options):
     parts = served.parts(options=options)
-    made = ids.make(("classify", "classify_pair", *NAMES[1:]), parts, spelling)
+    made = signatures.of_ids(("classify", "classify_pair", *NAMES[1:]), parts, spelling)
     assert tuple(signature.name for signature in made) == NAMES
     for signature in made:
 
@@ -31,7 +31,7 @@ def test_functions_of_ids_are_those_of_the_keras_models(spelling, options):
             assert set(found) == set(signature.outputs)
             return {name: value.numpy() for name, value in found.items()}
 
-        assert ids.largest_difference(parts, signature.name, toys.LENGTH, run) < 1e-5
+        assert reference.largest_difference_of_ids(parts, signature.name, toys.LENGTH, run) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_functions_of_ids_are_those_of_the_keras_models(spelling, options):
 )
 def test_ids_give_scores_within_their_range_and_sigmoids(labels, about, output):
     parts = served.parts(labels, about={**about, "max_seq_length": 9, "input": "pair"})
-    (signature,) = ids.make(parts.choose(("classify_pair",)), parts, LITERT)
+    (signature,) = signatures.of_ids(parts.choose(("classify_pair",)), parts, LITERT)
     assert (signature.name, signature.max_seq_length) == ("classify", 9)
     assert set(signature.outputs) == {output}
     inputs = parts.tokenizer.encode(["the cat", "a mat"], ["on", "hill tree"], max_seq_length=9)
@@ -62,7 +62,9 @@ def test_a_difference_is_seen():
     def run(**inputs):
         return {"pooled": InferenceEncoder(parts.encoder)(inputs)["pooled_output"].numpy() + 0.25}
 
-    assert ids.largest_difference(parts, "embed", toys.LENGTH, run) == pytest.approx(0.25, abs=1e-5)
+    assert reference.largest_difference_of_ids(parts, "embed", toys.LENGTH, run) == pytest.approx(
+        0.25, abs=1e-5
+    )
 
 
 @pytest.mark.slow
@@ -84,7 +86,7 @@ def test_litert_files_run_at_any_batch_and_length(tmp_path, options):
     assert set(interpreter.get_signature_list()) == set(NAMES)
     run = interpreter.get_signature_runner("embed")
     for batch, length in ((1, 3), (4, 7)):
-        inputs = {name: np.ones((batch, length), np.int32) for name in ids.INPUTS}
+        inputs = {name: np.ones((batch, length), np.int32) for name in signatures.IDS}
         expected = parts.encoder(inputs)["pooled_output"]
         np.testing.assert_allclose(run(**inputs)["pooled"], expected, atol=1e-5)
 

@@ -163,7 +163,7 @@ def test_bytes_that_are_no_text_have_a_defined_answer(loaded, text, same_as):
 def test_a_regression_gives_a_score():
     parts = served.parts(labels=(), pooling="first")
     encode = InferenceEncoder(parts.encoder)
-    signature = signatures.make("classify", parts, encode, ExportConfig())
+    signature = signatures.of_texts("classify", parts, encode, ExportConfig())
     assert list(signature.outputs) == ["score"]
     found = signature.function(tf.constant(TEXTS))["score"]
     expected = reference.classify(parts, TEXTS, None, toys.LENGTH)

@@ -47,7 +47,7 @@ def test_windows_are_those_of_the_python_path():
 def test_answers_are_those_of_the_python_path(pieces):
     parts = served.parts()
     encode = lambda inputs, positions: parts.encoder(inputs, positions=positions)  # noqa: E731
-    signature = signatures.make("answer", parts, encode, ExportConfig(max_answer_length=pieces))
+    signature = signatures.of_texts("answer", parts, encode, ExportConfig(max_answer_length=pieces))
     questions, contexts = made_up(40, seed=pieces)
     found = signature.function(tf.constant(questions), tf.constant(contexts))
     expected = reference.answer(parts, questions, contexts, toys.LENGTH, pieces)
@@ -63,7 +63,7 @@ def test_answers_are_those_of_the_python_path(pieces):
 def test_shorter_windows_than_in_training_leave_room_for_both(length):
     parts = served.parts()
     encode = lambda inputs, positions: parts.encoder(inputs, positions=positions)  # noqa: E731
-    signature = signatures.make("answer", parts, encode, ExportConfig(max_seq_length=length))
+    signature = signatures.of_texts("answer", parts, encode, ExportConfig(max_seq_length=length))
     questions, contexts = made_up(20, seed=length)
     found = signature.function(tf.constant(questions), tf.constant(contexts))
     expected = reference.answer(parts, questions, contexts, length, 30)
@@ -79,7 +79,7 @@ def test_no_answer_is_given_where_null_odds_exceed_the_threshold():
     for threshold in (-1e12, 1e12):
         parts = served.parts(version_2_with_negative=True, null_score_diff_threshold=threshold)
         encode = lambda inputs, positions, p=parts: p.encoder(inputs, positions=positions)  # noqa: E731
-        signature = signatures.make("answer", parts, encode, ExportConfig())
+        signature = signatures.of_texts("answer", parts, encode, ExportConfig())
         found = signature.function(tf.constant(questions), tf.constant(contexts))
         texts[threshold] = found["text"].numpy()
         assert ((found["end"] > found["start"]).numpy() == (texts[threshold] != b"")).all()
@@ -90,7 +90,7 @@ def test_no_answer_is_given_where_null_odds_exceed_the_threshold():
 def test_offsets_of_broken_utf8_count_characters_of_what_was_read():
     parts = served.parts()
     encode = lambda inputs, positions: parts.encoder(inputs, positions=positions)  # noqa: E731
-    signature = signatures.make("answer", parts, encode, ExportConfig(max_answer_length=1))
+    signature = signatures.of_texts("answer", parts, encode, ExportConfig(max_answer_length=1))
     found = signature.function(tf.constant(["the"]), tf.constant([b"\xff\xff mat"]))
     text = b"\xff\xff mat".decode(errors="replace")
     start, end = int(found["start"][0]), int(found["end"][0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from undivided_tf.export import ids
+from undivided_tf.export import reference, signatures
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import LITERT
 from undivided_tf.export.parts import Parts
@@ -33,7 +33,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         `max_seq_length` and `differences`: by file the largest difference from the Keras models.
     """
     # LiteRT has GELU as an operation, and knows it by TensorFlow's own way of writing it.
-    made = ids.make(parts.choose(config.signatures), parts, LITERT, config.max_seq_length)
+    made = signatures.of_ids(parts.choose(config.signatures), parts, LITERT, config.max_seq_length)
     module = tf.Module(name="converted")
     concrete = {}
     for signature in made:
@@ -51,14 +51,15 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
             for signature in made:
                 name = signature.name
                 run = interpreter.get_signature_runner(name)
-                differences[name][file] = ids.largest_difference(
+                differences[name][file] = reference.largest_difference_of_ids(
                     parts, name, signature.max_seq_length, run
                 )
     parts.tokenizer.save(directory / checkpoints.VOCABULARY)
     return {
         "files": {file: (directory / file).stat().st_size for file in FILES.values()},
         "signatures": {
-            signature.name: signature.describe(differences[signature.name]) for signature in made
+            signature.name: signature.describe(differences=differences[signature.name])
+            for signature in made
         },
     }
 

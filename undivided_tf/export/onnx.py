@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from undivided_tf.errors import InputError
-from undivided_tf.export import ids
+from undivided_tf.export import reference, signatures
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import ONNX
 from undivided_tf.export.parts import Parts
@@ -36,8 +36,8 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         raise InputError(
             f"output_format onnx needs the package {error.name}: pip install undivided_tf[onnx]"
         ) from error
-    made = ids.make(parts.choose(config.signatures), parts, ONNX, config.max_seq_length)
-    files, signatures = {}, {}
+    made = signatures.of_ids(parts.choose(config.signatures), parts, ONNX, config.max_seq_length)
+    files, about = {}, {}
     for signature in made:
         path = directory / f"{signature.name}.onnx"
         function = tf.function(signature.function, signature.specs, autograph=False)
@@ -51,7 +51,9 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
             return dict(zip(outputs, session.run(outputs, inputs), strict=True))
 
         files[path.name] = path.stat().st_size
-        difference = ids.largest_difference(parts, signature.name, signature.max_seq_length, run)
-        signatures[signature.name] = signature.describe({path.name: difference})
+        difference = reference.largest_difference_of_ids(
+            parts, signature.name, signature.max_seq_length, run
+        )
+        about[signature.name] = signature.describe(differences={path.name: difference})
     parts.tokenizer.save(directory / checkpoints.VOCABULARY)
-    return {"files": files, "signatures": signatures}
+    return {"files": files, "signatures": about}

@@ -1,6 +1,6 @@
 """The Python path: what a served model must agree with, computed without its graph."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from undivided_tf.data.tasks.squad import Question
 from undivided_tf.data.tasks.windows import make_windows
 from undivided_tf.errors import InputError
 from undivided_tf.export.parts import Parts
+from undivided_tf.export.texts import MASK
 from undivided_tf.models.classifier import pool
 from undivided_tf.training.span_finetuning import window_logits
 
@@ -26,20 +27,20 @@ TEXTS = (
 QUESTIONS = ("Where did the cat sit?", "Who?", "What is \N{SNOWMAN}?", "zxqv?", "Where?")
 
 
+# === Of raw strings ===
+
+
 def classify(parts: Parts, texts: Sequence[str], seconds: Sequence[str] | None, length: int):
     """What the head answers, float64: probabilities (texts, labels), or scores (texts,)."""
     pair = None if seconds is None else list(seconds)
     inputs = parts.tokenizer.encode(list(texts), pair, max_seq_length=length)
-    logits = np.asarray(parts.classifier(inputs, training=False), np.float64)
-    return parts.classifier_head.answers(logits)
+    return of_ids(parts, "classify", inputs)["probabilities"]
 
 
 def embed(parts: Parts, texts: Sequence[str], length: int) -> dict[str, np.ndarray]:
     """`mean` and `pooled`, (texts, hidden) each."""
     inputs = parts.tokenizer.encode(list(texts), max_seq_length=length)
-    encoded = parts.encoder(inputs, training=False)
-    mean = pool(encoded, inputs, "mean")
-    return {"mean": np.asarray(mean), "pooled": np.asarray(encoded["pooled_output"])}
+    return of_ids(parts, "embed", inputs)
 
 
 def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarray]:
@@ -47,7 +48,7 @@ def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarra
     tokenizer, found = parts.tokenizer, []
     for text in texts:
         ids: list[int] = []
-        for part in tokenizer.tokenize(text.split("[MASK]")).to_list():
+        for part in tokenizer.tokenize(text.split(MASK)).to_list():
             ids += [*part, tokenizer.mask_id]
         ids = [tokenizer.cls_id, *ids[:-1][: length - 2], tokenizer.sep_id]
         token_ids = np.array([ids], np.int32)
@@ -140,3 +141,57 @@ def largest_difference(name: str, served: Any, parts: Parts, length: int, pieces
 
 def _apart(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(np.asarray(found, np.float64) - expected).max(initial=0.0))
+
+
+# === Of word piece ids ===
+
+
+def example_ids(parts: Parts, name: str, length: int) -> dict[str, np.ndarray]:
+    """Inputs of a signature, made of `TEXTS`, to compare with the Python path."""
+    encoded = parts.tokenizer.encode(list(TEXTS), max_seq_length=length)
+    inputs = {key: np.array(value) for key, value in encoded.items()}
+    if name == "fill_mask":
+        # The first piece behind [CLS]; for the empty text that is [SEP].
+        inputs["masked_positions"] = np.ones((len(TEXTS), 1), np.int32)
+        inputs["token_ids"][:, 1] = parts.tokenizer.vocabulary.index(MASK)
+    return inputs
+
+
+def of_ids(parts: Parts, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the Keras models make of `inputs`, such as `example_ids` gives."""
+    if name == "embed":
+        encoded = parts.encoder(inputs, training=False)
+        mean = pool(encoded, inputs, "mean")
+        found = {"mean": mean, "pooled": encoded["pooled_output"]}
+    elif name == "classify":
+        logits = np.asarray(parts.classifier(inputs, training=False), np.float64)
+        truth = parts.classifier_head.answers(logits)
+        found = {"probabilities": truth, "score": truth[:, np.newaxis]}
+    elif name == "answer":
+        logits = parts.span_predictor(inputs, training=False)
+        found = {"start_logits": logits[:, 0], "end_logits": logits[:, 1]}
+    else:
+        logits = parts.masked_lm(inputs, training=False)["masked_lm_logits"]
+        found = {"scores": tf.nn.softmax(logits[..., : parts.tokenizer.vocab_size])}
+    return {key: np.asarray(value) for key, value in found.items()}
+
+
+def largest_difference_of_ids(
+    parts: Parts, name: str, length: int, run: Callable[..., dict[str, np.ndarray]]
+) -> float:
+    """How far a converted signature is from the Keras models, at all tokens.
+
+    Args:
+        parts: the weights.
+        name: of the signature.
+        length: word pieces a text.
+        run: the converted signature: arrays by name to arrays by name.
+    """
+    inputs = example_ids(parts, name, length)
+    truth, largest = of_ids(parts, name, inputs), 0.0
+    for key, values in run(**inputs).items():
+        apart = np.abs(values - truth[key])
+        if key.endswith("_logits"):  # Those of padding mean nothing.
+            apart = apart[inputs["padding_mask"] == 1]
+        largest = max(largest, float(apart.max()))
+    return largest

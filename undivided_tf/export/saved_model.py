@@ -27,13 +27,13 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
     """
     chosen = parts.choose(config.signatures)
     encode = _encode(parts, config)
-    made = [signatures.make(name, parts, encode, config) for name in chosen]
+    made = [signatures.of_texts(name, parts, encode, config) for name in chosen]
     module = tf.Module(name="served")
     concrete = {}
     for signature in made:
         function = tf.function(
             signature.function,
-            input_signature=[tf.TensorSpec([None], tf.string, name) for name in signature.inputs],
+            input_signature=signature.specs,
             autograph=False,
         )
         setattr(module, signature.name, function)
@@ -56,18 +56,18 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
     return {
         "files": sizes,
         "signatures": {
-            signature.name: {
-                "inputs": signature.inputs,
-                "outputs": signature.outputs,
-                "max_seq_length": signature.max_seq_length,
-                "largest_difference": reference.largest_difference(
-                    signature.name, served[signature.name], truth, signature.max_seq_length,
+            signature.name: signature.describe(
+                largest_difference=reference.largest_difference(
+                    signature.name,
+                    served[signature.name],
+                    truth,
+                    signature.max_seq_length,
                     config.max_answer_length,
-                ),
-            }
+                )
+            )
             for signature in made
         },
-    }  # fmt: skip
+    }
 
 
 def _encode(parts: Parts, config: ExportConfig):

@@ -1,49 +1,70 @@
-"""What a served model can be asked: functions of the graph, from raw strings to named outputs."""
+"""What an exported model can be asked: functions of raw strings, or of word piece ids."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from undivided_tf.export import spans, texts
 from undivided_tf.export.config import ExportConfig
-from undivided_tf.export.inference import answers, masked_lm_logits
+from undivided_tf.export.inference import InferenceEncoder, Spelling, answers, masked_lm_logits
 from undivided_tf.export.parts import Parts
 from undivided_tf.models.classifier import pool
 from undivided_tf.models.heads import CLASSIFICATION, REGRESSION, ClassifierHead
 
 _TEXT = "string (batch,)"
-_INPUTS = {
+_TEXTS = {
     "classify": {"text": _TEXT},
     "classify_pair": {"text": _TEXT, "second_text": _TEXT},
     "answer": {"question": _TEXT, "context": _TEXT},
     "fill_mask": {"text": f"{_TEXT}, with `[MASK]` where a word piece is asked for"},
     "embed": {"text": _TEXT},
 }
+_IDS = "int32 (batch, length)"
+IDS = {
+    "token_ids": f"{_IDS}, of the pieces in vocab.txt",
+    "segment_ids": f"{_IDS}, 1 in a second text",
+    "padding_mask": f"{_IDS}, 1 on tokens",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """One thing a served model can be asked.
+    """One thing an exported model can be asked.
 
     Attributes:
-        name: of `config.SIGNATURES`.
-        function: from string tensors (batch,), by name, to a dict of tensors that all have the
-            batch as their first axis.
-        inputs: from the names of the inputs to what they are.
-        max_seq_length: word pieces a text, or a window for `answer`.
+        name: of `config.SIGNATURES`; of ids `classify` takes pairs too, told apart by
+            `segment_ids`.
+        function: from tensors, by name, to a dict of tensors with the batch as their first axis.
+        inputs: from the names of the inputs to what they are: all strings (batch,), or all int32
+            (batch, length).
         outputs: from the names of the outputs to what they are.
+        max_seq_length: word pieces a text, or a window for `answer`.
     """
 
     name: str
     function: Callable
     inputs: dict[str, str]
-    max_seq_length: int
     outputs: dict[str, str]
+    max_seq_length: int
+
+    @property
+    def specs(self) -> list[tf.TensorSpec]:
+        """Of the inputs, in order."""
+        of_ids = "token_ids" in self.inputs
+        shape, dtype = ([None, None], tf.int32) if of_ids else ([None], tf.string)
+        return [tf.TensorSpec(shape, dtype, name) for name in self.inputs]
+
+    def describe(self, **measured: Any) -> dict[str, Any]:
+        """What export.json says of it, with what was measured."""
+        about = {"inputs": self.inputs, "outputs": self.outputs}
+        return {**about, "max_seq_length": self.max_seq_length, **measured}
 
 
-def make(name: str, parts: Parts, encode: Callable, config: ExportConfig) -> Signature:
-    """One signature.
+def of_texts(name: str, parts: Parts, encode: Callable, config: ExportConfig) -> Signature:
+    """A signature of raw strings.
 
     Args:
         name: of `parts.signatures`.
@@ -63,7 +84,7 @@ def make(name: str, parts: Parts, encode: Callable, config: ExportConfig) -> Sig
         "embed": _embed,
     }[name]
     function, outputs = make_one(parts, encode, config, length)
-    return Signature(name, function, _INPUTS[name], length, outputs)
+    return Signature(name, function, _TEXTS[name], outputs, length)
 
 
 def _classify(parts: Parts, encode: Callable, config: ExportConfig, length: int):
@@ -88,10 +109,12 @@ def _classify(parts: Parts, encode: Callable, config: ExportConfig, length: int)
         return found
 
     names = {"labels": "string, names of the columns of `probabilities`, the same in every row"}
-    return classify, answer_texts(head, "(batch,)") | ({} if head.kind == REGRESSION else names)
+    return classify, _classifier_outputs(head, "(batch,)") | (
+        {} if head.kind == REGRESSION else names
+    )
 
 
-def answer_texts(head: ClassifierHead, scores: str) -> dict[str, str]:
+def _classifier_outputs(head: ClassifierHead, scores: str) -> dict[str, str]:
     """What the outputs of a classifier are, by name.
 
     Args:
@@ -175,8 +198,88 @@ def _embed(parts: Parts, encode: Callable, config: ExportConfig, length: int):
             found["pooled"] = tf.cast(encoded["pooled_output"], tf.float32)
         return found
 
-    hidden = parts.encoder.config.hidden_size
-    outputs = {"mean": f"float32 (batch, {hidden}), mean over all word pieces of the last tap"}
-    if parts.has_pooler:
-        outputs["pooled"] = f"float32 (batch, {hidden}), the pooler on [CLS]"
-    return embed, outputs
+    return embed, _embeddings(parts)
+
+
+def _embeddings(parts: Parts) -> dict[str, str]:
+    hidden = f"float32 (batch, {parts.encoder.config.hidden_size})"
+    outputs = {"mean": f"{hidden}, mean over all word pieces of the last tap"}
+    return {**outputs, "pooled": f"{hidden}, the pooler on [CLS]"} if parts.has_pooler else outputs
+
+
+def of_ids(
+    names: tuple[str, ...], parts: Parts, spelling: Spelling, max_seq_length: int = 0
+) -> list[Signature]:
+    """Signatures of word piece ids, for a model without its tokenizer.
+
+    Args:
+        names: of `parts.signatures`.
+        parts: the weights, in float32.
+        spelling: of what will run them.
+        max_seq_length: word pieces a text; 0: as for `Parts.length_of`.
+
+    Raises:
+        InputError: more word pieces than the encoder has positions.
+    """
+    encode = InferenceEncoder(parts.encoder, spelling)
+    makers = {
+        "classify": _classify_ids,
+        "answer": _answer_ids,
+        "fill_mask": functools.partial(_fill_mask_ids, spelling=spelling),
+        "embed": _embed_ids,
+    }
+    names = dict.fromkeys("classify" if name == "classify_pair" else name for name in names)
+    return [
+        makers[name](parts, encode, length=parts.length_of(name, max_seq_length)) for name in names
+    ]
+
+
+def _classify_ids(parts: Parts, encode: Callable, length: int) -> Signature:
+    classifier, head = parts.classifier, parts.classifier_head
+
+    def classify(token_ids, segment_ids, padding_mask):
+        inputs = _inputs(token_ids, segment_ids, padding_mask)
+        pooled = pool(encode(inputs, None), inputs, classifier.pooling)
+        return answers(head, classifier.head(pooled))
+
+    about = _classifier_outputs(head, "(batch, 1)")
+    of = f", of {', '.join(head.labels)}" if head.labels else ""
+    outputs = {name: about[name] + of for name in ("probabilities", "score") if name in about}
+    return Signature("classify", classify, IDS, outputs, length)
+
+
+def _answer_ids(parts: Parts, encode: Callable, length: int) -> Signature:
+    def answer(token_ids, segment_ids, padding_mask):
+        encoded = encode(_inputs(token_ids, segment_ids, padding_mask), None)
+        logits = parts.span_predictor.head(encoded["sequence_output"])
+        return {"start_logits": logits[:, :, 0], "end_logits": logits[:, :, 1]}
+
+    edges = {name: f"float32 (batch, length), of the {name} piece" for name in ("first", "last")}
+    outputs = {"start_logits": edges["first"], "end_logits": edges["last"]}
+    return Signature("answer", answer, IDS, outputs, length)
+
+
+def _fill_mask_ids(parts: Parts, encode: Callable, spelling: Spelling, length: int) -> Signature:
+    def fill_mask(token_ids, segment_ids, padding_mask, masked_positions):
+        inputs = _inputs(token_ids, segment_ids, padding_mask)
+        masked = encode(inputs, masked_positions)["sequence_output"]
+        logits = masked_lm_logits(parts.masked_lm, masked, spelling)
+        return {"scores": tf.nn.softmax(logits[..., : parts.tokenizer.vocab_size])}
+
+    inputs = {**IDS, "masked_positions": "int32 (batch, masks), where [MASK] stands"}
+    scores = f"float32 (batch, masks, {parts.tokenizer.vocab_size}), of every word piece"
+    return Signature("fill_mask", fill_mask, inputs, {"scores": scores}, length)
+
+
+def _embed_ids(parts: Parts, encode: Callable, length: int) -> Signature:
+    def embed(token_ids, segment_ids, padding_mask):
+        inputs = _inputs(token_ids, segment_ids, padding_mask)
+        encoded = encode(inputs, None)
+        found = {"mean": pool(encoded, inputs, "mean")}
+        return {**found, "pooled": encoded["pooled_output"]} if parts.has_pooler else found
+
+    return Signature("embed", embed, IDS, _embeddings(parts), length)
+
+
+def _inputs(token_ids, segment_ids, padding_mask):
+    return {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
