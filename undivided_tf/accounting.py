@@ -118,15 +118,21 @@ def forward_flops(config: EncoderConfig, sequence_length: int) -> int:
     return sum(forward_flops_breakdown(config, sequence_length).values())
 
 
-def prediction_slots(max_seq_length: int, masked_lm_prob: float, max_predictions: int = 0) -> int:
+def prediction_slots(
+    max_seq_length: int,
+    masked_lm_prob: float,
+    max_predictions: int = 0,
+    initial_masked_lm_prob: float = 0.0,
+) -> int:
     """The most predictions a row can have, hence the width of `masked_positions`.
 
     Args:
         max_seq_length: word pieces a row.
-        masked_lm_prob: share of them to predict.
+        masked_lm_prob: share of them to predict, in the last step of a run.
         max_predictions: a cap; 0 for none.
+        initial_masked_lm_prob: that share in the first step; 0: the same.
     """
-    slots = max(1, round(max_seq_length * masked_lm_prob))
+    slots = max(1, round(max_seq_length * max(masked_lm_prob, initial_masked_lm_prob)))
     return min(slots, max_predictions) if max_predictions else slots
 
 

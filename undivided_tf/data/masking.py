@@ -199,8 +199,10 @@ def pretraining_batches(
     def mask(step, rows):
         rate, slots = masked_lm_prob, max_predictions
         if initial_masked_lm_prob:
-            highest = max(masked_lm_prob, initial_masked_lm_prob)
-            slots = prediction_slots(rows["token_ids"].shape[1], highest, max_predictions)
+            length = rows["token_ids"].shape[1]
+            slots = prediction_slots(
+                length, masked_lm_prob, max_predictions, initial_masked_lm_prob
+            )
             rate = masked_lm_prob_at(
                 step, masked_lm_prob, initial_masked_lm_prob, num_train_steps, first_changing_step
             )

@@ -167,12 +167,17 @@ def step_flops(config: StudyConfig, encoder: EncoderConfig) -> int:
     """Training FLOPs of one step of an encoder of the study."""
     recipe, records = config.pretraining, config.records
     length = records.max_seq_length
-    highest = max(recipe.masked_lm_prob, recipe.initial_masked_lm_prob)
+    slots = accounting.prediction_slots(
+        length,
+        recipe.masked_lm_prob,
+        recipe.max_predictions_per_seq,
+        recipe.initial_masked_lm_prob,
+    )
     pairs = records.packing in PAIR_PACKINGS and recipe.next_sentence_weight > 0
     return accounting.training_flops(
         encoder.replace(vocab_size=vocab_size(records)),
         length,
-        accounting.prediction_slots(length, highest, recipe.max_predictions_per_seq),
+        slots,
         recipe.train_batch_size,
         pairs,
     )

@@ -65,8 +65,8 @@ class Curriculum:
         }
         packings = {where: found.get("packing", "full") for where, found in checked.items()}
         if len(set(packings.values())) > 1:
-            told = ", ".join(f"{where} {packing}" for where, packing in packings.items())
-            raise InputError(f"the records of a curriculum must be packed alike, got {told}")
+            shown = ", ".join(f"{where} {packing}" for where, packing in packings.items())
+            raise InputError(f"the records of a curriculum must be packed alike, got {shown}")
         self.lengths = [checked[s.records_dir]["max_seq_length"] for s in config.stages]
         self.metadata, self.length = checked[config.stages[-1].records_dir], self.lengths[-1]
         pairs = records.has_pairs(self.metadata)
@@ -79,8 +79,13 @@ class Curriculum:
 
     def slots(self, length: int) -> int:
         """Width of `masked_positions` in training on rows of that length."""
-        highest = max(self.config.masked_lm_prob, self.config.initial_masked_lm_prob)
-        return masking.prediction_slots(length, highest, self.config.max_predictions_per_seq)
+        config = self.config
+        return accounting.prediction_slots(
+            length,
+            config.masked_lm_prob,
+            config.max_predictions_per_seq,
+            config.initial_masked_lm_prob,
+        )
 
     def needs(self, replicas: int) -> list[Need]:
         """What each stage needs, with that many devices."""
