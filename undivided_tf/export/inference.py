@@ -126,7 +126,7 @@ class InferenceEncoder:
     def _attend(self, layer, hidden, bias, shape, positions):
         """An attention block; returns its output and the (batch, places) that it has."""
         inputs = self._norm(layer, hidden) if self.config.norm_first else hidden
-        asking, asked = self._at(inputs, positions, shape)
+        query_inputs, asked = self._at(inputs, positions, shape)
         heads, width = self.config.num_attention_heads, self.config.head_width
         rotary = self.config.position_type == "rotary"
         every_place = tf.range(shape[1])[tf.newaxis]
@@ -140,7 +140,7 @@ class InferenceEncoder:
             return tf.transpose(parts, [0, 2, 1, 3])
 
         own_places = every_place if positions is None else positions
-        query = split(layer.query, asking, asked, layer.query_norm, own_places)
+        query = split(layer.query, query_inputs, asked, layer.query_norm, own_places)
         key = split(layer.key, inputs, shape, layer.key_norm, every_place)
         value = split(layer.value, inputs, shape)
         # float32, as in training. Scaled behind the product, which then takes scale and bias in.

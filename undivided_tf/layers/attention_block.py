@@ -5,9 +5,9 @@ import math
 import keras
 from keras import ops
 
-from undivided_tf.layers.block import Block
 from undivided_tf.layers.positions import at_positions
 from undivided_tf.layers.recompute import recomputed
+from undivided_tf.layers.residual_block import ResidualBlock
 from undivided_tf.layers.rotary import rotary_angles, rotate
 
 # Added to the scores of padding; float32 holds it, and exp of it is 0 beside any real score.
@@ -15,7 +15,7 @@ _PADDING_BIAS = -1e9
 
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
-class AttentionBlock(Block):
+class AttentionBlock(ResidualBlock):
     """Self-attention, output projection, dropout, residual and LayerNorm.
 
     With `recompute`, queries, keys, values and probabilities are what is not kept.
@@ -31,7 +31,7 @@ class AttentionBlock(Block):
         query_key_norm: bool. Queries and keys of each head are divided by their root mean square
             and multiplied by a learnt scale of the head width, which all heads share (sublayers
             `query_norm` and `key_norm`), before they are rotated.
-        **kwargs: those of `Block`.
+        **kwargs: those of `ResidualBlock`.
 
     References:
         Vaswani et al. 2017, arXiv 1706.03762, section 3.2; Devlin et al. 2018, arXiv 1810.04805.
@@ -105,19 +105,19 @@ class AttentionBlock(Block):
     def contribution(self, hidden, padding_mask, positions=None, training=None):
         """What the block adds to `hidden`; arguments and result as of `call`."""
         inputs = self._inputs(hidden)
-        asking = at_positions(inputs, positions)
+        query_inputs = at_positions(inputs, positions)
 
-        def look(asking, inputs):
-            probabilities = self._probabilities(asking, inputs, padding_mask, positions)
+        def look(query_inputs, inputs):
+            probabilities = self._probabilities(query_inputs, inputs, padding_mask, positions)
             probabilities = self.probs_dropout(probabilities, training=training)
             value = self._split_heads(self.value(inputs))
             return ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
 
         if self.recompute and training:
-            context = recomputed(look, [self.probs_dropout], asking, inputs)
+            context = recomputed(look, [self.probs_dropout], query_inputs, inputs)
         else:
-            context = look(asking, inputs)
-        context = ops.reshape(context, ops.shape(asking))
+            context = look(query_inputs, inputs)
+        context = ops.reshape(context, ops.shape(query_inputs))
         return self.output_dropout(self.output_dense(context), training=training)
 
     def probabilities(self, hidden, padding_mask):
@@ -125,8 +125,8 @@ class AttentionBlock(Block):
         inputs = self._inputs(hidden)
         return self._probabilities(inputs, inputs, padding_mask, None)
 
-    def _probabilities(self, asking, inputs, padding_mask, positions):
-        query = self.query_norm(self._split_heads(self.query(asking)))
+    def _probabilities(self, query_inputs, inputs, padding_mask, positions):
+        query = self.query_norm(self._split_heads(self.query(query_inputs)))
         key = self.key_norm(self._split_heads(self.key(inputs)))
         if self.rotary_base is not None:
             every_place = ops.arange(ops.shape(inputs)[1])[None]

@@ -2,8 +2,8 @@
 
 import keras
 
-from undivided_tf.layers.block import Block
 from undivided_tf.layers.recompute import recomputed
+from undivided_tf.layers.residual_block import ResidualBlock
 
 
 def activation(name):
@@ -14,7 +14,7 @@ def activation(name):
 
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
-class IntermediateBlock(Block):
+class IntermediateBlock(ResidualBlock):
     """Dense, activation, dense, dropout, residual and LayerNorm: the block in question.
 
     With `recompute`, the first product and its activation are what is not kept.
@@ -22,7 +22,7 @@ class IntermediateBlock(Block):
     Args:
         intermediate_size: int. Width between the two dense layers.
         hidden_activation: str. `gelu`, `gelu_tanh` or `relu`.
-        **kwargs: those of `Block`.
+        **kwargs: those of `ResidualBlock`.
 
     References:
         Vaswani et al. 2017, arXiv 1706.03762, equation 2; Devlin et al. 2018, arXiv 1810.04805.

@@ -6,7 +6,7 @@ from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 
 
-class Block(keras.layers.Layer):
+class ResidualBlock(keras.layers.Layer):
     """A residual around an update of every token.
 
     Post-norm (BERT): `norm(x + dropout(update(x)))`; pre-norm: `x + dropout(update(norm(x)))`.
