@@ -186,13 +186,15 @@ def main(_):
         records.create_records(config)
         vocabulary = str(folder / "trained" / "vocab.txt")
     ours["vocab_file"] = vocabulary
-    told = [argument for argument in sys.argv[1:] if not argument.startswith("--dir")]
+    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--dir")]
     if FLAGS.peer_python:
-        told = [argument.replace(FLAGS.peer_python, "OTHER_VENV/bin/python") for argument in told]
+        arguments = [
+            argument.replace(FLAGS.peer_python, "OTHER_VENV/bin/python") for argument in arguments
+        ]
     result = {
         "benchmark": "text to rows of word pieces on the disk",
         # Where things lie on this machine says nothing.
-        "command": " ".join(["python", "benchmarks/records.py", *told]),
+        "command": " ".join(["python", "benchmarks/records.py", *arguments]),
         "flags": {
             flag.name: flag.value
             for flag in FLAGS.get_key_flags_for_module(sys.argv[0])

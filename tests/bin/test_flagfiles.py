@@ -119,11 +119,11 @@ def test_every_flag_reaches_the_config(name):
         if line and not line.startswith(("#", "--flagfile=")):
             flag, _, text = line.removeprefix("--").partition("=")
             value = values
-            told = flag.removeprefix("no") if flag.startswith("no") and not text else flag
-            for key in told.split("."):
+            field = flag.removeprefix("no") if flag.startswith("no") and not text else flag
+            for key in field.split("."):
                 value = next(place[key] for place in _sections(value) if key in place)
             if not text:
-                assert value is (told == flag)
+                assert value is (field == flag)
             elif isinstance(value, list):
                 assert [str(item) for item in value] == text.split(",")
             else:

@@ -72,7 +72,7 @@ def test_largest_finite_values_of_every_type_are_taken():
 def test_weights_that_overflow_in_half_precision_are_refused(tmp_path):
     tensors = released.weights()
     tensors["pooler.dense.bias"][0] = 3.4e38  # Infinite in float16 and, rounded, in bfloat16.
-    source = converter.open_source(released.write(tmp_path / "hf", tensors))
+    source = converter.open_checkpoint(released.write(tmp_path / "hf", tensors))
     assert np.isfinite(np.asarray(converter.build_encoder(source).pooler.bias)).all()
     message = "the weights as bfloat16: encoder/pooler/bias has 1 of 8"
     with pytest.raises(InputError, match=message):

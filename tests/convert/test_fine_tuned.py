@@ -237,10 +237,10 @@ def test_heads_that_cannot_be_kept_are_refused_by_name(tmp_path, outputs, about,
 
 def test_the_longest_text_of_a_hugging_face_tokenizer_counts(tmp_path):
     folder = hugging_face(tmp_path / "hf", 2)
-    for told, length in ((7, 7), (10**30, 12), (512, 12), ("7", 12)):
-        text = json.dumps({"do_lower_case": True, "model_max_length": told})
+    for declared, length in ((7, 7), (10**30, 12), (512, 12), ("7", 12)):
+        text = json.dumps({"do_lower_case": True, "model_max_length": declared})
         (folder / "tokenizer_config.json").write_text(text)
-        head = convert.converter.open_source(folder).classifier
+        head = convert.converter.open_checkpoint(folder).classifier
         assert head.max_seq_length == length and head.input == ""
 
 

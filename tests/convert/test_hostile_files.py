@@ -108,7 +108,7 @@ def test_indexes_stay_in_their_folder(folder, names):
     path.write_text(json.dumps({"weight_map": names}))
     try:
         with pytest.raises(InputError):
-            convert.converter.open_source(folder)
+            convert.converter.open_checkpoint(folder)
     finally:
         path.unlink()
 
@@ -144,7 +144,7 @@ def test_configs_with_any_values(folder, name, changes):
     before = path.read_bytes() if path.exists() else None
     path.write_text(json.dumps({**released.CONFIG, **changes}))
     try:
-        bounded(lambda: convert.converter.open_source(folder))
+        bounded(lambda: convert.converter.open_checkpoint(folder))
     finally:
         path.unlink() if before is None else path.write_bytes(before)
 
@@ -155,4 +155,4 @@ def test_deep_nesting(tmp_path, name):
     for text in ("[" * 100_000, '{"a":' * 100_000, "[" * 5_000 + "]" * 5_000):
         (folder / name).write_text(text)
         with pytest.raises(InputError):
-            convert.converter.open_source(folder)
+            convert.converter.open_checkpoint(folder)

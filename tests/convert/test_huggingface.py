@@ -205,7 +205,7 @@ def test_an_existing_output_is_not_replaced(tmp_path):
     converted(folder)
     with pytest.raises(InputError, match="exists already"):
         converted(folder)
-    with pytest.raises(InputError, match="a place for the result is needed"):
+    with pytest.raises(InputError, match="a directory for the results is needed: --output_dir=DIR"):
         convert.convert(ConversionConfig(input=str(folder)))
 
 
@@ -327,7 +327,7 @@ def test_damaged_files_give_only_our_error(whole, data):
     raw = raw[: data.draw(st.one_of(st.just(len(raw)), st.integers(0, len(raw))))]
     (folder / name).write_bytes(raw)
     try:
-        convert.converter.open_source(folder)
+        convert.converter.open_checkpoint(folder)
     except InputError:
         pass
     finally:
@@ -347,7 +347,7 @@ def test_any_value_in_a_config_gives_only_our_error(whole, key, value):
     folder, files = whole
     (folder / "config.json").write_text(json.dumps({**released.CONFIG, key: value}))
     try:
-        convert.converter.open_source(folder)
+        convert.converter.open_checkpoint(folder)
     except InputError:
         pass
     finally:

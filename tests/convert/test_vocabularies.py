@@ -122,8 +122,8 @@ def test_casing_of_the_real_vocabulary_is_uncased(shared_data):
 )
 def test_tokenizer_options_that_we_lack_are_refused_by_name(tmp_path, about, message):
     folder = released.write(tmp_path / "bert")
-    told = {"do_lower_case": True, **about}
-    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    declared = {"do_lower_case": True, **about}
+    (folder / "tokenizer_config.json").write_text(json.dumps(declared))
     with pytest.raises(InputError, match=rf"tokenizer_config\.json: {message}"):
         convert.load(folder)
 
@@ -251,9 +251,9 @@ def there_and_back(folder, tmp_path):
     return report
 
 
-@pytest.mark.parametrize("told", [60, 64])
-def test_rows_padded_to_a_multiple_of_eight_are_kept(tmp_path, told, log):
-    folder = released.write(tmp_path / "hf", padded(64), vocab_size=told)
+@pytest.mark.parametrize("declared", [60, 64])
+def test_rows_padded_to_a_multiple_of_eight_are_kept(tmp_path, declared, log):
+    folder = released.write(tmp_path / "hf", padded(64), vocab_size=declared)
     report = there_and_back(folder, tmp_path)
     assert report["surplus_rows"] == 4
     encoder, tokenizer = checkpoints.load_encoder(tmp_path / "ours")
@@ -319,5 +319,5 @@ def test_rows_behind_the_vocabulary_fill_no_mask(tmp_path):
 
 
 def test_nothing_of_a_keras_hub_preset_is_called_unused(preset):
-    coverage = converter.open_source(preset).coverage
+    coverage = converter.open_checkpoint(preset).coverage
     assert len(coverage.loaded) == 39 and coverage.unused == []

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 import toys
 
-from undivided_tf.data.corpus import blocks, corpora, records
+from undivided_tf.data.corpus import chunks, corpora, records
 from undivided_tf.errors import InputError
 
 pytest.importorskip("apache_beam", reason="needs the extra `beam`: make test-beam")
@@ -14,8 +14,8 @@ BEAM = {"runner": "DirectRunner"}
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 300)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 300)
     monkeypatch.setattr(corpora, "PORTION_BYTES", 1000)
 
 

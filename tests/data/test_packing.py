@@ -177,7 +177,7 @@ def test_a_lone_sentence_is_cut_in_two_for_sentence_order_only():
     assert rows_of(pairs.sentence_order, numbered(1), 32).cut == 1
 
 
-def test_a_block_of_one_document_has_true_pairs_only():
+def test_a_chunk_of_one_document_has_true_pairs_only():
     found = parse(rows_of(pairs.next_sentence, sentences(1, 50, 5), 32))
     assert len(found) > 5 and not any(label for *_, label in found)
 

@@ -13,7 +13,7 @@ import toys
 from toy_jobs import Square, twice
 
 import undivided_tf.data.corpus
-from undivided_tf.data.corpus import blocks, corpora, ngrams, records, runners, shards, survey
+from undivided_tf.data.corpus import chunks, corpora, ngrams, records, runners, shards, survey
 from undivided_tf.errors import InputError
 
 # A script, since each spawned process imports the main module again, without what is in its `main`.
@@ -21,9 +21,9 @@ SCRIPT = """
 import sys
 
 def main():
-    from undivided_tf.data.corpus import blocks, corpora, records
+    from undivided_tf.data.corpus import chunks, corpora, records
     from undivided_tf.data.corpus.config import RecordsConfig
-    blocks.BLOCK_BYTES, corpora.PORTION_BYTES = 300, 1000
+    chunks.CHUNK_BYTES, corpora.PORTION_BYTES = 300, 1000
 {more}
     records.create_records(RecordsConfig.from_json(sys.argv[1]))
 
@@ -35,7 +35,7 @@ TIMEOUT = 240  # A runner that never ends is what must not be.
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Files of several sizes, which make several portions of several blocks."""
+    """Files of several sizes, which make several portions of several chunks."""
     folder = tmp_path_factory.mktemp("corpus")
     for number, documents in enumerate((8, 60, 2, 30)):
         toys.write_corpus(folder / str(number), documents, seed=number)
@@ -43,8 +43,8 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 300)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 300)
     monkeypatch.setattr(corpora, "PORTION_BYTES", 1000)
 
 
@@ -69,25 +69,25 @@ def run_script(script, *arguments):
 
 def start(config, tmp_path, more=""):
     """Makes records in a process of its own, as a user's script does."""
-    script, told = tmp_path / "make.py", tmp_path / "make.json"
+    script, config_file = tmp_path / "make.py", tmp_path / "make.json"
     script.write_text(SCRIPT.format(more=textwrap.indent(more, "    ")))
-    config.to_json(told)
-    return run_script(script, told)
+    config.to_json(config_file)
+    return run_script(script, config_file)
 
 
 @pytest.mark.parametrize("packing", ["full", "next_sentence"])
-def test_the_corpus_falls_into_several_portions_and_blocks(corpus, tmp_path, packing, monkeypatch):
+def test_the_corpus_falls_into_several_portions_and_chunks(corpus, tmp_path, packing, monkeypatch):
     """Without which the other tests would show nothing."""
     packed = []
-    call = blocks.PackBlock.__call__
+    call = chunks.PackChunk.__call__
     monkeypatch.setattr(
-        blocks.PackBlock, "__call__", lambda self, block: packed.append(block) or call(self, block)
+        chunks.PackChunk, "__call__", lambda self, chunk: packed.append(chunk) or call(self, chunk)
     )
     records.create_records(toys.records_config(tmp_path / "r", corpus, packing=packing))
-    assert len({block.portion for block in packed}) > 2
-    assert len([block for block in packed if block.split == "train"]) > 6
-    assert len({block.name for block in packed}) == len(packed)
-    assert all(len(block.documents) > 1 for block in packed if block.split == "train")
+    assert len({chunk.portion for chunk in packed}) > 2
+    assert len([chunk for chunk in packed if chunk.split == "train"]) > 6
+    assert len({chunk.name for chunk in packed}) == len(packed)
+    assert all(len(chunk.documents) > 1 for chunk in packed if chunk.split == "train")
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ class Killed(BaseException):
     ("fatal", "kept"),
     [
         (survey.SurveyPortion, ".json"),
-        (blocks.PackBlock, ".npz"),
+        (chunks.PackChunk, ".npz"),
         (shards.WriteShard, ".tfrecord"),
         (ngrams.CountShard, ".tfrecord.npz"),
     ],
@@ -254,7 +254,7 @@ def test_what_was_begun_with_other_flags_or_other_text_is_no_use(tmp_path, monke
             patch.setattr(records.shards, "totals", killed)
             with pytest.raises(Killed):
                 records.create_records(config)
-        assert list((tmp_path / ".r.work" / "blocks").iterdir())
+        assert list((tmp_path / ".r.work" / "chunks").iterdir())
         changed = change()
         made = records.create_records(changed)
         whole = changed.replace(output_dir=str(tmp_path / "whole"))

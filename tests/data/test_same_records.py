@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from undivided_tf.data.corpus import blocks, corpora, records
+from undivided_tf.data.corpus import chunks, corpora, records
 from undivided_tf.data.corpus.config import RecordsConfig
 
 RUNNERS = {
@@ -63,7 +63,7 @@ def test_runners_agree_on_a_slice_of_the_sample(
     sample_slice, in_process, tmp_path, monkeypatch, runner
 ):
     need(runner)
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1 << 14)
     monkeypatch.setattr(corpora, "PORTION_BYTES", 1 << 14)
     options = {"packing": "next_sentence", "num_shards": 3, "deduplicate": "near"}
     config, metadata = in_process(input_files=sample_slice, **options)

@@ -41,9 +41,9 @@ def test_pairs_by_the_names_of_glue(tmp_path, columns):
 
 def test_declared_columns_labels_and_files(tmp_path):
     text = '\ufeffQuality\t#1 String\t#2 String\r\n1\ta "b\tc\r\n0\td\u2028e\tf\r\n'
-    told = {"first": "#1 String", "second": "#2 String", "label": "Quality",
+    declared_json = {"first": "#1 String", "second": "#2 String", "label": "Quality",
             "labels": ["0", "1", "2"], "validation": "msr.tsv"}  # fmt: skip
-    name = folder(tmp_path, train_tsv=text, msr_tsv=text, task_json=json.dumps(told))
+    name = folder(tmp_path, train_tsv=text, msr_tsv=text, task_json=json.dumps(declared_json))
     task = tasks.load_task(name)
     assert task.labels == ("0", "1", "2")
     rows = task.read("validation")
@@ -249,8 +249,8 @@ def test_a_column_of_numbers_is_a_regression_when_declared(tmp_path):
     ],
 )
 def test_what_is_no_number_of_a_regression_is_refused(tmp_path, declared, field, message):
-    told = json.dumps({"regression": True, **declared})
-    name = folder(tmp_path, train_tsv=NUMBERS + f"d\t{field}\n", task_json=told)
+    declared_json = json.dumps({"regression": True, **declared})
+    name = folder(tmp_path, train_tsv=NUMBERS + f"d\t{field}\n", task_json=declared_json)
     with pytest.raises(InputError, match=message):
         tasks.load_task(name).read("train")
 

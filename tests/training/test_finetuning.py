@@ -64,10 +64,10 @@ def test_results_say_what_the_contract_names(tuned, task):
         "kind", "pattern", "task", "start", "split", "primary", "labels", "rows", "majority",
         "truncated", "loading", "runs",
     }  # fmt: skip
-    told = [results[key] for key in ("kind", "pattern", "task", "start", "labels", "rows")]
+    about = [results[key] for key in ("kind", "pattern", "task", "start", "labels", "rows")]
     rows = {"train": 96, "validation": 13, "test": 11}
     assert results["split"] == "test"
-    assert told == ["finetuning", "AI", "animals", "pretrained", ["no", "yes"], rows]
+    assert about == ["finetuning", "AI", "animals", "pretrained", ["no", "yes"], rows]
     # Ties in the training labels (48 of each) go to the first label.
     assert results["majority"]["test"] == np.mean(load_task(task).read("test").labels == 0)
     first, second = results["runs"]

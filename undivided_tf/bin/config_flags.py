@@ -85,14 +85,14 @@ def command(without: tuple[str, ...] = ()) -> str:
         without: flags to leave out, such as those that say how much of the work a call does.
     """
     name = pathlib.Path(sys.argv[0]).stem.removeprefix("undivided-").replace("-", "_")
-    told, words = [], iter(sys.argv[1:])
+    kept, words = [], iter(sys.argv[1:])
     for word in words:
         flag, equals, _ = word.lstrip("-").partition("=")
         if not (word.startswith("-") and flag in without):
-            told.append(word)
+            kept.append(word)
         elif not (equals or FLAGS[flag].boolean):
             next(words, None)  # Its value is a word of its own.
-    return shlex.join(["python", "-m", f"undivided_tf.bin.{name}", *told])
+    return shlex.join(["python", "-m", f"undivided_tf.bin.{name}", *kept])
 
 
 # What is wrong with a path that the user gave, or with the disk behind it.

@@ -65,7 +65,7 @@ class Coverage:
 
 
 @dataclasses.dataclass
-class Source:
+class Checkpoint:
     """A foreign checkpoint, opened but not read.
 
     Attributes:
@@ -93,7 +93,7 @@ class Source:
         scopes = dict.fromkeys(path.split("/")[0] for path in self.tensors)
         return [scope for scope in scopes if scope != "encoder"]
 
-    def without_heads(self) -> "Source":
+    def without_heads(self) -> "Checkpoint":
         """The encoder alone."""
         kept = {path: t for path, t in self.tensors.items() if path.startswith("encoder/")}
         return dataclasses.replace(self, tensors=kept, classifier=None, spans=None)

@@ -9,8 +9,8 @@ from absl import logging
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import google, huggingface, keras_hub_presets, names, ours
+from undivided_tf.convert.checkpoint import Checkpoint
 from undivided_tf.convert.config import ConversionConfig
-from undivided_tf.convert.source import Source
 from undivided_tf.errors import InputError
 from undivided_tf.layers import initializers
 from undivided_tf.models import checkpoints
@@ -50,7 +50,7 @@ def load(path: str | pathlib.Path, do_lower_case: bool | None = None) -> tuple[E
         InputError: no format that is known here, or files at fault.
     """
     folder = locate(path)
-    source = open_source(folder, do_lower_case)
+    source = open_checkpoint(folder, do_lower_case)
     encoder = build_encoder(source)
     logging.info("%s, %s\n%s", folder, source.format, source.coverage)
     logging.info("fingerprint %s", fingerprint(encoder))
@@ -75,7 +75,7 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
     output = new_directory(config.output_dir)
     folder = locate(config.input)
     given = {"true": True, "false": False}.get(config.do_lower_case)
-    source = open_source(folder, given)
+    source = open_checkpoint(folder, given)
     # Before anything is written: what was written is known to be whole and finite.
     numbers = fingerprint(build_encoder(source))
     if not np.isfinite(numbers).all():
@@ -101,7 +101,7 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
 
 
 def write(
-    output: pathlib.Path, source: Source, output_format: str, name: str, report: dict[str, Any]
+    output: pathlib.Path, source: Checkpoint, output_format: str, name: str, report: dict[str, Any]
 ) -> None:
     """Writes a source in a format, with a report beside it.
 
@@ -168,7 +168,7 @@ def input_files(path: str) -> dict[str, pathlib.Path]:
     return {p.name: p for p in sorted({*folder.iterdir()} - {*hidden}) if p.is_file()}
 
 
-def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
+def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> Checkpoint:
     """Opens a checkpoint of any format; weights that it may lack have initial values.
 
     Args:
@@ -180,7 +180,7 @@ def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Sour
     """
     for module in _FORMATS.values():
         if module.recognise(folder):
-            source = module.open_source(folder, do_lower_case)
+            source = module.open_checkpoint(folder, do_lower_case)
             source.tensors.update(_initial(source.config, set(source.coverage.initial)))
             return source
     raise InputError(
@@ -209,7 +209,7 @@ def fingerprint(encoder: Encoder) -> list[float]:
     return [round(float(value), 5) for value in values]
 
 
-def build_encoder(source: Source, dtype: str = "float32") -> Encoder:
+def build_encoder(source: Checkpoint, dtype: str = "float32") -> Encoder:
     """The encoder of a source, with its weights in a Keras dtype policy, read one at a time."""
     with initializers.unset():
         encoder = Encoder(source.config, dtype=dtype)
@@ -221,21 +221,21 @@ def build_encoder(source: Source, dtype: str = "float32") -> Encoder:
     return encoder
 
 
-def build_classifier(source: Source, encoder: Encoder) -> Classifier:
+def build_classifier(source: Checkpoint, encoder: Encoder) -> Classifier:
     """The classifier of a source on its encoder, in float32."""
     model = Classifier.from_head(encoder, source.classifier)
     assign(model.head, source)
     return model
 
 
-def build_span_predictor(source: Source, encoder: Encoder) -> SpanPredictor:
+def build_span_predictor(source: Checkpoint, encoder: Encoder) -> SpanPredictor:
     """The span predictor of a source on its encoder, in float32."""
     model = SpanPredictor(encoder)
     assign(model.head, source)
     return model
 
 
-def assign(layer: Any, source: Source) -> None:
+def assign(layer: Any, source: Checkpoint) -> None:
     """Gives the layer of a head the weights that a source has for it, by their names."""
     for path, variable in named_weights(layer.weights).items():
         variable.assign(source.tensors[path][1]())

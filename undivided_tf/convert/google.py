@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from undivided_tf.convert import heads, huggingface, names, vocabularies
-from undivided_tf.convert.source import Foreign, Source, match
+from undivided_tf.convert.checkpoint import Checkpoint, Foreign, match
 from undivided_tf.convert.tensor_files import as_float32, read_object
 from undivided_tf.errors import InputError
 from undivided_tf.support import files
@@ -26,7 +26,7 @@ def recognise(folder: pathlib.Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
+def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> Checkpoint:
     """Opens a folder with bert_config.json, one TensorFlow checkpoint and vocab.txt.
 
     A classifier's labels have no names there and get those that Hugging Face gives: LABEL_0 ...; a
@@ -58,7 +58,7 @@ def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Sour
         spans = heads.spans(folder, config)
         needed += names.span_tensors(config)
     tensors, coverage = match(folder, needed, _foreign, reader, pooler, _is_encoder)
-    return Source("google", config, tokenizer, tensors, coverage, classifier, spans)
+    return Checkpoint("google", config, tokenizer, tensors, coverage, classifier, spans)
 
 
 def _is_encoder(name: str) -> bool:

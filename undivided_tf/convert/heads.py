@@ -9,13 +9,13 @@ from undivided_tf.training.config import SquadConfig
 
 
 def classifier(
-    folder: pathlib.Path, told: ClassifierHead, *, has_names: bool = True
+    folder: pathlib.Path, declared: ClassifierHead, *, has_names: bool = True
 ) -> ClassifierHead:
     """The head of a sequence classifier.
 
     Args:
         folder: where the model lies; perhaps with a classifier.json.
-        told: what the format itself says, which counts in doubt.
+        declared: what the format itself says, which counts in doubt.
         has_names: whether the format has names of labels.
 
     Raises:
@@ -23,11 +23,11 @@ def classifier(
     """
     ours = ClassifierHead.read(folder)
     if ours is None:
-        return told
-    if not has_names and ours.outputs == told.outputs:
-        told = told.replace(labels=ours.labels)
+        return declared
+    if not has_names and ours.outputs == declared.outputs:
+        declared = declared.replace(labels=ours.labels)
     for name in ("kind", "labels", "pooling"):
-        here, there = getattr(ours, name), getattr(told, name)
+        here, there = getattr(ours, name), getattr(declared, name)
         if here != there:
             raise InputError(
                 f"{folder / ours.FILE}: {name} is {here!r}, but the weights and configs beside it "

@@ -8,7 +8,7 @@ import numpy as np
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import heads, names
-from undivided_tf.convert.source import Foreign, Source, match
+from undivided_tf.convert.checkpoint import Checkpoint, Foreign, match
 from undivided_tf.convert.tensor_files import (
     SINGLE,
     SafetensorsReader,
@@ -66,7 +66,7 @@ def recognise(folder: pathlib.Path) -> bool:
     return (folder / CONFIG).is_file() and "model_type" in read_object(folder / CONFIG)
 
 
-def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
+def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> Checkpoint:
     """Opens a folder of BertModel or of one of its siblings with heads.
 
     Args:
@@ -92,15 +92,15 @@ def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Sour
         needed += names.next_sentence_tensors(config)
     if _is_sequence_classifier(there, reader):
         outputs = reader.shapes["classifier.weight"][0]
-        told = _classifier_head(there, outputs, folder / CONFIG, config)
-        classifier = heads.classifier(folder, told)
+        declared = _classifier_head(there, outputs, folder / CONFIG, config)
+        classifier = heads.classifier(folder, declared)
         needed += names.classifier_tensors(config, classifier)
     if len(reader.shapes.get("qa_outputs.weight", ())) == 2:
         spans = heads.spans(folder, config)
         needed += names.span_tensors(config)
     tensors, coverage = match(folder, needed, _foreign, reader, pooler, _is_encoder)
     _check_ties(reader, coverage, folder)
-    return Source("huggingface", config, tokenizer, tensors, coverage, classifier, spans)
+    return Checkpoint("huggingface", config, tokenizer, tensors, coverage, classifier, spans)
 
 
 # === Config ===
@@ -162,13 +162,13 @@ def encoder_config(
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    told = there.get(VOCABULARY_HASH)
-    if told is not None and told != tokenizer.vocabulary_hash:
+    declared = there.get(VOCABULARY_HASH)
+    if declared is not None and declared != tokenizer.vocabulary_hash:
         raise InputError(
-            f"{path}: {VOCABULARY_HASH} is {str(told)[:12]}, that of the vocabulary beside it "
+            f"{path}: {VOCABULARY_HASH} is {str(declared)[:12]}, that of the vocabulary beside it "
             f"{tokenizer.vocabulary_hash[:12]}: restore the vocabulary that came with the weights"
         )
-    rows = embedding_rows(config.vocab_size, table, tokenizer, path, told is not None)
+    rows = embedding_rows(config.vocab_size, table, tokenizer, path, declared is not None)
     return config.replace(vocab_size=rows)
 
 
@@ -196,18 +196,18 @@ def _classifier_head(
     Raises:
         InputError: labels that do not fit the head, or a problem that we have no head for.
     """
-    told = there.get("problem_type")
+    declared = there.get("problem_type")
     kinds = {theirs: ours for ours, theirs in _PROBLEMS.items()}
     kinds[None] = REGRESSION if outputs == 1 else CLASSIFICATION
-    if told is not None and (not isinstance(told, str) or told not in kinds):
+    if declared is not None and (not isinstance(declared, str) or declared not in kinds):
         raise InputError(
-            f"{path}: problem_type is {told!r}; known here: {', '.join(_PROBLEMS.values())}"
+            f"{path}: problem_type is {declared!r}; known here: {', '.join(_PROBLEMS.values())}"
         )
-    kind = kinds[told]
+    kind = kinds[declared]
     if (kind == REGRESSION) != (outputs == 1) and kind != MULTI_LABEL:
         raise InputError(
-            f"{path}: problem_type {told} with {outputs} outputs has no head here: a regression "
-            'has one score, a classification two labels or more. With "architectures": '
+            f"{path}: problem_type {declared} with {outputs} outputs has no head here: a "
+            'regression has one score, a classification two labels or more. With "architectures": '
             '["BertModel"] the encoder is read alone'
         )
     labels = _labels(there, outputs, path)
@@ -229,15 +229,15 @@ def _classifier_head(
 def _longest(path: pathlib.Path, config: EncoderConfig) -> int:
     """Word pieces a text: `transformers` cuts at the tokenizer's model_max_length."""
     positions = config.max_position_embeddings
-    told = read_object(path).get("model_max_length") if path.exists() else None
-    return told if type(told) is int and 2 < told <= positions else positions
+    declared = read_object(path).get("model_max_length") if path.exists() else None
+    return declared if type(declared) is int and 2 < declared <= positions else positions
 
 
 def _labels(there: dict[str, Any], outputs: int, path: pathlib.Path) -> tuple[str, ...]:
-    told = there.get("id2label") or dict(enumerate(heads.default_labels(outputs)))
+    declared = there.get("id2label") or dict(enumerate(heads.default_labels(outputs)))
     try:
-        told = {str(place): label for place, label in told.items()}
-        labels = tuple(told[str(i)] for i in range(len(told)))
+        declared = {str(place): label for place, label in declared.items()}
+        labels = tuple(declared[str(i)] for i in range(len(declared)))
     except (KeyError, AttributeError) as error:
         raise InputError(f"{path}: id2label does not number its labels from 0") from error
     if len(labels) != outputs or not all(isinstance(label, str) for label in labels):
@@ -248,12 +248,12 @@ def _labels(there: dict[str, Any], outputs: int, path: pathlib.Path) -> tuple[st
 # === Out ===
 
 
-def write(directory: pathlib.Path, source: Source) -> list[str]:
+def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     """Writes a folder that `transformers` loads when it knows the model's architecture.
 
     BERT is post-norm with the pattern `(AI)*L`, and its classifier pools the first token. Any
     other model gets the model type `undivided_bert` and its own keys `_OURS`; `transformers`
-    refuses it, where for "bert" it would fill absent blocks with random weights. `open_source`
+    refuses it, where for "bert" it would fill absent blocks with random weights. `open_checkpoint`
     reads both. What the format has no word for, such as the range of a score, stands in
     classifier.json or span_predictor.json beside it.
 
@@ -303,14 +303,14 @@ def write(directory: pathlib.Path, source: Source) -> list[str]:
     write_tensors(directory / SINGLE, map(stored, tensors))
     source.tokenizer.save(directory / "vocab.txt")
     longest = [head.max_seq_length for head in (classifier, source.spans) if head]
-    told = {
+    tokenizer_config = {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": source.tokenizer.do_lower_case,
         "model_max_length": min([config.max_position_embeddings, *longest]),
     }
     special = ("pad", "unk", "cls", "sep", "mask")
     tokens = {f"{name}_token": f"[{name.upper()}]" for name in special}
-    files.write_json(directory / _TOKENIZER, {**told, **tokens})
+    files.write_json(directory / _TOKENIZER, {**tokenizer_config, **tokens})
     for head in (classifier, source.spans):
         if head:
             head.write(directory)

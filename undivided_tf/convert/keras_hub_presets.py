@@ -12,7 +12,7 @@ from absl import logging
 from undivided_tf.accounting import count_parameters
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import heads, names
-from undivided_tf.convert.source import Foreign, Source, match
+from undivided_tf.convert.checkpoint import Checkpoint, Foreign, match
 from undivided_tf.convert.tensor_files import as_float32, read_object
 from undivided_tf.convert.vocabularies import embedding_rows, log_casing, require_options
 from undivided_tf.errors import InputError
@@ -77,7 +77,7 @@ def recognise(folder: pathlib.Path) -> bool:
     return path.is_file() and read_object(path).get("class_name") == _CLASS
 
 
-def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
+def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> Checkpoint:
     """Opens a folder that `save_to_preset` of BertBackbone or BertTextClassifier wrote.
 
     A classifier's labels have no names there: they are those of the classifier.json that we write
@@ -132,7 +132,7 @@ def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Sour
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{folder / TASK_WEIGHTS} does not fit {TASK}: {error}") from error
     tensors, coverage = match(folder, needed, _foreign(config), _Reader(model, folder / WEIGHTS))
-    return Source("keras_hub", config, tokenizer, tensors, coverage, head)
+    return Checkpoint("keras_hub", config, tokenizer, tensors, coverage, head)
 
 
 def _head(folder: pathlib.Path, config: EncoderConfig) -> ClassifierHead:
@@ -165,7 +165,7 @@ def _head(folder: pathlib.Path, config: EncoderConfig) -> ClassifierHead:
     return heads.classifier(folder, head, has_names=False)
 
 
-def write(directory: pathlib.Path, source: Source) -> list[str]:
+def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     """Writes a preset that `from_preset` of BertBackbone or BertTextClassifier loads.
 
     KerasHub's BERT knows the tanh form of GELU only; with another activation a warning says

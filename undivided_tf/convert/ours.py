@@ -4,7 +4,7 @@ import pathlib
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import names
-from undivided_tf.convert.source import Foreign, Source, match
+from undivided_tf.convert.checkpoint import Checkpoint, Foreign, match
 from undivided_tf.convert.tensor_files import SafetensorsReader, write_tensors
 from undivided_tf.convert.vocabularies import log_casing
 from undivided_tf.errors import InputError
@@ -18,7 +18,7 @@ def recognise(folder: pathlib.Path) -> bool:
     return (folder / WEIGHTS).exists() or (folder / "checkpoints").is_dir()
 
 
-def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Source:
+def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> Checkpoint:
     """Opens a checkpoint, or the newest one of a workdir.
 
     Args:
@@ -56,10 +56,10 @@ def open_source(folder: pathlib.Path, do_lower_case: bool | None = None) -> Sour
         reader,
         is_encoder=lambda name: name.startswith("encoder/"),
     )
-    return Source("undivided", config, tokenizer, tensors, coverage, classifier, spans)
+    return Checkpoint("undivided", config, tokenizer, tensors, coverage, classifier, spans)
 
 
-def write(directory: pathlib.Path, source: Source) -> list[str]:
+def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     """Writes what `load_encoder`, `load_classifier` and `load_span_predictor` read.
 
     Returns:

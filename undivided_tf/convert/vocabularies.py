@@ -171,7 +171,7 @@ def guess_lower_case(pieces: tuple[str, ...], where: Any) -> bool:
 
 
 def embedding_rows(
-    told: int,
+    declared: int,
     table: tuple[int, ...],
     tokenizer: Tokenizer,
     path: pathlib.Path,
@@ -186,19 +186,19 @@ def embedding_rows(
     token; or `belongs`.
 
     Args:
-        told: `vocab_size` of the config.
+        declared: `vocab_size` of the config.
         table: shape of the word embeddings, `()` when they are not there. Where the weights were
             padded behind the config's back, their rows count.
         tokenizer: of the checkpoint.
         path: of the config.
         belongs: whether the config says by a hash that the vocabulary is that of the weights.
-        key: what the format calls `told`.
+        key: what the format calls `declared`.
 
     Raises:
         InputError: rows that cannot be explained.
     """
-    rows = told
-    if table and table[0] != told and _is_padded(table[0], told):
+    rows = declared
+    if table and table[0] != declared and _is_padded(table[0], declared):
         rows = table[0]
     pieces, added = tokenizer.vocab_size, _added_tokens(path.parent, tokenizer.vocab_size)
     with_added = max([pieces - 1, *added.values()]) + 1

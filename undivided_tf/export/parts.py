@@ -116,7 +116,7 @@ def load(path: str, dtype: str = "float32") -> Parts:
     Raises:
         InputError: as for `convert.load`; or a fine-tuned model whose head is missing.
     """
-    source = converter.open_source(converter.locate(path))
+    source = converter.open_checkpoint(converter.locate(path))
     encoder = converter.build_encoder(source, dtype)
     masked_lm, classifier, span_predictor = None, None, None
     if "masked_lm_head" in source.heads:

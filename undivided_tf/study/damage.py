@@ -55,7 +55,7 @@ def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
         InputError: a checkpoint or a task that cannot be used, more cuts than blocks, a workdir of
             another config.
     """
-    source = converter.open_source(converter.locate(config.input))
+    source = converter.open_checkpoint(converter.locate(config.input))
     blocks = intermediate_blocks(source.config.pattern)
     if max(config.num_cut) > len(blocks):
         raise InputError(

@@ -9,7 +9,7 @@ from absl import logging
 
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.convert import converter
-from undivided_tf.convert.source import Source
+from undivided_tf.convert.checkpoint import Checkpoint
 from undivided_tf.data.tasks.probing_tasks import load_sentence_task
 from undivided_tf.data.tasks.rows import Rows, Task
 from undivided_tf.errors import InputError
@@ -41,7 +41,7 @@ def run_surgery(config: SurgeryConfig) -> dict[str, Any]:
         InputError: a checkpoint or an operation that cannot be; see `operate` and `importance`.
     """
     output = new_directory(config.output_dir)
-    source = converter.open_source(converter.locate(config.input))
+    source = converter.open_checkpoint(converter.locate(config.input))
     encoder = converter.build_encoder(source)
     pattern, order, measured = source.config.pattern, None, ""
     if config.cut == "importance":
@@ -75,7 +75,7 @@ def run_surgery(config: SurgeryConfig) -> dict[str, Any]:
     return about
 
 
-def write(output: pathlib.Path, source: Source, result: Encoder, about: dict[str, Any]) -> None:
+def write(output: pathlib.Path, source: Checkpoint, result: Encoder, about: dict[str, Any]) -> None:
     """Writes an encoder as a checkpoint of ours with the heads of its source and surgery.json."""
     heads = {path: t for path, t in source.tensors.items() if not path.startswith("encoder/")}
     weights = {
@@ -86,7 +86,7 @@ def write(output: pathlib.Path, source: Source, result: Encoder, about: dict[str
     converter.write(output, operated, "undivided", REPORT, about)
 
 
-def importance(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple[Order, str]:
+def importance(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tuple[Order, str]:
     """The order in which intermediate blocks are cut with least damage, and what was measured.
 
     Args:
@@ -105,7 +105,7 @@ def importance(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple
     return cut_order(source.config.pattern, measured, config.greedy), words
 
 
-def measure(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple[Damage, str]:
+def measure(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tuple[Damage, str]:
     """The measure of damage, and what it is in words; arguments as of `importance`."""
     tokenizer, sizes = source.tokenizer, (config.batch_size, _length(config))
     if config.importance == "text":
@@ -148,7 +148,7 @@ def _on(words: str, task: Task, rows: Rows, config: SurgeryConfig) -> str:
     return f"{words}, {len(rows)} rows of {task.name}, {config.split}"
 
 
-def _on_text(config: SurgeryConfig, source: Source, encoder: Encoder) -> tuple[Damage, str]:
+def _on_text(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tuple[Damage, str]:
     model, words = Pretrainer(encoder), "masked-language-model loss in nats"
     for path, variable in named_weights(model.masked_lm_head.weights).items():
         if path not in source.tensors:

@@ -107,14 +107,14 @@ def _shuffled(ids: np.ndarray, is_piece: np.ndarray, generator: np.random.Genera
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The measurements as lines of text."""
-    told = [("all context", found["loss"], None)]
-    told += [
+    rows = [("all context", found["loss"], None)]
+    rows += [
         (f"pieces within {one['distance']}", one["loss"], one["rise"])
         for one in reversed(found["hidden_beyond"])
     ]
-    told += [("all, shuffled", found["shuffled"]["loss"], found["shuffled"]["rise"])]
-    told += [("neighbour model", found["neighbour_model_loss"], None)]
+    rows += [("all, shuffled", found["shuffled"]["loss"], found["shuffled"]["rise"])]
+    rows += [("neighbour model", found["neighbour_model_loss"], None)]
     return [f"visible at {found['places']} masked places: loss in nats, and its rise"] + [
         f"  {what:<16} {loss:7.3f}" + (f" {rise:+7.3f}" if rise is not None else "")
-        for what, loss, rise in told
+        for what, loss, rise in rows
     ]

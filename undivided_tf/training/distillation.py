@@ -84,8 +84,8 @@ class Distillation:
         if not self.hidden_weight:
             return
         if config.init_checkpoint:
-            told = checkpoints.resolve(config.init_checkpoint) / SURGERY
-            kept = files.read_json(told)["kept"] if told.exists() else {}
+            report = checkpoints.resolve(config.init_checkpoint) / SURGERY
+            kept = files.read_json(report)["kept"] if report.exists() else {}
         self.matches = matching_taps(student.pattern, encoder.config.pattern, kept)
 
     def sums(self, batch: dict[str, tf.Tensor], outputs: dict[str, Any]) -> dict[str, tf.Tensor]:

@@ -1,8 +1,8 @@
-"""Blocks: the parts of a corpus that are packed on their own, and how they become shards.
+"""Chunks: the parts of a corpus that are packed on their own, and how they become shards.
 
-A block is about a mebibyte of documents of one split that follow each other in one portion.
-How a corpus falls into blocks, what a block becomes and which shard each row goes to depend on
-the corpus and the config alone, so the records have the same bytes whoever works, and a block
+A chunk is about a mebibyte of documents of one split that follow each other in one portion.
+How a corpus falls into chunks, what a chunk becomes and which shard each row goes to depend on
+the corpus and the config alone, so the records have the same bytes whoever works, and a chunk
 that was packed before a crash is packed for good.
 """
 
@@ -25,8 +25,8 @@ from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 
 SPLITS = ("train", "validation")
-# Text of a block. Its tokens and rows are some ten times that in memory.
-BLOCK_BYTES = 1 << 20
+# Text of a chunk. Its tokens and rows are some ten times that in memory.
+CHUNK_BYTES = 1 << 20
 PACKERS = {
     "full": packing.full,
     "document": packing.document,
@@ -35,7 +35,7 @@ PACKERS = {
 }
 
 
-class Block(NamedTuple):
+class Chunk(NamedTuple):
     """Documents that are packed together.
 
     Attributes:
@@ -53,16 +53,16 @@ class Block(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Sorted by it, the blocks of a split are in the order of the corpus."""
+        """Sorted by it, the chunks of a split are in the order of the corpus."""
         return f"{self.split}-{self.portion:06d}-{self.number:06d}"
 
 
 @dataclasses.dataclass(frozen=True)
 class CutPortion:
-    """Cuts the documents of a portion into blocks, each split for itself.
+    """Cuts the documents of a portion into chunks, each split for itself.
 
-    What is left at the end, when it is less than half a block or a single document, is added
-    to the block before.
+    What is left at the end, when it is less than half a chunk or a single document, is added
+    to the chunk before.
 
     Args:
         folder: work folder with what the survey wrote.
@@ -72,9 +72,9 @@ class CutPortion:
     folder: str
     survey: Survey
 
-    def __call__(self, portion: Portion) -> Iterator[Block]:
-        """Streams the blocks; two of each split are in memory."""
-        cutters = {split: _Cutter(Block(split, portion.number, 0, (), 0)) for split in SPLITS}
+    def __call__(self, portion: Portion) -> Iterator[Chunk]:
+        """Streams the chunks; two of each split are in memory."""
+        cutters = {split: _Cutter(Chunk(split, portion.number, 0, (), 0)) for split in SPLITS}
         for document, text, place in kept_documents(self.folder, portion, self.survey):
             split = SPLITS[place < self.survey.threshold]
             yield from cutters[split].add(document.paragraphs, len(text))
@@ -86,33 +86,33 @@ class _Cutter:
     """Cuts the documents of one split.
 
     Args:
-        block: the first one, still empty.
+        chunk: the first one, still empty.
     """
 
-    def __init__(self, block: Block):
-        self._block, self._documents = block, []
-        self._before: Block | None = None
+    def __init__(self, chunk: Chunk):
+        self._chunk, self._documents = chunk, []
+        self._before: Chunk | None = None
 
-    def add(self, document: tuple[str, ...], size: int) -> Iterator[Block]:
-        """Takes a document; gives the block before the one that it fills."""
+    def add(self, document: tuple[str, ...], size: int) -> Iterator[Chunk]:
+        """Takes a document; gives the chunk before the one that it fills."""
         self._documents.append(document)
-        self._block = self._block._replace(size=self._block.size + size)
-        if self._block.size >= BLOCK_BYTES and len(self._documents) > 1:
+        self._chunk = self._chunk._replace(size=self._chunk.size + size)
+        if self._chunk.size >= CHUNK_BYTES and len(self._documents) > 1:
             if self._before:
                 yield self._before
-            self._before = self._block._replace(documents=tuple(self._documents))
-            number = self._block.number + 1
-            self._block = self._block._replace(number=number, documents=(), size=0)
+            self._before = self._chunk._replace(documents=tuple(self._documents))
+            number = self._chunk.number + 1
+            self._chunk = self._chunk._replace(number=number, documents=(), size=0)
             self._documents = []
 
-    def rest(self) -> Iterator[Block]:
-        """The last blocks."""
-        before, rest = self._before, self._block._replace(documents=tuple(self._documents))
-        if before and (rest.size < BLOCK_BYTES // 2 or len(rest.documents) < 2):
+    def rest(self) -> Iterator[Chunk]:
+        """The last chunks."""
+        before, rest = self._before, self._chunk._replace(documents=tuple(self._documents))
+        if before and (rest.size < CHUNK_BYTES // 2 or len(rest.documents) < 2):
             documents = before.documents + rest.documents
             yield before._replace(documents=documents, size=before.size + rest.size)
         else:
-            yield from (block for block in (before, rest) if block and block.documents)
+            yield from (chunk for chunk in (before, rest) if chunk and chunk.documents)
 
 
 class Vocabulary(NamedTuple):
@@ -155,8 +155,8 @@ _layout = functools.lru_cache(2)(Layout)
 
 
 @dataclasses.dataclass(frozen=True)
-class PackBlock:
-    """Job: tokenises a block, packs it and writes its rows, in the order of their shards.
+class PackChunk:
+    """Job: tokenises a chunk, packs it and writes its rows, in the order of their shards.
 
     Args:
         folder: work folder that all workers see.
@@ -168,39 +168,39 @@ class PackBlock:
     vocabulary: Vocabulary
     config: RecordsConfig
 
-    def __call__(self, block: Block) -> Iterator[int]:
-        """Yields the bytes of text that were done; a block that is finished stays as it is."""
+    def __call__(self, chunk: Chunk) -> Iterator[int]:
+        """Yields the bytes of text that were done; a chunk that is finished stays as it is."""
         config = self.config
-        path = pathlib.Path(self.folder) / "blocks" / f"{block.name}.npz"
+        path = pathlib.Path(self.folder) / "chunks" / f"{chunk.name}.npz"
         if not path.exists():
             tokenizer = load_tokenizer(self.vocabulary)
-            paragraphs = [paragraph for document in block.documents for paragraph in document]
+            paragraphs = [paragraph for document in chunk.documents for paragraph in document]
             ragged = _tokenize(self.vocabulary)(tf.constant(paragraphs))
             ends = ragged.row_splits.numpy()[1:]
-            last = np.cumsum([len(document) for document in block.documents]) - 1
+            last = np.cumsum([len(document) for document in chunk.documents]) - 1
             pieces = packing.Pieces(ragged.flat_values.numpy(), ends, ends[last])
-            place = (SPLITS.index(block.split), block.portion, block.number)
+            place = (SPLITS.index(chunk.split), chunk.portion, chunk.number)
             rng = np.random.default_rng([config.random_seed, *place])
             rows = PACKERS[config.packing](pieces, tokenizer, config, rng)
             count = len(rows.fields[TOKEN_IDS])
-            shards = 1 if block.split == "validation" else config.num_shards
+            shards = 1 if chunk.split == "validation" else config.num_shards
             shard = rng.integers(shards, size=count)
             order = np.argsort(shard, kind="stable")
             records = layout(config).records(**{name: v[order] for name, v in rows.fields.items()})
             seen = np.bincount(pieces.ids, minlength=tokenizer.vocab_size)
             with files.atomic_path(path.with_suffix(".tfrecord"), shared=True) as partial:
                 records.tofile(partial)
-            # Last, since it says that the block is whole.
+            # Last, since it says that the chunk is whole.
             with files.atomic_path(path, shared=True) as partial, open(partial, "wb") as file:
                 np.savez(
                     file,
                     shard_rows=np.bincount(shard, minlength=shards),
                     ids=np.flatnonzero(seen),
                     counts=seen[seen > 0],
-                    documents=len(block.documents),
+                    documents=len(chunk.documents),
                     paragraphs=len(paragraphs),
-                    bytes=block.size,
+                    bytes=chunk.size,
                     cut=rows.cut,
                     labels=np.bincount(rows.fields.get(LABEL, np.zeros(0, int)), minlength=2),
                 )
-        yield block.size
+        yield chunk.size

@@ -1,6 +1,6 @@
-"""Packing: the word pieces of a block of documents become the rows of records.
+"""Packing: the word pieces of a chunk of documents become the rows of records.
 
-What a block becomes depends on its text, the config and the generator it is given; so blocks
+What a chunk becomes depends on its text, the config and the generator it is given; so chunks
 may be packed anywhere and in any order.
 """
 
@@ -30,11 +30,11 @@ class Pieces(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What becomes of a block.
+    """What becomes of a chunk.
 
     Attributes:
         fields: arrays as `examples.Layout.records` takes them.
-        cut: word pieces of the block that are in no row.
+        cut: word pieces of the chunk that are in no row.
     """
 
     fields: dict[str, np.ndarray]
@@ -46,7 +46,7 @@ def full(
 ) -> Rows:
     """Rows `[CLS] pieces [SEP]` of all text in order, with [SEP] between documents.
 
-    A document may span rows; only the last row of a block is padded.
+    A document may span rows; only the last row of a chunk is padded.
     """
     ends = np.unique(pieces.document_ends)  # A document without a word piece leaves no trace.
     ends = ends[(ends > 0) & (ends < len(pieces.ids))]

@@ -19,7 +19,7 @@ SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "।")  # noqa: RUF001
 def next_sentence(
     pieces: Pieces, tokenizer: "Tokenizer", config: "RecordsConfig", rng: np.random.Generator
 ) -> Rows:
-    """Pairs of which half have a second segment from another document of the block (label 1).
+    """Pairs of which half have a second segment from another document of the chunk (label 1).
 
     As google-research/bert does: sentences of a document are taken until they fill a row; A is
     a random number of them, B the rest, or as much from a random place of another document, in
@@ -28,7 +28,7 @@ def next_sentence(
     What is too long is cut from the longer segment, at its front or back at random.
 
     Our reading: paragraphs are cut into sentences behind `SENTENCE_ENDS`, and a sentence that
-    is longer than half a row is cut, so that a row has two as a rule. In a block of a single
+    is longer than half a row is cut, so that a row has two as a rule. In a chunk of a single
     document B always follows A.
 
     References:

@@ -31,8 +31,8 @@ from typing import Any
 from absl import logging
 
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.corpus import blocks, corpora, ngrams, runners, shards, survey
-from undivided_tf.data.corpus.blocks import Vocabulary
+from undivided_tf.data.corpus import chunks, corpora, ngrams, runners, shards, survey
+from undivided_tf.data.corpus.chunks import Vocabulary
 from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.data.corpus.corpora import Portion
 from undivided_tf.data.corpus.survey import Survey
@@ -51,8 +51,8 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     """Turns a corpus into records; the same config finds them done and returns at once.
 
     The corpus is read twice, and once more where a vocabulary is trained: for its faults, counts
-    and duplicates (`survey`); then to be tokenised and packed block by block, each block on its
-    own (`blocks`), and the rows of all blocks go to their shards (`shards`). A document is held
+    and duplicates (`survey`); then to be tokenised and packed chunk by chunk, each chunk on its
+    own (`chunks`), and the rows of all chunks go to their shards (`shards`). A document is held
     out when the hash of its text falls below `validation_fraction`, at least one always; its
     text does not train the vocabulary either.
 
@@ -84,7 +84,7 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     given = None
     if config.vocab_file:
         given = Vocabulary.of(config.vocab_file, config.do_lower_case)
-        _warn_of_capitals(blocks.load_tokenizer(given))  # Its faults come before the work.
+        _warn_of_capitals(chunks.load_tokenizer(given))  # Its faults come before the work.
     # Workers and places may change; what they make does not.
     state = {"config": _portable(config).to_dict(), "sources": [list(source) for source in sources]}
     open_scratch(work, {**state, "vocabulary": given and given.digest})
@@ -121,10 +121,10 @@ def _create(
     runners.run(config, job, portions, "read the corpus", total)
     found = survey.conclude(work, portions, config)
     vocabulary = given or _trained_vocabulary(work, config, portions, found)
-    tokenizer = blocks.load_tokenizer(vocabulary)
+    tokenizer = chunks.load_tokenizer(vocabulary)
     runners.run(
-        config, blocks.PackBlock(str(work), vocabulary, config), portions,
-        "tokenise and pack", found.kept_bytes, blocks.CutPortion(str(work), found),
+        config, chunks.PackChunk(str(work), vocabulary, config), portions,
+        "tokenise and pack", found.kept_bytes, chunks.CutPortion(str(work), found),
     )  # fmt: skip
     totals = shards.totals(work, tokenizer.vocab_size)
     for split, facts in totals.items():
@@ -147,7 +147,7 @@ def _create(
     copying = _portable(config) if config.runner == "dask" else config
     runners.run(
         copying, shards.WriteShard(str(work), config), shards.shards(config),
-        "write shards", rows * blocks.layout(config).dtype.itemsize,
+        "write shards", rows * chunks.layout(config).dtype.itemsize,
     )  # fmt: skip
     _count(work, copying, tokenizer)
     cut = sum(facts["cut"] for facts in totals.values())

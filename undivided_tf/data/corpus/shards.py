@@ -1,4 +1,4 @@
-"""Shards: the rows of all blocks, block after block, as record files; and what they add up to."""
+"""Shards: the rows of all chunks, chunk after chunk, as record files; and what they add up to."""
 
 import dataclasses
 import hashlib
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from undivided_tf.data.corpus.blocks import SPLITS, layout
+from undivided_tf.data.corpus.chunks import SPLITS, layout
 from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
@@ -44,7 +44,7 @@ class WriteShard:
     """Job: writes a shard and renames it into place; one that is there stays as it is.
 
     Args:
-        folder: work folder with the blocks and with what `totals` wrote.
+        folder: work folder with the chunks and with what `totals` wrote.
         config: see `RecordsConfig`.
     """
 
@@ -60,21 +60,21 @@ class WriteShard:
             return
         width = layout(self.config).dtype.itemsize
         rows = np.load(folder / f"rows-{shard.split}.npy", mmap_mode="r")
-        blocks = sorted((folder / "blocks").glob(f"{shard.split}-*.tfrecord"))
+        chunks = sorted((folder / "chunks").glob(f"{shard.split}-*.tfrecord"))
         with files.atomic_path(path, shared=True) as partial, open(partial, "wb") as file:
-            for block, counts in zip(blocks, rows, strict=True):
+            for chunk, counts in zip(chunks, rows, strict=True):
                 size = int(counts[shard.number]) * width
-                with open(block, "rb") as source:
+                with open(chunk, "rb") as source:
                     source.seek(int(counts[: shard.number].sum()) * width)
                     part = source.read(size)
                 if len(part) != size:
-                    raise RuntimeError(f"{block} was cut short; remove {folder} and start anew")
+                    raise RuntimeError(f"{chunk} was cut short; remove {folder} and start anew")
                 file.write(part)
                 yield size
 
 
 def totals(folder: pathlib.Path, vocab_size: int) -> dict[str, dict[str, Any]]:
-    """Adds up what `blocks.PackBlock` wrote down, and notes which block has which rows.
+    """Adds up what `chunks.PackChunk` wrote down, and notes which chunk has which rows.
 
     Args:
         folder: work folder.
@@ -89,7 +89,7 @@ def totals(folder: pathlib.Path, vocab_size: int) -> dict[str, dict[str, Any]]:
         sums: dict[str, Any] = dict.fromkeys(SUMS, 0)
         counts = np.zeros(vocab_size, np.int64)
         rows = []
-        for path in sorted((folder / "blocks").glob(f"{split}-*.npz")):
+        for path in sorted((folder / "chunks").glob(f"{split}-*.npz")):
             with np.load(path) as facts:
                 counts[facts["ids"]] += facts["counts"]
                 rows.append(facts["shard_rows"])

@@ -24,7 +24,7 @@ from undivided_tf.support import files
 # First and second eight bytes of the SHA-256 of a document's text, and its bytes.
 _FACTS = np.dtype("<u8")
 _COLUMNS = 3
-_CHUNK = 1 << 16
+_ROWS_AT_A_TIME = 1 << 16
 
 
 class Survey(NamedTuple):
@@ -93,8 +93,8 @@ class SurveyPortion:
                         signature = deduplication.signature(deduplication.shingles(text))
                         signatures_file.write(signature.astype("<u4").tobytes())
                     yield len(data)
-                told = {"name": source.name, **facts, "sha256": digest.hexdigest()}
-                sources.append({**told, **source.about})
+                facts |= {"sha256": digest.hexdigest(), **source.about}
+                sources.append({"name": source.name, **facts})
         with files.atomic_path(path, shared=True) as partial:
             facts = {"sources": sources, "lowest": lowest, "highest": highest}
             files.write_json(partial, facts)
@@ -125,8 +125,11 @@ def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsC
         sizes = np.zeros(3, np.int64)
         counts = np.zeros(3, np.int64)
         lowest, highest = 1.0, 0.0
-        for start in range(0, count, _CHUNK):
-            part, verdict = facts[start : start + _CHUNK], verdicts[start : start + _CHUNK]
+        for start in range(0, count, _ROWS_AT_A_TIME):
+            part, verdict = (
+                facts[start : start + _ROWS_AT_A_TIME],
+                verdicts[start : start + _ROWS_AT_A_TIME],
+            )
             counts += np.bincount(verdict, minlength=3)
             sizes += np.bincount(verdict, part[:, 2], minlength=3).astype(np.int64)
             places = (part[verdict == deduplication.KEPT, 0] >> np.uint64(12)) / 2**52

@@ -167,9 +167,9 @@ def _json_texts(
                 f"{path}:{number}: not JSON ({error}); each line must be a JSON object"
             ) from error
         if not isinstance(row, dict) or text_field not in row:
-            told = ", ".join(row) if isinstance(row, dict) else f"a {type(row).__name__}"
+            fields = ", ".join(row) if isinstance(row, dict) else f"a {type(row).__name__}"
             raise InputError(
-                f"{path}:{number}: no field {text_field!r}, only {told or 'nothing'}; name the "
+                f"{path}:{number}: no field {text_field!r}, only {fields or 'nothing'}; name the "
                 "field: --text_field=NAME"
             )
         text = row[text_field]
