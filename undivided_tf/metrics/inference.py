@@ -116,7 +116,7 @@ def bootstrap_upper_bound(
         The 95 % quantile of the ratio; None for fewer than two rows.
 
     Raises:
-        InputError: as `paired_difference`.
+        InputError: the lengths differ, or a value is not finite.
 
     References:
         Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
