@@ -40,9 +40,13 @@ def main(_):
     encoder, tokenizer = checkpoints.load_encoder(FLAGS.init_checkpoint)
     classifier = Classifier(encoder, task.labels, "mean", seed=0)
     optimizer = optimizers.adamw(
-        classifier.trainable_variables, learning_rate=2e-5, num_warmup_steps=0,
-        num_train_steps=10_000, weight_decay_rate=0.01, max_gradient_norm=1.0,
-    )  # fmt: skip
+        classifier.trainable_variables,
+        learning_rate=2e-5,
+        num_warmup_steps=0,
+        num_train_steps=10_000,
+        weight_decay_rate=0.01,
+        max_gradient_norm=1.0,
+    )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     classifier.compile(optimizer, loss)
     rows = task.read("train").take(FLAGS.rows, 0)
@@ -51,9 +55,12 @@ def main(_):
     def epoch(multiple):
         """Seconds and positions (padding included) of an epoch; always the same batches."""
         dataset = batches.training_batches(
-            encoded, batch_size=FLAGS.train_batch_size, epochs=1, seed=0,
+            encoded,
+            batch_size=FLAGS.train_batch_size,
+            epochs=1,
+            seed=0,
             pad_to_multiple_of=multiple,
-        ).cache()  # fmt: skip
+        ).cache()
         positions = sum(int(np.prod(inputs["token_ids"].shape)) for inputs, _ in dataset)
         started = time.perf_counter()
         classifier.fit(dataset, shuffle=False, verbose=0)

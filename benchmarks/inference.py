@@ -97,11 +97,12 @@ def compare(folder: pathlib.Path, pattern: str) -> dict[str, Any]:
         "exports": {name: _EXPORTS[name] for name in FLAGS.exports},
     }
     done = subprocess.run(
-        [sys.executable, str(pretraining.PEERS / "start_serving.py"), str(folder),
-         json.dumps(job)],
-        check=False, capture_output=True, text=True,
+        [sys.executable, str(pretraining.PEERS / "start_serving.py"), str(folder), json.dumps(job)],
+        check=False,
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(pretraining.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )  # fmt: skip
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
     with pretraining.running(peers_of(folder)) as peers:

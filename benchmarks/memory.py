@@ -62,12 +62,17 @@ def write_records(records_dir):
     files.write_text(folder / "text.txt", "\n\n".join(documents) + "\n")
     subprocess.run(
         [
-            sys.executable, "-m", "undivided_tf.bin.create_pretraining_data",
-            f"--input_files={folder}/text.txt", f"--vocab_file={folder}/vocab.txt",
-            f"--output_dir={records_dir}", f"--max_seq_length={LENGTH}", "--num_shards=2",
+            sys.executable,
+            "-m",
+            "undivided_tf.bin.create_pretraining_data",
+            f"--input_files={folder}/text.txt",
+            f"--vocab_file={folder}/vocab.txt",
+            f"--output_dir={records_dir}",
+            f"--max_seq_length={LENGTH}",
+            "--num_shards=2",
         ],
         check=True,
-    )  # fmt: skip
+    )
 
 
 def measure(name):
@@ -77,8 +82,10 @@ def measure(name):
     preset, pattern, rows, further = POINTS[name]
     config = PretrainingConfig(
         encoder=presets.preset(preset).replace(block_pattern=pattern),
-        records_dir=FLAGS.records_dir, train_batch_size=rows, **further,
-    )  # fmt: skip
+        records_dir=FLAGS.records_dir,
+        train_batch_size=rows,
+        **further,
+    )
     found = dry_run.dry_run(config, FLAGS.timed_steps)
     (stage,) = found["stages"]
     return {

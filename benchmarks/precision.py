@@ -32,10 +32,13 @@ def main():
     study, runs = run_study.parse(), pathlib.Path(FLAGS.runs_dir)
     records.create_records(study.records.replace(output_dir=str(runs / "records")))
     recipe = study.pretraining.replace(
-        encoder=study.encoder(study.patterns[0]), records_dir=str(runs / "records"),
-        num_train_steps=FLAGS.steps, num_warmup_steps=FLAGS.steps // 10,
-        eval_every_steps=FLAGS.steps, save_checkpoints_steps=FLAGS.steps,
-    )  # fmt: skip
+        encoder=study.encoder(study.patterns[0]),
+        records_dir=str(runs / "records"),
+        num_train_steps=FLAGS.steps,
+        num_warmup_steps=FLAGS.steps // 10,
+        eval_every_steps=FLAGS.steps,
+        save_checkpoints_steps=FLAGS.steps,
+    )
     found = {}
     for jit_compile, dtype in itertools.product((False, True), DTYPES):
         name = f"{dtype} {'XLA' if jit_compile else 'graph'}"

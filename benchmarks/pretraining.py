@@ -63,10 +63,17 @@ class Peer:
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [python, str(PEERS / script), str(folder), json.dumps(job)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": os.pathsep.join(paths),
-                 **(environment or {})},
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={
+                **os.environ,
+                "TF_CPP_MIN_LOG_LEVEL": "2",
+                "PYTHONPATH": os.pathsep.join(paths),
+                **(environment or {}),
+            },
+        )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Asks and waits; RuntimeError with what the process wrote when it ended instead."""
@@ -100,9 +107,12 @@ def peers_of(folder: pathlib.Path) -> dict[str, Peer]:
             found[name] = Peer("keras_hub_bert.py", folder, job, environment=TUNED_ALLOCATOR)
         if FLAGS.torch_python:
             found["tuned torch" + mark] = Peer(
-                "torch_bert.py", folder, {"tuned": True, "dtype": dtype},
-                FLAGS.torch_python, TUNED_ALLOCATOR,
-            )  # fmt: skip
+                "torch_bert.py",
+                folder,
+                {"tuned": True, "dtype": dtype},
+                FLAGS.torch_python,
+                TUNED_ALLOCATOR,
+            )
     if FLAGS.torch_python:
         job = {"tuned": False, "dtype": "float32"}
         found[_AS_IS] = Peer("torch_bert.py", folder, job, FLAGS.torch_python)
@@ -126,9 +136,10 @@ def start(folder: pathlib.Path, size: str) -> pathlib.Path:
         return folder / size
     subprocess.run(
         [sys.executable, str(PEERS / "start.py"), str(folder / size), json.dumps(job)],
-        check=True, capture_output=True,
+        check=True,
+        capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )  # fmt: skip
+    )
     return folder / size
 
 
@@ -234,10 +245,16 @@ def real_input(folder: pathlib.Path) -> dict[str, Any]:
     records_dir = FLAGS.records_dir or str(folder / "records")
     if not FLAGS.records_dir:
         subprocess.run(
-            [sys.executable, "-m", "undivided_tf.bin.create_pretraining_data",
-             f"--output_dir={records_dir}"],
-            check=True, capture_output=True, cwd=ROOT,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "undivided_tf.bin.create_pretraining_data",
+                f"--output_dir={records_dir}",
+            ],
+            check=True,
+            capture_output=True,
+            cwd=ROOT,
+        )
     times = {"constant": [], "real": []}
     with running({_OURS: Peer("ours.py", folder / "mini", {})}) as peers:
         ask = peers[_OURS].ask
@@ -305,14 +322,18 @@ def main(_):
         if FLAGS.patterns and "base" in FLAGS.sizes:
             result["patterns"] = patterns(folder)
             for pattern, values in result["patterns"].items():
-                print(f"{pattern:<9}time x{values['time_over_full']:.3f}, "
-                      f"FLOPs x{values['flops_over_full']:.3f}, "
-                      f"ratio {values['time_over_flops']:.3f}")  # fmt: skip
+                print(
+                    f"{pattern:<9}time x{values['time_over_full']:.3f}, "
+                    f"FLOPs x{values['flops_over_full']:.3f}, "
+                    f"ratio {values['time_over_flops']:.3f}"
+                )
             files.write_json(output, result)
         if FLAGS.real_input and "mini" in FLAGS.sizes:
             result["real_input"] = real_input(folder)
-            print(f"real input over a constant batch: "
-                  f"{result['real_input']['real_over_constant']:.3f}")  # fmt: skip
+            print(
+                f"real input over a constant batch: "
+                f"{result['real_input']['real_over_constant']:.3f}"
+            )
         result["load_after"] = os.getloadavg()
         files.write_json(output, result)
     print(output)

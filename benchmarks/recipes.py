@@ -94,12 +94,21 @@ def pretrain(name: str, pattern: str, seed: str) -> dict[str, Any]:
     folder = re.sub("[^A-Za-z0-9]+", "_", f"{name} {pattern} {steps} {seed}")
     workdir = pathlib.Path(FLAGS.workdir) / folder
     command = [
-        sys.executable, "-m", "undivided_tf.bin.run_pretraining", f"--workdir={workdir}",
-        f"--records_dir={_records_dir()}", f"--block_pattern={pattern}", *shlex.split(_SHARED),
-        *shlex.split(special), f"--learning_rate={rates[pattern]}", f"--seed={seed}",
-        f"--num_train_steps={steps}", f"--num_warmup_steps={steps // 10}",
-        f"--eval_every_steps={steps}", f"--save_checkpoints_steps={steps}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "undivided_tf.bin.run_pretraining",
+        f"--workdir={workdir}",
+        f"--records_dir={_records_dir()}",
+        f"--block_pattern={pattern}",
+        *shlex.split(_SHARED),
+        *shlex.split(special),
+        f"--learning_rate={rates[pattern]}",
+        f"--seed={seed}",
+        f"--num_train_steps={steps}",
+        f"--num_warmup_steps={steps // 10}",
+        f"--eval_every_steps={steps}",
+        f"--save_checkpoints_steps={steps}",
+    ]
     subprocess.run(command, check=True)
     results = files.read_json(workdir / "results.json")
     return {

@@ -114,10 +114,13 @@ class Way:
 
     def __init__(self, python: str, code: str, config: dict):
         self._process = subprocess.Popen(
-            [python, "-c", code + LOOP, json.dumps(config)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            [python, "-c", code + LOOP, json.dumps(config)],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             env=environment(),
-        )  # fmt: skip
+        )
 
     def run(self, text: pathlib.Path) -> tuple[float, int]:
         """Seconds and rows."""
@@ -162,8 +165,11 @@ def peak_memory(config: dict, text: pathlib.Path, folder: pathlib.Path) -> int:
     script.write_text(OURS + MEMORY)
     done = subprocess.run(
         [sys.executable, str(script), json.dumps(config), str(text)],
-        capture_output=True, text=True, check=True, env=environment(),
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
+    )
     return json.loads(done.stdout.split("RESULT ")[1])
 
 

@@ -65,15 +65,26 @@ def make_inputs(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, float]]:
 def learn(script: str, folder: pathlib.Path, job: dict[str, Any], python: str = sys.executable):
     """Runs a peer to its end; the points of its curve."""
     job = {
-        "budget_seconds": FLAGS.budget_seconds, "steps": FLAGS.steps,
-        "eval_every_steps": FLAGS.eval_every_steps, **job,
-    }  # fmt: skip
+        "budget_seconds": FLAGS.budget_seconds,
+        "steps": FLAGS.steps,
+        "eval_every_steps": FLAGS.eval_every_steps,
+        **job,
+    }
     found = subprocess.run(
-        ["taskset", "-c", str(FLAGS.core), python, str(PEERS / script), str(folder),
-         json.dumps(job)],
-        capture_output=True, text=True, check=False,
+        [
+            "taskset",
+            "-c",
+            str(FLAGS.core),
+            python,
+            str(PEERS / script),
+            str(folder),
+            json.dumps(job),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )  # fmt: skip
+    )
     if found.returncode:
         raise RuntimeError(f"{script} ended:\n{found.stderr[-3000:]}")
     return [json.loads(line) for line in found.stdout.splitlines() if line.startswith('{"step"')]
@@ -99,10 +110,8 @@ def main(_):
         if FLAGS.torch_python:
             ways |= {
                 "transformers": ("learn_torch.py", {}),
-                "transformers, tuned rate": (
-                    "learn_torch.py", {"learning_rate": FLAGS.tuned_rate}
-                ),
-            }  # fmt: skip
+                "transformers, tuned rate": ("learn_torch.py", {"learning_rate": FLAGS.tuned_rate}),
+            }
         result: dict[str, Any] = {
             "benchmark": "seconds and word pieces until a held-out loss, one core each in turn",
             "command": " ".join(["python", *sys.argv]).replace(

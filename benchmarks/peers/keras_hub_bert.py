@@ -22,9 +22,13 @@ def main() -> None:
     head._bias.assign(weights["masked_lm_head/output_bias"])
     beta_1, beta_2 = protocol.BETAS
     optimizer = keras.optimizers.AdamW(
-        protocol.LEARNING_RATE, weight_decay=protocol.WEIGHT_DECAY, beta_1=beta_1, beta_2=beta_2,
-        epsilon=protocol.EPSILON, global_clipnorm=protocol.CLIP,
-    )  # fmt: skip
+        protocol.LEARNING_RATE,
+        weight_decay=protocol.WEIGHT_DECAY,
+        beta_1=beta_1,
+        beta_2=beta_2,
+        epsilon=protocol.EPSILON,
+        global_clipnorm=protocol.CLIP,
+    )
     optimizer.exclude_from_weight_decay(
         var_list=[v for v in model.trainable_variables if "norm" in v.path or "bias" in v.name]
     )

@@ -12,9 +12,13 @@ def main() -> None:
     job, folder = learning.read_job()
     keras.utils.set_random_seed(0)
     backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=job["vocab_size"], num_layers=6, num_heads=2, hidden_dim=128,
-        intermediate_dim=512, max_sequence_length=64,
-    )  # fmt: skip
+        vocabulary_size=job["vocab_size"],
+        num_layers=6,
+        num_heads=2,
+        hidden_dim=128,
+        intermediate_dim=512,
+        max_sequence_length=64,
+    )
     model = keras_hub.models.BertMaskedLM(backbone)  # Compiles itself as its users have it.
     if "learning_rate" in job:
         steps = job["steps"]
@@ -28,16 +32,21 @@ def main() -> None:
     rows = np.load(folder / "rows.npy")
     special = range(5)  # [PAD], [UNK], [CLS], [SEP] and [MASK] begin a vocabulary of ours.
     mask = keras_hub.layers.MaskedLMMaskGenerator(
-        vocabulary_size=job["vocab_size"], mask_selection_rate=0.3, mask_token_id=job["mask_id"],
-        mask_selection_length=round(0.3 * rows.shape[1]), unselectable_token_ids=list(special),
-    )  # fmt: skip
+        vocabulary_size=job["vocab_size"],
+        mask_selection_rate=0.3,
+        mask_token_id=job["mask_id"],
+        mask_selection_length=round(0.3 * rows.shape[1]),
+        unselectable_token_ids=list(special),
+    )
 
     def masked(ids):
         found = mask(ids)
         inputs = {
-            "token_ids": found["token_ids"], "mask_positions": found["mask_positions"],
-            "segment_ids": tf.zeros_like(ids), "padding_mask": tf.cast(ids != 0, tf.int32),
-        }  # fmt: skip
+            "token_ids": found["token_ids"],
+            "mask_positions": found["mask_positions"],
+            "segment_ids": tf.zeros_like(ids),
+            "padding_mask": tf.cast(ids != 0, tf.int32),
+        }
         return inputs, found["mask_ids"], found["mask_weights"]
 
     batches = tf.data.Dataset.from_tensor_slices(rows).repeat().batch(16, drop_remainder=True)

@@ -16,10 +16,16 @@ def main() -> None:
     from undivided_tf.bin import run_pretraining
 
     flags.FLAGS(
-        [sys.argv[0], f"--flagfile={job['recipe']}", f"--records_dir={job['records_dir']}",
-         f"--workdir={folder / 'ours'}", f"--num_train_steps={job['steps']}",
-         f"--num_warmup_steps={job['steps'] // 10}", "--max_eval_rows=1024"]
-    )  # fmt: skip
+        [
+            sys.argv[0],
+            f"--flagfile={job['recipe']}",
+            f"--records_dir={job['records_dir']}",
+            f"--workdir={folder / 'ours'}",
+            f"--num_train_steps={job['steps']}",
+            f"--num_warmup_steps={job['steps'] // 10}",
+            "--max_eval_rows=1024",
+        ]
+    )
     config = run_pretraining.parse()
     from undivided_tf.data.corpus import records
     from undivided_tf.training.pretraining import Trainer
@@ -29,9 +35,11 @@ def main() -> None:
     first = trainer.evaluate()
     pieces = config.train_batch_size * records.read_metadata(job["records_dir"])["max_seq_length"]
     watch = learning.Watch(
-        job, lambda: trainer.evaluate()["loss"], pieces,
+        job,
+        lambda: trainer.evaluate()["loss"],
+        pieces,
         neighbour_model_loss=first["neighbour_model_loss"],
-    )  # fmt: skip
+    )
     for step, batch in enumerate(trainer.batches(0), start=1):
         trainer.step(batch)
         if not watch.step_done(step) or step == job["steps"]:

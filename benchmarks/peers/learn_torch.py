@@ -15,9 +15,13 @@ def main() -> None:
     transformers.set_seed(0)
     tokenizer = transformers.BertTokenizerFast(str(folder / "vocab.txt"))
     config = transformers.BertConfig(
-        vocab_size=job["vocab_size"], hidden_size=128, num_hidden_layers=6, num_attention_heads=2,
-        intermediate_size=512, max_position_embeddings=64,
-    )  # fmt: skip
+        vocab_size=job["vocab_size"],
+        hidden_size=128,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        intermediate_size=512,
+        max_position_embeddings=64,
+    )
     model = transformers.BertForMaskedLM(config)
     rows = np.load(folder / "rows.npy")
     batch = {k: torch.tensor(v) for k, v in learning.held_out(folder).items()}
@@ -49,20 +53,29 @@ def main() -> None:
             """Called by Trainer."""
             control.should_training_stop = not watch.step_done(state.global_step)
 
-    tuned = {"learning_rate": job["learning_rate"], "warmup_steps": job["steps"] // 10} if (
-        "learning_rate" in job
-    ) else {}  # fmt: skip
+    tuned = (
+        {"learning_rate": job["learning_rate"], "warmup_steps": job["steps"] // 10}
+        if ("learning_rate" in job)
+        else {}
+    )
     with tempfile.TemporaryDirectory() as output:
         transformers.Trainer(
             model,
             transformers.TrainingArguments(
-                output, per_device_train_batch_size=16, max_steps=job["steps"], use_cpu=True,
-                report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no", **tuned,
+                output,
+                per_device_train_batch_size=16,
+                max_steps=job["steps"],
+                use_cpu=True,
+                report_to=[],
+                save_strategy="no",
+                disable_tqdm=True,
+                logging_strategy="no",
+                **tuned,
             ),
             transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.3),
             [{"input_ids": row} for row in rows.tolist()],
             callbacks=[Clock()],
-        ).train()  # fmt: skip
+        ).train()
 
 
 if __name__ == "__main__":

@@ -55,14 +55,18 @@ def main() -> None:
             load_weights(model.trainable_variables, folder / "ours")
         beta_1, beta_2 = protocol.BETAS
         optimizer = optimizers.adamw(
-            model.trainable_variables, learning_rate=protocol.LEARNING_RATE, num_warmup_steps=0,
-            num_train_steps=10**6, weight_decay_rate=protocol.WEIGHT_DECAY, beta_1=beta_1,
-            beta_2=beta_2, epsilon=protocol.EPSILON,
-        )  # fmt: skip
+            model.trainable_variables,
+            learning_rate=protocol.LEARNING_RATE,
+            num_warmup_steps=0,
+            num_train_steps=10**6,
+            weight_decay_rate=protocol.WEIGHT_DECAY,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=protocol.EPSILON,
+        )
     steps = Steps(
-        strategy, model, optimizer,
-        jit_compile=run.jit_compile, max_gradient_norm=protocol.CLIP,
-    )  # fmt: skip
+        strategy, model, optimizer, jit_compile=run.jit_compile, max_gradient_norm=protocol.CLIP
+    )
     constant = {name: tf.constant(value) for name, value in batch.items()}
     go_on, stream = tf.constant(0.0), None
 
@@ -80,9 +84,12 @@ def main() -> None:
         if stream is None:
             rows, predictions = batch["masked_positions"].shape
             found = masking.pretraining_batches(
-                records_dir, records.read_tokenizer(records_dir), batch_size=rows, seed=0,
+                records_dir,
+                records.read_tokenizer(records_dir),
+                batch_size=rows,
+                seed=0,
                 max_predictions=predictions,
-            )  # fmt: skip
+            )
             stream = iter(found)
         return {"milliseconds": protocol.milliseconds(steps, lambda: train(next(stream)))}
 

@@ -49,8 +49,11 @@ def main() -> None:
     job, folder = serving.read_job()
     tokenizer = transformers.BertTokenizerFast(str(folder / "huggingface" / "vocab.txt"))
     embedder = Embedder(build(folder / "huggingface"))
-    about = {"torch": torch.__version__, "transformers": transformers.__version__,
-             "threads": torch.get_num_threads()}  # fmt: skip
+    about = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+    }
 
     def encode(texts, kind):
         found = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors=kind)
@@ -68,9 +71,14 @@ def main() -> None:
         names = ["ids", "segments", "mask"]
         example = encode(["piece1 piece2", "piece3"], "pt")
         torch.onnx.export(
-            embedder, example, str(path), input_names=names, output_names=["mean"],
-            dynamic_axes={name: {0: "batch", 1: "length"} for name in names}, dynamo=False,
-        )  # fmt: skip
+            embedder,
+            example,
+            str(path),
+            input_names=names,
+            output_names=["mean"],
+            dynamic_axes={name: {0: "batch", 1: "length"} for name in names},
+            dynamo=False,
+        )
         session = onnxruntime.InferenceSession(path)
         about["onnxruntime"] = onnxruntime.__version__
 

@@ -34,10 +34,11 @@ def main() -> None:
     for output_format in ("huggingface", "keras_hub"):
         convert.convert(
             ConversionConfig(
-                input=str(folder / "ours"), output_dir=str(folder / output_format),
+                input=str(folder / "ours"),
+                output_dir=str(folder / output_format),
                 output_format=output_format,
             )
-        )  # fmt: skip
+        )
     random = np.random.default_rng(0)
     rows, length, predictions = job["rows"], job["length"], job["predictions"]
     ids = random.integers(len(special), job["vocab_size"], (rows, length), dtype="int32")
@@ -47,10 +48,13 @@ def main() -> None:
     np.put_along_axis(ids, positions, tokenizer.mask_id, axis=1)
     np.savez(
         folder / "batch.npz",
-        token_ids=ids, segment_ids=0 * ids, padding_mask=0 * ids + 1,
-        masked_positions=positions, masked_ids=masked_ids,
+        token_ids=ids,
+        segment_ids=0 * ids,
+        padding_mask=0 * ids + 1,
+        masked_positions=positions,
+        masked_ids=masked_ids,
         masked_weights=np.ones((rows, predictions), "float32"),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

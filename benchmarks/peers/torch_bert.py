@@ -19,9 +19,11 @@ def main() -> None:
             {"params": decayed, "weight_decay": protocol.WEIGHT_DECAY},
             {"params": spared, "weight_decay": 0.0},
         ],
-        lr=protocol.LEARNING_RATE, betas=protocol.BETAS, eps=protocol.EPSILON,
+        lr=protocol.LEARNING_RATE,
+        betas=protocol.BETAS,
+        eps=protocol.EPSILON,
         fused=job["tuned"] or None,
-    )  # fmt: skip
+    )
     given = {name: torch.tensor(value).long() for name, value in batch.items()}
     inputs = {
         "input_ids": given["token_ids"],

@@ -98,9 +98,12 @@ def score(
         logging.warning("%d pairs of equal sentences are left out", equal)
     # All at once: sentences of like length share a batch, whatever their paradigm.
     values = masked_lm.pseudo_log_likelihoods(
-        model, subject, [text for pairs in chosen.values() for pair in pairs for text in pair],
-        batch_size=config.batch_size, max_seq_length=config.max_seq_length,
-    ).reshape(-1, 2)  # fmt: skip
+        model,
+        subject,
+        [text for pairs in chosen.values() for pair in pairs for text in pair],
+        batch_size=config.batch_size,
+        max_seq_length=config.max_seq_length,
+    ).reshape(-1, 2)
     if not np.isfinite(values).all():
         raise InputError(
             f"{int((~np.isfinite(values)).any(1).sum())} of {len(values)} pairs have a "

@@ -144,8 +144,11 @@ def match_heads(
 def _attention(subject: Subject, rows: Rows, batch_size: int, max_seq_length: int):
     """Minibatches of probabilities by block, ids, and the lengths of the texts."""
     stream = taps.attention_probabilities(
-        subject.encoder, subject.tokenizer, rows,
-        batch_size=batch_size, max_seq_length=max_seq_length,
-    )  # fmt: skip
+        subject.encoder,
+        subject.tokenizer,
+        rows,
+        batch_size=batch_size,
+        max_seq_length=max_seq_length,
+    )
     for blocks, ids in stream:
         yield blocks, ids, (ids != subject.tokenizer.pad_id).sum(1)

@@ -96,10 +96,14 @@ def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dic
     per_tap = {
         key: None if first[key] is None else _means([run[key] for run in runs])
         for key in (
-            "untrained_accuracy", "new_type_accuracy", "control_accuracy", "selectivity",
-            "compression", "untrained_compression",
+            "untrained_accuracy",
+            "new_type_accuracy",
+            "control_accuracy",
+            "selectivity",
+            "compression",
+            "untrained_compression",
         )
-    }  # fmt: skip
+    }
     return {
         "kind": "probing",
         "pattern": subject.pattern,
@@ -167,10 +171,13 @@ def _run(
             # Of the penalties chosen at the taps the one in the middle.
             middle = sorted(found["inverse_l2"])[len(found["inverse_l2"]) // 2]
             found["scalar_mix"] = linear_probes.scalar_mix(
-                [values[few] for values in x["train"].values()], train.labels[few],
-                list(x["test"].values()), test.labels,
-                num_labels=len(task.labels), inverse_l2=middle,
-            )  # fmt: skip
+                [values[few] for values in x["train"].values()],
+                train.labels[few],
+                list(x["test"].values()),
+                test.labels,
+                num_labels=len(task.labels),
+                inverse_l2=middle,
+            )
     absent = ("control_accuracy", "selectivity", "compression", "untrained_compression")
     return {
         **dict.fromkeys((*absent, "scalar_mix")),
@@ -198,9 +205,12 @@ class _TapProbes:
     """
 
     def __init__(
-        self, x: dict[str, np.ndarray], splits: dict[str, Split], num_labels: int,
+        self,
+        x: dict[str, np.ndarray],
+        splits: dict[str, Split],
+        num_labels: int,
         config: ProbingConfig,
-    ):  # fmt: skip
+    ):
         self.x, self.splits, self.num_labels, self.config = x, splits, num_labels, config
 
     def measure(
@@ -215,9 +225,12 @@ class _TapProbes:
         """
         x, train, test = self.x, self.splits["train"], self.splits["test"]
         chosen, model, converged = linear_probes.fit_best(
-            x["train"], train.labels, x.get("validation"), self.splits["validation"].labels,
+            x["train"],
+            train.labels,
+            x.get("validation"),
+            self.splits["validation"].labels,
             self.config.inverse_l2,
-        )  # fmt: skip
+        )
         right = model.predict(x["test"].astype(np.float64)) == test.labels
         found = {
             "accuracy": float(right.mean()),
@@ -230,9 +243,13 @@ class _TapProbes:
             scored, places = control.of(test.types)
             if len(places) and len(np.unique(labels)) > 1:
                 score, _ = linear_probes.linear_probe(
-                    x["train"], labels, x["test"][places], scored,
-                    num_labels=self.num_labels, inverse_l2=chosen,
-                )  # fmt: skip
+                    x["train"],
+                    labels,
+                    x["test"][places],
+                    scored,
+                    num_labels=self.num_labels,
+                    inverse_l2=chosen,
+                )
                 found["control_accuracy"] = score
                 # On the same rows: those of new types have no control label.
                 found["selectivity"] = float(right[places].mean()) - score

@@ -146,9 +146,13 @@ class _Trees:
 def _trees(subject: Subject, sentences: Sequence[Sentence], config: StructuralConfig) -> _Trees:
     everything = [np.arange(len(sentence)) for sentence in sentences]
     stream = taps.word_activations(
-        subject.encoder, subject.tokenizer, [s.words for s in sentences], everything,
-        batch_size=config.batch_size, max_seq_length=config.max_seq_length,
-    )  # fmt: skip
+        subject.encoder,
+        subject.tokenizer,
+        [s.words for s in sentences],
+        everything,
+        batch_size=config.batch_size,
+        max_seq_length=config.max_seq_length,
+    )
     batches = [np.stack(list(batch.values())) for batch in stream]
     counted = [np.flatnonzero(np.array(s.tags) != "PUNCT") for s in sentences]
     return _Trees(

@@ -96,8 +96,13 @@ def command(without: tuple[str, ...] = ()) -> str:
 
 
 # What is wrong with a path that the user gave, or with the disk behind it.
-_OF_PATHS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError,
-             PermissionError)  # fmt: skip
+_OF_PATHS = (
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG)
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 

@@ -39,10 +39,12 @@ def _table(result) -> str:
         columns |= {"low": result["low"], "high": result["high"]}
     columns["untrained"] = result["untrained_accuracy"]
     for name, key in (
-        ("control", "control_accuracy"), ("select.", "selectivity"),
-        ("new types", "new_type_accuracy"), ("compr.", "compression"),
+        ("control", "control_accuracy"),
+        ("select.", "selectivity"),
+        ("new types", "new_type_accuracy"),
+        ("compr.", "compression"),
         ("untr. c.", "untrained_compression"),
-    ):  # fmt: skip
+    ):
         if result[key] and any(value is not None for value in result[key]):
             columns[name] = result[key]
     encoder = {"pattern": result["pattern"], "seed": result["pretraining_seed"], "trained": True}

@@ -17,18 +17,23 @@ from undivided_tf.study.config import StudyConfig
 config_flags.define(StudyConfig())
 flags.DEFINE_boolean("dry_run", False, "Show cells, parameters, FLOPs and times, and leave.")
 flags.DEFINE_string(
-    "scheduler", "", "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a "
+    "scheduler",
+    "",
+    "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a "
     "cluster on this machine.",
-)  # fmt: skip
+)
 flags.DEFINE_string(
-    "learning_rate_sweep", "", "sweep.json of run_sweep: sets pattern_learning_rates and "
-    "pilot_seeds."
-)  # fmt: skip
+    "learning_rate_sweep",
+    "",
+    "sweep.json of run_sweep: sets pattern_learning_rates and pilot_seeds.",
+)
 flags.DEFINE_boolean("report_only", False, "Run nothing: report what is finished.")
 flags.DEFINE_string(
-    "kept_results", "", "A results.json of this study: what it says is finished is not run again, "
+    "kept_results",
+    "",
+    "A results.json of this study: what it says is finished is not run again, "
     "but for encoders whose weights are needed. Empty: only cells in the work directory count.",
-)  # fmt: skip
+)
 # What a call runs of a study is no part of the command that makes it, which the report shows.
 HOW_FAR = ("scheduler", "report_only", "kept_results")
 

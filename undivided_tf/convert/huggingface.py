@@ -29,19 +29,36 @@ VOCABULARY_HASH = "vocabulary_hash"
 # instead of filling absent blocks with random weights.
 MODEL_TYPE = "undivided_bert"
 _OURS = (
-    "block_pattern", "norm_first", "half_layer_norms", "attention_normalization",
-    "share_intermediate", "position_type", "rotary_base", "query_key_norm",
-)  # fmt: skip
+    "block_pattern",
+    "norm_first",
+    "half_layer_norms",
+    "attention_normalization",
+    "share_intermediate",
+    "position_type",
+    "rotary_base",
+    "query_key_norm",
+)
 _OURS_ALONE = tuple(key for key in _OURS if key != "block_pattern")
 _BERT = EncoderConfig()
-_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
-                "relu": "relu"}  # fmt: skip
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
 # Fields whose names and meanings are the same here and there.
 _SAME = (
-    "vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
-    "max_position_embeddings", "type_vocab_size", "hidden_dropout_prob",
-    "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range",
-)  # fmt: skip
+    "vocab_size",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "layer_norm_eps",
+    "initializer_range",
+)
 _SUFFIXES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "scale": "weight"}
 _CLASSIFIER, _QUESTIONS = "BertForSequenceClassification", "BertForQuestionAnswering"
 _MASKED_LM = "BertForMaskedLM"
@@ -286,7 +303,7 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
             **({} if pooling == "first" else {"pooling": pooling}),
             **(_about(classifier) if classifier else {}),
         },
-    )  # fmt: skip
+    )
     prefix = "bert." if found else ""
     without_pooler = is_bert and architecture in (_QUESTIONS, _MASKED_LM)
     left_out = [*names.pooler_tensors(config)] if without_pooler else []

@@ -205,8 +205,9 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     if stripped:
         logging.warning(
             "KerasHub strips white space off the end of a word piece when it reads a vocabulary: "
-            "%s; the file is right, but its tokenizer will not have them", stripped,
-        )  # fmt: skip
+            "%s; the file is right, but its tokenizer will not have them",
+            stripped,
+        )
     tokenizer = keras_hub.models.BertTokenizer(
         vocabulary=vocabulary, lowercase=lower, strip_accents=lower
     )
@@ -252,8 +253,9 @@ def _read_tokenizer(folder: pathlib.Path, do_lower_case: bool | None) -> Tokeniz
         # KerasHub's default, also of its presets of Google's weights, which were trained without.
         logging.warning(
             "%s: strip_accents is false with lowercase true: KerasHub keeps accents; our tokenizer "
-            "strips them, as BERT does, so words with accents are cut differently", path,
-        )  # fmt: skip
+            "strips them, as BERT does, so words with accents are cut differently",
+            path,
+        )
     return Tokenizer(folder / VOCABULARY, lower)
 
 

@@ -164,9 +164,12 @@ def guess_lower_case(pieces: tuple[str, ...], where: Any) -> bool:
     logging.info(
         "%s: nothing declares the casing; the vocabulary is %s, since %d of its %d word pieces "
         "have capitals%s",
-        where, "cased" if capital else "uncased", len(capital), number,
+        where,
+        "cased" if capital else "uncased",
+        len(capital),
+        number,
         f", such as {shown}" if capital else "",
-    )  # fmt: skip
+    )
     return not capital
 
 
@@ -219,13 +222,19 @@ def embedding_rows(
         logging.warning(
             "%s: %d added tokens have ids behind the vocabulary, such as %r; our tokenizer does "
             "not know them: in a text they are cut into word pieces",
-            path.parent, len(added), next(iter(added)),
-        )  # fmt: skip
+            path.parent,
+            len(added),
+            next(iter(added)),
+        )
     if rows > pieces:
         logging.info(
             "%s: %d embedding rows for %d word pieces; the %d surplus rows are kept, and no text "
-            "has their ids", path.parent, rows, pieces, rows - pieces,
-        )  # fmt: skip
+            "has their ids",
+            path.parent,
+            rows,
+            pieces,
+            rows - pieces,
+        )
     return rows
 
 

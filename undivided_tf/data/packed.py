@@ -19,8 +19,15 @@ Path = pathlib.Path | zipfile.Path
 
 GZIP = b"\x1f\x8b"  # The first bytes of a file that gzip made.
 # What Python's readers of zip and gzip raise for damaged bytes, beside OSError.
-_DAMAGE = (EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, struct.error,
-           zipfile.BadZipFile)  # fmt: skip
+_DAMAGE = (
+    EOFError,
+    ValueError,
+    RuntimeError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 @contextlib.contextmanager

@@ -31,9 +31,14 @@ def _layer_norm_by_batch_norm(x, gamma, beta, epsilon):
     """Rows as the channels of one image, as Keras 2 did."""
     rows, width = tf.shape(x)[0], x.shape[1]
     normal, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=tf.reshape(x, [1, rows, width, 1]), scale=tf.ones([rows]), offset=tf.zeros([rows]),
-        mean=tf.constant([]), variance=tf.constant([]), epsilon=epsilon, data_format="NCHW",
-    )  # fmt: skip
+        x=tf.reshape(x, [1, rows, width, 1]),
+        scale=tf.ones([rows]),
+        offset=tf.zeros([rows]),
+        mean=tf.constant([]),
+        variance=tf.constant([]),
+        epsilon=epsilon,
+        data_format="NCHW",
+    )
     return tf.reshape(normal, [rows, width]) * gamma + beta
 
 

@@ -86,9 +86,13 @@ def answer(
     ]
     windows = make_windows(asked, parts.tokenizer, **parts.span_head.with_length(length).windows)
     predictions = predict_answers(
-        asked, windows, window_logits(parts.span_predictor, windows, 8),
-        n_best_size=1, max_answer_length=pieces, version_2_with_negative=False,
-    )  # fmt: skip
+        asked,
+        windows,
+        window_logits(parts.span_predictor, windows, 8),
+        n_best_size=1,
+        max_answer_length=pieces,
+        version_2_with_negative=False,
+    )
     return [
         {"text": predictions.texts[q.id], "null_odds": predictions.null_odds[q.id]} for q in asked
     ]

@@ -137,8 +137,9 @@ def _verify(directory: pathlib.Path) -> None:
     if not (directory / CHECKSUMS).exists():
         logging.warning(
             "checkpoint %s has no %s: it is of an older release and is read unchecked",
-            directory, CHECKSUMS,
-        )  # fmt: skip
+            directory,
+            CHECKSUMS,
+        )
         return
     for name, checksum in files.read_json(directory / CHECKSUMS).items():
         if _checksum(directory / name) != checksum:
@@ -188,8 +189,10 @@ def restore_latest(
         except (SafetensorError, OSError, ValueError) as error:
             logging.warning(
                 "checkpoint %s cannot be read (%s); GOING BACK TO THE ONE BEFORE: the steps "
-                "since then are trained again", path, error,
-            )  # fmt: skip
+                "since then are trained again",
+                path,
+                error,
+            )
             continue
         assign(named_weights(model.weights), weights, path)
         assign(_numbered(training_variables), training, path)

@@ -157,6 +157,9 @@ def assign_start(
         raise InputError(f"{error}\nname weights that shall start anew: --new_weights") from error
     logging.info(
         "%s: %d weights loaded; new: %s; unused: %s",
-        path, len(wanted), ", ".join(fresh) or "none", ", ".join(unused) or "none",
-    )  # fmt: skip
+        path,
+        len(wanted),
+        ", ".join(fresh) or "none",
+        ", ".join(unused) or "none",
+    )
     return {"loaded": len(wanted), "new": fresh, "unused": unused}

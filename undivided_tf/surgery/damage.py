@@ -92,9 +92,14 @@ def text_batches(
 
 
 def head_damage(
-    classifier: Classifier, head: ClassifierHead, tokenizer: Tokenizer, task: Task, rows: Rows,
-    batch_size: int, max_seq_length: int,
-) -> Damage:  # fmt: skip
+    classifier: Classifier,
+    head: ClassifierHead,
+    tokenizer: Tokenizer,
+    task: Task,
+    rows: Rows,
+    batch_size: int,
+    max_seq_length: int,
+) -> Damage:
     """1 - the task's score of a fine-tuned model with its own head.
 
     Raises:
@@ -192,9 +197,13 @@ def pooled_states(
 
 
 def _outputs(
-    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int,
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    batch_size: int,
+    max_seq_length: int,
     call: Callable[[Batch], tf.Tensor],
-) -> Callable[[Sequence[str]], np.ndarray]:  # fmt: skip
+) -> Callable[[Sequence[str]], np.ndarray]:
     """A function from the names of blocks that are gone to what `call` makes of the rows."""
     # Texts of like length share a batch, so that little of it is padding.
     lengths = [len(text) for text in rows.first]

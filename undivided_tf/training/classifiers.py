@@ -39,9 +39,14 @@ def save_classifier(
         score_range: lowest and highest score of the task of a regression; empty: not known.
     """
     head = ClassifierHead(
-        kind=classifier.kind, labels=classifier.labels, pooling=classifier.pooling, input=input,
-        max_seq_length=max_seq_length, task=task, score_range=score_range,
-    )  # fmt: skip
+        kind=classifier.kind,
+        labels=classifier.labels,
+        pooling=classifier.pooling,
+        input=input,
+        max_seq_length=max_seq_length,
+        task=task,
+        score_range=score_range,
+    )
     with files.atomic_path(directory) as partial:
         partial.mkdir()
         config = classifier.encoder.config

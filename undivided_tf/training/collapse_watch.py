@@ -57,7 +57,10 @@ class CollapseWatch:
                 "step %d: RANK COLLAPSE begins: at %s the tokens of a text differ by %.3f of their "
                 "norm (alarm below %g); try a lower --learning_rate, --norm_first, or a pattern "
                 "with more intermediate blocks",
-                step, low[0], found[low[0]], ALARM,
-            )  # fmt: skip
+                step,
+                low[0],
+                found[low[0]],
+                ALARM,
+            )
         self._alarmed = bool(low)
         return found

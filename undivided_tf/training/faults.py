@@ -137,14 +137,20 @@ def _savings(run: PretrainingConfig, encoder: EncoderConfig, need: Need) -> list
         ("--recompute: the same training", run.replace(recompute=True), length, predictions, rows),
         (
             f"--gradient_accumulation_steps={parts}: the same training",
-            accumulating, length, predictions, half,
+            accumulating,
+            length,
+            predictions,
+            half,
         ),
         (f"{_batch_flag(need)}={size}", run, length, predictions, half),
         (
             f"records made with --max_seq_length={length // 2}",
-            run, length // 2, -(-predictions // 2), rows,
+            run,
+            length // 2,
+            -(-predictions // 2),
+            rows,
         ),
-    ]  # fmt: skip
+    ]
     left = [(what, memory.of_run(one, encoder, *sizes)["total"]) for what, one, *sizes in changes]
     return [f"{what}, {_gib(total)}" for what, total in left if total < need.bytes]
 

@@ -169,17 +169,23 @@ class _Tuner:
         if config.save_models:
             head = scores.head_of(self.task, config.pooling, config.max_seq_length)
             save_classifier(
-                self.workdir / f"model_{seed}", self.classifier, self.tokenizer,
-                task=head.task, max_seq_length=head.max_seq_length, input=head.input,
+                self.workdir / f"model_{seed}",
+                self.classifier,
+                self.tokenizer,
+                task=head.task,
+                max_seq_length=head.max_seq_length,
+                input=head.input,
                 score_range=head.score_range,
-            )  # fmt: skip
+            )
         logits = {name: self._logits(name) for name in self.splits if name != "train"}
         if config.write_predictions:
             for name, values in logits.items():
                 _write_predictions(
                     self.workdir / f"predictions_{seed}" / f"{name}.jsonl",
-                    self.task, self.splits[name], values,
-                )  # fmt: skip
+                    self.task,
+                    self.splits[name],
+                    values,
+                )
         found = {
             name: scores.score(self.task, logits[name], self.splits[name].labels)
             for name in self.scored

@@ -46,9 +46,12 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
     _let_failed_tasks_be_mended(pathlib.Path(config.workdir))
     workdir = open_workdir(config.workdir, config)
     results: dict[str, Any] = {
-        "kind": "glue", "command": command, "config": config.to_dict(), "tasks": {},
+        "kind": "glue",
+        "command": command,
+        "config": config.to_dict(),
+        "tasks": {},
         "warnings": learning.warnings([config.finetuning.init_checkpoint]),
-    }  # fmt: skip
+    }
     for task in config.tasks:
         try:
             results["tasks"][task] = _task_results(config, task, workdir)
@@ -146,10 +149,14 @@ def _setting(config: FinetuningConfig) -> dict[str, Any]:
     return {
         name: getattr(config, name)
         for name in (
-            "learning_rate", "num_train_epochs", "train_batch_size", "max_seq_length",
-            "max_train_rows", "pooling",
+            "learning_rate",
+            "num_train_epochs",
+            "train_batch_size",
+            "max_seq_length",
+            "max_train_rows",
+            "pooling",
         )
-    }  # fmt: skip
+    }
 
 
 def _submission_files(task: str, workdir: pathlib.Path, result: dict[str, Any]) -> dict[str, str]:

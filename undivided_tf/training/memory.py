@@ -137,9 +137,12 @@ def of_run(
         rows: that a device computes at a time.
     """
     return training_memory_bytes(
-        encoder, length, predictions, rows,
+        encoder,
+        length,
+        predictions,
+        rows,
         recompute=run.recompute,
         accumulation=run.gradient_accumulation_steps,
         average=run.ema_momentum > 0,
         optimizer=run.optimizer,
-    )  # fmt: skip
+    )

@@ -42,8 +42,9 @@ def predict_lines(
     if not head.input:
         logging.warning(
             "%s does not say whether it takes %s; the first line decides",
-            model, " or ".join(INPUTS.values()),
-        )  # fmt: skip
+            model,
+            " or ".join(INPUTS.values()),
+        )
     numbered = enumerate(lines, 1)
     width = _FIELDS.get(head.input, 0)
     for batch in iter(lambda: list(itertools.islice(numbered, batch_size)), []):

@@ -271,8 +271,9 @@ class Trainer:
                 if stopping and step < last:
                     logging.warning(
                         "SIGTERM: %s is saved at step %d; the same command goes on",
-                        course.workdir, step,
-                    )  # fmt: skip
+                        course.workdir,
+                        step,
+                    )
                     raise SystemExit(_STOPPED)
         return state
 

@@ -90,5 +90,8 @@ def warn_of_another_order(task: Task, logits: np.ndarray, labels: np.ndarray) ->
         logging.warning(
             "%s: accuracy %.3f, but %.3f if the labels were meant in another order (%s): does the "
             "data set name its labels as the model does?",
-            task.name, accuracy, best, order,
-        )  # fmt: skip
+            task.name,
+            accuracy,
+            best,
+            order,
+        )

@@ -104,8 +104,10 @@ def _warn_of_capitals(tokenizer: Tokenizer) -> None:
         logging.warning(
             "%d of %d word pieces have capitals, such as %r, and --do_lower_case leaves no text "
             "that has them; give --nodo_lower_case for a cased vocabulary",
-            len(capital), number, capital[0],
-        )  # fmt: skip
+            len(capital),
+            number,
+            capital[0],
+        )
 
 
 def _create(
@@ -123,9 +125,13 @@ def _create(
     vocabulary = given or _trained_vocabulary(work, config, portions, found)
     tokenizer = chunks.load_tokenizer(vocabulary)
     runners.run(
-        config, chunks.PackChunk(str(work), vocabulary, config), portions,
-        "tokenise and pack", found.kept_bytes, chunks.CutPortion(str(work), found),
-    )  # fmt: skip
+        config,
+        chunks.PackChunk(str(work), vocabulary, config),
+        portions,
+        "tokenise and pack",
+        found.kept_bytes,
+        chunks.CutPortion(str(work), found),
+    )
     totals = shards.totals(work, tokenizer.vocab_size)
     for split, facts in totals.items():
         if not facts["counts"].any():
@@ -146,9 +152,12 @@ def _create(
     # Copying is not worth another cluster.
     copying = _portable(config) if config.runner == "dask" else config
     runners.run(
-        copying, shards.WriteShard(str(work), config), shards.shards(config),
-        "write shards", rows * chunks.layout(config).dtype.itemsize,
-    )  # fmt: skip
+        copying,
+        shards.WriteShard(str(work), config),
+        shards.shards(config),
+        "write shards",
+        rows * chunks.layout(config).dtype.itemsize,
+    )
     _count(work, copying, tokenizer)
     cut = sum(facts["cut"] for facts in totals.values())
     if cut:

@@ -139,8 +139,9 @@ def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsC
         duplicates = dict(zip(duplicates, (exact, near, int(sizes[1:].sum())), strict=True))
         logging.info(
             "left out %d exact and %d near duplicates, %d bytes; %d documents are left",
-            *duplicates.values(), kept,
-        )  # fmt: skip
+            *duplicates.values(),
+            kept,
+        )
     threshold = max(config.validation_fraction, float(np.nextafter(lowest, 1)))
     if highest < threshold:
         left = f", of which --deduplicate={config.deduplicate} leaves {kept}" * (kept < count)

@@ -152,9 +152,13 @@ def predict_answers(
         own = slice(edges[number], edges[number + 1])
         null = null_span(logits[own]) if own.start < own.stop else Span(0, 0, 0.0, 0.0)
         spans = best_spans(
-            logits[own], windows.starts[own], windows.ends[own], windows.has_most_context[own],
-            n_best_size=n_best_size, max_answer_length=max_answer_length,
-        )  # fmt: skip
+            logits[own],
+            windows.starts[own],
+            windows.ends[own],
+            windows.has_most_context[own],
+            n_best_size=n_best_size,
+            max_answer_length=max_answer_length,
+        )
         texts[question.id] = question.context[spans[0].start : spans[0].end] if spans else ""
         null_odds[question.id] = null.score - spans[0].score if spans else CERTAINLY_NULL
         if version_2_with_negative or not spans:

@@ -54,7 +54,10 @@ class GlueTask:
 PAIR = ("sentence1", "sentence2")
 TASKS = {
     "cola": GlueTask(
-        "CoLA", ("sentence",), "label", ("unacceptable", "acceptable"),
+        "CoLA",
+        ("sentence",),
+        "label",
+        ("unacceptable", "acceptable"),
         headerless=("source", "label", "mark", "sentence"),
     ),
     "sst2": GlueTask("SST-2", ("sentence",), "label", ("negative", "positive")),
@@ -63,25 +66,43 @@ TASKS = {
     ),
     "stsb": GlueTask("STS-B", PAIR, "score", (), score_range=(0.0, 5.0)),
     "qqp": GlueTask(
-        "QQP", ("question1", "question2"), "is_duplicate", ("not_duplicate", "duplicate"),
+        "QQP",
+        ("question1", "question2"),
+        "is_duplicate",
+        ("not_duplicate", "duplicate"),
         aliases=("QQP-clean",),
     ),
     "mnli": GlueTask(
-        "MNLI", PAIR, "gold_label", ENTAILMENT, ("premise", "hypothesis"), digits=False,
+        "MNLI",
+        PAIR,
+        "gold_label",
+        ENTAILMENT,
+        ("premise", "hypothesis"),
+        digits=False,
         submission={"test": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv", "test_ax": "AX.tsv"},
         splits=(*SPLITS, "validation_mismatched", "test_mismatched", "test_ax"),
     ),
     "qnli": GlueTask(
-        "QNLI", ("question", "sentence"), "label", ("entailment", "not_entailment"),
-        digits=False, aliases=("QNLIv2",),
+        "QNLI",
+        ("question", "sentence"),
+        "label",
+        ("entailment", "not_entailment"),
+        digits=False,
+        aliases=("QNLIv2",),
     ),
     "rte": GlueTask("RTE", PAIR, "label", ("entailment", "not_entailment"), digits=False),
     "wnli": GlueTask("WNLI", PAIR, "label", ("not_entailment", "entailment")),
     "ax": GlueTask(
-        "AX", PAIR, "label", ENTAILMENT, ("premise", "hypothesis"), digits=False,
-        aliases=("diagnostic",), splits=("test",),
+        "AX",
+        PAIR,
+        "label",
+        ENTAILMENT,
+        ("premise", "hypothesis"),
+        digits=False,
+        aliases=("diagnostic",),
+        splits=("test",),
     ),
-}  # fmt: skip
+}
 
 
 def canonical_name(name: str) -> str | None:

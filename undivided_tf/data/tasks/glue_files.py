@@ -128,9 +128,15 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
             ) from error
 
     return Task(
-        path.name, about.labels, len(about.columns) == 2, read, name, about.splits,
-        about.score_range, _files(about, folder, path),
-    )  # fmt: skip
+        path.name,
+        about.labels,
+        len(about.columns) == 2,
+        read,
+        name,
+        about.splits,
+        about.score_range,
+        _files(about, folder, path),
+    )
 
 
 def _files(about: glue.GlueTask, folder: Path, path: pathlib.Path) -> tuple[pathlib.Path, ...]:

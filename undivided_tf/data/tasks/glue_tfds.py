@@ -32,9 +32,14 @@ def tfds_task(name: str) -> Task:
         return _tfds_rows(key, about, checked_split(split, about.splits))
 
     return Task(
-        pathlib.PurePath(name).name, about.labels, len(about.columns) == 2, read, key,
-        about.splits, about.score_range,
-    )  # fmt: skip
+        pathlib.PurePath(name).name,
+        about.labels,
+        len(about.columns) == 2,
+        read,
+        key,
+        about.splits,
+        about.score_range,
+    )
 
 
 def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:

@@ -18,9 +18,7 @@ from undivided_tf.data.tasks.tables import Table
 from undivided_tf.errors import InputError
 
 # What SNLI, TensorFlow Datasets, CoNLL, pandas, JSON and spreadsheets write for a missing label.
-MISSING = (
-    "", "-", "-1", "_", "?", "nan", "NaN", "null", "NULL", "None", "NA", "N/A", "n/a", "#N/A",
-)  # fmt: skip
+MISSING = ("", *"- -1 _ ? nan NaN null NULL None NA N/A n/a #N/A".split())
 _FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
 
 
@@ -57,9 +55,12 @@ class LabelColumn:
         if dropped := len(table.rows) - len(places):
             logging.warning(
                 "%s: %d of %d rows left out, since their %s says that they have no label (%s)",
-                table.path, dropped, len(table.rows), self.name,
+                table.path,
+                dropped,
+                len(table.rows),
+                self.name,
                 ", ".join(map(repr, self.no_label_marks)),
-            )  # fmt: skip
+            )
         for field, place in zip(fields, places, strict=True):
             if fault := self._fault(field):
                 raise InputError(f"{table.path}:{table.lines[place]}: {fault}")
@@ -121,8 +122,11 @@ def found_labels(table: Table, column: str, marks: tuple[str, ...]) -> tuple[str
     shown = ", ".join(f"{label} ({counts[label]})" for label in labels[:20])
     logging.info(
         "%s: %d labels with their rows: %s%s",
-        table.path, len(labels), shown, " ..." if len(labels) > 20 else "",
-    )  # fmt: skip
+        table.path,
+        len(labels),
+        shown,
+        " ..." if len(labels) > 20 else "",
+    )
     return labels
 
 

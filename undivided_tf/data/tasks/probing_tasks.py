@@ -155,8 +155,11 @@ def _learnable(items: list, labels: tuple[str, ...], where: str) -> list:
     if len(kept) < len(items):
         logging.warning(
             "%s: %d of %d items left out, since training lacks their labels: %s",
-            where, len(items) - len(kept), len(items), unseen,
-        )  # fmt: skip
+            where,
+            len(items) - len(kept),
+            len(items),
+            unseen,
+        )
     return kept
 
 
@@ -198,18 +201,15 @@ def _arcs(sentence: Sentence, rng: np.random.Generator) -> Items:
     items: Items = []
     for word, head in enumerate(sentence.heads):
         others = [
-            i for i in range(len(sentence))
-            if i not in (word, head) and sentence.heads[i] != word
-        ]  # fmt: skip
+            i for i in range(len(sentence)) if i not in (word, head) and sentence.heads[i] != word
+        ]
         if head >= 0 and others:
             items.append(((word, head), "head"))
             items.append(((word, int(rng.choice(others))), "other"))
     return items
 
 
-WORD_TASKS = {
-    "pos": _tags, "relation": _relations, "head_distance": _head_distances, "arc": _arcs,
-}  # fmt: skip
+WORD_TASKS = {"pos": _tags, "relation": _relations, "head_distance": _head_distances, "arc": _arcs}
 
 
 def _word_task(task: str, folder: str) -> WordTask:
@@ -281,9 +281,14 @@ def _content(sentence: Sentence, words: set[str]) -> str | None:
 
 
 SENTENCE_TASKS = {
-    "length": _length, "depth": _depth, "tense": _tense, "subject_number": _number("nsubj"),
-    "object_number": _number("obj"), "word_content": _content, "bigram_shift": None,
-}  # fmt: skip
+    "length": _length,
+    "depth": _depth,
+    "tense": _tense,
+    "subject_number": _number("nsubj"),
+    "object_number": _number("obj"),
+    "word_content": _content,
+    "bigram_shift": None,
+}
 
 
 def _sentence_task(task: str, folder: str) -> Task:
@@ -363,9 +368,10 @@ def _question_types(archive: pathlib.Path) -> Task:
 
     def read(split: str) -> Rows:
         chosen = (
-            _learnable(rows("test.txt"), labels, f"trec:{archive}, test") if split == "test"
+            _learnable(rows("test.txt"), labels, f"trec:{archive}, test")
+            if split == "test"
             else [row for row in train if (_tenth(row[0]) == 0) == (split == "validation")]
-        )  # fmt: skip
+        )
         return Rows([text for text, _ in chosen], None, positions([n for _, n in chosen], labels))
 
     return Task("trec", labels, False, read, files=(archive,))

@@ -79,8 +79,11 @@ def read_table(path: Path, header: tuple[str, ...] = (), tolerance: float = 0.0)
     if wrong:
         logging.warning(
             "%s: %d of %d rows dropped for a wrong number of columns, the first on line %d",
-            path, len(wrong), len(lines), wrong[0],
-        )  # fmt: skip
+            path,
+            len(wrong),
+            len(lines),
+            wrong[0],
+        )
     dropped = set(wrong)
     kept = [number for number in lines if number not in dropped]
     return Table(path, names, [fields[number - 1] for number in kept], kept)

@@ -190,9 +190,13 @@ def _folder_task(folder: pathlib.Path) -> Task:
         return _rows(read_table(path), columns, column, split)
 
     return Task(
-        folder.resolve().name, labels, bool(columns[1]), read, score_range=config.score_range,
+        folder.resolve().name,
+        labels,
+        bool(columns[1]),
+        read,
+        score_range=config.score_range,
         files=_files(folder, config),
-    )  # fmt: skip
+    )
 
 
 def _declared(path: pathlib.Path) -> TaskConfig:

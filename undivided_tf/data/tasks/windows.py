@@ -119,9 +119,15 @@ def make_windows(
         answer = question.answers[0] if question.answers else None
         first, last = _span(answer, starts, ends) if answer and answer.is_aligned else (0, -1)
         arrays = _layout(
-            query[:max_query_length], ids, starts, ends, (first, last), tokenizer,
-            max_seq_length, doc_stride,
-        )  # fmt: skip
+            query[:max_query_length],
+            ids,
+            starts,
+            ends,
+            (first, last),
+            tokenizer,
+            max_seq_length,
+            doc_stride,
+        )
         is_lost = answer is not None and not arrays["positions"].any()
         if is_lost:
             unreachable += answer.is_aligned
@@ -140,8 +146,9 @@ def make_windows(
     if blank:
         logging.warning(
             "%d questions make no window, since they or their contexts are blank: %s",
-            len(blank), ", ".join(blank[:_NAMED]),
-        )  # fmt: skip
+            len(blank),
+            ", ".join(blank[:_NAMED]),
+        )
     answers = sum(bool(question.answers) for question in questions)
     _check_lost(lost, answers)
     counts = {
