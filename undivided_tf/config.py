@@ -166,19 +166,19 @@ class Config:
         Args:
             without: fields that are left out, since the caller sets them itself; see `section`.
         """
-        found = {}
+        inputs = {}
         for field in dataclasses.fields(self):
             value, metadata = getattr(self, field.name), field.metadata
             if field.name in without:
                 continue
             if isinstance(value, Config):
                 inner = value.inputs((*without, *metadata["without"]))
-                found |= {f"{field.name}.{name}": items for name, items in inner.items()}
+                inputs |= {f"{field.name}.{name}": items for name, items in inner.items()}
             elif metadata.get("input"):
                 values = (value,) if isinstance(value, str) else value
                 items = [Input(metadata["input"], item) for item in values if item]
-                found |= {field.name: items} if items else {}
-        return found
+                inputs |= {field.name: items} if items else {}
+        return inputs
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes the config atomically; several processes may do so at once."""

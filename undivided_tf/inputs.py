@@ -69,7 +69,7 @@ def file_of(value: str) -> dict[str, pathlib.Path]:
 
 def hashed(paths: Mapping[str, pathlib.Path], known: Mapping[str, dict[str, Any]]) -> Files:
     """The files with their hashes; `known` are those of an earlier call, by path."""
-    found = {}
+    hashes = {}
     for part, path in paths.items():
         where, status = os.path.abspath(path), path.stat()
         about = {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "path": where}
@@ -81,8 +81,8 @@ def hashed(paths: Mapping[str, pathlib.Path], known: Mapping[str, dict[str, Any]
             digest = before["sha256"]
         else:
             digest = _hash_of_large(where, status.st_size, status.st_mtime_ns)
-        found[part] = {"sha256": digest, **about}
-    return found
+        hashes[part] = {"sha256": digest, **about}
+    return hashes
 
 
 @functools.cache

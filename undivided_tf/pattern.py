@@ -109,14 +109,14 @@ class BlockPattern:
             InputError: an intermediate block here has no counterpart there.
         """
         places = {place: block.name for place, block in other._places()}
-        found = [(block, places.get(place, "")) for place, block in self._places()]
-        for block, counterpart in found:
+        pairs = [(block, places.get(place, "")) for place, block in self._places()]
+        for block, counterpart in pairs:
             if block.kind == "intermediate" and not counterpart:
                 raise InputError(
                     f"{block.name} of {self} has no counterpart in {other}: an intermediate block "
                     "can only stay where there is one"
                 )
-        return [counterpart for _, counterpart in found]
+        return [counterpart for _, counterpart in pairs]
 
     def _places(self) -> Iterator[tuple[tuple[int, int], Block]]:
         """Each block behind (attention blocks so far, blocks since the last one)."""

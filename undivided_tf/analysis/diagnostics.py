@@ -94,16 +94,16 @@ def attention(
     tokens = 0
     for blocks, ids, lengths in _attention(subject, rows, batch_size, max_seq_length):
         for name, weights in blocks.items():
-            found = statistics.setdefault(name, HeadStatistics(subject.tokenizer.sep_id))
-            found.update(weights, ids, lengths)
+            of_block = statistics.setdefault(name, HeadStatistics(subject.tokenizer.sep_id))
+            of_block.update(weights, ids, lengths)
         for text, length in enumerate(lengths):
             reached = rollout([w[text, :, :length, :length] for w in blocks.values()])
             for name, matrix in zip(blocks, reached, strict=True):
                 own[name] = own.get(name, 0.0) + float(np.trace(matrix))
         tokens += int(lengths.sum())
     return {
-        name: {**found.means(), "rollout_self": own[name] / tokens}
-        for name, found in statistics.items()
+        name: {**of_block.means(), "rollout_self": own[name] / tokens}
+        for name, of_block in statistics.items()
     }
 
 
@@ -126,10 +126,10 @@ def match_heads(
         for pair in zip(one, other, strict=False):
             divergence = divergences.setdefault(pair, HeadDivergence())
             divergence.update(one[pair[0]], other[pair[1]], lengths)
-    found = []
+    matches = []
     for pair, divergence in divergences.items():
         means, matching = divergence.means(), divergence.matching()
-        found.append(
+        matches.append(
             {
                 "first": pair[0],
                 "second": pair[1],
@@ -138,7 +138,7 @@ def match_heads(
                 "mean_matched": float(np.mean([means[i, j] for i, j in matching])),
             }
         )
-    return found
+    return matches
 
 
 def _attention(subject: Subject, rows: Rows, batch_size: int, max_seq_length: int):

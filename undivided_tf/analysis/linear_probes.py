@@ -242,10 +242,10 @@ def scalar_mix(
     start = np.zeros(taps + features * num_labels + num_labels)
     # The weights of taps have no gradient where the kernel is 0.
     start[taps:-num_labels] = np.random.default_rng(0).normal(0, 0.01, features * num_labels)
-    found = scipy.optimize.minimize(
+    fit = scipy.optimize.minimize(
         loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}
     )
-    weights, kernel, bias = unpacked(found.x)
+    weights, kernel, bias = unpacked(fit.x)
     predictions = np.argmax(np.tensordot(weights, test, 1) @ kernel + bias, 1)
     return {
         "accuracy": float(np.mean(predictions == test_labels)),

@@ -143,8 +143,8 @@ def _texts(rows: Rows) -> list[Any]:
 
 
 def _first_word(text: str) -> str:
-    found = words.split(text)
-    return found[0].lower() if found else ""
+    cut = words.split(text)
+    return cut[0].lower() if cut else ""
 
 
 def activations(subject: Subject, split: Split, config: ProbingConfig) -> dict[str, np.ndarray]:

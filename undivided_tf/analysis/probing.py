@@ -148,7 +148,7 @@ def _run(
     control = linear_probes.ControlTask.draw(train.types, train.labels, seed)
     known = set(train.types)
     new = np.array([name not in known for name in test.types])
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for prefix, encoder in (("", subject), ("untrained_", subject.untrained_twin(seed))):
         x = {
             name: probe_rows.activations(encoder, split, config)
@@ -165,12 +165,12 @@ def _run(
 
         measured = threads.each(of_tap, list(x["train"]))
         for key in measured[0]:
-            found[prefix + key] = [tap[key] for tap in measured]
+            results[prefix + key] = [tap[key] for tap in measured]
         if not prefix and config.scalar_mix:
             few = np.random.default_rng(seed).permutation(len(train.rows))[:MIX_ROWS]
             # Of the penalties chosen at the taps the one in the middle.
-            middle = sorted(found["inverse_l2"])[len(found["inverse_l2"]) // 2]
-            found["scalar_mix"] = linear_probes.scalar_mix(
+            middle = sorted(results["inverse_l2"])[len(results["inverse_l2"]) // 2]
+            results["scalar_mix"] = linear_probes.scalar_mix(
                 [values[few] for values in x["train"].values()],
                 train.labels[few],
                 list(x["test"].values()),
@@ -181,9 +181,9 @@ def _run(
     absent = ("control_accuracy", "selectivity", "compression", "untrained_compression")
     return {
         **dict.fromkeys((*absent, "scalar_mix")),
-        **found,
-        "new_type_accuracy": found["new_type_accuracy"],
-        "unconverged": sum(found["unconverged"] + found["untrained_unconverged"]),
+        **results,
+        "new_type_accuracy": results["new_type_accuracy"],
+        "unconverged": sum(results["unconverged"] + results["untrained_unconverged"]),
         "majority_accuracy": classification.majority_accuracy(train.labels, test.labels),
         "type_majority_accuracy": _type_majority(train, test),
         "seen_type_share": float(1 - new.mean()),
@@ -232,7 +232,7 @@ class _TapProbes:
             self.config.inverse_l2,
         )
         right = model.predict(x["test"].astype(np.float64)) == test.labels
-        found = {
+        measures = {
             "accuracy": float(right.mean()),
             "inverse_l2": chosen,
             "new_type_accuracy": float(right[new].mean()) if new.any() else None,
@@ -250,17 +250,17 @@ class _TapProbes:
                     num_labels=self.num_labels,
                     inverse_l2=chosen,
                 )
-                found["control_accuracy"] = score
+                measures["control_accuracy"] = score
                 # On the same rows: those of new types have no control label.
-                found["selectivity"] = float(right[places].mean()) - score
+                measures["selectivity"] = float(right[places].mean()) - score
             else:
-                found["control_accuracy"] = found["selectivity"] = None
+                measures["control_accuracy"] = measures["selectivity"] = None
         if self.config.codelength:
             order = np.random.default_rng(seed).permutation(len(train.labels))
-            found["compression"] = linear_probes.online_codelength(
+            measures["compression"] = linear_probes.online_codelength(
                 x["train"][order], train.labels[order], self.num_labels, chosen
             )["compression"]
-        return found
+        return measures
 
 
 def _type_majority(train: Split, test: Split) -> float:

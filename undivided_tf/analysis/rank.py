@@ -82,8 +82,8 @@ def measure_blocks(
             parts = np.split(values[tap], ends[:-1])
             return np.array([[measure(x) for x in parts] for measure in MEASURES.values()]).sum(1)
 
-        for place, found in enumerate(threads.each(of_tap, taps)):
-            for name, value in zip(MEASURES, found, strict=True):
+        for place, measures in enumerate(threads.each(of_tap, taps)):
+            for name, value in zip(MEASURES, measures, strict=True):
                 sums[name][place] += value
         for block in blocks:
             norms = [np.linalg.norm(x, axis=1) for x in (added[block], values[before[block]])]

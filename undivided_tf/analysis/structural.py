@@ -223,7 +223,7 @@ def _batches(data: _Trees, batch_size: int, rng: np.random.Generator | None = No
 
 
 def _scores(views: np.ndarray, test: _Trees) -> dict[str, list[float | None]]:
-    found: dict[str, list[float | None]] = {"uuas": [], "spearman": []}
+    scores: dict[str, list[float | None]] = {"uuas": [], "spearman": []}
     for view, x in zip(views, test.activations, strict=True):
         seen = x.astype(np.float64) @ view
         predicted = []
@@ -231,6 +231,6 @@ def _scores(views: np.ndarray, test: _Trees) -> dict[str, list[float | None]]:
             differences = seen[start:stop, None] - seen[None, start:stop]
             predicted.append(np.square(differences).sum(2))
         score = trees.attachment_score(predicted, test.distances, test.counted)
-        found["uuas"].append(score)
-        found["spearman"].append(trees.distance_correlation(predicted, test.distances))
-    return found
+        scores["uuas"].append(score)
+        scores["spearman"].append(trees.distance_correlation(predicted, test.distances))
+    return scores

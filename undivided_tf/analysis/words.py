@@ -35,13 +35,13 @@ def pieces(
     if not len(sentences):
         return []
     ids, starts, _ = tokenizer.tokenize_with_offsets([" ".join(words) for words in sentences])
-    found = []
+    kept = []
     for words, row, places in zip(sentences, ids.to_list(), starts.to_list(), strict=True):
         # Where each word begins in the joined sentence.
         begins = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
         of_word = np.searchsorted(begins, np.array(places, np.int64), side="right") - 1
-        found.append((np.array(row, np.int32), of_word.astype(np.int32)))
-    return found
+        kept.append((np.array(row, np.int32), of_word.astype(np.int32)))
+    return kept
 
 
 def seen(

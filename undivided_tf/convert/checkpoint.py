@@ -124,7 +124,7 @@ def match(
     Raises:
         InputError: missing, misshaped or left-over tensors of the encoder; lists them.
     """
-    coverage, found = Coverage(), {}
+    coverage, readers = Coverage(), {}
     tensors, optional = list(tensors), list(optional)
     if not any(foreign(tensor).name in reader.shapes for tensor in optional):
         coverage.initial = [tensor.path for tensor in optional]
@@ -138,7 +138,7 @@ def match(
             coverage.misshaped.append(f"{there.name}: {tuple(shape)} there, needed {there.shape}")
         else:
             coverage.loaded.append(there.name)
-            found[tensor.path] = (tensor.shape, _reader(reader, there, tensor.shape))
+            readers[tensor.path] = (tensor.shape, _reader(reader, there, tensor.shape))
     expected = {foreign(tensor).name for tensor in (*tensors, *optional)}
     coverage.unused = sorted(set(reader.shapes) - expected)
     alien = [f"not of this architecture: {name}" for name in coverage.unused if is_encoder(name)]
@@ -154,7 +154,7 @@ def match(
             + "\n  ".join(problems[:10])
             + more
         )
-    return found, coverage
+    return readers, coverage
 
 
 def _reader(reader: Reader, there: Foreign, shape: tuple[int, ...]) -> Callable[[], np.ndarray]:

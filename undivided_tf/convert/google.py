@@ -84,11 +84,13 @@ class _Reader:
     """The variables of a TensorFlow checkpoint."""
 
     def __init__(self, folder: pathlib.Path):
-        found = sorted(folder.glob("*.index"))
-        if len(found) != 1:
-            raise InputError(f"{folder} has {len(found)} TensorFlow checkpoints (*.index), not one")
-        self._path = found[0].with_suffix("")
-        for path in (found[0], *folder.glob(f"{glob.escape(self._path.name)}.data-*")):
+        indices = sorted(folder.glob("*.index"))
+        if len(indices) != 1:
+            raise InputError(
+                f"{folder} has {len(indices)} TensorFlow checkpoints (*.index), not one"
+            )
+        self._path = indices[0].with_suffix("")
+        for path in (indices[0], *folder.glob(f"{glob.escape(self._path.name)}.data-*")):
             files.check_fetched(path)
         try:
             self._reader = tf.train.load_checkpoint(str(self._path))

@@ -284,8 +284,10 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     plain = EncoderConfig(block_pattern=f"(AI)*{layers}" if layers else "I")
     is_bert = all(getattr(config, key) == getattr(plain, key) for key in _OURS)
     is_bert = is_bert and pooling == "first"
-    found = set(source.heads)
-    architecture = next((name for name, needs in _ARCHITECTURES if needs <= found), "BertModel")
+    heads_there = set(source.heads)
+    architecture = next(
+        (name for name, needs in _ARCHITECTURES if needs <= heads_there), "BertModel"
+    )
     activations = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
     ours = {key: getattr(config, key) for key in _OURS}
     files.write_json(
@@ -304,7 +306,7 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
             **(_about(classifier) if classifier else {}),
         },
     )
-    prefix = "bert." if found else ""
+    prefix = "bert." if heads_there else ""
     without_pooler = is_bert and architecture in (_QUESTIONS, _MASKED_LM)
     left_out = [*names.pooler_tensors(config)] if without_pooler else []
     tensors = [

@@ -244,16 +244,16 @@ def _is_padded(rows: int, count: int) -> bool:
 
 def _added_tokens(folder: pathlib.Path, pieces: int) -> dict[str, int]:
     """Tokens that `transformers` added behind a vocabulary of so many pieces, with their ids."""
-    found: dict[Any, Any] = dict(_optional(folder / ADDED))
+    added: dict[Any, Any] = dict(_optional(folder / ADDED))
     listed = _optional(folder / WHOLE).get("added_tokens")
     for token in listed if isinstance(listed, list) else []:
         if isinstance(token, dict):
-            found[str(token.get("content"))] = token.get("id")
+            added[str(token.get("content"))] = token.get("id")
     numbered = _optional(folder / CONFIG).get("added_tokens_decoder")
     for index, token in numbered.items() if isinstance(numbered, dict) else ():
         if isinstance(token, dict) and re.fullmatch("[0-9]{1,9}", index):
-            found[str(token.get("content"))] = int(index)
-    return {token: i for token, i in found.items() if type(i) is int and i >= pieces}
+            added[str(token.get("content"))] = int(index)
+    return {token: i for token, i in added.items() if type(i) is int and i >= pieces}
 
 
 def _casing(

@@ -39,15 +39,15 @@ def parse(examples: tf.Tensor, max_seq_length: int, pairs: bool = False) -> dict
     widths = {TOKEN_IDS: max_seq_length, **dict.fromkeys(PAIR_FIELDS if pairs else (), 1)}
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in widths}
     raw = tf.io.parse_example(examples, spec)
-    found = {
+    fields = {
         name: tf.ensure_shape(tf.io.decode_raw(raw[name], tf.int32), (None, width))
         for name, width in widths.items()
     }
     if pairs:
-        first = found.pop(FIRST_SEGMENT_LENGTH)
-        found["segment_ids"] = tf.cast(tf.range(max_seq_length) >= first, tf.int32)
-        found[LABEL] = found[LABEL][:, 0]
-    return found
+        first = fields.pop(FIRST_SEGMENT_LENGTH)
+        fields["segment_ids"] = tf.cast(tf.range(max_seq_length) >= first, tf.int32)
+        fields[LABEL] = fields[LABEL][:, 0]
+    return fields
 
 
 class Layout:
@@ -99,8 +99,10 @@ class Layout:
             octets = values.view(np.uint8).reshape(len(rows), width, 4)[:, :, :used]
             tables = self._tables[name].reshape(width, 4, 256)[:, :used]
             places = np.arange(width * used, dtype=np.int32) * 256
-            found = np.take(tables.reshape(-1), octets.reshape(len(rows), width * used) + places)
-            checksum ^= np.bitwise_xor.reduce(found, axis=1)
+            octet_rows = np.take(
+                tables.reshape(-1), octets.reshape(len(rows), width * used) + places
+            )
+            checksum ^= np.bitwise_xor.reduce(octet_rows, axis=1)
         rows["checksum"] = _masked(checksum)
         return rows
 

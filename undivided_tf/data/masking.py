@@ -246,16 +246,16 @@ def validation_arrays(
         What `mask_tokens` gives, and for records of pairs `segment_ids` and
         `next_sentence_label`.
     """
-    found = streams.validation_rows(records_dir, max_rows)
+    rows = streams.validation_rows(records_dir, max_rows)
     masked = mask_tokens(
-        tf.constant(found["token_ids"]),
+        tf.constant(rows["token_ids"]),
         seed=tf.constant([0, 0], tf.int64),
         tokenizer=tokenizer,
         masked_lm_prob=masked_lm_prob,
         max_predictions=max_predictions,
         masking_unit=masking_unit,
     )
-    masked = _with_pairs(masked, {name: tf.constant(value) for name, value in found.items()})
+    masked = _with_pairs(masked, {name: tf.constant(value) for name, value in rows.items()})
     return {name: value.numpy() for name, value in masked.items()}
 
 

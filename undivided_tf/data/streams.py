@@ -101,13 +101,13 @@ def _shuffle(rows: dict[str, tf.Tensor], seed: Any) -> dict[str, tf.Tensor]:
 def _read_file(path: Any, rows: Any, metadata: dict[str, Any]) -> dict[str, tf.Tensor]:
     """All rows of a record file, see `examples.parse`; works in graphs as well."""
     serialized = tf.data.TFRecordDataset(path).batch(tf.cast(rows, tf.int64)).get_single_element()
-    found = examples.parse(serialized, metadata["max_seq_length"], has_pairs(metadata))
-    ids = found[examples.TOKEN_IDS]
+    fields = examples.parse(serialized, metadata["max_seq_length"], has_pairs(metadata))
+    ids = fields[examples.TOKEN_IDS]
     inside = tf.reduce_all((ids >= 0) & (ids < metadata["vocab_size"]))
     with tf.control_dependencies(
         [tf.debugging.Assert(inside, ["token id outside vocabulary:", path])]
     ):
-        return {**found, examples.TOKEN_IDS: tf.identity(ids)}
+        return {**fields, examples.TOKEN_IDS: tf.identity(ids)}
 
 
 @contextlib.contextmanager

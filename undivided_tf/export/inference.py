@@ -230,12 +230,12 @@ def _rms_normalise(layer, vectors):
     # float32, as in training: squares of half precision lose what their mean needs.
     wide = tf.cast(vectors, tf.float32)
     square = tf.reduce_mean(tf.square(wide), axis=-1, keepdims=True)
-    found = wide * tf.math.rsqrt(square + layer.epsilon) * tf.cast(layer.scale.value, tf.float32)
-    return tf.cast(found, vectors.dtype)
+    normal = wide * tf.math.rsqrt(square + layer.epsilon) * tf.cast(layer.scale.value, tf.float32)
+    return tf.cast(normal, vectors.dtype)
 
 
 def _normalise(layer, matrix, spelling):
     # float32: squares of half precision lose what their mean needs.
     gamma, beta = (tf.cast(v.value, tf.float32) for v in (layer.gamma, layer.beta))
-    found = spelling.layer_norm(tf.cast(matrix, tf.float32), gamma, beta, layer.epsilon)
-    return tf.cast(found, matrix.dtype)
+    normal = spelling.layer_norm(tf.cast(matrix, tf.float32), gamma, beta, layer.epsilon)
+    return tf.cast(normal, matrix.dtype)

@@ -54,10 +54,10 @@ class Parts:
             "fill_mask": self.masked_lm is not None,
             "embed": True,
         }
-        found = tuple(name for name in SIGNATURES if can[name])
+        supported = tuple(name for name in SIGNATURES if can[name])
         if self.encoder.config.type_vocab_size < 2:
-            found = tuple(name for name in found if name not in _OF_PAIRS)
-        return found
+            supported = tuple(name for name in supported if name not in _OF_PAIRS)
+        return supported
 
     def choose(self, asked: tuple[str, ...]) -> tuple[str, ...]:
         """The signatures to export.

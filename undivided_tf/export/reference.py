@@ -45,7 +45,7 @@ def embed(parts: Parts, texts: Sequence[str], length: int) -> dict[str, np.ndarr
 
 def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarray]:
     """For each text the probabilities (masks, vocabulary) at every [MASK] within its length."""
-    tokenizer, found = parts.tokenizer, []
+    tokenizer, probabilities = parts.tokenizer, []
     for text in texts:
         ids: list[int] = []
         for part in tokenizer.tokenize(text.split(MASK)).to_list():
@@ -54,7 +54,7 @@ def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarra
         token_ids = np.array([ids], np.int32)
         positions = np.flatnonzero(token_ids[0] == tokenizer.mask_id)[np.newaxis]
         if not positions.size:
-            found.append(np.zeros((0, tokenizer.vocab_size)))
+            probabilities.append(np.zeros((0, tokenizer.vocab_size)))
             continue
         inputs = {
             "token_ids": token_ids,
@@ -64,8 +64,8 @@ def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarra
         }
         logits = parts.masked_lm(inputs, training=False)["masked_lm_logits"]
         logits = np.asarray(logits[0], np.float64)[:, : tokenizer.vocab_size]
-        found.append(scipy.special.softmax(logits, -1))
-    return found
+        probabilities.append(scipy.special.softmax(logits, -1))
+    return probabilities
 
 
 def answer(
@@ -113,38 +113,38 @@ def largest_difference(name: str, served: Any, parts: Parts, length: int, pieces
     """
 
     def ask(**strings):
-        found = served(**{key: tf.constant(value) for key, value in strings.items()})
-        return {key: value.numpy() for key, value in found.items()}
+        outputs = served(**{key: tf.constant(value) for key, value in strings.items()})
+        return {key: value.numpy() for key, value in outputs.items()}
 
     if name in ("classify", "classify_pair"):
         pair = QUESTIONS if name == "classify_pair" else None
         strings = {"text": TEXTS} | ({"second_text": pair} if pair else {})
-        found = ask(**strings)
+        outputs = ask(**strings)
         expected = classify(parts, TEXTS, pair, length)
-        (answers,) = (found[key] for key in ("probabilities", "score") if key in found)
+        (answers,) = (outputs[key] for key in ("probabilities", "score") if key in outputs)
         return _apart(answers, expected)
     if name == "embed":
-        found, expected = ask(text=TEXTS), embed(parts, TEXTS, length)
-        return max(_apart(values, expected[kind]) for kind, values in found.items())
+        outputs, expected = ask(text=TEXTS), embed(parts, TEXTS, length)
+        return max(_apart(values, expected[kind]) for kind, values in outputs.items())
     if name == "fill_mask":
         masked = [f"[MASK] {text} [MASK]" for text in TEXTS]
-        found = ask(text=masked)
+        outputs = ask(text=masked)
         expected = fill_mask(parts, masked, length)
-        k = found["scores"].shape[-1]
+        k = outputs["scores"].shape[-1]
         return max(
             _apart(scores[: len(all_of)], -np.sort(-all_of, axis=-1)[:, :k])
-            for scores, all_of in zip(found["scores"], expected, strict=True)
+            for scores, all_of in zip(outputs["scores"], expected, strict=True)
         )
     if name == "answer":
-        found = ask(question=QUESTIONS, context=TEXTS)
+        outputs = ask(question=QUESTIONS, context=TEXTS)
         expected = answer(parts, QUESTIONS, TEXTS, length, pieces)
         odds = np.array([row["null_odds"] for row in expected])
-        return _apart(found["null_odds"], odds)
+        return _apart(outputs["null_odds"], odds)
     raise InputError(f"unknown signature {name!r}")
 
 
-def _apart(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(np.asarray(found, np.float64) - expected).max(initial=0.0))
+def _apart(values: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(np.asarray(values, np.float64) - expected).max(initial=0.0))
 
 
 # === Of word piece ids ===
@@ -166,18 +166,18 @@ def of_ids(parts: Parts, name: str, inputs: dict[str, np.ndarray]) -> dict[str, 
     if name == "embed":
         encoded = parts.encoder(inputs, training=False)
         mean = pool(encoded, inputs, "mean")
-        found = {"mean": mean, "pooled": encoded["pooled_output"]}
+        outputs = {"mean": mean, "pooled": encoded["pooled_output"]}
     elif name == "classify":
         logits = np.asarray(parts.classifier(inputs, training=False), np.float64)
         truth = parts.classifier_head.answers(logits)
-        found = {"probabilities": truth, "score": truth[:, np.newaxis]}
+        outputs = {"probabilities": truth, "score": truth[:, np.newaxis]}
     elif name == "answer":
         logits = parts.span_predictor(inputs, training=False)
-        found = {"start_logits": logits[:, 0], "end_logits": logits[:, 1]}
+        outputs = {"start_logits": logits[:, 0], "end_logits": logits[:, 1]}
     else:
         logits = parts.masked_lm(inputs, training=False)["masked_lm_logits"]
-        found = {"scores": tf.nn.softmax(logits[..., : parts.tokenizer.vocab_size])}
-    return {key: np.asarray(value) for key, value in found.items()}
+        outputs = {"scores": tf.nn.softmax(logits[..., : parts.tokenizer.vocab_size])}
+    return {key: np.asarray(value) for key, value in outputs.items()}
 
 
 def largest_difference_of_ids(

@@ -110,11 +110,11 @@ def best_spans(logits, windows, row, contexts, max_answer_length):
     place = tf.gather(place, window)
     piece = place % length
     last_piece = tf.minimum(piece + place // length, length - 1)
-    found = best > _NONE / 2
+    has_span = best > _NONE / 2
 
     def character(of, pieces):
         values = tf.gather(tf.gather(windows[of], window), pieces, batch_dims=1)
-        return tf.where(found, values, 0)
+        return tf.where(has_span, values, 0)
 
     start, end = character("starts", piece), character("ends", last_piece)
     null = tf.math.unsorted_segment_min(tf.reduce_sum(logits[:, :, 0], axis=1), row, batch)
@@ -122,8 +122,8 @@ def best_spans(logits, windows, row, contexts, max_answer_length):
         "text": tf.strings.substr(contexts, start, end - start, unit="UTF8_CHAR"),
         "start": start,
         "end": end,
-        "score": tf.where(found, best, 0.0),
-        "null_odds": tf.where(found, null - best, CERTAINLY_NULL),
+        "score": tf.where(has_span, best, 0.0),
+        "null_odds": tf.where(has_span, null - best, CERTAINLY_NULL),
     }
 
 

@@ -153,7 +153,7 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
     sample = _finite(differences, "differences")
     if sample.size < 2:
         return 1.0
-    found = scipy.stats.permutation_test(
+    test = scipy.stats.permutation_test(
         (sample,),
         np.mean,
         permutation_type="samples",
@@ -161,7 +161,7 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
         vectorized=True,
         rng=np.random.default_rng(seed),
     )
-    return float(found.pvalue)
+    return float(test.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -267,14 +267,14 @@ def pairs_needed(deviation: float, margin: float) -> int | None:
     def enough(n: int) -> bool:
         return _power(margin / deviation, n, 1 - CONFIDENCE) >= POWER
 
-    found = 2 + bisect.bisect_left(range(2, _MOST_PAIRS + 1), True, key=enough)
-    return found if found <= _MOST_PAIRS else None
+    pairs = 2 + bisect.bisect_left(range(2, _MOST_PAIRS + 1), True, key=enough)
+    return pairs if pairs <= _MOST_PAIRS else None
 
 
 def _power(effect: float, n: int, level: float) -> float:
     """Power of a one-sided t-test of n pairs; `effect` in standard deviations."""
-    found = TTestPower().power(effect, n, level, alternative="larger")
-    return 1.0 if np.isnan(found) else found  # It has no value for a large noncentrality.
+    power = TTestPower().power(effect, n, level, alternative="larger")
+    return 1.0 if np.isnan(power) else power  # It has no value for a large noncentrality.
 
 
 def _finite(values: Sequence[float], name: str) -> np.ndarray:

@@ -79,13 +79,13 @@ class NeighbourModel:
             raise ValueError(f"piece {wrong} is special and is never predicted")
         unigram = self._unigram[pieces]
         (shares_left, sums_left), (shares_right, sums_right) = self._left, self._right
-        found = -np.log(unigram) - np.log(self._normalisers(left, right))
+        negative = -np.log(unigram) - np.log(self._normalisers(left, right))
         for shares, sums, beside in (
             (shares_left, sums_left, left),
             (shares_right, sums_right, right),
         ):
-            found += np.log(_elements(shares, beside, pieces) + (1 - sums[beside]) * unigram)
-        return found
+            negative += np.log(_elements(shares, beside, pieces) + (1 - sums[beside]) * unigram)
+        return negative
 
     def _normalisers(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Z, float64 `(places,)`."""

@@ -218,7 +218,7 @@ def _outputs(
     forward = tf.function(call, autograph=False)
 
     def outputs(gone: Sequence[str]) -> np.ndarray:
-        found = [forward(_without(encoder, gone, inputs)).numpy()[:n] for inputs, n in batches]
-        return np.concatenate(found)[np.argsort(order)]
+        parts = [forward(_without(encoder, gone, inputs)).numpy()[:n] for inputs, n in batches]
+        return np.concatenate(parts)[np.argsort(order)]
 
     return outputs

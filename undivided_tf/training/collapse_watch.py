@@ -46,12 +46,12 @@ class CollapseWatch:
             step: for the warning.
         """
         taps = self._encoder(self._inputs, training=False, return_taps=True)["taps"]
-        found = {}
+        residuals = {}
         for name, tap in taps.items():
             rows = tf.cast(tap, tf.float32).numpy()
             texts = [row[mask] for row, mask in zip(rows, self._mask, strict=True)]
-            found[name] = float(np.mean([relative_residual(text) for text in texts]))
-        low = [name for name, residual in found.items() if residual < ALARM]
+            residuals[name] = float(np.mean([relative_residual(text) for text in texts]))
+        low = [name for name, residual in residuals.items() if residual < ALARM]
         if low and not self._alarmed:
             logging.warning(
                 "step %d: RANK COLLAPSE begins: at %s the tokens of a text differ by %.3f of their "
@@ -59,8 +59,8 @@ class CollapseWatch:
                 "with more intermediate blocks",
                 step,
                 low[0],
-                found[low[0]],
+                residuals[low[0]],
                 ALARM,
             )
         self._alarmed = bool(low)
-        return found
+        return residuals

@@ -462,10 +462,10 @@ class FinetuningConfig(Config):
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
         """As of any config; from scratch no weights are read."""
-        found = super().inputs(without)
-        if self.from_scratch and "init_checkpoint" in found:
-            found["init_checkpoint"] = [Input("architecture", self.init_checkpoint)]
-        return found
+        inputs = super().inputs(without)
+        if self.from_scratch and "init_checkpoint" in inputs:
+            inputs["init_checkpoint"] = [Input("architecture", self.init_checkpoint)]
+        return inputs
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""

@@ -55,16 +55,16 @@ def measure(steps: Steps, curriculum: Curriculum) -> dict[str, Any] | None:
     def losses(token_ids: np.ndarray) -> np.ndarray:
         rows = _predicted_alone(held_out, row, slot, token_ids)
         batches = curriculum.validation_batches(steps.strategy, rows)
-        _, found = evaluation.place_losses(steps, batches)
-        return found[: len(row), 0].astype(np.float64)
+        _, per_place = evaluation.place_losses(steps, batches)
+        return per_place[: len(row), 0].astype(np.float64)
 
     whole = losses(ids)
 
     def rise(token_ids: np.ndarray) -> dict[str, Any]:
-        found = losses(token_ids)
-        rises = found - whole
+        hidden = losses(token_ids)
+        rises = hidden - whole
         return {
-            "loss": float(found.mean()),
+            "loss": float(hidden.mean()),
             "rise": float(rises.mean()),
             "interval": inference.bootstrap_interval(rises),
         }
@@ -105,16 +105,16 @@ def _shuffled(ids: np.ndarray, is_piece: np.ndarray, generator: np.random.Genera
     return shuffled
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(measured: dict[str, Any]) -> list[str]:
     """The measurements as lines of text."""
-    rows = [("all context", found["loss"], None)]
+    rows = [("all context", measured["loss"], None)]
     rows += [
         (f"pieces within {one['distance']}", one["loss"], one["rise"])
-        for one in reversed(found["hidden_beyond"])
+        for one in reversed(measured["hidden_beyond"])
     ]
-    rows += [("all, shuffled", found["shuffled"]["loss"], found["shuffled"]["rise"])]
-    rows += [("neighbour model", found["neighbour_model_loss"], None)]
-    return [f"visible at {found['places']} masked places: loss in nats, and its rise"] + [
+    rows += [("all, shuffled", measured["shuffled"]["loss"], measured["shuffled"]["rise"])]
+    rows += [("neighbour model", measured["neighbour_model_loss"], None)]
+    return [f"visible at {measured['places']} masked places: loss in nats, and its rise"] + [
         f"  {what:<16} {loss:7.3f}" + (f" {rise:+7.3f}" if rise is not None else "")
         for what, loss, rise in rows
     ]

@@ -131,12 +131,12 @@ class Distillation:
         """Means of totals over held-out batches: `hidden_loss` and `logits_loss`, those that have a
         weight, and `distillation_loss`, their weighted sum."""
         masked, tokens = totals["weight"], totals["tokens"]
-        found = {"distillation_loss": self.loss(totals, masked, tokens)}
+        scores = {"distillation_loss": self.loss(totals, masked, tokens)}
         if self.hidden_weight:
-            found["hidden_loss"] = totals["hidden_loss"] / tokens
+            scores["hidden_loss"] = totals["hidden_loss"] / tokens
         if self.logits_weight:
-            found["logits_loss"] = totals["logits_loss"] / masked
-        return found
+            scores["logits_loss"] = totals["logits_loss"] / masked
+        return scores
 
 
 def _float(value: tf.Tensor) -> tf.Tensor:

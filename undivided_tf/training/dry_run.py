@@ -55,7 +55,7 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
         }
         for need in needs
     ]
-    found = {
+    report = {
         "pattern": encoder.block_pattern,
         "parameters": accounting.count_parameters(encoder),
         "head_parameters": accounting.masked_lm_head_parameters(encoder),
@@ -64,8 +64,8 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
         "fits": most <= free,
         "stages": stages,
     }
-    if not found["fits"]:
-        return found
+    if not report["fits"]:
+        return report
     seconds = 0.0
     with trainer.memory_advice():
         for stage, need in zip(stages, needs, strict=True):
@@ -75,7 +75,7 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
             stage["tokens_per_second"] = need.stage.batch_size * need.length / step
             seconds += compilation + (stage["steps"] + stage["branch_steps"]) * step
     measured = peak_memory_bytes() - held
-    return {**found, "measured_bytes": measured, "projected_hours": seconds / 3600}
+    return {**report, "measured_bytes": measured, "projected_hours": seconds / 3600}
 
 
 def _timed(trainer: Trainer, stage: Stage, steps: int) -> tuple[float, float]:
@@ -88,29 +88,29 @@ def _timed(trainer: Trainer, stage: Stage, steps: int) -> tuple[float, float]:
     return seconds[0], statistics.median(seconds[1:] or seconds)
 
 
-def describe(found: dict[str, Any]) -> str:
+def describe(report: dict[str, Any]) -> str:
     """The lines that `--dry_run` prints."""
-    gib = {name: found[name] / 2**30 for name in found if name.endswith("_bytes")}
+    gib = {name: report[name] / 2**30 for name in report if name.endswith("_bytes")}
     lines = [
-        f"{found['pattern']}: {found['parameters']:,} parameters, "
-        f"{found['head_parameters']:,} more in the head",
+        f"{report['pattern']}: {report['parameters']:,} parameters, "
+        f"{report['head_parameters']:,} more in the head",
         f"memory: {gib['estimated_bytes']:.2f} GiB estimated, {gib['free_bytes']:.2f} GiB free",
     ]
-    for stage in found["stages"]:
+    for stage in report["stages"]:
         branches = f" and {stage['branch_steps']:,} in branches" if stage["branch_steps"] else ""
         line = (
             f"{stage['steps']:,} steps{branches} of {stage['batch_size']} x {stage['length']} word "
             f"pieces: {stage['estimated_bytes'] / 2**30:.2f} GiB for {stage['rows']} rows at a time"
         )
-        if found["fits"]:
+        if report["fits"]:
             line += (
                 f", {stage['step_milliseconds']:.1f} ms a step, {stage['tokens_per_second']:,.0f} "
                 f"tokens a second (compilation {stage['compile_seconds']:.1f} s)"
             )
         lines.append(line)
-    if not found["fits"]:
+    if not report["fits"]:
         return "\n".join(
             [*lines, "it does not fit: give --recompute, or raise --gradient_accumulation_steps"]
         )
-    measured, hours = gib["measured_bytes"], found["projected_hours"]
+    measured, hours = gib["measured_bytes"], report["projected_hours"]
     return "\n".join([*lines, f"measured: {measured:.2f} GiB; projected: {hours:.2f} hours"])

@@ -89,7 +89,7 @@ def scores(steps: Steps, held_out: HeldOut, batches: Any) -> dict[str, float | i
     weights = held_out.rows["masked_weights"]
     excess = (losses - held_out.neighbour_losses).sum(axis=1, dtype=np.float64)
     bound = inference.bootstrap_upper_bound(excess, weights.sum(axis=1))
-    found = {
+    scores = {
         "loss": totals["loss"] / totals["weight"],
         "accuracy": totals["correct"] / totals["weight"],
         "masked_tokens": int(totals["weight"]),
@@ -100,14 +100,14 @@ def scores(steps: Steps, held_out: HeldOut, batches: Any) -> dict[str, float | i
         "learnt": bound is not None and bound < 0,
     }
     if not steps.model.masked_lm_head.trainable:
-        found["learnt"] = None
+        scores["learnt"] = None
     if steps.next_sentence_weight:
         pairs = totals["sequences"]
-        found["next_sentence_loss"] = totals["next_sentence_loss"] / pairs
-        found["next_sentence_accuracy"] = totals["next_sentence_correct"] / pairs
+        scores["next_sentence_loss"] = totals["next_sentence_loss"] / pairs
+        scores["next_sentence_accuracy"] = totals["next_sentence_correct"] / pairs
     if steps.distillation:
-        found |= steps.distillation.scores(totals)
-    return found
+        scores |= steps.distillation.scores(totals)
+    return scores
 
 
 def _mean(values: np.ndarray, chosen: np.ndarray) -> float | None:

@@ -186,11 +186,11 @@ class _Tuner:
                     self.splits[name],
                     values,
                 )
-        found = {
+        scored = {
             name: scores.score(self.task, logits[name], self.splits[name].labels)
             for name in self.scored
         }
-        if VALIDATION in found:
+        if VALIDATION in scored:
             scores.warn_of_another_order(
                 self.task, logits[VALIDATION], self.splits[VALIDATION].labels
             )
@@ -199,7 +199,7 @@ class _Tuner:
             "seconds": trained["seconds"],
             "training_loss": trained["losses"],
             "validation_by_epoch": trained["scores"],
-            **found,
+            **scored,
         }
 
     def _train(self, seed: int, description: str) -> dict[str, Any]:
@@ -246,8 +246,8 @@ class _Tuner:
         return self.classifier.predict(dataset, verbose=0)[where]
 
     def _validation_score(self) -> float:
-        found = scores.score(self.task, self._logits(VALIDATION), self.splits[VALIDATION].labels)
-        return found[scores.primary(self.task)]
+        score = scores.score(self.task, self._logits(VALIDATION), self.splits[VALIDATION].labels)
+        return score[scores.primary(self.task)]
 
 
 def _write_predictions(path: pathlib.Path, task: Task, rows: Rows, logits: np.ndarray) -> None:

@@ -100,13 +100,13 @@ def _candidates(config: GlueConfig, task: str, workdir: pathlib.Path) -> list[Fi
         for rate in config.learning_rates or (base.learning_rate,)
         for epochs in config.epochs or (base.num_train_epochs,)
     ]
-    found = []
+    candidates = []
     for candidate in tuned:
         place = workdir / task
         if len(tuned) > 1:
             place /= f"lr{candidate.learning_rate:g}_epochs{candidate.num_train_epochs}"
-        found.append(candidate.replace(workdir=str(place), task=source(config, task)))
-    return found
+        candidates.append(candidate.replace(workdir=str(place), task=source(config, task)))
+    return candidates
 
 
 def _task_results(config: GlueConfig, task: str, workdir: pathlib.Path) -> dict[str, Any]:
@@ -188,9 +188,9 @@ def table(results: dict[str, Any]) -> str:
         if result["status"] != "finished":
             lines.append(f"| {folder} | failed: {' '.join(result['error'].split())} |" + " |" * 10)
             continue
-        for split, found in result["summary"].items():
+        for split, by_metric in result["summary"].items():
             for metric in metrics.METRICS[task]:
-                s = found[metric]
+                s = by_metric[metric]
                 interval = "" if s["low"] is None else f"{s['low']:.4f} to {s['high']:.4f}"
                 deviation = "" if s["deviation"] is None else f"{s['deviation']:.4f}"
                 is_primary = metric == result["primary"]

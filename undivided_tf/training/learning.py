@@ -63,8 +63,8 @@ def of_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
 
 def warnings(paths: Iterable[str | pathlib.Path]) -> list[str]:
     """A line for each checkpoint that has not learnt, naming it; empty paths are none."""
-    found = [(path, warning(path)) for path in dict.fromkeys(paths) if path]
-    return [f"WARNING: {path}: {text}" for path, text in found if text]
+    texts = [(path, warning(path)) for path in dict.fromkeys(paths) if path]
+    return [f"WARNING: {path}: {text}" for path, text in texts if text]
 
 
 def warning(path: str | pathlib.Path) -> str:

@@ -89,10 +89,10 @@ def predict_lines(
 def _fault(fields: list[str], model: str, head: ClassifierHead) -> str:
     """What is wrong with a line."""
     nul = " and a NUL byte" if any("\0" in field for field in fields) else ""
-    found = f"{len(fields)} field{'s' * (len(fields) != 1)}{nul}"
+    fields_shown = f"{len(fields)} field{'s' * (len(fields) != 1)}{nul}"
     if head.input:
-        return f"{found}; {model} takes {INPUTS[head.input]}: {_LINES[head.input]}"
-    return f"{found}; a line is one text or, all through the input, two with a tab between"
+        return f"{fields_shown}; {model} takes {INPUTS[head.input]}: {_LINES[head.input]}"
+    return f"{fields_shown}; a line is one text or, all through the input, two with a tab between"
 
 
 def _row(fields: list[str], answer: np.ndarray, head: ClassifierHead) -> dict[str, Any]:

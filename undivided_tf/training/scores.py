@@ -59,12 +59,12 @@ def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float
 def score_predictions(task: Task, answers: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Scores of what `predictions` gave."""
     if not task.is_regression:
-        found = classification.score(answers, labels, len(task.labels))
+        scores = classification.score(answers, labels, len(task.labels))
     elif task.glue:
-        found = {}
+        scores = {}
     else:
-        found = regression.score(answers, labels)
-    return {**found, **(glue.score(task.glue, answers, labels) if task.glue else {})}
+        scores = regression.score(answers, labels)
+    return {**scores, **(glue.score(task.glue, answers, labels) if task.glue else {})}
 
 
 def constant(task: Task, train: Rows, rows: Rows) -> float:

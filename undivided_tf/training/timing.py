@@ -39,10 +39,10 @@ def time_in_turn(config: TimingConfig) -> dict[str, Any]:
         trainers[which].step(next(streams[which]))
 
     calls = {name: functools.partial(step, name) for name in trainers}
-    found: dict[str, list[float]] = {name: [] for name in trainers}
+    seconds: dict[str, list[float]] = {name: [] for name in trainers}
     with bar(config.num_rounds, f"timing {recipe.encoder.block_pattern}", "rounds") as progress:
         for taken in stopwatch.in_turn(calls, config.num_rounds, config.steps_per_round):
             for name, milliseconds in taken.items():
-                found[name].append(milliseconds)
+                seconds[name].append(milliseconds)
             progress.update()
-    return {"kind": "timing", **found}
+    return {"kind": "timing", **seconds}

@@ -84,12 +84,12 @@ def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
     Raises:
         InputError: nothing is named, a glob matches no file, a source is named twice.
     """
-    found = []
+    listed = []
     for item in inputs:
         if item == "sample":
-            found += [Source(about["name"], dict(about)) for about in sample.SOURCES]
+            listed += [Source(about["name"], dict(about)) for about in sample.SOURCES]
         elif item.startswith(TFDS):
-            found.append(Source(item, {}, text_field=text_field))
+            listed.append(Source(item, {}, text_field=text_field))
         else:
             paths = sorted(path for path in glob.glob(item, recursive=True) if os.path.isfile(path))
             if not paths and os.path.isfile(item):  # A name with brackets is no pattern.
@@ -98,14 +98,14 @@ def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
                 raise InputError(f"input {item!r}: no such file, and no file matches it as a glob")
             for path in paths:
                 status = os.stat(path)
-                found.append(Source(path, {}, status.st_size, status.st_mtime_ns, text_field))
-    names = collections.Counter(source.name for source in found)
+                listed.append(Source(path, {}, status.st_size, status.st_mtime_ns, text_field))
+    names = collections.Counter(source.name for source in listed)
     twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
         raise InputError(f"inputs name {', '.join(twice)} twice; its text would count twice")
-    if not found:
+    if not listed:
         raise InputError("no input is named: give files, globs, tfds:NAME or sample")
-    return found
+    return listed
 
 
 def input_files(item: str) -> dict[str, str]:
@@ -119,11 +119,11 @@ def input_files(item: str) -> dict[str, str]:
     return {f"{number:0{width}d}": path for number, path in enumerate(paths, 1)}
 
 
-def portions(found: Sequence[Source]) -> list[Portion]:
+def portions(corpus: Sequence[Source]) -> list[Portion]:
     """Puts small files together; what is no file stands alone."""
     groups: list[list[Source]] = []
     size = PORTION_BYTES
-    for source in found:
+    for source in corpus:
         if source.size is None or size >= PORTION_BYTES:
             groups.append([])
             size = 0

@@ -31,7 +31,7 @@ def read_counts(records_dir: str | os.PathLike) -> NgramCounts:
     metadata = records.read_metadata(folder)
     size = metadata["vocab_size"]
     try:
-        found = ngrams.load(path)
+        counts = ngrams.load(path)
     except FileNotFoundError:
         tokenizer = records.read_tokenizer(folder)
         layout = Layout(metadata["max_seq_length"], records.has_pairs(metadata))
@@ -44,14 +44,14 @@ def read_counts(records_dir: str | os.PathLike) -> NgramCounts:
             ),
             size,
         )
-        found = ngrams.summarise(bigrams, tokenizer.is_special)
+        counts = ngrams.summarise(bigrams, tokenizer.is_special)
         try:
-            ngrams.write(path, found)
+            ngrams.write(path, counts)
         except OSError as error:
             logging.info("%s: cannot be written (%s), so it is kept in memory", path, error)
-    if len(found.unigrams) != size:
+    if len(counts.unigrams) != size:
         raise InputError(
-            f"{path}: counts of {len(found.unigrams)} word pieces, but the vocabulary has {size}; "
+            f"{path}: counts of {len(counts.unigrams)} word pieces, but the vocabulary has {size}; "
             "remove the file, and it is counted from the records again"
         )
-    return found
+    return counts

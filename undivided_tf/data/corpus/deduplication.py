@@ -123,10 +123,10 @@ def _candidates(
     buckets.mkdir()
     number = 1 + count * keys(slice(0, 1)).shape[1] // _ENTRIES
     for start in range(0, count, _DOCUMENTS):
-        found = keys(slice(start, start + _DOCUMENTS))
-        entries = np.empty(found.shape, _ENTRY)
-        entries["key"] = found
-        entries["document"] = np.arange(start, start + len(found))[:, np.newaxis]
+        bands = keys(slice(start, start + _DOCUMENTS))
+        entries = np.empty(bands.shape, _ENTRY)
+        entries["key"] = bands
+        entries["document"] = np.arange(start, start + len(bands))[:, np.newaxis]
         entries = entries.ravel()
         bucket = (entries["key"] % np.uint64(number)).astype(np.int64)
         order = np.argsort(bucket, kind="stable")

@@ -95,11 +95,11 @@ def total(parts: Iterable[scipy.sparse.csr_array], vocab_size: int) -> scipy.spa
             before, sum_before = stack.pop()
             number, part = number + before, part + sum_before
         stack.append((number, part))
-    found = scipy.sparse.csr_array((vocab_size, vocab_size), dtype=np.int64)
+    summed = scipy.sparse.csr_array((vocab_size, vocab_size), dtype=np.int64)
     for _, part in reversed(stack):
-        found = found + part
-    found.sort_indices()
-    return found
+        summed = summed + part
+    summed.sort_indices()
+    return summed
 
 
 def summarise(bigrams: scipy.sparse.csr_array, is_special: np.ndarray) -> NgramCounts:

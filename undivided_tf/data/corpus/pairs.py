@@ -83,7 +83,7 @@ def _pairs(
     ends = [0, *(bisect.bisect_left(edges, end) for end in pieces.document_ends.tolist())]
     documents = [pair for pair in zip(ends, ends[1:], strict=False) if pair[0] < pair[1]]
     chooser = random.Random(int(rng.integers(1 << 62)))
-    found, cut = [], 0
+    rows, cut = [], 0
     for number, (first, last) in enumerate(documents):
         target = room
         if chooser.random() < config.short_seq_prob:
@@ -108,11 +108,11 @@ def _pairs(
                     b = _elsewhere(documents, number, edges, target - (a[1] - a[0]), chooser)
                     behind = middle
             if a[0] < a[1] and b[0] < b[1]:
-                found.append((*a, *b, label))
+                rows.append((*a, *b, label))
             else:
                 cut += edges[behind] - edges[first]
             first = behind
-    table = np.array(found, np.int64).reshape(-1, 5)
+    table = np.array(rows, np.int64).reshape(-1, 5)
     starts_a, stops_a, starts_b, stops_b, labels = table.T
     # As if word pieces were taken one by one from the segment that is longer.
     kept_a = np.minimum(

@@ -121,16 +121,16 @@ def _create(
     job = survey.SurveyPortion(str(work), config.deduplicate)
     total = None if None in sizes else sum(sizes)
     runners.run(config, job, portions, "read the corpus", total)
-    found = survey.conclude(work, portions, config)
-    vocabulary = given or _trained_vocabulary(work, config, portions, found)
+    surveyed = survey.conclude(work, portions, config)
+    vocabulary = given or _trained_vocabulary(work, config, portions, surveyed)
     tokenizer = chunks.load_tokenizer(vocabulary)
     runners.run(
         config,
         chunks.PackChunk(str(work), vocabulary, config),
         portions,
         "tokenise and pack",
-        found.kept_bytes,
-        chunks.CutPortion(str(work), found),
+        surveyed.kept_bytes,
+        chunks.CutPortion(str(work), surveyed),
     )
     totals = shards.totals(work, tokenizer.vocab_size)
     for split, facts in totals.items():
@@ -142,10 +142,10 @@ def _create(
                 f"{config.packing}; give more or longer ones"
             )
     packed = sum(facts["documents"] for facts in totals.values())
-    if packed != found.kept_documents:
+    if packed != surveyed.kept_documents:
         raise InputError(
-            f"the corpus had {found.kept_documents} documents when it was read first and {packed} "
-            "when it was packed; leave its files alone and start again"
+            f"the corpus had {surveyed.kept_documents} documents when it was read first and "
+            f"{packed} when it was packed; leave its files alone and start again"
         )
     records = work / "records"
     rows = sum(int(facts["shard_rows"].sum()) for facts in totals.values())
@@ -171,8 +171,8 @@ def _create(
         "packing": config.packing,
         "random_seed": config.random_seed,
         **shards.describe(records, config, totals, tokenizer),
-        "left_out": {**found.duplicates, "cut_tokens": cut},
-        "sources": found.sources,
+        "left_out": {**surveyed.duplicates, "cut_tokens": cut},
+        "sources": surveyed.sources,
     }
     tokenizer.save(records / VOCABULARY)
     open_workdir(records, _portable(config))
@@ -189,8 +189,8 @@ def _count(work: pathlib.Path, config: RecordsConfig, tokenizer: Tokenizer) -> N
     bytes_of_shards = sum((work / "records" / name).stat().st_size for name in names)
     runners.run(config, job, names, "count word pieces", bytes_of_shards)
     parts = (ngrams.load(work / "counts" / f"{name}.npz").bigrams for name in names)
-    found = ngrams.summarise(ngrams.total(parts, size), tokenizer.is_special)
-    ngrams.write(work / "records" / ngrams.FILE, found)
+    counts = ngrams.summarise(ngrams.total(parts, size), tokenizer.is_special)
+    ngrams.write(work / "records" / ngrams.FILE, counts)
 
 
 def _portable(config: RecordsConfig) -> RecordsConfig:
@@ -212,23 +212,23 @@ def _check_output_dir(config: RecordsConfig) -> pathlib.Path:
 
 
 def _trained_vocabulary(
-    work: pathlib.Path, config: RecordsConfig, portions: Sequence[Portion], found: Survey
+    work: pathlib.Path, config: RecordsConfig, portions: Sequence[Portion], surveyed: Survey
 ) -> Vocabulary:
     """Trains a vocabulary on what is not held out, or finds it trained."""
     path = work / VOCABULARY
     if not path.exists():
         # Positions are random, so those up to a limit are a random part.
-        share = min(1.0, VOCABULARY_BYTES / found.kept_bytes)
-        limit = found.threshold + share * (1 - found.threshold)
+        share = min(1.0, VOCABULARY_BYTES / surveyed.kept_bytes)
+        limit = surveyed.threshold + share * (1 - surveyed.threshold)
 
         def texts() -> Iterator[str]:
             for portion in portions:
-                for document, text, place in survey.kept_documents(work, portion, found):
-                    if found.threshold <= place < limit:
+                for document, text, place in survey.kept_documents(work, portion, surveyed):
+                    if surveyed.threshold <= place < limit:
                         yield from document.paragraphs
                     bar.update(len(text))
 
-        with progress.bar(found.kept_bytes, "count words", "bytes") as bar:
+        with progress.bar(surveyed.kept_bytes, "count words", "bytes") as bar:
             pieces = train_vocabulary(texts(), config.vocab_size, config.do_lower_case)
         files.write_text(path, "".join(f"{piece}\n" for piece in pieces))
     return Vocabulary.of(path, config.do_lower_case)

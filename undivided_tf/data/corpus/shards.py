@@ -32,11 +32,11 @@ class Shard(NamedTuple):
 
 def shards(config: RecordsConfig) -> list[Shard]:
     """The record files that a config asks for; the validation split always has one."""
-    found = []
+    listed = []
     for split, count in zip(SPLITS, (config.num_shards, 1), strict=True):
         names = [f"{split}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
-        found += [Shard(split, number, name) for number, name in enumerate(names)]
-    return found
+        listed += [Shard(split, number, name) for number, name in enumerate(names)]
+    return listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def totals(folder: pathlib.Path, vocab_size: int) -> dict[str, dict[str, Any]]:
         For each split the sums of `SUMS`, the `counts` of its word pieces, int64
         `(vocab_size,)`, and the rows of each shard.
     """
-    found = {}
+    by_split = {}
     for split in SPLITS:
         sums: dict[str, Any] = dict.fromkeys(SUMS, 0)
         counts = np.zeros(vocab_size, np.int64)
@@ -99,14 +99,14 @@ def totals(folder: pathlib.Path, vocab_size: int) -> dict[str, dict[str, Any]]:
             with open(partial, "wb") as file:
                 np.save(file, np.array(rows))
         sums = {name: np.asarray(value).tolist() for name, value in sums.items()}
-        found[split] = {**sums, "counts": counts, "shard_rows": np.sum(rows, axis=0)}
-    return found
+        by_split[split] = {**sums, "counts": counts, "shard_rows": np.sum(rows, axis=0)}
+    return by_split
 
 
 def describe(
     records: pathlib.Path,
     config: RecordsConfig,
-    found: dict[str, dict[str, Any]],
+    by_split: dict[str, dict[str, Any]],
     tokenizer: Tokenizer,
 ) -> dict[str, Any]:
     """What `metadata.json` tells of the splits and their word pieces.
@@ -114,11 +114,11 @@ def describe(
     Args:
         records: folder with the record files.
         config: see `RecordsConfig`.
-        found: as `totals` gives.
+        by_split: as `totals` gives.
         tokenizer: that of the records.
     """
     described: dict[str, Any] = {}
-    for split, facts in found.items():
+    for split, facts in by_split.items():
         own = [shard for shard in shards(config) if shard.split == split]
         rows = facts["shard_rows"].tolist()
         described[split] = {
@@ -136,7 +136,7 @@ def describe(
                 for s, n in zip(own, rows, strict=True)
             ],
         }
-    counts = (found[split]["counts"] for split in SPLITS)
+    counts = (by_split[split]["counts"] for split in SPLITS)
     return {**described, **_unigram_facts(*counts, tokenizer)}
 
 

@@ -110,15 +110,15 @@ def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsC
     Raises:
         InputError: the corpus is empty, or too small to hold a document out.
     """
-    found = [files.read_json(_path(folder, portion.number)) for portion in portions]
-    sources = [source for portion in found for source in portion["sources"]]
-    documents = [sum(s["documents"] for s in portion["sources"]) for portion in found]
+    surveyed = [files.read_json(_path(folder, portion.number)) for portion in portions]
+    sources = [source for portion in surveyed for source in portion["sources"]]
+    documents = [sum(s["documents"] for s in portion["sources"]) for portion in surveyed]
     count = sum(documents)
     if not count:
         raise InputError(f"the corpus is empty: no text in {', '.join(config.input_files)}")
     kept, size = count, sum(source["bytes"] for source in sources)
-    lowest = min(portion["lowest"] for portion in found)
-    highest = max(portion["highest"] for portion in found)
+    lowest = min(portion["lowest"] for portion in surveyed)
+    highest = max(portion["highest"] for portion in surveyed)
     duplicates = dict.fromkeys(("exact_duplicates", "near_duplicates", "duplicate_bytes"), 0)
     if config.deduplicate != "none":
         facts, verdicts = _mark(folder, portions, count, config.deduplicate == "near")

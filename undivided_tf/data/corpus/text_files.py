@@ -58,8 +58,8 @@ def read_file(path: str | os.PathLike, text_field: str = "text") -> Iterator[Doc
             return
         texts = _json_texts(path, lines, text_field)
     for text in texts:
-        if found := document(str(path), text):
-            yield found
+        if last := document(str(path), text):
+            yield last
 
 
 def is_plain(path: str) -> bool:

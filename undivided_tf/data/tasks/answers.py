@@ -68,16 +68,16 @@ def best_spans(
     for more in range(reach):  # Pieces behind the first.
         scores[more, :, : length - more] = first[:, : length - more] + last[:, more:]
     order = np.argsort(-scores, axis=None, kind="stable")
-    found: dict[tuple[int, int], Span] = {}
+    spans: dict[tuple[int, int], Span] = {}
     for more, window, piece in zip(*np.unravel_index(order, scores.shape), strict=True):
-        if len(found) == n_best_size or scores[more, window, piece] == -np.inf:
+        if len(spans) == n_best_size or scores[more, window, piece] == -np.inf:
             break
         start, end = int(starts[window, piece]), int(ends[window, piece + more])
         span = Span(
             start, end, float(logits[window, 0, piece]), float(logits[window, 1, piece + more])
         )
-        found.setdefault((start, end), span)
-    return list(found.values())
+        spans.setdefault((start, end), span)
+    return list(spans.values())
 
 
 def null_span(logits: np.ndarray) -> Span:

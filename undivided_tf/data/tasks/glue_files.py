@@ -77,10 +77,10 @@ def _folder(path: pathlib.Path, name: str) -> Path:
     if not archive.is_file():
         raise InputError(f"{path}: there is no such folder, nor {archive.name} beside it")
     marks = ("diagnostic.tsv", "AX.tsv") if name == "ax" else _FILES["train"]
-    found = [member for member in packed.members(archive) if member.name in marks]
-    if not found:
+    marked = [member for member in packed.members(archive) if member.name in marks]
+    if not marked:
         raise InputError(f"{archive}: holds none of {', '.join(marks)}")
-    return min(found, key=lambda member: len(member.at)).parent
+    return min(marked, key=lambda member: len(member.at)).parent
 
 
 def folder_task(name: str, path: pathlib.Path) -> Task:
@@ -142,13 +142,13 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
 def _files(about: glue.GlueTask, folder: Path, path: pathlib.Path) -> tuple[pathlib.Path, ...]:
     """The archive, or the files of a folder; with MNLI those of the diagnostic beside it."""
     if isinstance(folder, zipfile.Path):
-        found = [pathlib.Path(folder.root.filename)]
+        listed = [pathlib.Path(folder.root.filename)]
     else:
         names = [name for split in about.splits for name in _FILES.get(split, ())] + [*_DEV_IDS]
-        found = [folder / name for name in dict.fromkeys(names) if (folder / name).exists()]
+        listed = [folder / name for name in dict.fromkeys(names) if (folder / name).exists()]
     if "test_ax" in about.splits and (beside := _folder_beside(path)):
-        found += folder_task("ax", beside).files
-    return tuple(found)
+        listed += folder_task("ax", beside).files
+    return tuple(listed)
 
 
 def input_files(data: str, *names: str) -> dict[str, pathlib.Path]:
@@ -173,8 +173,8 @@ def _diagnostic_beside(path: pathlib.Path) -> Rows | None:
 def _folder_beside(path: pathlib.Path) -> pathlib.Path | None:
     """The folder of the diagnostic AX in the folder that holds MNLI's."""
     names = (glue.TASKS["ax"].folder, *glue.TASKS["ax"].aliases)
-    found = [path.parent / name for name in names if official_name(path.parent / name) == "ax"]
-    return found[0] if found else None
+    folders = [path.parent / name for name in names if official_name(path.parent / name) == "ax"]
+    return folders[0] if folders else None
 
 
 def _msr_split(table: Table, folder: Path, keep_dev: bool) -> Table:

@@ -138,8 +138,8 @@ def load_sentence_task(name: str) -> Task:
 def _checked_labels(labels: set[str], where: str) -> tuple[str, ...]:
     """The labels of training, sorted, or InputError when a probe has nothing to choose from."""
     if len(labels) < 2:
-        found = ", ".join(labels) or "none"
-        raise InputError(f"{where}: a probe needs two labels in the training split, there: {found}")
+        shown = ", ".join(labels) or "none"
+        raise InputError(f"{where}: a probe needs two labels in the training split, there: {shown}")
     return tuple(sorted(labels))
 
 
@@ -216,14 +216,14 @@ def _word_task(task: str, folder: str) -> WordTask:
     def items(split: str) -> list[Items]:
         # One draw a split: the items are the same for all encoders.
         rng = np.random.default_rng(SPLITS.index(split))
-        found = [WORD_TASKS[task](sentence, rng) for sentence in treebank.read(folder, split)]
-        for number, of_sentence in enumerate(found, 1):
+        by_sentence = [WORD_TASKS[task](sentence, rng) for sentence in treebank.read(folder, split)]
+        for number, of_sentence in enumerate(by_sentence, 1):
             if any(label in ("", "_") for _, label in of_sentence):
                 raise InputError(
                     f"{where}, {split}: sentence {number} has a word without annotation (_); "
                     "choose a task that the treebank is annotated for, or remove the sentence"
                 )
-        return found
+        return by_sentence
 
     def read(split: str) -> WordRows:
         found, sentences = items(split), treebank.read(folder, split)
@@ -276,8 +276,8 @@ def _number(relation: str) -> Callable[[Sentence, set[str]], str | None]:
 
 def _content(sentence: Sentence, words: set[str]) -> str | None:
     """The one word of a list that the sentence holds."""
-    found = words & {word.lower() for word in sentence.words}
-    return found.pop() if len(found) == 1 else None
+    targets = words & {word.lower() for word in sentence.words}
+    return targets.pop() if len(targets) == 1 else None
 
 
 SENTENCE_TASKS = {
@@ -337,11 +337,11 @@ def _lines(archive: pathlib.Path, ending: str) -> list[tuple[str, str]]:
 
     Blank lines are left out.
     """
-    found = [member for member in packed.members(archive) if member.at.endswith(ending)]
-    if len(found) != 1:
-        raise InputError(f"{archive}: one file *{ending} is needed, there are {len(found)}")
-    lines = packed.read_bytes(found[0]).decode("latin-1").split("\n")
-    stripped = [(f"{found[0]}:{number}", line.strip()) for number, line in enumerate(lines, 1)]
+    members = [member for member in packed.members(archive) if member.at.endswith(ending)]
+    if len(members) != 1:
+        raise InputError(f"{archive}: one file *{ending} is needed, there are {len(members)}")
+    lines = packed.read_bytes(members[0]).decode("latin-1").split("\n")
+    stripped = [(f"{members[0]}:{number}", line.strip()) for number, line in enumerate(lines, 1)]
     return [(where, line) for where, line in stripped if line]
 
 

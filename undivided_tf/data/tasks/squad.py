@@ -63,29 +63,29 @@ def read_questions(sources: Sequence[str], split: str) -> list[Question]:
             question is marked as impossible but has an answer, text is no Unicode (a lone
             surrogate), there is no question, or a TensorFlow data set cannot be downloaded.
     """
-    found: list[Question] = []
+    questions: list[Question] = []
     for source in sources:
         if source.startswith(downloads.PREFIX):
-            found += _read_tfds(source, split)
+            questions += _read_tfds(source, split)
         else:
-            found += _articles(_read_json(pathlib.Path(source)), source)
+            questions += _articles(_read_json(pathlib.Path(source)), source)
     first: dict[str, str] = {}
-    for question in found:
+    for question in questions:
         if question.id in first:
             raise InputError(
                 f"{question.place}.id: {question.id!r} is already the id of {first[question.id]}"
             )
         first[question.id] = question.place
-    if not found:
+    if not questions:
         raise InputError(f"{', '.join(sources)}: there is no question in it")
-    misaligned = [q.place for q in found for answer in q.answers if not answer.is_aligned]
+    misaligned = [q.place for q in questions for answer in q.answers if not answer.is_aligned]
     if misaligned:
         logging.warning(
             "%d answers do not stand at their offset: %s",
             len(misaligned),
             ", ".join(misaligned[:10]),
         )
-    return found
+    return questions
 
 
 def as_articles(questions: Iterable[Question]) -> list[dict[str, Any]]:

@@ -71,9 +71,9 @@ def read_table(path: Path, header: tuple[str, ...] = (), tolerance: float = 0.0)
     wrong = [number for number in lines if len(fields[number - 1]) != len(names)]
     if len(wrong) > tolerance * len(lines):
         row = fields[wrong[0] - 1]
-        found = "a blank line" if row == [""] else f"{len(row)} columns"
+        what = "a blank line" if row == [""] else f"{len(row)} columns"
         raise InputError(
-            f"{path}:{wrong[0]}: {found}, but the header has {len(names)} ({', '.join(names)})"
+            f"{path}:{wrong[0]}: {what}, but the header has {len(names)} ({', '.join(names)})"
             + (f"; so have {len(wrong) - 1} more of {len(lines)} rows" if len(wrong) > 1 else "")
         )
     if wrong:

@@ -55,8 +55,8 @@ def load_task(name: str) -> Task:
     if name.startswith("tfds:"):
         return glue_tfds.tfds_task(name)
     folder = pathlib.Path(name)
-    if (found := glue_files.official_name(folder)) and not (folder / "task.json").exists():
-        return glue_files.folder_task(found, folder)
+    if (official := glue_files.official_name(folder)) and not (folder / "task.json").exists():
+        return glue_files.folder_task(official, folder)
     if folder.is_dir():
         return _folder_task(folder)
     raise InputError(

@@ -118,10 +118,10 @@ def files(folder: str) -> tuple[pathlib.Path, ...]:
 def _file(folder: str, split: str) -> pathlib.Path:
     name = f"*-ud-{_NAMES[checked_split(split)]}.conllu"
     pattern = re.compile(rf".*{re.escape(name[1:])}(\.gz)?", re.IGNORECASE)
-    found = [p for p in sorted(pathlib.Path(folder).glob("*")) if pattern.fullmatch(p.name)]
-    if len(found) != 1:
-        raise InputError(f"{folder}: one file {name} (or .gz) is needed, there are {len(found)}")
-    return found[0]
+    matching = [p for p in sorted(pathlib.Path(folder).glob("*")) if pattern.fullmatch(p.name)]
+    if len(matching) != 1:
+        raise InputError(f"{folder}: one file {name} (or .gz) is needed, there are {len(matching)}")
+    return matching[0]
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
