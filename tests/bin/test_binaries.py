@@ -96,7 +96,7 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         (
             "run_sweep",
             ["--learning_rates=2e-3,1e-3"],
-            "two or more rates above 0 that rise, got 0.0",
+            "learning_rates must list rates that rise, got 0.002",
         ),
         (
             "run_study",
