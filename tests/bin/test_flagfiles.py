@@ -118,6 +118,12 @@ def test_every_flag_reaches_the_config(name):
     for line in map(str.strip, (ROOT / name).read_text().splitlines()):
         if line and not line.startswith(("#", "--flagfile=")):
             flag, _, text = line.removeprefix("--").partition("=")
+            if flag == "learning_rate_sweep":
+                rates = json.loads((ROOT / text).read_text())["patterns"]
+                assert values["pattern_learning_rates"] == [
+                    f"{pattern}={rates[pattern]['learning_rate']}" for pattern in values["patterns"]
+                ]
+                continue
             value = values
             field = flag.removeprefix("no") if flag.startswith("no") and not text else flag
             for key in field.split("."):
