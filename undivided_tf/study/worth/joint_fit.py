@@ -1,0 +1,369 @@
+"""One law of loss for all arms, sizes and budgets, and the compute multiplier that it implies."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.optimize
+import scipy.stats
+
+from undivided_tf.errors import InputError
+from undivided_tf.study.worth.multiplier import Multiplier, check_level, read_budgets
+
+COLUMNS = ("arm", "size", "seed", "parameters", "tokens", "flops", "loss")
+_HUBER = 1.345  # In standard deviations: 95 % as efficient as least squares for normal errors.
+_EXPONENTS = (0.01, 3.0)
+# Webb's six points: mean 0, variance 1, and enough distinct samples from few clusters.
+_WEBB = np.array([-math.sqrt(1.5), -1.0, -math.sqrt(0.5), math.sqrt(0.5), 1.0, math.sqrt(1.5)])
+
+
+@dataclasses.dataclass(frozen=True)
+class JointFit:
+    """A fit of L = E + A_arm N^-a + B_arm D^-b to the losses of all arms.
+
+    Attributes:
+        arms: names; the first is the reference.
+        coefficients: a row an arm, columns `E`, `A`, `a`, `B`, `b`; N in parameters, D in
+            tokens, E in nats. With shared exponents `a` and `b` are equal in all rows.
+        points: the frame that was fitted, with the columns `fitted` (loss) and `residual` (log
+            loss minus log fitted loss).
+        shared: whether all arms have the same exponents.
+        p_separate: p-value of "all arms have the same exponents", by the bootstrap F test; small
+            where the shared exponents do not fit.
+        separate: coefficients as above when each arm has exponents of its own.
+        samples: coefficients of the bootstrap samples, an array [samples, arms, 5].
+    """
+
+    arms: tuple[str, ...]
+    coefficients: pd.DataFrame
+    points: pd.DataFrame
+    shared: bool
+    p_separate: float
+    separate: pd.DataFrame
+    samples: np.ndarray
+
+    def interval(self, level: float = 0.95) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Lower and upper quantiles of the bootstrap samples, shaped as `coefficients`."""
+        check_level(level)
+        ends = np.quantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return tuple(
+            pd.DataFrame(end, self.coefficients.index, self.coefficients.columns) for end in ends
+        )
+
+    def multiplier(
+        self, arm: str, size: Any, budgets: Iterable[float], level: float = 0.95
+    ) -> list[Multiplier]:
+        """m(C) of an arm at a size, as the fit implies it.
+
+        The fitted loss of the reference at C is solved for the arm's tokens. The interval is
+        that of the mean log multiplier: Student's t with one degree of freedom fewer than there
+        are seeds, times the standard deviation of the bootstrap samples.
+
+        Args:
+            arm: not the reference.
+            size: one that both have.
+            budgets: training FLOPs of the reference.
+            level: of the interval.
+
+        Returns:
+            One `Multiplier` a budget; NaN with a reason where the budget lies outside the
+            reference's points of this size, or the arm's compute outside its own.
+
+        Raises:
+            InputError: an unknown arm or size, or as `compute_multiplier` for the others.
+        """
+        check_level(level)
+        rows = [_cell(self.points, name, size) for name in (self.arms[0], arm)]
+        k = self.arms.index(arm)
+        every = np.concatenate([self.coefficients.to_numpy()[None], self.samples])
+        seeds = min(row["seed"].nunique() for row in rows)
+        critical = scipy.stats.t.isf((1 - level) / 2, self.points["seed"].nunique() - 1)
+        found = []
+        for budget in read_budgets(budgets):
+            compute = _needed(every[:, 0], every[:, k], *rows, budget)
+            value, spread = compute[0] / budget, np.std(np.log(compute[1:]), ddof=1)
+            reason = ""
+            if not _covers(rows[0]["flops"], budget):
+                reason = f"{budget:.4g} FLOPs are outside the reference's points"
+            elif np.isnan(value):
+                reason = "the arm never reaches the loss by this fit"
+            elif not _covers(rows[1]["flops"], compute[0]):
+                reason = f"the arm's {compute[0]:.4g} FLOPs are outside its points"
+            if reason:
+                ends = [math.nan] * 3
+            elif np.isnan(spread):
+                reason = "the arm does not reach the loss in every bootstrap sample"
+                ends = [value, 0.0, math.inf]
+            else:
+                half = critical * spread
+                ends = [value, value * math.exp(-half), value * math.exp(half)]
+            found.append(Multiplier(budget, *map(float, ends), level, seeds, reason))
+        return found
+
+
+def fit_jointly(
+    points: pd.DataFrame,
+    reference: str,
+    shared: bool = True,
+    resamples: int = 199,
+    seed: int = 0,
+) -> JointFit:
+    """Fits L = E + A_arm N^-a + B_arm D^-b to all losses at once.
+
+    Residuals of log losses, Huber's loss, many starts. Hoffmann et al. fix the threshold of the
+    loss at 0.001; here it is 1.345 robust standard deviations of the residuals, since the noise
+    of small encoders differs from theirs.
+
+    Uncertainty is a wild bootstrap over cells of seed and size: the residuals of a cell, of all
+    arms and budgets, are multiplied by one random number and the fit is repeated. So points of
+    one training, and pairs of arms, stay together. Whether exponents are shared is tested by the
+    F statistic of both fits; its null distribution is that of bootstrap samples of the fit with
+    shared exponents, since points of one training are not independent, as the F distribution
+    would need.
+
+    Args:
+        points: a row a loss, with the columns `arm`, `size` (any label), `seed`, `parameters`
+            (N), `tokens` (D), `flops` (training FLOPs) and `loss` (nats). FLOPs must be
+            proportional to tokens within an arm and size.
+        reference: name of the reference among the arms.
+        shared: whether the result has shared exponents; both are fitted and tested anyway.
+        resamples: bootstrap samples.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: a missing column, fewer than two arms, seeds, or three sizes or budgets of an
+            arm, an unknown reference, a value that is not positive and finite, FLOPs that are not
+            proportional to tokens, or fewer than 19 resamples.
+
+    References:
+        Hoffmann et al. 2022, arXiv 2203.15556, approach 3 (eq. 10, appendix D.3). Huber 1964,
+        Annals of Mathematical Statistics 35(1). Cameron, Gelbach, Miller 2008, Review of
+        Economics and Statistics 90(3) (wild cluster bootstrap); Webb 2023, Canadian Journal of
+        Economics 56(3) (its weights for few clusters).
+    """
+    points = _checked(points, reference, resamples)
+    arms = (reference, *(arm for arm in points["arm"].unique() if arm != reference))
+    law = {both: _Law(points, arms, both) for both in (True, False)}
+    logs = np.log(points["loss"].to_numpy())
+    fits = {True: law[True].search(logs)}
+    scale = fits[True].scale
+    # Separate exponents begin where shared ones ended, so they never fit worse.
+    fits[False] = law[False].refine(logs, law[False].spread(fits[True].theta), scale)
+    generator = np.random.default_rng(seed)
+    cells = points.groupby(["seed", "size"], sort=False).ngroup().to_numpy()
+
+    def sample(both: bool) -> np.ndarray:
+        """Log losses of a bootstrap sample of a fit."""
+        fitted, count = law[both].log_losses(fits[both].theta), len(fits[both].theta)
+        inflated = (logs - fitted) * math.sqrt(len(logs) / (len(logs) - count))
+        return fitted + inflated * generator.choice(_WEBB, cells.max() + 1)[cells]
+
+    def statistic(first: "_Fit", second: "_Fit") -> float:
+        return (first.cost - second.cost) / second.cost
+
+    seen, as_large, samples = statistic(fits[True], fits[False]), 0, []
+    for _ in range(resamples):
+        values = sample(True)
+        both = law[True].refine(values, fits[True].theta, scale)
+        each = law[False].refine(values, law[False].spread(both.theta), scale)
+        as_large += statistic(both, each) >= seen
+        if shared:
+            samples.append(law[True].coefficients(both.theta))
+        else:
+            values = sample(False)
+            samples.append(
+                law[False].coefficients(law[False].refine(values, fits[False].theta, scale).theta)
+            )
+
+    def frame(both: bool) -> pd.DataFrame:
+        index = pd.Index(arms, name="arm")
+        return pd.DataFrame(law[both].coefficients(fits[both].theta), index, list("EAaBb"))
+
+    fitted = law[shared].log_losses(fits[shared].theta)
+    return JointFit(
+        arms,
+        frame(shared),
+        points.assign(fitted=np.exp(fitted), residual=logs - fitted),
+        shared,
+        (1 + as_large) / (1 + resamples),
+        frame(False),
+        np.array(samples),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    theta: np.ndarray
+    cost: float
+    scale: float
+
+
+class _Law:
+    """The law with shared or separate exponents, as a function of a vector of its logarithms.
+
+    Its elements: log E, the exponents a, the exponents b, log A and log B of each arm, the latter
+    at the geometric means of N and D, which leaves them nearly uncorrelated with the exponents.
+    """
+
+    def __init__(self, points: pd.DataFrame, arms: tuple[str, ...], shared: bool):
+        self._arm = np.array([arms.index(arm) for arm in points["arm"]])
+        self._n, self._n0 = _centred(points["parameters"])
+        self._d, self._d0 = _centred(points["tokens"])
+        self._k, self._exponents = len(arms), 1 if shared else len(arms)
+        self._own = np.zeros_like(self._arm) if shared else self._arm
+        self._lowest = points["loss"].min()
+
+    def _parts(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+        e, k = self._exponents, self._k
+        return np.split(theta, [1, 1 + e, 1 + 2 * e, 1 + 2 * e + k])
+
+    def _terms(self, theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        log_e, a, b, log_a, log_b = self._parts(theta)
+        return (
+            math.exp(log_e[0]),
+            np.exp(log_a[self._arm] - a[self._own] * self._n),
+            np.exp(log_b[self._arm] - b[self._own] * self._d),
+        )
+
+    def log_losses(self, theta: np.ndarray) -> np.ndarray:
+        return np.log(sum(self._terms(theta)))
+
+    def _jacobian(self, theta: np.ndarray) -> np.ndarray:
+        e, n, d = self._terms(theta)
+        own = self._own[:, None] == np.arange(self._exponents)
+        arm = self._arm[:, None] == np.arange(self._k)
+        columns = [
+            np.full((len(n), 1), e),
+            own * (-n * self._n)[:, None],
+            own * (-d * self._d)[:, None],
+            arm * n[:, None],
+            arm * d[:, None],
+        ]
+        return np.concatenate(columns, axis=1) / (e + n + d)[:, None]
+
+    def refine(self, logs: np.ndarray, start: np.ndarray, scale: float) -> _Fit:
+        """The fit from a start, with Huber's threshold at 1.345 `scale`."""
+        e = self._exponents
+        low, high = np.full(len(start), -30.0), np.full(len(start), 30.0)
+        low[1 : 1 + 2 * e], high[1 : 1 + 2 * e] = _EXPONENTS
+        found = scipy.optimize.least_squares(
+            lambda theta: self.log_losses(theta) - logs,
+            np.clip(start, low + 1e-9, high - 1e-9),
+            self._jacobian,
+            (low, high),
+            loss="huber",
+            f_scale=_HUBER * scale,
+            x_scale="jac",
+        )
+        # Of least squares 0.6745 of the deviation is the median of the absolute residuals.
+        spread = np.median(np.abs(self.log_losses(found.x) - logs)) / 0.6745
+        return _Fit(found.x, float(found.cost), max(float(spread), 1e-9))
+
+    def search(self, logs: np.ndarray) -> _Fit:
+        """The best fit with shared exponents of many starts, and the robust scale of residuals."""
+        losses, arm = np.exp(logs), self._arm[:, None] == np.arange(self._k)
+        found = []
+        for share, a, b in itertools.product((0.2, 0.6, 0.9), (0.1, 0.3, 0.6), (0.1, 0.3, 0.6)):
+            # The rest is linear: non-negative least squares.
+            terms = [arm * np.exp(-a * self._n)[:, None], arm * np.exp(-b * self._d)[:, None]]
+            rest = scipy.optimize.nnls(
+                np.concatenate(terms, axis=1), losses - share * self._lowest
+            )[0]
+            heights = np.log(np.maximum(rest, 1e-3 * self._lowest))
+            start = np.array([math.log(share * self._lowest), a, b, *heights])
+            found.append(self.refine(logs, start, 1.0))
+        first = min(found, key=lambda fit: fit.cost)
+        second = self.refine(logs, first.theta, first.scale)
+        return dataclasses.replace(second, scale=first.scale)
+
+    def spread(self, theta: np.ndarray) -> np.ndarray:
+        """Parameters with shared exponents as parameters with separate ones."""
+        return np.concatenate([theta[:1], *(np.repeat(x, self._k) for x in theta[1:3]), theta[3:]])
+
+    def coefficients(self, theta: np.ndarray) -> np.ndarray:
+        """An array [arms, 5] of E, A, a, B and b, for N and D as they are."""
+        log_e, a, b, log_a, log_b = self._parts(theta)
+        a, b = (np.broadcast_to(x, self._k) for x in (a, b))
+        return np.stack(
+            [
+                np.full(self._k, math.exp(log_e[0])),
+                np.exp(log_a + a * self._n0),
+                a,
+                np.exp(log_b + b * self._d0),
+                b,
+            ],
+            axis=1,
+        )
+
+
+def _centred(values: pd.Series) -> tuple[np.ndarray, float]:
+    logs = np.log(values.to_numpy(np.float64))
+    return logs - logs.mean(), float(logs.mean())
+
+
+def _cell(points: pd.DataFrame, arm: str, size: Any) -> pd.DataFrame:
+    rows = points[(points["arm"] == arm) & (points["size"] == size)]
+    if rows.empty:
+        raise InputError(
+            f"no point of arm {arm!r} at size {size!r}; arms are {list(points['arm'].unique())}, "
+            f"sizes {list(points['size'].unique())}"
+        )
+    return rows
+
+
+def _needed(
+    ours: np.ndarray, theirs: np.ndarray, ref: pd.DataFrame, arm: pd.DataFrame, budget: float
+) -> np.ndarray:
+    """Training FLOPs of the arm for the loss of the reference at `budget`, for each sample."""
+    tokens = budget / (ref["flops"] / ref["tokens"]).mean()
+    floor = theirs[:, 0] + theirs[:, 1] * arm["parameters"].iloc[0] ** -theirs[:, 2]
+    loss = ours[:, 0] + ours[:, 1] * ref["parameters"].iloc[0] ** -ours[:, 2]
+    above = loss + ours[:, 3] * tokens ** -ours[:, 4] - floor
+    ratio = np.where(above > 0, theirs[:, 3] / np.where(above > 0, above, 1.0), np.nan)
+    return ratio ** (1 / theirs[:, 4]) * (arm["flops"] / arm["tokens"]).mean()
+
+
+def _covers(flops: pd.Series, value: float) -> bool:
+    return flops.min() * (1 - 1e-9) <= value <= flops.max() * (1 + 1e-9)
+
+
+def _checked(points: pd.DataFrame, reference: str, resamples: int) -> pd.DataFrame:
+    missing = [name for name in COLUMNS if name not in points]
+    if missing:
+        raise InputError(f"points lack the columns {missing}; expected {list(COLUMNS)}")
+    points = points[list(COLUMNS)].reset_index(drop=True)
+    for name in COLUMNS[3:]:
+        values = points[name].to_numpy(np.float64)
+        wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        if wrong.size:
+            row = points.loc[wrong[0]]
+            raise InputError(
+                f"{name} of arm {row['arm']}, size {row['size']}, seed {row['seed']} is "
+                f"{row[name]}, expected a positive finite number; leave the point out or repair it"
+            )
+    arms = list(points["arm"].unique())
+    if reference not in arms or len(arms) < 2:
+        raise InputError(f"expected the reference {reference!r} and another arm, got {arms}")
+    if points["seed"].nunique() < 2:
+        raise InputError(f"expected at least two seeds, got {list(points['seed'].unique())}")
+    for arm, rows in points.groupby("arm"):
+        for name, words in (("parameters", "sizes"), ("tokens", "budgets")):
+            if rows[name].nunique() < 3:
+                raise InputError(
+                    f"arm {arm} has {rows[name].nunique()} {words} ({name}), expected at least "
+                    "three: fewer do not determine an exponent"
+                )
+    rates = (points["flops"] / points["tokens"]).groupby([points["arm"], points["size"]])
+    for (arm, size), rate in rates:
+        if rate.max() > rate.min() * (1 + 1e-6):
+            raise InputError(
+                f"arm {arm}, size {size}: FLOPs a token range from {rate.min():.6g} to "
+                f"{rate.max():.6g}, expected one number"
+            )
+    if resamples < 19:
+        raise InputError(f"resamples must be at least 19, got {resamples}")
+    return points
