@@ -1,4 +1,4 @@
-"""Loss-compute curves of an arm, one for each seed, and the difference of two arms at given compute."""
+"""Loss-compute curves of an arm, one for each seed, and the difference between two arms."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How much training compute an arm needs for the loss of the reference, and where the lead changes."""
+"""The training compute that an arm needs for the loss of the reference, and the crossover."""
 
 import dataclasses
 import math

@@ -100,7 +100,7 @@ def look_levels(
 
     Examples:
         >>> [f"{nominal:.3f}" for nominal in look_levels((3, 5, 7, 9))]
-        ['0.977', '0.985', '0.986', '0.985']
+        ['0.977', '0.986', '0.986', '0.986']
 
     References:
         Jennison, Turnbull 1989, Journal of the Royal Statistical Society B 51(3) (repeated
