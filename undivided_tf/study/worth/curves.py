@@ -64,16 +64,23 @@ class Curves:
             )
         knots = np.unique(np.concatenate([flops for flops, _ in read]))
         self.knots = knots[(knots >= self.low) & (knots <= self.high)]
-        self._curves = [
+        # The cubics of all seeds over the pieces between common knots, evaluated at once.
+        curves = [
             scipy.interpolate.PchipInterpolator(
                 flops, isotonic_regression(losses, increasing=False), extrapolate=False
             )
             for flops, losses in read
         ]
+        cubics = [
+            np.stack([curve(self.knots[:-1], order) for curve in curves], axis=-1)
+            / math.factorial(order)
+            for order in (3, 2, 1, 0)
+        ]
+        self._cubics = scipy.interpolate.PPoly(np.stack(cubics), self.knots, extrapolate=False)
 
     def __call__(self, x: float | np.ndarray) -> np.ndarray:
         """Losses at the logs `x` of compute: an array [seeds, *x.shape]."""
-        return np.stack([curve(x) for curve in self._curves])
+        return np.moveaxis(self._cubics(x), -1, 0)
 
     def inside(self, x: float) -> float | None:
         """`x`, moved to the end of the curves where it is beyond by rounding; None if outside."""
@@ -152,8 +159,9 @@ class Difference:
 
     def __call__(self, x: float | np.ndarray, y: float | np.ndarray) -> tuple[Any, Any]:
         """Mean difference and half-width, the reference at log compute `x`, the arm at `y`."""
-        x, y = np.broadcast_arrays(x, y)
         ours, theirs = self._reference(x), self._arm(y)
+        if np.ndim(x) < np.ndim(y):
+            ours = ours[:, None]
         n, m = len(ours), len(theirs)
         if self._paired:
             paired = theirs - ours

@@ -12,7 +12,12 @@ import scipy.optimize
 import scipy.stats
 
 from undivided_tf.errors import InputError
-from undivided_tf.study.worth.multiplier import Multiplier, check_level, read_budgets
+from undivided_tf.study.worth.multiplier import (
+    Multiplier,
+    check_level,
+    compute_multiplier,
+    read_budgets,
+)
 
 COLUMNS = ("arm", "size", "seed", "parameters", "tokens", "flops", "loss")
 _HUBER = 1.345  # In standard deviations: 95 % as efficient as least squares for normal errors.
@@ -103,6 +108,40 @@ class JointFit:
                 ends = [value, value * math.exp(-half), value * math.exp(half)]
             found.append(Multiplier(budget, *map(float, ends), level, seeds, reason))
         return found
+
+    def compare(
+        self, arm: str, size: Any, budgets: Iterable[float], level: float = 0.95
+    ) -> pd.DataFrame:
+        """The multiplier of the fit beside the interpolated one of `compute_multiplier`.
+
+        Args:
+            arm: as `multiplier`, and so the other arguments.
+            size: one that both have.
+            budgets: training FLOPs of the reference.
+            level: of both intervals.
+
+        Returns:
+            A row a budget, with `budget`, `interpolated`, `interpolated_low`,
+            `interpolated_high`, `fitted`, `fitted_low`, `fitted_high`, and `agree`: whether each
+            interval covers the other's value.
+
+        Raises:
+            InputError: as `multiplier` and `compute_multiplier`.
+        """
+        budgets = list(budgets)
+        curves = [_curves(_cell(self.points, name, size)) for name in (self.arms[0], arm)]
+        both = {
+            "interpolated": compute_multiplier(*curves, budgets, level),
+            "fitted": self.multiplier(arm, size, budgets, level),
+        }
+        table = pd.DataFrame({"budget": [float(budget) for budget in budgets]})
+        for name, found in both.items():
+            for end, field in (("", "value"), ("_low", "low"), ("_high", "high")):
+                table[name + end] = [getattr(one, field) for one in found]
+        table["agree"] = table["fitted"].between(
+            table["interpolated_low"], table["interpolated_high"]
+        ) & table["interpolated"].between(table["fitted_low"], table["fitted_high"])
+        return table
 
 
 def fit_jointly(
@@ -313,6 +352,14 @@ def _cell(points: pd.DataFrame, arm: str, size: Any) -> pd.DataFrame:
             f"sizes {list(points['size'].unique())}"
         )
     return rows
+
+
+def _curves(rows: pd.DataFrame) -> dict[Any, list[tuple[float, float]]]:
+    """Points (training FLOPs, loss) of each seed of a cell."""
+    return {
+        seed: list(zip(own["flops"], own["loss"], strict=True))
+        for seed, own in rows.groupby("seed")
+    }
 
 
 def _needed(
