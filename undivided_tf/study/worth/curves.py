@@ -8,7 +8,6 @@ import numpy as np
 import scipy.interpolate
 import scipy.optimize
 import scipy.stats
-from sklearn.isotonic import isotonic_regression
 
 from undivided_tf.errors import InputError
 
@@ -67,7 +66,7 @@ class Curves:
         # The cubics of all seeds over the pieces between common knots, evaluated at once.
         curves = [
             scipy.interpolate.PchipInterpolator(
-                flops, isotonic_regression(losses, increasing=False), extrapolate=False
+                flops, scipy.optimize.isotonic_regression(losses, increasing=False).x
             )
             for flops, losses in read
         ]
@@ -129,7 +128,8 @@ def read_arms(reference: Mapping[Any, Points], arm: Mapping[Any, Points]) -> tup
     """
     ours, theirs = Curves(reference, "reference"), Curves(arm, "arm")
     shared = [seed for seed in ours.seeds if seed in theirs.seeds]
-    if len(shared) < max(len(ours.seeds), len(theirs.seeds)) and len(shared) < 3:
+    most = max(len(ours.seeds), len(theirs.seeds))
+    if ours.seeds == theirs.seeds or len(shared) < min(3, most):
         return ours, theirs
     return (
         Curves({seed: reference[seed] for seed in shared}, "reference"),
