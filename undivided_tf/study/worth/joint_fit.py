@@ -41,6 +41,8 @@ class JointFit:
             where the shared exponents do not fit.
         separate: coefficients as above when each arm has exponents of its own.
         samples: coefficients of the bootstrap samples, an array [samples, arms, 5].
+        freedom: degrees of freedom of the spread of cells of seed and size: their number less
+            those of sizes and seeds, plus 1.
     """
 
     arms: tuple[str, ...]
@@ -50,6 +52,7 @@ class JointFit:
     p_separate: float
     separate: pd.DataFrame
     samples: np.ndarray
+    freedom: int
 
     def interval(self, level: float = 0.95) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Lower and upper quantiles of the bootstrap samples, shaped as `coefficients`."""
@@ -65,8 +68,8 @@ class JointFit:
         """m(C) of an arm at a size, as the fit implies it.
 
         The fitted loss of the reference at C is solved for the arm's tokens. The interval is
-        that of the mean log multiplier: Student's t with one degree of freedom fewer than there
-        are seeds, times the standard deviation of the bootstrap samples.
+        that of the log multiplier: Student's t with `freedom` degrees of freedom, times the
+        standard deviation of the bootstrap samples.
 
         Args:
             arm: not the reference.
@@ -86,7 +89,7 @@ class JointFit:
         k = self.arms.index(arm)
         every = np.concatenate([self.coefficients.to_numpy()[None], self.samples])
         seeds = min(row["seed"].nunique() for row in rows)
-        critical = scipy.stats.t.isf((1 - level) / 2, self.points["seed"].nunique() - 1)
+        critical = scipy.stats.t.isf((1 - level) / 2, self.freedom)
         found = []
         for budget in read_budgets(budgets):
             compute = _needed(every[:, 0], every[:, k], *rows, budget)
@@ -153,13 +156,14 @@ def fit_jointly(
 ) -> JointFit:
     """Fits L = E + A_arm N^-a + B_arm D^-b to all losses at once.
 
-    Residuals of log losses, Huber's loss, many starts. Hoffmann et al. fix the threshold of the
+    Huber's loss of residuals of log losses, many starts. Hoffmann et al. fix the threshold of the
     loss at 0.001; here it is 1.345 robust standard deviations of the residuals, since the noise
     of small encoders differs from theirs.
 
     Uncertainty is a wild bootstrap over cells of seed and size: the residuals of a cell, of all
     arms and budgets, are multiplied by one random number and the fit is repeated. So points of
-    one training, and pairs of arms, stay together. Whether exponents are shared is tested by the
+    one training, and pairs of arms, stay together. What a seed does to all its losses alike is
+    taken out first. Whether exponents are shared is tested by the
     F statistic of both fits; its null distribution is that of bootstrap samples of the fit with
     shared exponents, since points of one training are not independent, as the F distribution
     would need.
@@ -175,7 +179,7 @@ def fit_jointly(
 
     Raises:
         InputError: a missing column, fewer than two arms, seeds, or three sizes or budgets of an
-            arm, an unknown reference, a value that is not positive and finite, FLOPs that are not
+            arm, sizes that share too few seeds, an unknown reference, a value that is not positive and finite, FLOPs that are not
             proportional to tokens, or fewer than 19 resamples.
 
     References:
@@ -188,18 +192,28 @@ def fit_jointly(
     arms = (reference, *(arm for arm in points["arm"].unique() if arm != reference))
     law = {both: _Law(points, arms, both) for both in (True, False)}
     logs = np.log(points["loss"].to_numpy())
-    fits = {True: law[True].search(logs)}
-    scale = fits[True].scale
+    start = law[True].search(logs)
+    # Take out what a seed does to all arms and sizes alike: it says nothing about them.
+    effects = _group_means(logs - law[True].log_losses(start.theta), points["seed"])
+    logs = logs - (effects - effects.mean())
+    scale = law[True].refine(logs, start.theta, start.scale).scale
+    fits = {True: law[True].refine(logs, start.theta, scale)}
     # Separate exponents begin where shared ones ended, so they never fit worse.
     fits[False] = law[False].refine(logs, law[False].spread(fits[True].theta), scale)
     generator = np.random.default_rng(seed)
     cells = points.groupby(["seed", "size"], sort=False).ngroup().to_numpy()
+    count = cells.max() + 1
+    freedom = _freedom(points)
 
     def sample(both: bool) -> np.ndarray:
         """Log losses of a bootstrap sample of a fit."""
-        fitted, count = law[both].log_losses(fits[both].theta), len(fits[both].theta)
-        inflated = (logs - fitted) * math.sqrt(len(logs) / (len(logs) - count))
-        return fitted + inflated * generator.choice(_WEBB, cells.max() + 1)[cells]
+        fitted = law[both].log_losses(fits[both].theta)
+        residuals = logs - fitted
+        # The seeds' effects and the fit took degrees of freedom from what a cell does to a curve,
+        # far more than from the noise of points.
+        curves = _group_means(residuals, [points[name] for name in ("arm", "size", "seed")])
+        residuals = residuals + curves * (math.sqrt(count / freedom) - 1)
+        return fitted + residuals * generator.choice(_WEBB, count)[cells]
 
     def statistic(first: "_Fit", second: "_Fit") -> float:
         return (first.cost - second.cost) / second.cost
@@ -231,6 +245,7 @@ def fit_jointly(
         (1 + as_large) / (1 + resamples),
         frame(False),
         np.array(samples),
+        freedom,
     )
 
 
@@ -344,6 +359,17 @@ def _centred(values: pd.Series) -> tuple[np.ndarray, float]:
     return logs - logs.mean(), float(logs.mean())
 
 
+def _group_means(values: np.ndarray, groups: Any) -> np.ndarray:
+    """Each value replaced by the mean of its group."""
+    return pd.Series(values).groupby(groups).transform("mean").to_numpy()
+
+
+def _freedom(points: pd.DataFrame) -> int:
+    """Degrees of freedom of the cells of seed and size, beside effects of seeds and of sizes."""
+    cells = len(points[["seed", "size"]].drop_duplicates())
+    return cells - points["seed"].nunique() - points["size"].nunique() + 1
+
+
 def _cell(points: pd.DataFrame, arm: str, size: Any) -> pd.DataFrame:
     rows = points[(points["arm"] == arm) & (points["size"] == size)]
     if rows.empty:
@@ -397,6 +423,8 @@ def _checked(points: pd.DataFrame, reference: str, resamples: int) -> pd.DataFra
         raise InputError(f"expected the reference {reference!r} and another arm, got {arms}")
     if points["seed"].nunique() < 2:
         raise InputError(f"expected at least two seeds, got {list(points['seed'].unique())}")
+    if _freedom(points) < 2:
+        raise InputError("sizes share too few seeds to show a spread; run the same seeds at each")
     for arm, rows in points.groupby("arm"):
         for name, words in (("parameters", "sizes"), ("tokens", "budgets")):
             if rows[name].nunique() < 3:

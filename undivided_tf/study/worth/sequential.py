@@ -61,16 +61,15 @@ def spent_error(
         InputError: another spending, or a level that is not between 0 and 1.
 
     References:
-        Lan, DeMets 1983, Biometrika 70(3), alpha* of Pocock's and of O'Brien and Fleming's type
-        (two-sided).
+        Lan, DeMets 1983, Biometrika 70(3), alpha* of Pocock's and of O'Brien and Fleming's type.
     """
     check_level(level)
     error = 1 - level
     if spending == POCOCK:
         return error * np.log1p((math.e - 1) * np.asarray(fraction))
     if spending == OBRIEN_FLEMING:
-        z = scipy.stats.norm.isf(error / 2)
-        return 2 * scipy.stats.norm.sf(z / np.sqrt(fraction))
+        # Half of the error on either side, each spent by the one-sided function.
+        return 4 * scipy.stats.norm.sf(scipy.stats.norm.isf(error / 4) / np.sqrt(fraction))
     raise InputError(f"spending must be one of {', '.join(SPENDINGS)}, got {spending!r}")
 
 
