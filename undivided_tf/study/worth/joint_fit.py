@@ -1,9 +1,10 @@
 """One law of loss for all arms, sizes and budgets, and the compute multiplier that it implies."""
 
+import copy
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,6 @@ from undivided_tf.study.worth.multiplier import (
 COLUMNS = ("arm", "size", "seed", "parameters", "tokens", "flops", "loss")
 _HUBER = 1.345  # In standard deviations: 95 % as efficient as least squares for normal errors.
 _EXPONENTS = (0.01, 3.0)
-# Webb's six points: mean 0, variance 1, and enough distinct samples from few clusters.
-_WEBB = np.array([-math.sqrt(1.5), -1.0, -math.sqrt(0.5), math.sqrt(0.5), 1.0, math.sqrt(1.5)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +36,12 @@ class JointFit:
         points: the frame that was fitted, with the columns `fitted` (loss) and `residual` (log
             loss minus log fitted loss).
         shared: whether all arms have the same exponents.
-        p_separate: p-value of "all arms have the same exponents", by the bootstrap F test; small
-            where the shared exponents do not fit.
+        p_separate: p-value of "all arms have the same exponents"; small where shared exponents do
+            not fit, NaN where too few seeds and sizes were run to tell.
         separate: coefficients as above when each arm has exponents of its own.
         samples: coefficients of the bootstrap samples, an array [samples, arms, 5].
-        freedom: degrees of freedom of the spread of cells of seed and size: their number less
-            those of sizes and seeds, plus 1.
+        freedom: degrees of freedom of the effects of single cells of seed and size: the number of
+            cells less those of sizes and of seeds, plus 1.
     """
 
     arms: tuple[str, ...]
@@ -55,12 +54,16 @@ class JointFit:
     freedom: int
 
     def interval(self, level: float = 0.95) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Lower and upper quantiles of the bootstrap samples, shaped as `coefficients`."""
+        """Lower and upper ends of intervals of the coefficients, shaped as `coefficients`."""
+        half = self._half_width(np.log(self.samples), level)
+        return self.coefficients * np.exp(-half), self.coefficients * np.exp(half)
+
+    def _half_width(self, samples: np.ndarray, level: float) -> np.ndarray:
+        """Student's t times the standard deviation of bootstrap samples (first axis)."""
         check_level(level)
-        ends = np.quantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return tuple(
-            pd.DataFrame(end, self.coefficients.index, self.coefficients.columns) for end in ends
-        )
+        inflation = _inflation(self.points, self.freedom)
+        critical = scipy.stats.t.isf((1 - level) / 2, self.freedom)
+        return critical * inflation * np.std(samples, axis=0, ddof=1)
 
     def multiplier(
         self, arm: str, size: Any, budgets: Iterable[float], level: float = 0.95
@@ -69,7 +72,7 @@ class JointFit:
 
         The fitted loss of the reference at C is solved for the arm's tokens. The interval is
         that of the log multiplier: Student's t with `freedom` degrees of freedom, times the
-        standard deviation of the bootstrap samples.
+        standard deviation of the bootstrap samples (see `fit_jointly`).
 
         Args:
             arm: not the reference.
@@ -89,11 +92,10 @@ class JointFit:
         k = self.arms.index(arm)
         every = np.concatenate([self.coefficients.to_numpy()[None], self.samples])
         seeds = min(row["seed"].nunique() for row in rows)
-        critical = scipy.stats.t.isf((1 - level) / 2, self.freedom)
         found = []
         for budget in read_budgets(budgets):
             compute = _needed(every[:, 0], every[:, k], *rows, budget)
-            value, spread = compute[0] / budget, np.std(np.log(compute[1:]), ddof=1)
+            value, half = compute[0] / budget, self._half_width(np.log(compute[1:]), level)
             reason = ""
             if not _covers(rows[0]["flops"], budget):
                 reason = f"{budget:.4g} FLOPs are outside the reference's points"
@@ -103,11 +105,10 @@ class JointFit:
                 reason = f"the arm's {compute[0]:.4g} FLOPs are outside its points"
             if reason:
                 ends = [math.nan] * 3
-            elif np.isnan(spread):
+            elif np.isnan(half):
                 reason = "the arm does not reach the loss in every bootstrap sample"
                 ends = [value, 0.0, math.inf]
             else:
-                half = critical * spread
                 ends = [value, value * math.exp(-half), value * math.exp(half)]
             found.append(Multiplier(budget, *map(float, ends), level, seeds, reason))
         return found
@@ -160,13 +161,16 @@ def fit_jointly(
     loss at 0.001; here it is 1.345 robust standard deviations of the residuals, since the noise
     of small encoders differs from theirs.
 
-    Uncertainty is a wild bootstrap over cells of seed and size: the residuals of a cell, of all
-    arms and budgets, are multiplied by one random number and the fit is repeated. So points of
-    one training, and pairs of arms, stay together. What a seed does to all its losses alike is
-    taken out first. Whether exponents are shared is tested by the
-    F statistic of both fits; its null distribution is that of bootstrap samples of the fit with
-    shared exponents, since points of one training are not independent, as the F distribution
-    would need.
+    Uncertainty is a bootstrap over cells of seed and size: within each size, seeds are drawn with
+    replacement, with all losses of all arms, so that points of one training, and pairs of arms,
+    stay together. What a seed does to all its losses alike is taken out first. Both leave too
+    little spread with few seeds, so the standard deviation of the samples is multiplied by
+    (cells / freedom)^(1/2), and intervals are Student's.
+
+    Whether exponents are shared is tested on the fit with separate ones: the differences of the
+    arms' exponents from the reference's against their covariance over the same bootstrap, by
+    Hotelling's T^2, whose null distribution is an F distribution. The F test of two sums of
+    squares would take all points for independent, which those of one training are not.
 
     Args:
         points: a row a loss, with the columns `arm`, `size` (any label), `seed`, `parameters`
@@ -179,14 +183,15 @@ def fit_jointly(
 
     Raises:
         InputError: a missing column, fewer than two arms, seeds, or three sizes or budgets of an
-            arm, sizes that share too few seeds, an unknown reference, a value that is not positive and finite, FLOPs that are not
-            proportional to tokens, or fewer than 19 resamples.
+            arm, sizes that share too few seeds, an unknown reference, a value that is not
+            positive and finite, FLOPs that are not proportional to tokens, or fewer than 19
+            resamples.
 
     References:
         Hoffmann et al. 2022, arXiv 2203.15556, approach 3 (eq. 10, appendix D.3). Huber 1964,
-        Annals of Mathematical Statistics 35(1). Cameron, Gelbach, Miller 2008, Review of
-        Economics and Statistics 90(3) (wild cluster bootstrap); Webb 2023, Canadian Journal of
-        Economics 56(3) (its weights for few clusters).
+        Annals of Mathematical Statistics 35(1). Hotelling 1931, Annals of Mathematical Statistics
+        2(3). Field, Welsh 2007, Journal of the Royal Statistical Society B 69(3) (bootstrap of
+        clustered data).
     """
     points = _checked(points, reference, resamples)
     arms = (reference, *(arm for arm in points["arm"].unique() if arm != reference))
@@ -200,37 +205,12 @@ def fit_jointly(
     fits = {True: law[True].refine(logs, start.theta, scale)}
     # Separate exponents begin where shared ones ended, so they never fit worse.
     fits[False] = law[False].refine(logs, law[False].spread(fits[True].theta), scale)
-    generator = np.random.default_rng(seed)
-    cells = points.groupby(["seed", "size"], sort=False).ngroup().to_numpy()
-    count = cells.max() + 1
-    freedom = _freedom(points)
-
-    def sample(both: bool) -> np.ndarray:
-        """Log losses of a bootstrap sample of a fit."""
-        fitted = law[both].log_losses(fits[both].theta)
-        residuals = logs - fitted
-        # The seeds' effects and the fit took degrees of freedom from what a cell does to a curve,
-        # far more than from the noise of points.
-        curves = _group_means(residuals, [points[name] for name in ("arm", "size", "seed")])
-        residuals = residuals + curves * (math.sqrt(count / freedom) - 1)
-        return fitted + residuals * generator.choice(_WEBB, count)[cells]
-
-    def statistic(first: "_Fit", second: "_Fit") -> float:
-        return (first.cost - second.cost) / second.cost
-
-    seen, as_large, samples = statistic(fits[True], fits[False]), 0, []
-    for _ in range(resamples):
-        values = sample(True)
-        both = law[True].refine(values, fits[True].theta, scale)
-        each = law[False].refine(values, law[False].spread(both.theta), scale)
-        as_large += statistic(both, each) >= seen
-        if shared:
-            samples.append(law[True].coefficients(both.theta))
-        else:
-            values = sample(False)
-            samples.append(
-                law[False].coefficients(law[False].refine(values, fits[False].theta, scale).theta)
-            )
+    samples: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    for rows in _resampled(points, resamples, np.random.default_rng(seed)):
+        for both, drawn in samples.items():
+            fit = law[both].take(rows).refine(logs[rows], fits[both].theta, scale)
+            drawn.append(law[both].coefficients(fit.theta))
+    freedom, separate = _freedom(points), law[False].coefficients(fits[False].theta)
 
     def frame(both: bool) -> pd.DataFrame:
         index = pd.Index(arms, name="arm")
@@ -240,11 +220,11 @@ def fit_jointly(
     return JointFit(
         arms,
         frame(shared),
-        points.assign(fitted=np.exp(fitted), residual=logs - fitted),
+        points.assign(fitted=np.exp(fitted), residual=np.log(points["loss"]) - fitted),
         shared,
-        (1 + as_large) / (1 + resamples),
+        _p_separate(separate, np.array(samples[False]), _inflation(points, freedom), freedom),
         frame(False),
-        np.array(samples),
+        np.array(samples[shared]),
         freedom,
     )
 
@@ -270,6 +250,13 @@ class _Law:
         self._k, self._exponents = len(arms), 1 if shared else len(arms)
         self._own = np.zeros_like(self._arm) if shared else self._arm
         self._lowest = points["loss"].min()
+
+    def take(self, rows: np.ndarray) -> "_Law":
+        """The law at some of the points, in the same parameters."""
+        taken = copy.copy(self)
+        taken._arm, taken._own = self._arm[rows], self._own[rows]
+        taken._n, taken._d = self._n[rows], self._d[rows]
+        return taken
 
     def _parts(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
         e, k = self._exponents, self._k
@@ -368,6 +355,46 @@ def _freedom(points: pd.DataFrame) -> int:
     """Degrees of freedom of the cells of seed and size, beside effects of seeds and of sizes."""
     cells = len(points[["seed", "size"]].drop_duplicates())
     return cells - points["seed"].nunique() - points["size"].nunique() + 1
+
+
+def _inflation(points: pd.DataFrame, freedom: int) -> float:
+    return math.sqrt(len(points[["seed", "size"]].drop_duplicates()) / freedom)
+
+
+def _resampled(
+    points: pd.DataFrame, resamples: int, generator: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Rows of bootstrap samples: within each size, seeds drawn with replacement."""
+    sizes: dict[Any, list[np.ndarray]] = {}
+    for (size, _), rows in points.groupby(["size", "seed"]).indices.items():
+        sizes.setdefault(size, []).append(rows)
+    for _ in range(resamples):
+        yield np.concatenate(
+            [
+                cells[i]
+                for cells in sizes.values()
+                for i in generator.integers(len(cells), size=len(cells))
+            ]
+        )
+
+
+def _p_separate(
+    coefficients: np.ndarray, samples: np.ndarray, inflation: float, freedom: int
+) -> float:
+    """P-value of equal exponents, of coefficients [arms, 5] and samples [samples, arms, 5]."""
+
+    def differences(values: np.ndarray) -> np.ndarray:
+        exponents = values[..., [2, 4]]
+        own = exponents[..., 1:, :] - exponents[..., :1, :]
+        return own.reshape(*own.shape[:-2], -1)
+
+    seen = differences(coefficients)
+    rest = freedom - seen.size + 1
+    if rest < 1:
+        return math.nan
+    covariance = np.cov(differences(samples), rowvar=False) * inflation**2
+    squared = float(seen @ np.linalg.pinv(covariance) @ seen)
+    return float(scipy.stats.f.sf(squared * rest / (freedom * seen.size), seen.size, rest))
 
 
 def _cell(points: pd.DataFrame, arm: str, size: Any) -> pd.DataFrame:
