@@ -67,6 +67,7 @@ def test_what_needs_no_tensorflow_does_not_import_it():
         "data.corpus.runners", "data.tasks.tasks", "data.tasks.submission", "data.tasks.squad",
         "data.tasks.windows", "data.tasks.answers",
         "analysis.cka", "study.grid", "study.report", "study.sweep",
+        "study.worth",
     ]  # fmt: skip
     code = "import sys\n" + "".join(f"import undivided_tf.{module}\n" for module in modules)
     code += "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
