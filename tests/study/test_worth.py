@@ -235,7 +235,13 @@ def test_a_level_outside_0_and_1_is_refused(level):
 
 @pytest.mark.parametrize(
     ("budgets", "message"),
-    [([], "empty"), ([1e15, 0.0], r"budgets\[1\] is 0.0"), ([math.nan], r"budgets\[0\] is nan")],
+    [
+        ([], "empty"),
+        (1e15, "expected a list"),
+        (["many"], "expected a list"),
+        ([1e15, 0.0], r"budgets\[1\] is 0.0"),
+        ([math.nan], r"budgets\[0\] is nan"),
+    ],
 )
 def test_bad_budgets_are_refused(budgets, message):
     with pytest.raises(InputError, match=message):

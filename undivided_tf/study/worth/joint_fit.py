@@ -132,13 +132,13 @@ class JointFit:
         Raises:
             InputError: as `multiplier` and `compute_multiplier`.
         """
-        budgets = list(budgets)
+        budgets = read_budgets(budgets)
         curves = [_curves(_cell(self.points, name, size)) for name in (self.arms[0], arm)]
         both = {
             "interpolated": compute_multiplier(*curves, budgets, level),
             "fitted": self.multiplier(arm, size, budgets, level),
         }
-        table = pd.DataFrame({"budget": [float(budget) for budget in budgets]})
+        table = pd.DataFrame({"budget": budgets})
         for name, found in both.items():
             for end, field in (("", "value"), ("_low", "low"), ("_high", "high")):
                 table[name + end] = [getattr(one, field) for one in found]

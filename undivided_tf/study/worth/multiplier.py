@@ -42,7 +42,7 @@ class Crossover:
 
     Attributes:
         value: training FLOPs at which the mean losses of both arms are equal; None where one
-            arm leads throughout.
+            arm leads throughout, or at both ends without a shown lead of the other between.
         low: lower end of the interval, in training FLOPs; 0.0 where no lead is shown below
             `value`. Where `value` is None, the lowest compute that was searched.
         high: upper end; inf where no lead is shown above `value`. Where `value` is None, the
@@ -254,8 +254,8 @@ def crossover(
         level: of the interval.
 
     Returns:
-        A `Crossover`. Where the means do not change their order, its `value` is None, and
-        `searched`, and `low` and `high`, say between which training FLOPs there is none.
+        A `Crossover`. Where there is none, its `value` is None, and `searched`, and `low` and
+        `high`, say between which training FLOPs.
 
     Raises:
         InputError: both arms have no compute in common, a level that is not between 0 and 1, or
@@ -345,7 +345,10 @@ def check_level(level: float) -> None:
 
 def read_budgets(budgets: Iterable[float]) -> list[float]:
     """Budgets as a list; InputError where there is none, or one is not positive and finite."""
-    values = [float(c) for c in np.ravel(np.asarray(budgets, np.float64))]
+    try:
+        values = [float(budget) for budget in budgets]
+    except (TypeError, ValueError):
+        raise InputError(f"budgets: expected a list of training FLOPs, got {budgets!r}") from None
     if not values:
         raise InputError("budgets are empty; give training FLOPs of the reference")
     for i, value in enumerate(values):

@@ -61,7 +61,9 @@ def judge(multiplier: Multiplier, margins: tuple[float, float] = MARGINS) -> Ver
     """The verdict by the interval of a compute multiplier.
 
     Args:
-        multiplier: of the arm without (some) intermediate blocks, relative to the reference.
+        multiplier: of `compute_multiplier`, of the arm without (some) intermediate blocks. For
+            one of `JointFit` the verdict holds as well, but not `seeds_needed`, which takes the
+            interval for a t interval over seeds.
         margins: lower and upper, positive, named before the data were seen.
 
     Raises:
