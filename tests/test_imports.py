@@ -22,6 +22,7 @@ LAYERS = [
     ["convert"],
     ["surgery"],
     ["export"],
+    ["reporting"],
     ["study"],
     ["bin"],
 ]
@@ -66,8 +67,8 @@ def test_what_needs_no_tensorflow_does_not_import_it():
         "data.sample", "data.corpus.corpora", "data.corpus.survey", "data.corpus.deduplication",
         "data.corpus.runners", "data.tasks.tasks", "data.tasks.submission", "data.tasks.squad",
         "data.tasks.windows", "data.tasks.answers",
-        "analysis.cka", "study.grid", "study.report", "study.sweep",
-        "study.worth",
+        "analysis.cka", "reporting.content", "reporting.layout", "study.grid", "study.kinds",
+        "study.report", "study.sweep", "study.worth",
     ]  # fmt: skip
     code = "import sys\n" + "".join(f"import undivided_tf.{module}\n" for module in modules)
     code += "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"

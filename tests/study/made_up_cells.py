@@ -5,21 +5,31 @@ A cell does what its task says: `fail` or `nap` (sleep), until a file `mended` l
 `journal`, and one to its `events` when it begins and when it succeeds.
 """
 
+import copy
+import dataclasses
 import os
 import pathlib
 import time
 
 from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.errors import InputError
-from undivided_tf.study import running
-from undivided_tf.study.grid import Cell
+from undivided_tf.study.cells import Cell, Kind
 from undivided_tf.training.config import PretrainingConfig, TimingConfig
 
 
-def cell(name, does="succeed", needs=None, kind="probing", **options):
+class MadeUp(Kind):
+    name = "probing"
+    call = "made_up_cells:call"
+
+
+class MadeUpPretraining(MadeUp):
+    name = "pretraining"
+
+
+def cell(name, does="succeed", needs=None, kind=MadeUp, **options):
     """A cell of this name."""
     places = {"init_checkpoint": needs} if needs else {}
-    return Cell(kind, {"name": name}, ProbingConfig(task=does), places, **options)
+    return Cell(kind(), {"name": name}, ProbingConfig(task=does), places, **options)
 
 
 def journal(study):
@@ -50,9 +60,6 @@ def call(config):
     return {"kind": "probing", "did": config.task, "need": need}
 
 
-CALLS = dict.fromkeys(running.CALLS, "made_up_cells:call")
-
-
 def invented(config):
     """Stands for all library calls: intermediate blocks cost time, whatever their number."""
     if isinstance(config, TimingConfig):
@@ -63,4 +70,12 @@ def invented(config):
     return {"steps": config.num_train_steps, "step_milliseconds": 30.0 if slow else 20.0}
 
 
-INVENTED = dict.fromkeys(running.CALLS, "made_up_cells:invented")
+def with_invented_results(cells):
+    """Real cells and places, of which only what they compute is made up."""
+
+    def changed(cell):
+        kind = copy.copy(cell.kind)
+        kind.call = "made_up_cells:invented"
+        return dataclasses.replace(cell, kind=kind)
+
+    return [changed(cell) for cell in cells]

@@ -1,16 +1,17 @@
 """A study in several frames: what its views hold, its claims, tables and files."""
 
 import copy
-import csv
-import io
 import re
 
 import made_up_study
+import pandas as pd
 import pytest
+from made_up_study import text_of
 
-from undivided_tf.study import claims, frame_tables, methods, record_files, report
-from undivided_tf.study.claims import NOT_SUPPORTED, SUPPORTED, UNDERPOWERED
-from undivided_tf.study.results import StudyResults
+from undivided_tf.study import claims, methods, numbers, overview, report
+from undivided_tf.study.judging import NOT_SUPPORTED, SUPPORTED, UNDERPOWERED
+from undivided_tf.study.kinds import finetuning, read_results
+from undivided_tf.study.kinds.diagnostics import Diagnostics
 
 
 def in_frames(frame="flops", shift=0.0, seeds=4, **changes):
@@ -37,28 +38,40 @@ def in_frames(frame="flops", shift=0.0, seeds=4, **changes):
     return results
 
 
+def steps(view, pattern):
+    return view.values("pretraining", "steps", pattern=pattern)
+
+
+def mean_score(view, pattern):
+    return finetuning.score(view, "wiki_topic", pattern).estimate.mean
+
+
 def test_a_view_has_the_cells_of_its_frame_and_the_reference_of_equal_steps():
-    study = StudyResults(in_frames(shift=0.05))
-    view = study.in_frame("flops")
-    assert {r["steps"] for r in study.pretraining("A*6")} == {1800}
-    assert {r["steps"] for r in view.pretraining("A*6")} == {2400}
-    assert {r["steps"] for r in view.pretraining("(AI)*6")} == {1800}
-    difference = view.mean_score("wiki_topic", "A*6") - study.mean_score("wiki_topic", "A*6")
-    assert difference == pytest.approx(0.05)
+    study = read_results(in_frames(shift=0.05))
+    view = study.seen_as("flops")
+    assert set(steps(study, "A*6")) == {1800}
+    assert set(steps(view, "A*6")) == {2400}
+    assert set(steps(view, "(AI)*6")) == {1800}
+    assert mean_score(view, "A*6") - mean_score(study, "A*6") == pytest.approx(0.05)
 
 
 def test_a_step_takes_what_it_takes_at_equal_steps_unless_its_blocks_are_others():
-    rounds = [len(StudyResults(in_frames(frame)).in_frame(frame).step_ratios("A*6"))
-              for frame in ("flops", "time", "surgery", "wider_hidden")]  # fmt: skip
-    assert rounds == [30, 30, 30, 0]
-    assert StudyResults(in_frames("wider_hidden")).in_frame("wider_hidden").pretraining("A*6")[0][
-        "step_milliseconds"] is None  # fmt: skip
+    def rounds(view, pattern):
+        return len(view.values("timing", "ratio", pattern=pattern))
+
+    found = [
+        rounds(read_results(in_frames(frame)).seen_as(frame), "A*6")
+        for frame in ("flops", "time", "surgery", "wider_hidden")
+    ]
+    assert found == [30, 30, 30, 0]
+    wider = read_results(in_frames("wider_hidden")).seen_as("wider_hidden")
+    assert wider.mean("pretraining", "step_milliseconds", pattern="A*6") is None
     # As many blocks in another order: the encoder of equal FLOPs is that of equal steps.
     other = "(AI)*4IA*2I"
     results = made_up_study.results(patterns=("(AI)*6", other))
     results["config"]["frames"] = ["steps", "flops"]
-    view = StudyResults(results).in_frame("flops")
-    assert len(view.step_ratios(other)) == 30 and view.pretraining(other)
+    view = read_results(results).seen_as("flops")
+    assert rounds(view, other) == 30 and steps(view, other)
 
 
 def test_a_pattern_not_begun_is_in_no_frame():
@@ -66,8 +79,8 @@ def test_a_pattern_not_begun_is_in_no_frame():
     for cell in results["cells"]:
         if cell["label"].get("pattern") == "A*6":
             cell.update(status="not run", result=None)
-    study = StudyResults(results)
-    view = study.in_frame("flops")
+    study = read_results(results)
+    view = study.seen_as("flops")
     assert study.left_patterns == view.left_patterns == ["A*6"]
     assert study.reduced == view.reduced == ["(AAI)*3"]
     for matter, by_pattern in claims.verdicts(study).items():
@@ -79,7 +92,7 @@ def test_a_pattern_not_begun_is_in_no_frame():
     [(0.0, SUPPORTED, SUPPORTED), (-0.05, NOT_SUPPORTED, NOT_SUPPORTED)],
 )
 def test_whether_the_verdict_changes_in_another_frame(shift, accuracy, same):
-    found = claims.verdicts(StudyResults(in_frames(shift=shift)))
+    found = claims.verdicts(read_results(in_frames(shift=shift)))
     assert found["accuracy kept"]["A*6"].status == SUPPORTED
     assert found["accuracy kept at equal training FLOPs"]["A*6"].status == accuracy
     verdict = found["same verdict at equal training FLOPs"]["A*6"]
@@ -87,7 +100,7 @@ def test_whether_the_verdict_changes_in_another_frame(shift, accuracy, same):
 
 
 def test_patterns_that_are_no_core_are_not_compared_in_other_frames():
-    found = claims.verdicts(StudyResults(in_frames(core_patterns=2)))
+    found = claims.verdicts(read_results(in_frames(core_patterns=2)))
     verdict = found["accuracy kept at equal training FLOPs"]["A*6"]
     assert (verdict.status, verdict.reason) == (UNDERPOWERED, "not compared in this frame")
 
@@ -96,11 +109,14 @@ def test_a_partner_of_the_grid_stands_under_the_name_of_the_pattern():
     results = made_up_study.results(patterns=("(AI)*6", "A*6", "A*18"), tasks=("wiki_topic",))
     results["config"]["frames"] = ["steps", "more_attention"]
     results["config"]["records"]["vocab_size"] = 1000
-    view = StudyResults(results).in_frame("more_attention")
-    plain = StudyResults(results)
-    [run] = view.pretraining("A*6")
-    assert run["parameters"] == plain.pretraining("A*18")[0]["parameters"]
-    assert view.mean_score("wiki_topic", "A*6") == plain.mean_score("wiki_topic", "A*18")
+    view = read_results(results).seen_as("more_attention")
+    plain = read_results(results)
+    own, other = (
+        some.values("pretraining", "parameters", pattern=pattern)
+        for some, pattern in ((view, "A*6"), (plain, "A*18"))
+    )
+    assert own == other and len(own) == 1
+    assert mean_score(view, "A*6") == mean_score(plain, "A*18")
 
 
 def inner(results, residual, linear, grammar):
@@ -133,16 +149,16 @@ def test_collapse_linearity_and_grammar_are_judged():
     residual = {"(AI)*6": 0.6, "(AAI)*3": 0.55, "A*6": 0.1}
     grammar = {"(AI)*6": 0.6, "(AAI)*3": 0.6, "A*6": 0.5}
     results = inner(in_frames(), residual, 0.5, grammar)
-    found = claims.verdicts(StudyResults(results))
+    found = claims.verdicts(read_results(results))
     assert found["rank collapse"]["A*6"].status == SUPPORTED
     assert found["rank collapse"]["(AAI)*3"].status == NOT_SUPPORTED
     assert found["near linearity"]["A*6"].status == NOT_SUPPORTED
     assert found["grammar kept"]["A*6"].status == NOT_SUPPORTED
     assert found["grammar kept"]["(AAI)*3"].status == SUPPORTED
-    nearly = claims.verdicts(StudyResults(inner(in_frames(), residual, 0.95, grammar)))
+    nearly = claims.verdicts(read_results(inner(in_frames(), residual, 0.95, grammar)))
     assert nearly["near linearity"]["A*6"].status == SUPPORTED
-    table = frame_tables.diagnostics(StudyResults(results))
-    assert table.rows[2][4].text == "no intermediate block"
+    [section] = Diagnostics().report(read_results(results))
+    assert section.parts[0].rows[2][4].text == "no intermediate block"
 
 
 @pytest.mark.slow
@@ -154,28 +170,31 @@ def test_the_budgets_and_the_frames_stand_in_the_report(tmp_path):
     for text in ("The same patterns with other budgets", "equal training FLOPs", "BLiMP",
                  "Collapse and linearity", "Quality against cost"):  # fmt: skip
         assert text in page and text in (tmp_path / "report.md").read_text()
-    table = frame_tables.budgets(StudyResults(results))
+    table = overview.budgets(read_results(results))
     assert [row[1].text for row in table.rows] == ["equal steps", "equal training FLOPs"] * 2
-    told = " ".join(f.text for f in methods.procedure(StudyResults(results)))
+    told = text_of(methods.section(read_results(results)))
     assert "closed-form FLOPs" in told
     assert re.search(r"@article\{sridhar2020undivided", (tmp_path / "citation.bib").read_text())
 
 
-def test_every_cell_is_in_the_csv_with_its_measures():
+def test_the_csv_is_the_frame_and_has_every_cell(tmp_path):
     results = made_up_study.fail(in_frames(), "probing/A*6/1")
-    rows = list(csv.DictReader(io.StringIO(record_files.cells_csv(StudyResults(results)))))
-    assert {row["name"] for row in rows} == {cell["name"] for cell in results["cells"]}
-    failed = [row for row in rows if row["status"] == "failed"]
-    assert len(failed) == 1 and failed[0]["error"] and not failed[0]["measure"]
+    report.write_report(results, tmp_path)
+    frame = read_results(results).whole
+    written = pd.read_csv(tmp_path / "cells.csv", keep_default_na=False)
+    assert tuple(written) == tuple(frame) == numbers.COLUMNS and len(written) == len(frame)
+    assert list(dict.fromkeys(frame["cell"])) == [cell["name"] for cell in results["cells"]]
+    failed = frame[frame["status"] == "failed"]
+    assert len(failed) == 1 and failed.iloc[0]["error"] and not failed.iloc[0]["metric"]
     cell = next(cell for cell in results["cells"] if cell["kind"] == "pretraining")
-    [found] = [r for r in rows if r["name"] == cell["name"] and r["measure"] == "parameters"]
-    assert int(found["value"]) == cell["result"]["parameters"]
-    assert {row["frame"] for row in rows} == {"steps", "flops"}
+    [value] = frame[(frame["cell"] == cell["name"]) & (frame["metric"] == "parameters")]["value"]
+    assert value == cell["result"]["parameters"]
+    assert set(frame["frame"]) == {"steps", "flops"}
 
 
 def test_quality_begins_with_the_reference_and_is_nothing_without_it():
     results = in_frames()
-    points = frame_tables.quality(StudyResults(results), "wiki_topic")
+    points = overview.quality(read_results(results), "wiki_topic")
     assert (points[0]["pattern"], points[0]["frame"], len(points)) == ("(AI)*6", "steps", 5)
     without = made_up_study.fail(results, "pretraining/(AI)*6")
-    assert frame_tables.quality(StudyResults(without), "wiki_topic") == []
+    assert overview.quality(read_results(without), "wiki_topic") == []

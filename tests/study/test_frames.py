@@ -33,7 +33,7 @@ def pretraining(config=CONFIG):
     return {
         (c.label["pattern"], c.label["seed"], c.label.get("frame", "steps")): c
         for c in grid.expand(config)
-        if c.kind == "pretraining" and "size" not in c.label
+        if c.kind.name == "pretraining" and "size" not in c.label
     }
 
 
@@ -69,7 +69,7 @@ def timed(*rounds):
     """Outcomes of cells: of timings these `(own, reference)` milliseconds, of others none."""
     own, full = map(list, zip(*rounds, strict=True))
     outcome = {"result": {"milliseconds": own, "reference_milliseconds": full}}
-    return lambda cell: outcome if cell.kind == "timing" else None
+    return lambda cell: outcome if cell.kind.name == "timing" else None
 
 
 def test_measured_times_decide_the_steps_and_the_hash():
@@ -81,7 +81,7 @@ def test_measured_times_decide_the_steps_and_the_hash():
     assert again.recipe.num_train_steps == 1650
     assert len({planned.hash, found.hash, again.hash}) == 3
     [tuned] = [c for c in grid.expand(CONFIG) if c.label.get("frame") == "time"
-               and c.kind == "finetuning" and c.label["pattern"] == "A*6"]  # fmt: skip
+               and c.kind.name == "finetuning" and c.label["pattern"] == "A*6"]  # fmt: skip
     after = grid.resolved(tuned, timed((20.0, 30.0)))
     assert after.places["init_checkpoint"].hash == found.hash and after.hash != tuned.hash
     assert grid.resolved(tuned, lambda cell: None) is None
@@ -97,7 +97,7 @@ def test_a_machine_that_slows_down_changes_no_steps():
 def test_one_timing_a_pattern_serves_all_seeds():
     config = CONFIG.replace(num_pretraining_seeds=2, core_patterns=2, frames=("time",))
     cells = grid.expand(config)
-    timings = {c.label["pattern"]: c for c in cells if c.kind == "timing"}
+    timings = {c.label["pattern"]: c for c in cells if c.kind.name == "timing"}
     assert set(timings) == {"(AAI)*3", "A*6"}  # The latter for the table of costs alone.
     later = [c for c in cells if c.timing]
     assert [c.label["seed"] for c in later] == [5, 6]
@@ -106,7 +106,7 @@ def test_one_timing_a_pattern_serves_all_seeds():
 
 def test_partners_are_timed_where_their_pattern_alone_is_another():
     """Beside a wider one the reference would have to be built with other sizes than its own."""
-    timings = [c for c in grid.expand(CONFIG) if c.kind == "timing"]
+    timings = [c for c in grid.expand(CONFIG) if c.kind.name == "timing"]
     assert [(c.label["pattern"], c.label.get("frame")) for c in timings] == [
         ("(AAI)*3", None), ("A*6", None), ("(AAI)*3", "more_attention"), ("A*6", "more_attention"),
     ]  # fmt: skip
@@ -118,7 +118,7 @@ def test_other_frames_are_fine_tuned_only_and_of_core_patterns_only():
     config = CONFIG.replace(core_patterns=2, num_pretraining_seeds=2, frames=("flops",))
     cells = [c for c in grid.expand(config) if "frame" in c.label]
     assert {c.label["pattern"] for c in cells} == {"(AAI)*3"}
-    assert sorted(c.kind for c in cells) == ["finetuning"] * 2 + ["pretraining"] * 2
+    assert sorted(c.kind.name for c in cells) == ["finetuning"] * 2 + ["pretraining"] * 2
 
 
 def test_core_patterns_have_all_their_seeds_first_and_each_seed_is_whole():
@@ -126,13 +126,13 @@ def test_core_patterns_have_all_their_seeds_first_and_each_seed_is_whole():
     order = [
         (c.label["pattern"], c.label["seed"], c.label.get("frame"))
         for c in grid.expand(config)
-        if c.kind == "pretraining"
+        if c.kind.name == "pretraining"
     ]
     assert order == [
         ("(AI)*6", 5, None), ("(AAI)*3", 5, None), ("(AI)*6", 6, None), ("(AAI)*3", 6, None),
         ("A*6", 5, None), ("(AAI)*3", 5, "flops"), ("A*6", 6, None), ("(AAI)*3", 6, "flops"),
     ]  # fmt: skip
-    kinds = [c.kind for c in grid.expand(config)]
+    kinds = [c.kind.name for c in grid.expand(config)]
     assert kinds.index("probing") < len(kinds) - 1 - kinds[::-1].index("pretraining")
 
 
@@ -144,7 +144,7 @@ def test_patterns_beyond_the_core_may_have_fewer_seeds_and_no_random_weights():
     options = {"core_patterns": 2, "num_pretraining_seeds": 3, "num_other_seeds": 1}
     config = CONFIG.replace(**options, frames=("steps",))
     cells = grid.expand(config)
-    seeds = [(c.label["pattern"], c.label["seed"]) for c in cells if c.kind == "pretraining"]
+    seeds = [(c.label["pattern"], c.label["seed"]) for c in cells if c.kind.name == "pretraining"]
     assert seeds == [
         (pattern, seed) for seed in (5, 6, 7) for pattern in ("(AI)*6", "(AAI)*3")
     ] + [("A*6", 5)]  # fmt: skip
@@ -152,7 +152,7 @@ def test_patterns_beyond_the_core_may_have_fewer_seeds_and_no_random_weights():
     for number in (1, 3):
         asked = config.replace(from_scratch_patterns=number)
         assert from_random_weights(grid.expand(asked)) == set(config.patterns[:number])
-    last = {c.label["pattern"] for c in cells if c.turn == 3 and c.kind == "finetuning"}
+    last = {c.label["pattern"] for c in cells if c.turn == 3 and c.kind.name == "finetuning"}
     assert last == {"A*6"}
     with pytest.raises(InputError, match="num_other_seeds must be at most .* = 3, got 4"):
         config.replace(num_other_seeds=4)
@@ -166,7 +166,7 @@ def test_what_is_cut_out_starts_from_the_reference_of_its_seed():
         pretraining=CONFIG.pretraining.replace(position_initializer="neighbours", **start),
     )  # fmt: skip
     cells = grid.expand(config)
-    operations = {c.label["pattern"]: c for c in cells if c.kind == "surgery" and c.turn == 3}
+    operations = {c.label["pattern"]: c for c in cells if c.kind.name == "surgery" and c.turn == 3}
     trained = pretraining(config)
     for pattern in ("(AAI)*3", "A*6"):
         healed, operation = trained[pattern, 6, "surgery"], operations[pattern]
@@ -177,8 +177,8 @@ def test_what_is_cut_out_starts_from_the_reference_of_its_seed():
         assert healed.recipe.replace(init_checkpoint="there").position_initializer == "normal"
         assert trained[pattern, 6, "steps"].recipe.position_initializer == "neighbours"
         assert cells.index(operation) < cells.index(healed)
-    assert sum(c.kind == "surgery" for c in cells) == 4  # Two patterns, two seeds.
-    tuned = [c for c in cells if c.kind == "finetuning" and c.label.get("frame") == "surgery"]
+    assert sum(c.kind.name == "surgery" for c in cells) == 4  # Two patterns, two seeds.
+    tuned = [c for c in cells if c.kind.name == "finetuning" and c.label.get("frame") == "surgery"]
     assert len(tuned) == 4 and {c.label["start"] for c in tuned} == {"pretrained"}
 
 
@@ -187,7 +187,7 @@ def test_only_what_the_reference_has_can_be_cut_out_of_it():
     more_intermediate, more_attention = frames.obstacles(config)
     assert "`(AI)*6` has no place" in more_intermediate and "no counterpart" in more_intermediate
     assert "`A*9` has no place" in more_attention and "more attention blocks" in more_attention
-    made = {c.label["pattern"] for c in grid.expand(config) if c.kind == "surgery"}
+    made = {c.label["pattern"] for c in grid.expand(config) if c.kind.name == "surgery"}
     assert made == {"A*6"}
 
 
@@ -205,7 +205,7 @@ def test_sizes_multiply_the_grid():
     cells = grid.expand(config)
     assert len(cells) == 2 * len(grid.expand(CONFIG.replace(frames=("steps",)))) - 1
     assert len({c.name for c in cells}) == len(cells)
-    small = next(c for c in cells if c.label.get("size") and c.kind == "pretraining").recipe
+    small = next(c for c in cells if c.label.get("size") and c.kind.name == "pretraining").recipe
     encoder = small.encoder
     assert (encoder.hidden_size, encoder.num_attention_heads, encoder.intermediate_size) == (
         32, 2, 128
@@ -230,14 +230,14 @@ def test_what_cannot_be(changes, message):
 def test_cells_of_equal_time_run_with_the_steps_that_were_measured(tmp_path):
     """A real cluster and places; only what a cell computes is made up."""
     config = CONFIG.replace(frames=("time",), patterns=("(AI)*6", "A*6"))
-    cells = [c for c in grid.expand(config) if c.kind in ("records", "pretraining", "timing")]
-    found = running.run(cells, tmp_path, calls=made_up_cells.INVENTED)
+    cells = [c for c in grid.expand(config) if c.kind.name in ("records", "pretraining", "timing")]
+    found = running.run(made_up_cells.with_invented_results(cells), tmp_path)
     *_, last = found
     assert last["label"]["frame"] == "time" and last["result"]["steps"] == 1500
     assert last["machine"] == machine()
     assert (tmp_path / "cells" / last["name"] / "finished.json").exists()
     assert last["name"] != cells[-1].name
-    assert running.run(cells, tmp_path, calls={}) == found
+    assert running.run(cells, tmp_path) == found
     elsewhere = tmp_path / "elsewhere"
     in_turn = kept.take_up(cells, elsewhere, {outcome["name"]: outcome for outcome in found})
     assert outcomes.listed(in_turn, elsewhere) == found

@@ -1,4 +1,5 @@
 import collections
+import re
 
 from undivided_tf.study import grid
 from undivided_tf.study.config import StudyConfig
@@ -10,7 +11,7 @@ CONFIG = StudyConfig(
 
 def hashes(config):
     """By what a cell is, whatever its name."""
-    return {(cell.kind, str(cell.label)): cell.hash for cell in grid.expand(config)}
+    return {(cell.kind.name, str(cell.label)): cell.hash for cell in grid.expand(config)}
 
 
 def changed(config):
@@ -29,7 +30,7 @@ def test_the_grid_has_every_cell_once():
     assert len(set(names)) == len(names)
     # 2 patterns x 2 seeds x 2 tasks; random weights once a pattern and task; the reference
     # against all 4 trained encoders, and each of these against its untrained twin.
-    assert collections.Counter(cell.kind for cell in cells) == {
+    assert collections.Counter(cell.kind.name for cell in cells) == {
         "records": 1, "timing": 1, "pretraining": 4, "finetuning": 8 + 4, "cka": 4 + 4,
         "probing": 8,
     }  # fmt: skip
@@ -38,17 +39,17 @@ def test_the_grid_has_every_cell_once():
         (pattern, task): 1 for pattern in ("AI", "A*2") for task in CONFIG.tasks
     }
     assert all(c.recipe.from_scratch == (c.label["start"] == "scratch")
-               for c in cells if c.kind == "finetuning")  # fmt: skip
-    assert [c.label["seed"] for c in cells if c.kind == "pretraining"] == [5, 5, 6, 6]
-    assert [c.recipe.seed for c in cells if c.kind == "pretraining"] == [5, 5, 6, 6]
+               for c in cells if c.kind.name == "finetuning")  # fmt: skip
+    assert [c.label["seed"] for c in cells if c.kind.name == "pretraining"] == [5, 5, 6, 6]
+    assert [c.recipe.seed for c in cells if c.kind.name == "pretraining"] == [5, 5, 6, 6]
     for c in cells:
-        assert c.alone == (c.kind == "timing")
-        assert set(c.name) <= set(grid.re.sub("[^A-Za-z0-9_-]", "", c.name))
+        assert c.alone == (c.kind.name == "timing")
+        assert set(c.name) <= set(re.sub("[^A-Za-z0-9_-]", "", c.name))
 
 
 def test_every_pattern_is_timed_beside_the_reference():
     cells = grid.expand(CONFIG.replace(patterns=("AI", "A*2", "A*3"), core_patterns=2))
-    timings = {cell.label["pattern"]: cell for cell in cells if cell.kind == "timing"}
+    timings = {cell.label["pattern"]: cell for cell in cells if cell.kind.name == "timing"}
     assert list(timings) == ["A*2", "A*3"]
     for pattern, cell in timings.items():
         assert cell.label["seed"] == CONFIG.seed
@@ -65,7 +66,7 @@ def test_needs_come_before_those_that_need_them():
 
 
 def test_cka_compares_the_reference_with_all_and_all_with_their_twins():
-    pairs = [c for c in grid.expand(CONFIG) if c.kind == "cka"]
+    pairs = [c for c in grid.expand(CONFIG) if c.kind.name == "cka"]
     for c in pairs:
         first, second = c.label["first"], c.label["second"]
         assert first["trained"]
@@ -85,7 +86,9 @@ def test_cka_compares_every_two_seeds_of_the_reference():
     def seeds(number):
         config = CONFIG.replace(num_pretraining_seeds=number)
         sides = [
-            (c.label["first"], c.label["second"]) for c in grid.expand(config) if c.kind == "cka"
+            (c.label["first"], c.label["second"])
+            for c in grid.expand(config)
+            if c.kind.name == "cka"
         ]
         return sorted((a["seed"], b["seed"]) for a, b in sides
                       if a["pattern"] == b["pattern"] and b["trained"])  # fmt: skip

@@ -8,14 +8,14 @@ from undivided_tf.errors import InputError
 from undivided_tf.study import kept, outcomes, running
 from undivided_tf.support import files
 
-OLD = cell("old", kind="pretraining")
-ENCODER = cell("encoder", kind="pretraining")
+OLD = cell("old", kind=made_up_cells.MadeUpPretraining)
+ENCODER = cell("encoder", kind=made_up_cells.MadeUpPretraining)
 CELLS = [OLD, ENCODER, cell("probe", needs=ENCODER), cell("drawn", needs=OLD)]
 LATER = [cell("other"), cell("late", needs=ENCODER, turn=1), cell("new", turn=2)]
 
 
 def run(cells, workdir):
-    return running.run(cells, workdir, calls=made_up_cells.CALLS)
+    return running.run(cells, workdir)
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """The methods are told from the config, each setting once with its meaning."""
 
 import made_up_study
+from made_up_study import text_of
 
 from undivided_tf.study import methods
-from undivided_tf.study.results import StudyResults
+from undivided_tf.study.kinds import read_results
 
 
 def test_settings_are_those_of_the_config_with_their_help():
-    study = StudyResults(made_up_study.results())
+    study = read_results(made_up_study.results())
     by_stage = {table.title: table for table in methods.settings(study)}
     assert list(by_stage) == ["Study", "Records", "Pre-training", "Fine-tuning", "CKA", "Probing"]
     pretraining = {row[0].text: row for row in by_stage["Pre-training"].rows}
@@ -20,29 +21,29 @@ def test_settings_are_those_of_the_config_with_their_help():
 
 
 def test_procedure_and_limits_follow_the_config():
-    study = StudyResults(made_up_study.results())
-    told = " ".join(stage.text for stage in methods.procedure(study))
+    study = read_results(made_up_study.results())
+    told = text_of(methods.section(study))
     assert "1,800 steps of 16 sequences" in told and "3 runs of different seeds" in told
-    assert "One pre-training seed" in " ".join(methods.limits(study))
+    assert "One pre-training seed" in text_of(methods.limits(study))
     assert "the same again from random weights" in told
     results = made_up_study.results()
     results["config"]["core_patterns"] = 1
-    told = " ".join(stage.text for stage in methods.procedure(StudyResults(results)))
+    told = text_of(methods.section(read_results(results)))
     assert "(AI)*6 once again from random weights" in told
     for cell in results["cells"]:  # Nor does it say otherwise before the others have begun.
         if cell["label"].get("pattern") in ("(AAI)*3", "A*6"):
             cell.update(status="not run", result=None)
-    begun = " ".join(stage.text for stage in methods.procedure(StudyResults(results)))
+    begun = text_of(methods.section(read_results(results)))
     assert "(AI)*6 once again from random weights" in begun
-    several = StudyResults(made_up_study.results(seeds=3))
-    assert "3 pre-training seeds" in " ".join(methods.limits(several))
+    several = read_results(made_up_study.results(seeds=3))
+    assert "n is 3 at most" in text_of(methods.limits(several))
 
 
 def test_metadata_of_the_corpus_is_shown_whole():
     results = made_up_study.results()
     results["corpus"]["sources"] = {f"file_{i}": "0" * 64 for i in range(2)}
     results["corpus"]["shards"] = list(range(40))
-    rows = {row[0].text: row[1] for row in methods.corpus(StudyResults(results)).rows}
+    rows = {row[0].text: row[1] for row in methods.corpus(read_results(results)).rows}
     assert rows["documents.train"].text == "9,000"
     assert rows["sources.file_1"].text == "0" * 64
     assert rows["shards"].text == "40 entries"

@@ -4,6 +4,7 @@ import made_up_cells
 import pytest
 
 from undivided_tf.study import frames, grid, outcomes, projection, running
+from undivided_tf.study.cells import COMPILATION_SECONDS
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.projection import StepTimes
 from undivided_tf.support import files
@@ -17,8 +18,9 @@ def config(tmp_path, monkeypatch):
         frames=("steps", "time"), diagnose=True,
     )  # fmt: skip
     monkeypatch.setattr(projection, "_rows", lambda task: {"train": 100, "test": 50})
-    cells = [c for c in grid.expand(config) if c.kind in ("records", "pretraining")]
-    running.run([c for c in cells if not c.timing], tmp_path, calls=made_up_cells.INVENTED)
+    cells = [c for c in grid.expand(config) if c.kind.name in ("records", "pretraining")]
+    cells = made_up_cells.with_invented_results(c for c in cells if not c.timing)
+    running.run(cells, tmp_path)
     return config
 
 
@@ -36,7 +38,7 @@ def test_finished_cells_give_the_times_of_the_others(config):
     by_frame = {
         (one.cell.label["pattern"], one.cell.label.get("frame")): one
         for one in found
-        if one.cell.kind == "pretraining"
+        if one.cell.kind.name == "pretraining"
     }
     full, none = by_frame["(AI)*2", None], by_frame["A*2", None]
     assert full.finished and none.finished and full.parameters > none.parameters
@@ -45,9 +47,9 @@ def test_finished_cells_give_the_times_of_the_others(config):
     assert not timed.finished and timed.steps == 1.5 * none.steps
     assert timed.seconds == pytest.approx(timed.steps * 0.02, rel=0.5)
     assert all(one.seconds > 0 for one in found)
-    (in_turn,) = (one for one in found if one.cell.kind == "timing")
+    (in_turn,) = (one for one in found if one.cell.kind.name == "timing")
     rounds = in_turn.cell.recipe.num_rounds * in_turn.cell.recipe.steps_per_round
-    assert in_turn.seconds == pytest.approx(2 * projection.COMPILATION_SECONDS + rounds * 0.06)
+    assert in_turn.seconds == pytest.approx(2 * COMPILATION_SECONDS + rounds * 0.06)
 
 
 def test_dry_run_says_what_is_left_and_where_times_come_from(config):
@@ -68,5 +70,5 @@ def test_kept_results_count_as_finished_save_what_must_be_trained_again(config, 
     left["status"] = "not run"
     files.write_json(tmp_path / "kept.json", {"cells": everything})
     found, _ = projection.project(config, str(tmp_path / "kept.json"))
-    unfinished = [one.cell.kind for one in found if not one.finished]
+    unfinished = [one.cell.kind.name for one in found if not one.finished]
     assert unfinished == ["records", "pretraining", "diagnostics"]

@@ -5,15 +5,19 @@ import hashlib
 import html.parser
 import math
 import re
-import sys
-import types
 
 import made_up_study
 import pytest
 
 from undivided_tf import errors
-from undivided_tf.study import analysis_tables, findings, numbers, report, report_figures, tables
-from undivided_tf.study.results import PRETRAINED, StudyResults
+from undivided_tf.reporting import cka as cka_figures
+from undivided_tf.reporting import finetuning as task_figures
+from undivided_tf.reporting import formatting, layout
+from undivided_tf.reporting import pretraining as pretraining_figures
+from undivided_tf.reporting import probing as probing_figures
+from undivided_tf.study import report
+from undivided_tf.study.kinds import cka, finetuning, pretraining, probing, read_results
+from undivided_tf.study.overview import overview
 from undivided_tf.study.summary import summary_lines
 
 DRAWING = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
@@ -24,15 +28,20 @@ VOID = {"meta", "img", "br", "link"}
 def figures(monkeypatch):
     """Stands in for matplotlib: writes an empty SVG and notes what was drawn."""
     drawn = []
-    module = types.ModuleType("undivided_tf.study.figures")
-    for name in {function for _, function, *_ in report_figures.FIGURES}:
+    for module, names in (
+        (pretraining_figures,
+         ("loss_curves", "context_curves", "cost_bars", "quality_against_cost")),
+        (task_figures, ("task_scores",)),
+        (cka_figures, ("cka_heat_map",)),
+        (probing_figures, ("probe_curves",)),
+    ):  # fmt: skip
+        for name in names:
 
-        def draw(argument, path, name=name):
-            drawn.append((name, argument))
-            path.write_bytes(DRAWING)
+            def draw(argument, path, name=name):
+                drawn.append((name, argument))
+                path.write_bytes(DRAWING)
 
-        setattr(module, name, draw)
-    monkeypatch.setitem(sys.modules, "undivided_tf.study.figures", module)
+            monkeypatch.setattr(module, name, draw)
     return drawn
 
 
@@ -84,7 +93,7 @@ class Page(html.parser.HTMLParser):
 def test_numbers_of_the_page_are_those_of_the_results(write):
     results = made_up_study.results()
     page, markdown = write(results)
-    trained = {r["pattern"]: r for r in StudyResults(results).finished("pretraining")}
+    trained = {r["pattern"]: r for r in read_results(results).finished("pretraining")}
     for cell in results["cells"]:
         result = cell["result"]
         if result["kind"] == "timing":
@@ -161,7 +170,7 @@ def test_every_figure_is_drawn_from_finished_cells_and_stands_in_both_reports(
     ]  # fmt: skip
     by_kind = {kind: [c["result"] for c in results["cells"] if c["kind"] == kind] for kind in (
         "finetuning", "cka", "probing")}  # fmt: skip
-    assert figures[0][1] == figures[1][1] == StudyResults(results).finished("pretraining")
+    assert figures[0][1] == figures[1][1] == read_results(results).finished("pretraining")
     assert figures[2][1] == [r for r in by_kind["finetuning"] if r["task"] == "wiki_topic"]
     assert [argument for _, argument in figures[6:10]] == by_kind["cka"]
     paths = re.findall(r"\]\((figures/[^)]+)\)", markdown)
@@ -177,9 +186,9 @@ def test_failed_cells_stand_as_failed_with_their_reason(write):
     assert "2 of 27 cells failed" in page.text
     assert page.text.count("OutOfMemory: 3 <GiB> wanted") == 2
     assert "finetuning/A*6/1/wiki_pair/scratch" in markdown
-    row = tables.task(StudyResults(results), "wiki_pair").rows[2]
+    row = finetuning.table(read_results(results), "wiki_pair").rows[2]
     assert [value.text for value in row[1:3]] == ["failed", "failed"]
-    other = tables.task(StudyResults(results), "wiki_topic").rows[2]
+    other = finetuning.table(read_results(results), "wiki_topic").rows[2]
     assert not any(value.failed for value in other)
     assert ("strong", {"class": "failed"}) in page.elements
 
@@ -187,9 +196,9 @@ def test_failed_cells_stand_as_failed_with_their_reason(write):
 def test_pattern_whose_pretraining_failed_keeps_its_place(write):
     results = made_up_study.fail(made_up_study.results(), "pretraining/A*6", "finetuning/A*6")
     page, _ = write(results)
-    study = StudyResults(results)
-    assert [row[0].text for row in tables.cost(study).rows] == ["(AI)*6", "(AAI)*3", "A*6"]
-    assert all(value.failed for value in tables.cost(study).rows[2][1:])
+    study = read_results(results)
+    assert [row[0].text for row in pretraining.cost(study).rows] == ["(AI)*6", "(AAI)*3", "A*6"]
+    assert all(value.failed for value in pretraining.cost(study).rows[2][1:])
     assert "A*6 has no results: its pre-training failed." in page.text
 
 
@@ -199,17 +208,15 @@ def test_failed_reference_leaves_nothing_to_compare_with(write):
     )
     page, _ = write(results)
     assert "(AI)*6 has no results to compare with." in page.text
-    assert "×" not in tables.cost(StudyResults(results)).rows[1][1].note
+    assert "×" not in pretraining.cost(read_results(results)).rows[1][1].note
 
 
 @pytest.mark.parametrize("kind", ["pretraining", "finetuning", "cka", "probing"])
 def test_missing_kind_is_said_to_be_missing(write, kind):
     results = made_up_study.without(made_up_study.results(), kind)
     page, markdown = write(results)
-    assert report.NO_CELL in page.text and report.NO_CELL in markdown
-    assert not any(
-        value.failed for row in tables.overview(StudyResults(results)).rows for value in row
-    )
+    assert layout.NO_CELL in page.text and layout.NO_CELL in markdown
+    assert not any(value.failed for row in overview(read_results(results)).rows for value in row)
 
 
 def test_study_without_any_finished_cell(write):
@@ -247,23 +254,23 @@ def test_entries_of_cka_without_value_are_counted_and_explained(write):
     page, _ = write(results)
     assert "no variance (10 entries)" in page.text
     assert "(5 of 6 taps)" in page.text
-    assert analysis_tables.cka(StudyResults(results)).rows[1][-1].number == 10
+    assert cka.table(read_results(results)).rows[1][-1].number == 10
 
 
 def test_one_run_gives_no_interval():
-    study = StudyResults(made_up_study.results(runs=1))
-    [finding] = [f for f in findings.findings(study, "A*6") if f.matter == "wiki_topic"]
+    study = read_results(made_up_study.results(runs=1))
+    [finding] = [f for f in report.findings(study, "A*6") if f.subject == "wiki_topic"]
     assert "n = 1 fine-tuning run, no interval" in finding.text
     assert "neither a difference nor equality" in finding.text
 
 
 def test_interval_is_over_pretraining_seeds_when_there_are_several():
-    study = StudyResults(made_up_study.results(seeds=2, runs=5))
-    score = study.score("wiki_topic", "A*6", PRETRAINED)
+    study = read_results(made_up_study.results(seeds=2, runs=5))
+    score = finetuning.score(study, "wiki_topic", "A*6")
     assert (score.unit, score.estimate.n, len(score.runs)) == ("encoder", 2, 2)
     means = [sum(runs) / 5 for runs in score.runs]
     assert score.estimate.mean == pytest.approx(sum(means) / 2)
-    assert study.score("wiki_topic", "A*6", "scratch").unit == "fine-tuning run"
+    assert finetuning.score(study, "wiki_topic", "A*6", "scratch").unit == "fine-tuning run"
 
 
 def test_a_pattern_that_is_not_asked_for_from_random_weights_is_read_against_the_reference():
@@ -274,16 +281,16 @@ def test_a_pattern_that_is_not_asked_for_from_random_weights_is_read_against_the
         for cell in results["cells"]
         if cell["label"].get("start") != "scratch" or cell["label"]["pattern"] == "(AI)*6"
     ]
-    study = StudyResults(results)
-    rows = {row[0].text: row for row in tables.task(study, "wiki_topic").rows}
+    study = read_results(results)
+    rows = {row[0].text: row for row in finetuning.table(study, "wiki_topic").rows}
     assert {rows["A*6"][2].text, rows["A*6"][7].text} == {"not asked for"}
-    bare = study.score("wiki_topic", "(AI)*6", "scratch").estimate.mean
+    bare = finetuning.score(study, "wiki_topic", "(AI)*6", "scratch").estimate.mean
     assert rows["(AI)*6"][2].number == bare
     told = {
-        pattern: next(f for f in findings.findings(study, pattern) if f.matter == "wiki_topic").text
+        pattern: next(f for f in report.findings(study, pattern) if f.subject == "wiki_topic").text
         for pattern in ("(AI)*6", "A*6")
     }
-    score = f"from random weights {numbers.percent(bare)} %"
+    score = f"from random weights {formatting.percent(bare)} %"
     assert told["A*6"].endswith(f"the reference {score}.")
     assert f"the same encoder {score}: pre-training changed it by" in told["(AI)*6"]
 
@@ -308,17 +315,19 @@ def test_tables_show_the_metric_that_a_task_is_scored_by():
             cell["result"]["primary"] = "matthews_correlation"
             for run in cell["result"]["runs"]:
                 run["test"]["matthews_correlation"] = 0.4321
-    study = StudyResults(results)
-    assert study.score("wiki_topic", "A*6", "pretrained").estimate.mean == pytest.approx(0.4321)
+    study = read_results(results)
+    assert finetuning.score(
+        study, "wiki_topic", "A*6", "pretrained"
+    ).estimate.mean == pytest.approx(0.4321)
     assert set(study.score_by_encoder("wiki_topic", "A*6", "pretrained").values()) == {0.4321}
     heading = "wiki_topic test Matthews correlation, %"
-    overview = tables.overview(study)
-    assert heading in overview.columns and "wiki_pair test accuracy, %" in overview.columns
-    assert overview.rows[0][overview.columns.index(heading)].text == "43.2"
-    note = tables.task(study, "wiki_topic").note
+    table = overview(study)
+    assert heading in table.columns and "wiki_pair test accuracy, %" in table.columns
+    assert table.rows[0][table.columns.index(heading)].text == "43.2"
+    note = finetuning.table(study, "wiki_topic").note
     assert note.startswith("Matthews correlation; small print") and "uncertain by" not in note
-    assert "uncertain by" in tables.task(study, "wiki_pair").note
-    finding = next(f for f in findings.findings(study, "A*6") if f.matter == "wiki_topic")
+    assert "uncertain by" in finetuning.table(study, "wiki_pair").note
+    finding = next(f for f in report.findings(study, "A*6") if f.subject == "wiki_topic")
     assert finding.text.startswith("Test Matthews correlation 43.2 %")
 
 
@@ -327,13 +336,13 @@ def test_difference_is_paired_by_seed_and_read_by_its_interval():
     accuracies(results, "(AI)*6", [0.70, 0.80, 0.90])
     accuracies(results, "A*6", [0.65, 0.75, 0.84])
     accuracies(results, "(AAI)*3", [0.60, 0.90, 0.87])
-    study = StudyResults(results)
-    difference, _ = tables.score_difference(study, "wiki_topic", "A*6")
+    study = read_results(results)
+    difference, _ = finetuning.difference(study, "wiki_topic", "A*6")
     # By hand: differences -5, -5, -6; mean -5.333, deviation 0.577, t(0.975, 2) = 4.303.
     assert difference.mean == pytest.approx(-0.05333, abs=1e-5)
     assert difference.interval == pytest.approx((-0.06768, -0.03899), abs=1e-5)
     below, unclear = (
-        next(f.text for f in findings.findings(study, p) if f.matter == "wiki_topic")
+        next(f.text for f in report.findings(study, p) if f.subject == "wiki_topic")
         for p in ("A*6", "(AAI)*3")
     )
     assert "5.3 points below the reference (95 % interval −6.8 to −3.9, n = 3" in below
@@ -352,9 +361,9 @@ def test_difference_is_paired_by_seed_and_read_by_its_interval():
     ],
 )  # fmt: skip
 def test_learning(neighbours, words):
-    study = StudyResults(made_up_study.results(losses=(6.0,), neighbours=neighbours))
+    study = read_results(made_up_study.results(losses=(6.0,), neighbours=neighbours))
     for pattern in study.patterns:
-        [finding] = [f for f in findings.findings(study, pattern) if f.matter == "Learning"]
+        [finding] = [f for f in report.findings(study, pattern) if f.subject == "Learning"]
         assert finding.text.startswith(words)
 
 
@@ -394,7 +403,7 @@ def test_an_unfinished_study_is_reported_without_the_patterns_not_begun(write):
         words = " ".join(text.split())
         assert f"not finished: {len(left)} of {len(results['cells'])} cells" in words
         assert "of which none was: " in words and "2 block patterns" in words
-    rows = tables.overview(StudyResults(results)).rows
+    rows = overview(read_results(results)).rows
     assert [row[0].text for row in rows] == ["(AI)*6", "(AAI)*3"]
     assert [row[-1].text for row in rows][1] == "not run"
     lines = summary_lines(results)
@@ -408,7 +417,7 @@ def test_a_seed_that_the_reference_lacks_leaves_the_common_ones_paired():
     for cell in results["cells"]:
         if cell["name"] == "finetuning/(AI)*6/2/wiki_topic/pretrained":
             cell.update(status="not run", result=None)
-    difference, unit = tables.score_difference(StudyResults(results), "wiki_topic", "A*6")
+    difference, unit = finetuning.difference(read_results(results), "wiki_topic", "A*6")
     assert (difference.n, unit) == (1, "encoder") and difference.interval is None
     assert difference.mean == pytest.approx(-0.05)
 
@@ -418,9 +427,7 @@ def test_patterns_and_tasks_are_found_under_any_spelling():
     results["config"]["patterns"] = ["AIAIAIAIAIAI", "AAI AAI AAI", "AAAAAA"]
     results["config"]["tasks"] = ["somewhere/wiki_topic", "wiki_pair"]
     assert not any(
-        value.text == "not run"
-        for row in tables.overview(StudyResults(results)).rows
-        for value in row
+        value.text == "not run" for row in overview(read_results(results)).rows for value in row
     )
 
 
@@ -434,20 +441,20 @@ def test_config_of_another_version_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "text, expected",
     [
-        (numbers.count(1234567.0), "1,234,567"),
-        (numbers.points(-0.0123), "−1.2"),
-        (numbers.points(0.0123), "+1.2"),
-        (numbers.points(-0.0001), "0.0"),
-        (numbers.points(0.0), "0.0"),
-        (numbers.large(999), "999"),
-        (numbers.large(12_345_678), "12.3 M"),
-        (numbers.large(1.5e12), "1.50 T"),
-        (numbers.memory(3 * 2**20), "3 MiB"),
-        (numbers.memory(24 * 2**30), "24.0 GiB"),
-        (numbers.duration(42), "42.0 s"),
-        (numbers.duration(119.7), "2 min 00 s"),
-        (numbers.duration(7500), "2 h 05 min"),
-        (numbers.ratio(3, 4), "0.75×"),
+        (formatting.count(1234567.0), "1,234,567"),
+        (formatting.points(-0.0123), "−1.2"),
+        (formatting.points(0.0123), "+1.2"),
+        (formatting.points(-0.0001), "0.0"),
+        (formatting.points(0.0), "0.0"),
+        (formatting.large(999), "999"),
+        (formatting.large(12_345_678), "12.3 M"),
+        (formatting.large(1.5e12), "1.50 T"),
+        (formatting.memory(3 * 2**20), "3 MiB"),
+        (formatting.memory(24 * 2**30), "24.0 GiB"),
+        (formatting.duration(42), "42.0 s"),
+        (formatting.duration(119.7), "2 min 00 s"),
+        (formatting.duration(7500), "2 h 05 min"),
+        (formatting.ratio(3, 4), "0.75×"),
     ],
 )
 def test_numbers_are_written(text, expected):
@@ -460,13 +467,13 @@ def test_failed_seeds_are_counted_beside_the_finished_ones():
         "pretraining/A*6/2", "finetuning/A*6/2/wiki_pair/pretrained", "probing/A*6/2/wiki_pair",
         "cka/{'pattern': '(AI)*6', 'seed': 1, 'trained': True}/{'pattern': 'A*6'",
     )  # fmt: skip
-    study = StudyResults(results)
-    assert tables.language_model(study).rows[2][3].note.endswith("n = 2, 1 failed")
-    assert tables.task(study, "wiki_pair").rows[2][1].note.endswith("n = 2 encoders, 1 failed")
-    assert tables.task(study, "wiki_topic").rows[2][1].note.endswith("n = 3 encoders")
-    assert analysis_tables.probing(study, "wiki_pair").rows[2][-1].note == "1 failed"
-    assert [row[3].text for row in analysis_tables.cka(study).rows].count("failed") == 1
-    [finding] = [f for f in findings.findings(study, "A*6") if f.matter == "CKA"]
+    study = read_results(results)
+    assert pretraining.language_model(study).rows[2][3].note.endswith("n = 2, 1 failed")
+    assert finetuning.table(study, "wiki_pair").rows[2][1].note.endswith("n = 2 encoders, 1 failed")
+    assert finetuning.table(study, "wiki_topic").rows[2][1].note.endswith("n = 3 encoders")
+    assert probing.table(study, "wiki_pair").rows[2][-1].note == "1 failed"
+    assert [row[3].text for row in cka.table(study).rows].count("failed") == 1
+    [finding] = [f for f in report.findings(study, "A*6") if f.subject == "CKA"]
     assert finding.text == "Not known against the reference: no finished cell (failed)."
 
 
@@ -474,4 +481,4 @@ def test_records_that_failed_leave_no_corpus_to_tell_of(write):
     results = made_up_study.fail(made_up_study.results(), "pre", "fine", "cka", "prob")
     results["corpus"], results["sources"] = None, []
     page, _ = write(results)
-    assert report.NO_CELL in page.text
+    assert layout.NO_CELL in page.text

@@ -11,7 +11,6 @@ import threading
 import time
 
 import distributed
-import made_up_cells
 import psutil
 import pytest
 from made_up_cells import cell, journal
@@ -37,7 +36,7 @@ def run(scheduler, tmp_path):
     """Runs made-up cells in `tmp_path` on the standing cluster."""
 
     def call(cells, workdir=tmp_path, num_workers=2):
-        return running.run(cells, workdir, num_workers, scheduler, made_up_cells.CALLS)
+        return running.run(cells, workdir, num_workers, scheduler)
 
     return call
 
@@ -154,7 +153,7 @@ from undivided_tf.study import running
 if __name__ == "__main__":
     workdir, scheduler, *cells = sys.argv[1:]
     cells = [made_up_cells.cell(*text.split(":")) for text in cells]
-    found = running.run(cells, workdir, 2, scheduler, made_up_cells.CALLS)
+    found = running.run(cells, workdir, 2, scheduler)
     print(*(outcome["status"] for outcome in found))
 """
 
@@ -223,7 +222,7 @@ def test_two_calls_do_not_run_one_study(tmp_path):
     with study(tmp_path, "long:sleep"):
         wait_for(lambda: processes(workdir))
         with pytest.raises(InputError, match="another process runs the study in"):
-            running.run([cell("other")], workdir, calls=made_up_cells.CALLS)
+            running.run([cell("other")], workdir)
 
 
 def test_a_worker_that_dies_in_mid_cell_is_replaced_and_the_cell_runs_again(run, tmp_path):
@@ -311,5 +310,5 @@ def test_workers_without_the_resource_are_refused(tmp_path):
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     from undivided_tf.study.worker import Site, run_cell
 
-    found = run_cell(cell("a"), "made_up_cells:call", Site(str(tmp_path / "absent"), ".", 1))
+    found = run_cell(cell("a"), Site(str(tmp_path / "absent"), ".", 1))
     assert "does not see the folder" in found["error"]

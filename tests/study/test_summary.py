@@ -4,7 +4,7 @@ import made_up_study
 import pytest
 from made_up_study import accuracies, shift
 
-from undivided_tf.study import numbers
+from undivided_tf.reporting import formatting
 from undivided_tf.study.summary import summary_lines
 
 
@@ -22,7 +22,7 @@ def test_summary_fits_the_terminal(patterns):
     assert any("columns in the report alone" in line for line in lines)
     assert ("more patterns in the report" in " ".join(lines)) == (patterns == 30)
     assert "more claims in the report" in " ".join(lines)
-    assert "6.050" in lines[1] and f"{numbers.count(798_272)}" in lines[1]
+    assert "6.050" in lines[1] and f"{formatting.count(798_272)}" in lines[1]
 
 
 def test_summary_of_a_pattern_wider_than_the_terminal():

@@ -18,7 +18,7 @@ def main() -> None:
     """Flags -> config -> export, with a model card."""
     config = config_flags.parse(ExportConfig())
     from undivided_tf.export import export
-    from undivided_tf.study import model_card
+    from undivided_tf.reporting import model_card
     from undivided_tf.support import files
     from undivided_tf.workdir import new_directory
 

@@ -19,10 +19,11 @@ def parse() -> DamageConfig:
 def main() -> None:
     """Flags -> config -> run_damage -> its table."""
     config = parse()
-    from undivided_tf.study import damage, damage_figures
+    from undivided_tf.reporting.damage import damage_table
+    from undivided_tf.study import damage
 
     results = damage.run_damage(config, config_flags.command())
-    print(damage_figures.damage_table(results))
+    print(damage_table(results))
     print(f"results: {config.workdir}/results.json, results.md, damage (.png, .svg)")
     damage.failures(results)
 

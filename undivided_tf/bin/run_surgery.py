@@ -25,10 +25,10 @@ def main() -> None:
 
     about = run_surgery(config)
     if about["order"]:
-        from undivided_tf.study import damage_figures
+        from undivided_tf.reporting import damage
 
-        damage_figures.write_order(about, config.output_dir)
-        print(damage_figures.order_table(about))
+        damage.write_order(about, config.output_dir)
+        print(damage.order_table(about))
     before, after = about["parameters"]
     print(f"{about['from']} -> {about['to']}")
     for kind in ("new", "dropped", "shared"):

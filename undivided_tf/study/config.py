@@ -100,6 +100,11 @@ class StudyConfig(Config):
         "The largest rise of the held-out loss (nats) that does not matter, named likewise.",
         above=0,
     )
+    kinds: tuple[str, ...] = option(
+        (),
+        "More kinds of cells, such as analyses of your own: MODULE:CLASS, a subclass of "
+        "study.cells.Kind on the Python path of the workers.",
+    )
     num_timing_rounds: int = option(
         30, "Rounds in which steps of each pattern and of the reference are timed in turn.", above=0
     )

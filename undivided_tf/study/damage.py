@@ -24,7 +24,7 @@ from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.study import damage_figures
+from undivided_tf.reporting.damage import write_damage
 from undivided_tf.study.study import hardware
 from undivided_tf.support import files
 from undivided_tf.surgery import cut, damage, run
@@ -92,7 +92,7 @@ def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
         "cells": cells,
     }
     files.write_json(workdir / "results.json", results)
-    damage_figures.write_damage(results, workdir)
+    write_damage(results, workdir)
     return results
 
 

@@ -55,6 +55,11 @@ class Arm:
     size: str = ""
 
     @property
+    def at_equal_steps(self) -> bool:
+        """Whether it is trained as long as the reference, and no more."""
+        return self.frame == STEPS
+
+    @property
     def extra(self) -> dict[str, Any]:
         """What a label says beyond pattern and seed: nothing at equal steps and first size."""
         frame = {} if self.frame == STEPS else {"frame": self.frame}

@@ -13,6 +13,7 @@ from undivided_tf.study.results import StudyResults
 
 SUPPORTED, NOT_SUPPORTED, UNDERPOWERED = "supported", "not supported", "underpowered"
 NO_VERDICT, DID_NOT_LEARN = "no verdict", "did not learn"
+STATUSES = (SUPPORTED, NOT_SUPPORTED, UNDERPOWERED, NO_VERDICT, DID_NOT_LEARN)
 LEVEL = 0.05
 ACCURACY_MARGIN, LOSS_MARGIN = "accuracy_margin of the study", "loss_margin of the study"
 NOT_WORSE = (
@@ -118,7 +119,7 @@ class Claim:
                 found, status=NO_VERDICT, reason=f"the reference has not learnt: {told}"
             )
         for frame in self.frames:
-            view = study if frame == study.frame else study.in_frame(frame)
+            view = study.seen_as(frame, study.size)
             if pattern != study.reference and (told := not_learnt(view, pattern)):
                 return dataclasses.replace(found, status=DID_NOT_LEARN, reason=told)
         return found
@@ -126,11 +127,11 @@ class Claim:
 
 def not_learnt(study: StudyResults, pattern: str) -> str:
     """Says that encoders of a pattern have not learnt from their context; else empty."""
-    known = [r["learnt"] for r in study.pretraining(pattern) if r.get("learnt") is not None]
+    known = study.values("pretraining", "learnt", pattern=pattern)
     if all(known):
         return ""
     return (
-        f"{known.count(False)} of {len(known)} encoder{'s' * (len(known) != 1)} not below the "
+        f"{known.count(0)} of {len(known)} encoder{'s' * (len(known) != 1)} not below the "
         "neighbour model"
     )
 

@@ -5,8 +5,9 @@ import os
 from typing import Any
 
 from undivided_tf.errors import InputError
-from undivided_tf.study.grid import Cell, resolved
-from undivided_tf.study.outcomes import FINISHED, NOT_RUN, mark
+from undivided_tf.study.cells import FINISHED, NOT_RUN, Cell
+from undivided_tf.study.grid import resolved
+from undivided_tf.study.outcomes import mark
 from undivided_tf.support import files
 
 Outcomes = dict[str, dict[str, Any]]
@@ -85,7 +86,7 @@ def _actual_name(cell: Cell, told: Outcomes) -> str:
 def _trains_again(cell: Cell, placed: dict[str, Cell], told: Outcomes) -> bool:
     """Whether an encoder that is kept by its results alone must be trained for a cell."""
     return cell.name not in placed and (
-        (cell.kind == "pretraining" and _actual_name(cell, told) in told)
+        (cell.kind.name == "pretraining" and _actual_name(cell, told) in told)
         or any(_trains_again(need, placed, told) for need in cell.needs)
     )
 

@@ -1,124 +1,124 @@
-"""How numbers of a study are averaged and written, in one place."""
+"""The numbers of a study as one tidy frame: a row per number.
 
-import dataclasses
-import math
-from collections.abc import Hashable, Iterable, Mapping
+`cells.csv` is this frame. Tables, figures and claims are selections, group-bys and pivots of it.
+"""
 
-from undivided_tf.metrics import inference
+import functools
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-MINUS = "\N{MINUS SIGN}"
+import pandas as pd
+
+from undivided_tf.errors import InputError
+from undivided_tf.study import frames
+from undivided_tf.study.cells import Kind
+from undivided_tf.study.config import StudyConfig
+
+COLUMNS = (
+    "cell", "kind", "status", "error", "seconds", "pattern", "seed", "frame", "size", "task",
+    "start", "second_pattern", "second_seed", "second_trained", "metric", "tap", "second_tap",
+    "run", "value",
+)  # fmt: skip
+_TIMES = ("step_milliseconds", "tokens_per_second", "training_seconds")
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A mean over independent repetitions.
+@functools.cache
+def task_name(task: str) -> str:
+    """The last part of a task's path: a task may be a name or a folder; `ud:pos` of a treebank."""
+    if task.startswith("ud:"):
+        return ":".join(task.split(":")[:2])
+    return pathlib.PurePath(task.partition(":")[0] if task.endswith(".zip") else task).name
 
-    Attributes:
-        mean: the mean.
-        interval: its 95 % interval by Student's t; None when n is 1.
-        n: number of repetitions.
+
+def tidy(cells: Iterable[dict[str, Any]], kinds: Iterable[Kind]) -> pd.DataFrame:
+    """The frame of all cells.
+
+    Args:
+        cells: as in results.json.
+        kinds: those of the cells, which give the rows of a result.
+
+    Returns:
+        `COLUMNS`; a row per number. A cell without a number has one row, whose `metric` is empty;
+        its `status` and `error` say why. What a cell does not have is empty or NaN.
     """
-
-    mean: float
-    interval: tuple[float, float] | None
-    n: int
-
-
-def estimate(values: Iterable[float]) -> Estimate | None:
-    """Mean and interval of repetitions; None when there are none."""
-    values = list(values)
-    if not values:
-        return None
-    found = inference.summarize(values)
-    interval = None if found["n"] == 1 else (found["low"], found["high"])
-    return Estimate(found["mean"], interval, found["n"])
+    kinds = {kind.name: kind for kind in kinds}
+    rows = [row for cell in cells for row in _rows(cell, kinds[cell["kind"]])]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    words = [name for name in COLUMNS if name not in ("seconds", "seed", "second_seed", "run",
+                                                      "second_trained", "value")]  # fmt: skip
+    frame[words] = frame[words].fillna("")
+    frame["value"] = frame["value"].astype(float)
+    return frame.astype({"seed": "Int64", "second_seed": "Int64", "run": "Int64",
+                         "second_trained": "boolean"})  # fmt: skip
 
 
-def paired(first: Mapping[Hashable, float], second: Mapping[Hashable, float]) -> Estimate | None:
-    """Estimate of `first - second` over the keys (seeds) that both have; None when none."""
-    return estimate(first[key] - second[key] for key in first if key in second)
+def _rows(cell: dict[str, Any], kind: Kind) -> Iterator[dict[str, Any]]:
+    label = cell["label"]
+    first, second = label.get("first", label), label.get("second", {})
+    row = {
+        "cell": cell["name"],
+        **{key: cell[key] for key in ("kind", "status", "error", "seconds")},
+        "pattern": first.get("pattern"),
+        "seed": first.get("pretraining_seed", first.get("seed")),
+        "frame": label.get("frame", frames.STEPS),
+        "size": label.get("size"),
+        "task": task_name(label.get("task", "")),
+        "start": label.get("start"),
+        **{f"second_{key}": second.get(key) for key in ("pattern", "seed", "trained")},
+    }
+    found = list(kind.rows(cell["result"])) if cell["result"] else []
+    yield from (row | one for one in found or [{}])
 
 
-METRICS = {
-    "f1": "F1",
-    "matthews_correlation": "Matthews correlation",
-    "spearman": "Spearman correlation",
-}
+def view(whole: pd.DataFrame, config: StudyConfig, frame: str, size: str) -> pd.DataFrame:
+    """The rows that one frame and size of encoders have, with the times of steps in turn.
+
+    The reference is the same in all frames. Where an encoder of equal steps stands for another,
+    its rows have the name of that one.
+    """
+    of_size = whole[whole["size"] == size]
+    plain = of_size[of_size["frame"] == frames.STEPS]
+    reference, *_ = config.canonical_patterns
+    if frame == frames.STEPS:
+        return _with_times_in_turn(plain, of_size, reference)
+    parts = [of_size[of_size["frame"] == frame], plain[plain["pattern"] == reference]]
+    for pattern in frames.compared(config):
+        try:
+            other = frames.same_as(config, pattern, frame, size)
+        except InputError:
+            continue
+        own = plain[plain["pattern"] == (other or pattern)].assign(pattern=pattern)
+        if other is None:
+            # Steps or weights differ, but the step time does not, so reuse the timing. A partner
+            # of equal parameters has a timing of its own.
+            own = own[(own["kind"] == "timing") & (frame not in frames.INVESTMENTS)]
+        parts.append(own)
+    return _with_times_in_turn(pd.concat(parts, ignore_index=True), of_size, reference)
 
 
-def metric(name: str) -> str:
-    """A metric's name in text; all are shown times 100."""
-    return METRICS.get(name, name)
+def _with_times_in_turn(seen: pd.DataFrame, of_size: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Gives pre-trainings the times that steps took when patterns had turns.
 
-
-def binomial_half_width(share: float, rows: int) -> float:
-    """Half the 95 % interval that an accuracy has from the sampling of `rows` alone (normal)."""
-    return 1.96 * math.sqrt(share * (1 - share) / rows)
-
-
-def decimals(value: float, places: int) -> str:
-    """`1,234.50`, with a real minus sign and no minus zero."""
-    text = f"{value:,.{places}f}"
-    return (text.lstrip("-") if float(text.replace(",", "")) == 0 else text).replace("-", MINUS)
-
-
-def signed(value: float, places: int) -> str:
-    """As `decimals`, with a plus sign above 0."""
-    text = decimals(value, places)
-    return f"+{text}" if value > 0 and text.strip("0.") else text
-
-
-def count(value: float) -> str:
-    """A whole number with thousands separated."""
-    return decimals(value, 0)
-
-
-def loss(value: float) -> str:
-    """Nats, three decimals."""
-    return decimals(value, 3)
-
-
-def percent(share: float) -> str:
-    """A share of 1 in per cent, one decimal, without the sign."""
-    return decimals(100 * share, 1)
-
-
-def points(difference: float) -> str:
-    """A difference of shares in percentage points."""
-    return signed(100 * difference, 1)
-
-
-def ratio(value: float, reference: float) -> str:
-    """`0.74×`."""
-    return f"{decimals(value / reference, 2)}×"
-
-
-def large(value: float) -> str:
-    """Three digits with an SI prefix: `12.3 M`."""
-    for limit, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            scaled = value / limit
-            return f"{decimals(scaled, 2 if scaled < 10 else 1 if scaled < 100 else 0)} {prefix}"
-    return decimals(value, 0)
-
-
-def memory(size: float) -> str:
-    """Bytes as MiB, or GiB from 10 GiB on."""
-    if size >= 10 * 2**30:
-        return f"{decimals(size / 2**30, 1)} GiB"
-    return f"{decimals(size / 2**20, 0)} MiB"
-
-
-def duration(seconds: float) -> str:
-    """`42.0 s`, `3 min 12 s` or `2 h 05 min`."""
-    if seconds < 60:
-        return f"{decimals(seconds, 1)} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def between(interval: tuple[float, float], show) -> str:
-    """An interval: `80.1 to 82.3`."""
-    return f"{show(interval[0])} to {show(interval[1])}"
+    Runs of hours meet a machine at different speeds and loads; of one round all patterns see the
+    same. So the reference has one step time, the median of all its rounds, and a pattern the
+    median of its ratios to it; a pattern without a timing has none. Without any timing, the times
+    of the runs stay.
+    """
+    full = of_size.loc[of_size["metric"] == "reference_milliseconds", "value"]
+    if full.empty:
+        return seen
+    ratios = seen[(seen["kind"] == "timing") & (seen["metric"] == "ratio")]
+    milliseconds = full.median() * ratios.groupby("pattern")["value"].median()
+    milliseconds[reference] = full.median()
+    timed = (seen["kind"] == "pretraining") & seen["metric"].isin(_TIMES)
+    rows = seen[timed]
+    is_step = rows["metric"] == "step_milliseconds"
+    in_turn = rows["pattern"].map(milliseconds)
+    runs = rows["value"].where(is_step).groupby([rows["cell"], rows["pattern"]])
+    # A run that went on with no step left has no step time of its own; its totals stay.
+    slower = in_turn / runs.transform("first")
+    slower = slower.where(slower.notna() | in_turn.isna(), 1.0)
+    is_rate = rows["metric"] == "tokens_per_second"
+    totals = (rows["value"] * slower).where(~is_rate, rows["value"] / slower)
+    return seen.assign(value=seen["value"].mask(timed, totals.where(~is_step, in_turn)))

@@ -9,10 +9,10 @@ import pathlib
 from typing import Any
 
 from undivided_tf.config import Config
-from undivided_tf.study.grid import Cell, resolved
+from undivided_tf.study.cells import FAILED, FINISHED, NOT_RUN, Cell
+from undivided_tf.study.grid import resolved
 from undivided_tf.support import files, process
 
-FINISHED, FAILED, NOT_RUN = "finished", "failed", "not run"
 Outcome = dict[str, Any]
 
 
@@ -23,7 +23,7 @@ def outcome(
     """`name`, `kind`, `label`, `status`, `error`, `seconds`, `machine` and `result` of a cell."""
     return {
         "name": cell.name,
-        "kind": cell.kind,
+        "kind": cell.kind.name,
         "label": cell.label,
         "status": status or (FAILED if error else FINISHED),
         "error": error,
@@ -93,6 +93,5 @@ def _depth(cell: Cell) -> int:
 
 def placed(cell: Cell, root: pathlib.Path) -> Config:
     """The recipe with its own directory and those of the cells that it needs."""
-    home = "output_dir" if cell.kind in ("records", "surgery") else "workdir"
     places = {field: str(root / need.name) for field, need in cell.places.items()}
-    return cell.recipe.replace(**{home: str(root / cell.name)}, **places)
+    return cell.recipe.replace(**{cell.kind.home: str(root / cell.name)}, **places)

@@ -9,25 +9,22 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data.tasks.probing_tasks import load_sentence_task
-from undivided_tf.study import frames, grid, kept, numbers
+from undivided_tf.reporting import formatting
+from undivided_tf.study import frames, grid, kept, kinds
+from undivided_tf.study.cells import COMPILATION_SECONDS, FINISHED, Cell, Speed
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.grid import Cell
-from undivided_tf.study.outcomes import FINISHED, listed
+from undivided_tf.study.outcomes import listed
 from undivided_tf.training.config import PretrainingConfig
 
 MEASURED, SCALED, TIMED = "measured", "scaled from finished cells", "scaled from a short timing"
 RULE = "rule of thumb"
-COMPILATION_SECONDS, START_SECONDS = 25.0, 8.0
 _TIMED_STEPS = 10
-# Of the kinds whose time is not that of forward passes: a probe, on 1000 rows of width 128.
-_PROBE_SECONDS = 0.4
-_BLIMP_PARADIGMS, _BLIMP_PIECES = 67, 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +113,7 @@ def _finished_times(
 ) -> StepTimes | None:
     found: dict[int, list[float]] = {}
     for cell in cells:
-        if cell.kind == "pretraining" and cell.name in outcomes:
+        if cell.kind.name == "pretraining" and cell.name in outcomes:
             flops = frames.step_flops(config, cell.recipe.encoder)
             found.setdefault(flops, []).append(_measured(outcomes[cell.name]["result"]))
     if not found:
@@ -131,9 +128,9 @@ def _short_timing(
     recipes = {
         frames.step_flops(config, cell.recipe.encoder): cell.recipe
         for cell in cells
-        if cell.kind == "pretraining"
+        if cell.kind.name == "pretraining"
     }
-    records = next(cell for cell in cells if cell.kind == "records")
+    records = next(cell for cell in cells if cell.kind.name == "records")
     with tempfile.TemporaryDirectory() as folder:
         home = str(root / records.name)
         if records.name not in outcomes:
@@ -173,7 +170,7 @@ def _project(
     rows: dict[str, dict[str, int]],
 ) -> Projection:  # fmt: skip
     found: dict[str, int | None] = {"parameters": None, "flops": None, "steps": None}
-    if cell.kind == "pretraining":
+    if cell.kind.name == "pretraining":
         recipe = cell.recipe
         encoder = recipe.encoder.replace(vocab_size=frames.vocab_size(config.records))
         step = frames.step_flops(config, encoder)
@@ -190,7 +187,7 @@ def _project(
     if cell.name in outcomes:
         return Projection(cell, True, **found, seconds=outcomes[cell.name]["seconds"] or 0.0,
                           source=MEASURED)  # fmt: skip
-    if cell.kind == "pretraining":
+    if cell.kind.name == "pretraining":
         all_steps = steps + round(recipe.branch_steps() * steps / recipe.num_train_steps)
         seconds = all_steps * times.seconds(step)
         seconds += _evaluation(config, recipe, encoder, times, all_steps)
@@ -198,13 +195,15 @@ def _project(
     alike = [
         outcome
         for outcome in outcomes.values()
-        if outcome["kind"] == cell.kind and outcome["label"].get("task") == cell.label.get("task")
+        if outcome["kind"] == cell.kind.name
+        and outcome["label"].get("task") == cell.label.get("task")
     ]
     if alike:
         seconds = sum(outcome["seconds"] for outcome in alike) / len(alike)
         return Projection(cell, False, **found, seconds=seconds, source=SCALED)
-    seconds, source = _ESTIMATES[cell.kind](cell, times, rows)
-    return Projection(cell, False, **found, seconds=seconds, source=source)
+    speed = Speed(times.speed, max(times.points.values()), rows)
+    seconds = cell.kind.seconds(cell, speed)
+    return Projection(cell, False, **found, seconds=seconds, source=RULE)
 
 
 def _evaluation(
@@ -216,74 +215,6 @@ def _evaluation(
     return COMPILATION_SECONDS + often * recipe.max_eval_rows * flops / times.speed
 
 
-def _encoder(cell: Cell) -> EncoderConfig:
-    """Of the first pre-training that a cell looks at."""
-    place = cell.places.get("init_checkpoint") or cell.places["first_checkpoint"]
-    return place.recipe.encoder
-
-
-def _timing(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
-    steps = 2 * cell.recipe.num_rounds * cell.recipe.steps_per_round
-    return 2 * COMPILATION_SECONDS + steps * max(times.points.values()), RULE
-
-
-def _finetuning(cell: Cell, times: StepTimes, rows: dict[str, dict[str, int]]) -> tuple[float, str]:
-    recipe, counts = cell.recipe, rows[cell.recipe.task]
-    forward = accounting.forward_flops(_encoder(cell), recipe.max_seq_length)
-    train = min(counts["train"], recipe.max_train_rows or counts["train"])
-    scored = sum(count for split, count in counts.items() if split != "train")
-    flops = forward * (3 * recipe.num_train_epochs * train + 2 * scored)
-    one_run = flops / times.speed + 0.4 * COMPILATION_SECONDS
-    return START_SECONDS + recipe.num_runs * one_run, times.source
-
-
-def _cka(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
-    recipe, encoder = cell.recipe, _encoder(cell)
-    taps = len(encoder.pattern) + 1
-    passes = 4 * recipe.num_examples * accounting.forward_flops(encoder, recipe.max_seq_length)
-    pairs = taps * taps * recipe.num_examples / 512
-    return START_SECONDS + passes / times.speed + 0.03 * pairs, RULE
-
-
-def _probing(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
-    recipe, encoder = cell.recipe, _encoder(cell)
-    rows = (recipe.max_train_rows or 10_000) + (recipe.max_test_rows or 2_000)
-    forward = 2 * rows * accounting.forward_flops(encoder, recipe.max_seq_length) / times.speed
-    probes = 2 * (len(encoder.pattern) + 1) * len(recipe.inverse_l2)
-    fits = _PROBE_SECONDS * probes * rows / 1000 * encoder.hidden_size / 128
-    extra = 1 + recipe.control_task + recipe.codelength
-    return START_SECONDS + recipe.num_seeds * (forward + extra * fits), RULE
-
-
-def _diagnostics(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
-    recipe, encoder = cell.recipe, _encoder(cell)
-    forward = accounting.forward_flops(encoder, recipe.max_seq_length) / times.speed
-    texts = 6 * recipe.num_examples
-    singular_values = 0.002 * recipe.num_examples * 2 * (len(encoder.pattern) + 1)
-    return 3 * START_SECONDS + texts * forward + singular_values, RULE
-
-
-def _blimp(cell: Cell, times: StepTimes, _: Any) -> tuple[float, str]:
-    pairs = _BLIMP_PARADIGMS * (cell.recipe.max_pairs or 1000)
-    copies = 2 * pairs * _BLIMP_PIECES
-    encoder = _encoder(cell)
-    forward = accounting.forward_flops(encoder, _BLIMP_PIECES + 2)
-    head = accounting.masked_lm_head_flops(encoder, 1)
-    return 2 * START_SECONDS + copies * (forward + head) / times.speed, RULE
-
-
-_ESTIMATES: dict[str, Callable[..., tuple[float, str]]] = {
-    "records": lambda *_: (2 * START_SECONDS, RULE),
-    "surgery": lambda *_: (START_SECONDS, RULE),
-    "timing": _timing,
-    "finetuning": _finetuning,
-    "cka": _cka,
-    "probing": _probing,
-    "diagnostics": _diagnostics,
-    "blimp": _blimp,
-}
-
-
 def describe(config: StudyConfig, projections: list[Projection], source: str) -> str:
     """The lines that `--dry_run` prints."""
     lines = [f"{'parameters':>12} {'steps':>8} {'FLOPs':>8} {'time':>12}  cell"]
@@ -291,28 +222,28 @@ def describe(config: StudyConfig, projections: list[Projection], source: str) ->
         cost = [
             "-" if value is None else show(value)
             for value, show in (
-                (one.parameters, numbers.count), (one.steps, numbers.count),
-                (one.flops, numbers.large),
+                (one.parameters, formatting.count), (one.steps, formatting.count),
+                (one.flops, formatting.large),
             )
         ]  # fmt: skip
         done = " (finished)" if one.finished else ""
         lines.append(
-            f"{cost[0]:>12} {cost[1]:>8} {cost[2]:>8} {numbers.duration(one.seconds):>12}  "
+            f"{cost[0]:>12} {cost[1]:>8} {cost[2]:>8} {formatting.duration(one.seconds):>12}  "
             f"{one.cell.name}{done}"
         )
     lines += ["", f"{'kind':<12} {'cells':>6} {'finished':>9} {'time left':>12}  time from"]
-    for kind in grid.STAGES:
-        of = [one for one in projections if one.cell.kind == kind]
+    for kind in kinds.of(config):
+        of = [one for one in projections if one.cell.kind.name == kind.name]
         left = [one for one in of if not one.finished]
         if of:
             told = ", ".join(dict.fromkeys(one.source for one in left)) or MEASURED
             seconds = sum(one.seconds for one in left)
             lines.append(
-                f"{kind:<12} {len(of):>6} {len(of) - len(left):>9} "
-                f"{numbers.duration(seconds):>12}  {told}"
+                f"{kind.name:<12} {len(of):>6} {len(of) - len(left):>9} "
+                f"{formatting.duration(seconds):>12}  {told}"
             )
     lines += [*frames.obstacles(config)]
     left = sum(one.seconds for one in projections if not one.finished)
     lines.append(f"step times: {source}; {os.cpu_count()} cores")
-    lines.append(f"{len(projections)} cells, projected time left: {numbers.duration(left)}")
+    lines.append(f"{len(projections)} cells, projected time left: {formatting.duration(left)}")
     return "\n".join(lines)

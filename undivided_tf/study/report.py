@@ -1,146 +1,165 @@
-"""The report of a study: one self-contained HTML page, Markdown and figures.
+"""The report of a study: one self-contained HTML page, the same as Markdown, and figures.
 
-Nothing is typed by hand: every number comes from the study's results.
+Every number comes from the study's results. Its kinds give their own tables, figures and
+sentences; what concerns the study as a whole stands here.
 """
 
-import base64
-import hashlib
 import os
 import pathlib
-import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
-import jinja2
-import markupsafe
-
+import undivided_tf
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.study import (
-    analysis_tables,
-    drawings,
-    findings,
-    frame_tables,
-    frames,
-    methods,
-    record_files,
-    report_figures,
-    tables,
-    verdict_tables,
+from undivided_tf.reporting import formatting, layout
+from undivided_tf.reporting.content import (
+    FAILED,
+    Code,
+    Details,
+    Drawing,
+    Finding,
+    Findings,
+    Section,
+    Text,
 )
+from undivided_tf.study import kinds, methods, overview, verdict_tables
 from undivided_tf.study.results import StudyResults
-from undivided_tf.study.tables import Table, Value
 from undivided_tf.support import files
 
 QUESTION = "Does BERT need its intermediate blocks?"
-NO_CELL = "no finished cell"
-_SCRIPT = pathlib.Path(__file__).with_name("report_sort.js")
+LEAD = (
+    "In every layer of BERT, an intermediate (feed-forward) block follows a self-attention block. "
+    "Sridhar and Sarah (https://arxiv.org/abs/2012.11881) ask whether intermediate blocks are "
+    "needed. This run pre-trains encoders that differ only in their blocks, fine-tunes them, and "
+    "compares their activations."
+)
+FOOTER = (
+    "Every number on this page comes from `results.json` beside it; `cells.csv` has them in rows, "
+    "`citation.bib` what to cite."
+)
+SHOWS = "What this run shows"
 
 
 def write_report(results: dict[str, Any], workdir: str | os.PathLike) -> None:
     """Writes report.html, report.md, figures/*.svg, cells.csv and citation.bib.
 
     Args:
-        results: the study's results, as in its results.json.
+        results: the content of the study's results.json.
         workdir: directory of the study.
 
     Raises:
-        InputError: the config in `results` is none of this version.
+        InputError: the config in `results` is not one of this version.
     """
-    study, workdir = StudyResults(results), pathlib.Path(workdir)
-    content = _content(study)
-    content["figures"] = report_figures.draw(study, workdir)
-    for name, autoescape in (("report.html", True), ("report.md", False)):
-        template = environment(autoescape).get_template(f"{name}.j2")
-        files.write_text(workdir / name, template.render(content))
-    files.write_text(workdir / "cells.csv", record_files.cells_csv(study))
-    files.write_text(workdir / "citation.bib", record_files.bibtex(study))
+    study, workdir = kinds.read_results(results), pathlib.Path(workdir)
+    kicker = f"A study with undivided_tf, {results['created']}"
+    layout.write(workdir, "report", QUESTION, list(sections(study)), LEAD, kicker, FOOTER)
+    files.write_text(workdir / "cells.csv", study.whole.to_csv(index=False, lineterminator="\n"))
+    files.write_text(workdir / "citation.bib", bibtex(study))
 
 
-def _content(study: StudyResults) -> dict[str, Any]:
-    return {
-        "question": QUESTION,
-        "raw": study.raw,
-        "study": study,
-        "scope": findings.scope(study),
-        "overview": tables.overview(study),
-        "verdicts": verdict_tables.verdicts(study),
-        "rules": verdict_tables.rules(study),
-        "evidence": verdict_tables.evidence(study),
-        "findings": {pattern: findings.findings(study, pattern) for pattern in study.patterns},
-        "drawings": [
-            (pattern, markupsafe.Markup(drawings.block_pattern(pattern, f"pattern-{i}")),
-             drawings.describe(BlockPattern.parse(pattern)))
-            for i, pattern in enumerate(study.patterns)
-        ],
-        "cost": tables.cost(study),
-        "language_model": tables.language_model(study),
-        "context_use": tables.context_use(study),
-        "tasks": {name: tables.task(study, name) for name in study.tasks},
-        "cka": analysis_tables.cka(study),
-        "cka_gaps": analysis_tables.cka_gaps(study),
-        "probes": {name: analysis_tables.probing(study, name) for name in study.probed},
-        "budgets": frame_tables.budgets(study) if frames.other_frames(study.config) else None,
-        "obstacles": frames.obstacles(study.config),
-        "sizes": frame_tables.sizes(study),
-        "diagnostics": frame_tables.diagnostics(study) if study.config.diagnose else None,
-        "grammar": frame_tables.grammar(study) if study.config.blimp.data else None,
-        "procedure": methods.procedure(study),
-        "limits": methods.limits(study),
-        "sources": methods.sources(study),
-        "corpus": methods.corpus(study),
-        "environment": methods.environment(study),
-        "settings": methods.settings(study),
-        "cells": methods.cells(study),
-        "no_cell": NO_CELL,
-        **_script(),
-    }  # fmt: skip
-
-
-def _script() -> dict[str, Any]:
-    """The page's only script, and the hash by which its policy lets that run and no other."""
-    text = _SCRIPT.read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return {"script": markupsafe.Markup(text), "script_hash": f"sha256-{digest}"}
-
-
-def environment(autoescape: bool) -> jinja2.Environment:
-    """What lays out the templates of this folder, with filters for Markdown and HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("undivided_tf.study", "."),
-        autoescape=autoescape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+def sections(study: StudyResults) -> Iterator[Section]:
+    """The report, section by section."""
+    yield Section(SHOWS, "", tuple(_shows(study)))
+    for pattern in study.patterns:
+        role = "the reference" if pattern == study.reference else f"against `{study.reference}`"
+        found = Findings(tuple(findings(study, pattern)))
+        yield Section(SHOWS, f"`{pattern}`, {role}", (found,))
+    drawings = (Drawing(BlockPattern.parse(pattern)) for pattern in study.patterns)
+    legend = Text(
+        "`A` is an attention block, `I` an intermediate block. Each reads from the residual line "
+        "and adds its output to it. Numbers count the encoder blocks, as in the names of taps."
     )
-    environment.filters |= {"prose": _prose, "md": _markdown, "row": _markdown_row, "rule": _rule}
-    return environment
+    yield Section("The block patterns", "", (legend, *drawings))
+    for kind in study.kinds:
+        if kind.asked(study.config):
+            yield from kind.report(study)
+    yield from overview.sections(study)
+    yield methods.section(study)
+    yield Section("Failed cells", "", tuple(_failed(study)))
+    yield methods.limits(study)
 
 
-def _prose(text: str) -> markupsafe.Markup:
-    """HTML of a sentence in which backticks mark code."""
-    escaped = str(markupsafe.escape(text)).replace(" %", "\N{NO-BREAK SPACE}%")
-    return markupsafe.Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", escaped))
+def _shows(study: StudyResults) -> Iterator[Any]:
+    """What was compared, how far the answer reaches, the verdicts and their evidence."""
+    config = study.config
+    seeds = formatting.plural(config.num_pretraining_seeds, "seed")
+    if config.num_other_seeds:
+        core = ", ".join(f"`{pattern}`" for pattern in config.core)
+        seeds += f" (those beside {core} from {config.num_other_seeds})"
+    tasks = formatting.plural(len(study.tasks), "task")
+    yield Text(
+        f"{formatting.plural(len(study.patterns), 'block pattern')} at hidden size "
+        f"{config.pretraining.encoder.hidden_size}, each pre-trained for "
+        f"{formatting.count(config.pretraining.num_train_steps)} steps from {seeds}, then "
+        f"fine-tuned {formatting.plural(config.finetuning.num_runs, 'time')} on each of {tasks}. "
+        f"The reference is `{study.reference}`. All results hold at this size, on this data and "
+        "with this number of seeds; they claim nothing for BERT-Base. The patterns are our reading "
+        "of the paper's abstract.",
+        stress=True,
+    )
+    cells = formatting.plural(len(study.cells), "cell")
+    if study.left_cells:
+        yield Text(
+            f"The study is not finished: {len(study.left_cells)} of {cells} have not run yet.",
+            stress=True,
+        )
+    if study.failed_cells:
+        yield Text(
+            f"{len(study.failed_cells)} of {cells} failed; the chapter Failed cells gives the "
+            "reasons.",
+            stress=True,
+        )
+    if study.reduced:
+        yield verdict_tables.verdicts(study)
+        tables = (verdict_tables.rules(study), verdict_tables.evidence(study))
+        yield Details("The comparisons behind the verdicts", tables)
+    yield overview.overview(study)
 
 
-def _markdown(text: str) -> str:
-    """Markdown of a sentence in which backticks mark code; all else is taken literally."""
-    parts = " ".join(text.split()).split("`")
-    parts[::2] = [re.sub(r"([\\*_\[\]<>|#])", r"\\\1", part) for part in parts[::2]]
-    parts[1::2] = [f"`{part}`".replace("|", "\\|") for part in parts[1::2]]
-    return "".join(parts)
+def findings(study: StudyResults, pattern: str) -> Iterator[Finding]:
+    """What the run shows of one pattern, against the reference when it is another."""
+    if study.select("pretraining", pattern=pattern).empty:
+        absent = study.absence("pretraining", pattern=pattern)
+        reason = "its pre-training failed" if absent == FAILED else "it was not pre-trained"
+        yield Finding("Pre-training", f"`{pattern}` has no results: {reason}.")
+        return
+    for kind in study.kinds:
+        if kind.asked(study.config):
+            yield from kind.findings(study, pattern)
 
 
-def _markdown_row(row: Iterable[Value]) -> str:
-    """A line of a Markdown table."""
-    cells = []
-    for value in row:
-        text = _markdown(f"`{value.text}`" if value.code else value.text)
-        cells.append(f"{text} ({_markdown(value.note)})" if value.note else text)
-    return f"| {' | '.join(cells)} |"
+def _failed(study: StudyResults) -> Iterator[Any]:
+    for cell in study.failed_cells:
+        yield Text(f"`{cell['name']}` failed:")
+        yield Code(cell["error"] or "no reason given")
+    if not study.failed_cells:
+        finished = "" if study.left_cells else f": all {len(study.cells)} cells finished"
+        yield Text(f"None{finished}.")
+    if study.left_cells:
+        left = f"{formatting.plural(len(study.left_cells), 'cell')} not run yet."
+        if study.left_patterns:
+            names = ", ".join(f"`{pattern}`" for pattern in study.left_patterns)
+            left += f" No cell has run of {names}, which no table has."
+        yield Text(left)
 
 
-def _rule(table: Table) -> str:
-    """Head and rule of a Markdown table."""
-    heading = " | ".join(_markdown(column) for column in table.columns)
-    return f"| {heading} |\n|{'---|' * len(table.columns)}"
+def bibtex(study: StudyResults) -> str:
+    """Entries of this software, in the version that ran, and of the paper that asks."""
+    version = study.raw["versions"].get("undivided_tf", undivided_tf.__version__)
+    return f"""@software{{undivided_tf,
+  title   = {{undivided_tf: are intermediate blocks necessary for BERT?}},
+  author  = {{{{The undivided_tf authors}}}},
+  version = {{{version}}},
+  year    = {{{str(study.raw["created"])[:4]}}},
+  license = {{Apache-2.0}}
+}}
+
+@article{{sridhar2020undivided,
+  title         = {{Undivided Attention: Are Intermediate Layers Necessary for {{BERT}}?}},
+  author        = {{Sridhar, Sharath Nittur and Sarah, Anthony}},
+  year          = {{2020}},
+  eprint        = {{2012.11881}},
+  archivePrefix = {{arXiv}},
+  url           = {{https://arxiv.org/abs/2012.11881}}
+}}
+"""

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import tqdm
@@ -22,24 +22,11 @@ from absl import logging
 
 from undivided_tf.errors import InputError
 from undivided_tf.study import outcomes, worker
-from undivided_tf.study.grid import Cell
-from undivided_tf.study.outcomes import FINISHED, Outcome
+from undivided_tf.study.cells import FINISHED, Cell
+from undivided_tf.study.outcomes import Outcome
 from undivided_tf.study.worker import Site
 from undivided_tf.support import cluster, progress
 
-# What gives the result of each kind of cell; imported by the process of a cell alone, since each
-# brings TensorFlow.
-CALLS = {
-    "records": "undivided_tf.data.corpus.records:create_records",
-    "pretraining": "undivided_tf.study.calls:pretrain_and_time",
-    "timing": "undivided_tf.training.timing:time_in_turn",
-    "surgery": "undivided_tf.study.calls:operate_once",
-    "finetuning": "undivided_tf.training.finetuning:finetune",
-    "cka": "undivided_tf.analysis.similarity:run_cka",
-    "probing": "undivided_tf.analysis.probing:run_probing",
-    "diagnostics": "undivided_tf.analysis.diagnostics:run_diagnostics",
-    "blimp": "undivided_tf.analysis.blimp:run_blimp",
-}
 LOCK = ".running"
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 90.0
@@ -51,7 +38,6 @@ def run(
     workdir: str | os.PathLike,
     num_workers: int = 1,
     scheduler: str = "",
-    calls: Mapping[str, str] = CALLS,
 ) -> list[Outcome]:
     """Runs the cells that are not finished; one that fails does not stop the others.
 
@@ -62,7 +48,6 @@ def run(
             cores. A cell that is timed has a machine to itself.
         scheduler: address of a standing Dask scheduler whose workers see `workdir`; empty: this
             machine.
-        calls: the function for each kind of cell, as `MODULE:NAME`.
 
     Returns:
         As `outcomes.listed`.
@@ -79,7 +64,7 @@ def run(
         todo = [cell for cell in cells if cell.name in names]
         workdir.mkdir(parents=True, exist_ok=True)
         with _only_one(workdir), _stoppable():
-            _run(todo, workdir, num_workers, scheduler, calls, len(cells))
+            _run(todo, workdir, num_workers, scheduler, len(cells))
     return outcomes.listed(cells, workdir)
 
 
@@ -88,7 +73,6 @@ def _run(
     workdir: pathlib.Path,
     num_workers: int,
     scheduler: str,
-    calls: Mapping[str, str],
     number: int,
 ) -> None:
     site = Site(str(workdir), os.getcwd(), threads=max(1, (os.cpu_count() or 1) // num_workers))
@@ -98,7 +82,7 @@ def _run(
         _running_lines(client),
     ):
         _introduce(client, scheduler)
-        futures = _submit(client, cells, site, num_workers, calls)
+        futures = _submit(client, cells, site, num_workers)
         try:
             _wait(client, futures, bar, workdir)
         except BaseException:
@@ -120,9 +104,7 @@ def _introduce(client: Any, scheduler: str) -> None:
         )
 
 
-def _submit(
-    client: Any, cells: list[Cell], site: Site, num_workers: int, calls: Mapping[str, str]
-) -> dict[Any, Cell]:
+def _submit(client: Any, cells: list[Cell], site: Site, num_workers: int) -> dict[Any, Cell]:
     """Futures of the cells, each behind those that it needs."""
     futures: dict[str, Any] = {}
 
@@ -130,7 +112,7 @@ def _submit(
         if cell.name not in futures:
             needs = [submit(need, priority) for need in cell.needs]
             futures[cell.name] = client.submit(
-                worker.run_cell, cell, calls[cell.kind], site, *needs,
+                worker.run_cell, cell, site, *needs,
                 key=cell.name, priority=priority, retries=_RETRIES,
                 resources=cluster.share(1 if cell.alone else num_workers),
             )  # fmt: skip

@@ -13,6 +13,7 @@ from undivided_tf.data import sample
 from undivided_tf.data.tasks import tasks
 from undivided_tf.errors import InputError
 from undivided_tf.study import grid, kept, outcomes, report, running
+from undivided_tf.study.cells import FINISHED, NOT_RUN
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.support import files, progress
 from undivided_tf.workdir import date, open_workdir
@@ -58,7 +59,7 @@ def run_study(
     workdir = claim(config)  # Behind what a mistyped path would stop.
     in_turn = kept.take_up(cells, workdir, told)
     before = outcomes.listed(cells, workdir)
-    if all(outcome["status"] == outcomes.FINISHED for outcome in before):
+    if all(outcome["status"] == FINISHED for outcome in before):
         last = max(path.stat().st_mtime for path in (workdir / "cells").glob("*/finished.json"))
         progress.note(
             f"{workdir}: all {len(cells)} cells finished by {date(last)}; results read from there"
@@ -66,7 +67,7 @@ def run_study(
     if not report_only:
         running.run(in_turn, workdir, config.num_workers, scheduler)
     found = kept.filled(outcomes.listed(cells, workdir), told)
-    if all(outcome["status"] == outcomes.NOT_RUN for outcome in found):
+    if all(outcome["status"] == NOT_RUN for outcome in found):
         raise InputError(f"{workdir}: no cell is finished yet; run it without report_only")
     records = next(outcome for outcome in found if outcome["kind"] == "records")
     named = {*config.records.input_files, *config.tasks, config.cka.task}

@@ -4,17 +4,19 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from undivided_tf.study import claims, numbers, tables
+from undivided_tf.reporting import formatting
+from undivided_tf.study import claims, judging, kinds
+from undivided_tf.study.overview import overview
 from undivided_tf.study.results import StudyResults
 
 LINES, COLUMNS = 25, 100
 CLAIMS = 10
 _ANSWERS = dict(
-    zip(claims.STATUSES, ("yes", "no", "open", "none", "not learnt"), strict=True),
+    zip(judging.STATUSES, ("yes", "no", "open", "none", "not learnt"), strict=True),
 )
 _GATED = {
-    claims.NO_VERDICT: "none: the reference has not learnt from its context",
-    claims.DID_NOT_LEARN: "not learnt: the reference has learnt from its context, the pattern not",
+    judging.NO_VERDICT: "none: the reference has not learnt from its context",
+    judging.DID_NOT_LEARN: "not learnt: the reference has learnt from its context, the pattern not",
 }
 
 
@@ -27,10 +29,10 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
     Raises:
         InputError: the config in `results` is none of this version.
     """
-    study = StudyResults(results)
-    overview = tables.overview(study)
-    rows = [[value.text for value in row] for row in overview.rows]
-    patterns, hidden = _aligned([[_short(text) for text in overview.columns], *rows])
+    study = kinds.read_results(results)
+    table = overview(study)
+    rows = [[value.text for value in row] for row in table.rows]
+    patterns, hidden = _aligned([[_short(text) for text in table.columns], *rows])
     verdicts = claims.verdicts(study)
     judged, more_hidden = _aligned(_judged(study, verdicts))
     judged = _at_most(CLAIMS + 1, judged, "claims")
@@ -63,7 +65,9 @@ def _short(heading: str) -> str:
     return re.sub(" test .*, %$", " %", heading.replace("held-out ", ""))
 
 
-def _judged(study: StudyResults, verdicts: dict[str, dict[str, claims.Verdict]]) -> list[list[str]]:
+def _judged(
+    study: StudyResults, verdicts: dict[str, dict[str, judging.Verdict]]
+) -> list[list[str]]:
     """A row a claim, named as in the report; nothing where no pattern is beside the reference."""
     if not study.reduced:
         return []
@@ -75,21 +79,16 @@ def _judged(study: StudyResults, verdicts: dict[str, dict[str, claims.Verdict]])
 
 
 def _closing(study: StudyResults, hidden_columns: int, statuses: set[str]) -> list[str]:
-    metrics = dict.fromkeys(numbers.metric(study.metric(task)) for task in study.tasks)
+    metrics = dict.fromkeys(formatting.metric(study.metric(task)) for task in study.tasks)
     lines = [f"scores: test {', '.join(metrics)}; loss: held-out"]
-    if entropies := [r["unigram_entropy"] for r in study.finished("pretraining")]:
+    if entropies := study.values("pretraining", "unigram_entropy"):
         lines.append(
-            f"unigram entropy: {numbers.loss(min(entropies))} nats, "
+            f"unigram entropy: {formatting.loss(min(entropies))} nats, "
             "about the loss of a model that ignores its input"
         )
-    neighbours = [
-        loss
-        for r in study.finished("pretraining")
-        if (loss := r["validation"].get("neighbour_model_loss")) is not None
-    ]
-    if neighbours:
+    if neighbours := study.values("pretraining", "validation_neighbour_model_loss"):
         lines.append(
-            f"neighbour model: {numbers.loss(min(neighbours))} nats, the loss of a model that "
+            f"neighbour model: {formatting.loss(min(neighbours))} nats, the loss of a model that "
             "counts both neighbours"
         )
     if study.reduced:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from undivided_tf.study import claims, numbers
-from undivided_tf.study.claims import Evidence, Verdict
+from undivided_tf.reporting import formatting
+from undivided_tf.reporting.content import Table, Value
+from undivided_tf.study import claims
+from undivided_tf.study.judging import Evidence, Verdict
 from undivided_tf.study.results import StudyResults
-from undivided_tf.study.tables import Table, Value
 
 
 def verdicts(study: StudyResults) -> Table:
@@ -18,7 +19,7 @@ def verdicts(study: StudyResults) -> Table:
         )
         for claim in claims.declared(study)
     )
-    margin = numbers.percent(study.config.accuracy_margin)
+    margin = formatting.percent(study.config.accuracy_margin)
     note = (
         f"Against the reference `{study.reference}`, at this size and on this data; the margin of "
         f"accuracy is {margin} points, that of the loss {study.config.loss_margin:g} nats, named "
@@ -98,24 +99,24 @@ def _numbers(one: Evidence, unit: str) -> Iterator[Value]:
 
     def shown(value: float) -> str:
         if unit == "count":
-            return numbers.count(value)
-        return numbers.points(value) if accuracy else numbers.decimals(value, 3)
+            return formatting.count(value)
+        return formatting.points(value) if accuracy else formatting.decimals(value, 3)
 
     absent = Value("-")
     yield absent if one.mean is None else Value(shown(one.mean), number=one.mean)
-    yield absent if one.interval is None else Value(numbers.between(one.interval, shown))
+    yield absent if one.interval is None else Value(formatting.between(one.interval, shown))
     yield Value(str(one.n), number=one.n)
     tested = one.interval is not None
     for p in (one.p_within, one.p_beyond, one.p_permutation):
         yield _p_value(p if tested else None)
     told = tested and accuracy
     yield _p_value(one.p_equivalent if told else None)
-    yield Value(numbers.points(one.detectable), number=one.detectable) if told else absent
-    yield absent if one.needed is None else Value(numbers.count(one.needed), number=one.needed)
+    yield Value(formatting.points(one.detectable), number=one.detectable) if told else absent
+    yield absent if one.needed is None else Value(formatting.count(one.needed), number=one.needed)
     yield _p_value(one.p_blind)
 
 
 def _p_value(p: float | None) -> Value:
     if p is None:
         return Value("-")
-    return Value("< 0.001" if p < 0.0005 else numbers.decimals(p, 3), number=p)
+    return Value("< 0.001" if p < 0.0005 else formatting.decimals(p, 3), number=p)

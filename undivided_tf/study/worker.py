@@ -20,8 +20,8 @@ from typing import Any
 from undivided_tf.config import Config
 from undivided_tf.errors import InputError
 from undivided_tf.study import outcomes
-from undivided_tf.study.grid import Cell
-from undivided_tf.study.outcomes import FAILED, Outcome
+from undivided_tf.study.cells import FAILED, Cell
+from undivided_tf.study.outcomes import Outcome
 from undivided_tf.support import process, progress
 
 PRELOADED = ["undivided_tf.support.quiet", "tensorflow", "keras", "tensorflow_text"]
@@ -47,13 +47,11 @@ class Site:
     threads: int
 
 
-def run_cell(cell: Cell, call: str, site: Site, *needs: Outcome) -> Outcome:
+def run_cell(cell: Cell, site: Site, *needs: Outcome) -> Outcome:
     """Runs a cell, unless it is finished, and writes down what came of it.
 
     Args:
         cell: as `grid.expand` gives.
-        call: the function of its recipe that gives its result, as `MODULE:NAME`; only the cell's
-            process imports it.
         site: where.
         needs: outcomes of the cells that it needs.
 
@@ -72,19 +70,19 @@ def run_cell(cell: Cell, call: str, site: Site, *needs: Outcome) -> Outcome:
         return found
     actual = outcomes.actual(cell, site.workdir)
     recipe = outcomes.placed(actual, pathlib.Path(site.workdir) / "cells")
-    outcome = _in_own_process(actual, call, recipe, site)
+    outcome = _in_own_process(actual, recipe, site)
     outcomes.write(outcome, site.workdir)
     return outcome
 
 
-def _in_own_process(cell: Cell, call: str, recipe: Config, site: Site) -> Outcome:
+def _in_own_process(cell: Cell, recipe: Config, site: Site) -> Outcome:
     context = _context()
     log = pathlib.Path(site.workdir) / "logs" / f"{cell.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(
         target=_child,
-        args=(theirs, call, recipe, str(log), site, 0 if cell.alone else site.threads),
+        args=(theirs, cell.kind.call, recipe, str(log), site, 0 if cell.alone else site.threads),
     )
     child.start()
     _children.add(child)

@@ -1,0 +1,1 @@
+"""What results look like: numbers in words, tables, figures; for binaries and studies alike."""

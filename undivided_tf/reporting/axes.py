@@ -1,0 +1,46 @@
+"""Taps on the axes of figures: their names, their depth, the colours of their blocks."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from undivided_tf.reporting.style import BLACK, FONT, KINDS
+
+
+def short_name(tap: str) -> str:
+    """A tap's name on an axis: `block_03/attention` is `3A`, `embeddings` is `emb`."""
+    if "/" not in tap:
+        return tap[:3]
+    block, kind = tap.split("/")
+    return f"{int(block.removeprefix('block_'))}{KINDS[kind][0]}"
+
+
+def depths(taps: Sequence[str]) -> list[float]:
+    """Places of taps on an axis of encoder blocks, embeddings at 0.
+
+    An attention block stands at its encoder block's number, an intermediate block half a step
+    further, so that patterns with the same attention blocks line up.
+    """
+    depths = []
+    for tap in taps:
+        block, _, kind = tap.partition("/")
+        depth = int(block.removeprefix("block_")) + 1 if kind else 0
+        depths.append(depth + 0.5 * (kind == "intermediate"))
+    return depths
+
+
+def mark_kinds(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Names of taps on both axes of a heat map, in the colours of their blocks."""
+    size = letter_size(rows, columns)
+    for axis, taps in ((axes.xaxis, columns), (axes.yaxis, rows)):
+        axis.set_ticks(range(len(taps)), [short_name(tap) for tap in taps], size=size)
+        axis.set_tick_params(length=0, pad=2)
+        for label, tap in zip(axis.get_ticklabels(), taps, strict=True):
+            label.set_color(KINDS.get(tap.partition("/")[2], ("", BLACK))[1])
+    if size < 8:
+        axes.tick_params(axis="x", rotation=90)
+
+
+def letter_size(*taps: Sequence[str]) -> float:
+    """Points of the letters in a heat map: in a large one they would run into each other."""
+    return min(FONT, 150 / max(map(len, taps)))

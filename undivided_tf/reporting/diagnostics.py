@@ -1,0 +1,222 @@
+"""Figures of the diagnostics of one encoder, by depth, beside its untrained twin."""
+
+import os
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from undivided_tf.reporting.axes import depths
+from undivided_tf.reporting.formatting import encoder_name
+from undivided_tf.reporting.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    drawing,
+    legend,
+)
+
+Result = dict[str, Any]
+
+COLLAPSE = (
+    ("relative_residual", "residual to equal rows"),
+    ("mean_cosine", "mean cosine"),
+    ("effective_rank", "effective rank"),
+)
+SHARES = (
+    ("first", "[CLS]", BLUE, "o"), ("separator", "[SEP]", VERMILION, "s"),
+    ("self", "itself", GREEN, "^"), ("next", "next", ORANGE, "D"),
+    ("previous", "previous", PURPLE, "v"),
+)  # fmt: skip
+
+
+def block_figure(result: Result, path: str | os.PathLike) -> None:
+    """Draws collapse by tap, then size and linearity of what every block adds.
+
+    Args:
+        result: of kind `diagnostics`.
+        path: where to write, `.png` or `.svg`.
+    """
+    taps, kinds = result["taps"], (("blocks", BLUE, "-"), ("untrained_blocks", GREY, "--"))
+    with drawing(path, 1.55 * (len(COLLAPSE) + 2) + 0.9) as figure:
+        rows = figure.subplots(len(COLLAPSE) + 2, 1, sharex=True)
+        for axes, (name, words) in zip(rows, COLLAPSE, strict=False):
+            for key, colour, style in kinds:
+                _line(axes, taps, result[key]["collapse"][name], colour, style)
+            axes.set_title(words, loc="left")
+        for key, colour, style in kinds:
+            norms = result[key]["contribution_norm"]
+            _line(rows[-2], list(norms), list(norms.values()), colour, style)
+            fits = result[key]["linear_r2"]
+            scores = [of["contribution"] for of in fits.values()]
+            _line(rows[-1], list(fits), scores, colour, style)
+        if all(of["contribution"] is None for of in result["blocks"]["linear_r2"].values()):
+            words = result["blocks"]["linear_reason"] or "no intermediate block"
+            rows[-1].text(
+                0.5, 0.5, "\n".join(textwrap.wrap(words, 50)),
+                transform=rows[-1].transAxes, ha="center", va="center",
+            )  # fmt: skip
+            rows[-1].set_yticks([])
+        rows[-2].set_title("norm of the contribution / of the stream", loc="left")
+        rows[-1].set_title("R² of a linear map for intermediate blocks", loc="left")
+        _depth_axis(rows[-1], taps, result["encoder"])
+        legend(
+            figure,
+            [
+                Line2D([], [], color=colour, ls=style, label=label)
+                for (_, colour, style), label in zip(kinds, ("trained", "untrained"), strict=True)
+            ],
+            _kinds(),
+        )
+
+
+def attention_figure(result: Result, path: str | os.PathLike) -> None:
+    """Draws entropy and distance of every head, where the weight goes, and rollout.
+
+    Args:
+        result: of kind `diagnostics`.
+        path: where to write, `.png` or `.svg`.
+    """
+    found, twin = result["attention"], result["untrained_attention"]
+    across = depths(list(found))
+    with drawing(path, 1.9 * 4 + 0.9) as figure:
+        rows = figure.subplots(4, 1, sharex=True)
+        for axes, name, words in (
+            (rows[0], "entropy", "entropy of heads (nats)"),
+            (rows[1], "distance", "mean distance of heads (tokens)"),
+        ):
+            for x, block in zip(across, found, strict=True):
+                heads = found[block][name]
+                axes.plot([x] * len(heads), heads, "o", color=BLUE, alpha=0.5, ms=4)
+            means = [np.mean(block[name]) for block in found.values()]
+            axes.plot(across, means, color=BLUE)
+            means = [np.mean(block[name]) for block in twin.values()]
+            axes.plot(across, means, color=GREY, ls="--")
+            axes.set_title(words, loc="left")
+        for name, _, colour, marker in SHARES:
+            shares = [np.mean(block[name]) for block in found.values()]
+            rows[2].plot(across, shares, color=colour, marker=marker)
+        rows[2].set_title("share of the weight, mean of heads", loc="left")
+        for blocks, colour, style in ((found, SKY, "-"), (twin, GREY, "--")):
+            own = [block["rollout_self"] for block in blocks.values()]
+            rows[3].plot(across, own, color=colour, ls=style, marker="P" if style == "-" else None)
+        rows[3].set_title("rollout: share of a token that is its own", loc="left")
+        _depth_axis(rows[3], result["taps"], result["encoder"])
+        legend(
+            figure,
+            [
+                Line2D([], [], color=colour, marker=marker, label=words)
+                for _, words, colour, marker in SHARES
+            ],
+            [
+                Line2D([], [], color=BLUE, ls="", marker="o", alpha=0.5, label="a head"),
+                Line2D([], [], color=BLUE, label="mean of heads"),
+                Line2D([], [], color=GREY, ls="--", label="untrained twin"),
+            ],
+        )
+
+
+def read_out_figure(result: Result, path: str | os.PathLike) -> None:
+    """Draws loss and accuracy of the masked-language-model head on every tap.
+
+    Args:
+        result: of kind `diagnostics` with a `read_out`.
+        path: where to write, `.png` or `.svg`.
+    """
+    found, taps = result["read_out"], result["taps"]
+    with drawing(path, 4.8) as figure:
+        rows = figure.subplots(2, 1, sharex=True)
+        _line(rows[0], taps, found["loss"], BLUE, "-")
+        rows[0].set_title("loss of the head on each tap (nats)", loc="left")
+        _line(rows[1], taps, found["accuracy"], BLUE, "-")
+        _line(rows[1], taps, found["top_accuracy"], BLACK, ":")
+        rows[1].set_title("share of masked pieces found", loc="left")
+        _depth_axis(rows[1], taps, result["encoder"])
+        words = ("first", f"among the first {found['top']}")
+        legend(
+            figure,
+            [
+                Line2D([], [], color=colour, ls=style, label=label)
+                for colour, style, label in zip((BLUE, BLACK), ("-", ":"), words, strict=True)
+            ],
+            _kinds(),
+        )
+
+
+def _line(
+    axes: Axes, taps: Sequence[str], values: Sequence[float | None], colour: str, style: str
+) -> None:
+    values = [np.nan if value is None else value for value in values]
+    across = depths(taps)
+    axes.plot(across, values, color=colour, ls=style)
+    for x, value, tap in zip(across, values, taps, strict=True):
+        face = "white" if tap.endswith("/intermediate") else colour
+        axes.plot(x, value, "o", color=colour, mfc=face, ms=4)
+
+
+def _depth_axis(axes: Axes, taps: Sequence[str], encoder: dict[str, Any]) -> None:
+    deepest = int(depths(taps)[-1])
+    numbers = range(1, deepest + 1, -(-deepest // 10))
+    axes.set_xticks([0, *numbers], ["emb", *(str(number - 1) for number in numbers)])
+    axes.set_xlabel(f"encoder block of {encoder_name(encoder)}")
+
+
+def _kinds() -> list[Line2D]:
+    return [
+        Line2D([], [], color=GREY, ls="", marker="o", label="attention block"),
+        Line2D([], [], color=GREY, ls="", marker="o", mfc="white", label="intermediate"),
+    ]
+
+
+def _blocks(result: Result) -> str:
+    """A line a tap."""
+    found, read_out = result["blocks"], result["read_out"]
+    columns = ["residual", "cosine", "rank", "added", "linear R2"]
+    columns += ["loss", "accuracy", f"top {read_out['top']}"] if read_out else []
+    lines = [
+        encoder_name(result["encoder"]) + f"; {found['texts']} texts, {found['tokens']} tokens",
+        f"{'tap':<24}" + "".join(f"{column:>11}" for column in columns),
+    ]
+    measures = ("relative_residual", "mean_cosine", "effective_rank")
+    for i, tap in enumerate(result["taps"]):
+        values = [found["collapse"][name][i] for name in measures]
+        values.append(found["contribution_norm"].get(tap))
+        values.append(found["linear_r2"].get(tap, {}).get("contribution"))
+        if read_out:
+            values += [read_out[name][i] for name in ("loss", "accuracy", "top_accuracy")]
+        shown = ("-" if value is None else f"{value:.3f}" for value in values)
+        lines.append(f"{tap:<24}" + "".join(f"{value:>11}" for value in shown))
+    if found["linear_reason"]:
+        lines.append(f"linear R2: {found['linear_reason']}")
+    if not read_out:
+        lines.append("no read-out: the checkpoint has no masked-language-model head")
+    return "\n".join(lines)
+
+
+def _attention(result: Result) -> str:
+    """A line an attention block, means over its heads."""
+    names = ("entropy", "distance", "first", "separator", "self", "next", "previous")
+    lines = [f"{'block':<24}" + "".join(f"{n:>11}" for n in (*names, "rollout"))]
+    for block, found in result["attention"].items():
+        values = [sum(found[name]) / len(found[name]) for name in names]
+        values.append(found["rollout_self"])
+        lines.append(f"{block:<24}" + "".join(f"{value:>11.3f}" for value in values))
+    for pair in result["heads"] or ():
+        lines.append(
+            f"{pair['first']} ~ {pair['second']}: matched heads differ by "
+            f"{pair['mean_matched']:.3f} nats"
+        )
+    return "\n".join(lines)
+
+
+def table(result: Result) -> str:
+    """What a run prints: a line a tap, then a line an attention block."""
+    return f"{_blocks(result)}\n{_attention(result)}"

@@ -1,0 +1,74 @@
+"""BLiMP: does an encoder find the grammatical one of two sentences likelier?"""
+
+from undivided_tf import accounting
+from undivided_tf.reporting import formatting
+from undivided_tf.reporting.content import Section, Table, Value, code, number
+from undivided_tf.study.cells import INSIDE, START_SECONDS, Kind, per_encoder
+from undivided_tf.study.judging import ACCURACY_MARGIN, Claim, Scores, not_worse, points
+
+CHANCE = 0.5  # Of two sentences.
+_PARADIGMS, _PIECES = 67, 12
+
+
+class Blimp(Kind):
+    """One cell an encoder, where the study has the data."""
+
+    name = section = "blimp"
+    title = "BLiMP"
+    call = "undivided_tf.analysis.blimp:run_blimp"
+
+    def asked(self, config):
+        return bool(config.blimp.data)
+
+    def cells(self, config, encoders):
+        return per_encoder(self, encoders, [({}, config.blimp.replace(seed=config.seed))])
+
+    def seconds(self, cell, speed):
+        copies = 2 * _PARADIGMS * (cell.recipe.max_pairs or 1000) * _PIECES
+        forward = accounting.forward_flops(cell.encoder, _PIECES + 2)
+        head = accounting.masked_lm_head_flops(cell.encoder, 1)
+        return 2 * START_SECONDS + copies * (forward + head) / speed.flops_per_second
+
+    def rows(self, result):
+        yield {"metric": "accuracy", "value": result["accuracy"]}
+        yield {"metric": "pairs", "value": result["pairs"]}
+        for phenomenon, of in result.get("phenomena", {}).items():
+            yield {"metric": f"accuracy_{phenomenon}", "value": of["accuracy"]}
+
+    def claims(self, config):
+        yield Claim(
+            "grammar kept",
+            "It tells grammatical sentences as well.",
+            "accuracy on BLiMP, mean over its paradigms, paired by pre-training seed",
+            ACCURACY_MARGIN,
+            "a loss of the margin or more is ruled out, and the reference beats chance by more "
+            "(one-sided t-tests)",
+            _grammar,
+            "points",
+        )
+
+    def report(self, study):
+        rows = []
+        for pattern in study.patterns:
+            values = study.values("blimp", "accuracy", pattern=pattern)
+            if not values:
+                rows.append((code(pattern), *[Value(study.absence("blimp", pattern=pattern))] * 3))
+                continue
+            pairs = study.values("blimp", "pairs", pattern=pattern)[0]
+            rows.append(
+                (
+                    code(pattern),
+                    number(sum(values) / len(values), formatting.percent),
+                    Value(" ".join(map(formatting.percent, values))),
+                    number(pairs, formatting.count),
+                )
+            )
+        note = "Share of minimal pairs whose grammatical sentence is likelier; chance is 50 %."
+        columns = ("pattern", "accuracy, %", "each encoder", "pairs")
+        yield Section(INSIDE, "Grammar", (Table("BLiMP", columns, tuple(rows), note),))
+
+
+def _grammar(study, pattern):
+    own, full = (study.by_seed("blimp", "accuracy", pattern=p) for p in (pattern, study.reference))
+    margin = study.config.accuracy_margin
+    return not_worse({"BLiMP": Scores(own, full, CHANCE)}, margin, points(margin, "accuracy"))

@@ -1,0 +1,361 @@
+"""Fine-tuning: how well the encoders do on the tasks of a study."""
+
+import dataclasses
+import functools
+import statistics
+
+from undivided_tf import accounting
+from undivided_tf.reporting import formatting
+from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
+from undivided_tf.reporting.formatting import Estimate
+from undivided_tf.reporting.layout import slug
+from undivided_tf.study import frames
+from undivided_tf.study.cells import COMPILATION_SECONDS, FAILED, NOT_RUN, START_SECONDS, Cell, Kind
+from undivided_tf.study.judging import (
+    ACCURACY_MARGIN,
+    NOT_SUPPORTED,
+    NOT_WORSE,
+    SUPPORTED,
+    UNDERPOWERED,
+    Claim,
+    Scores,
+    Verdict,
+    not_worse,
+    points,
+)
+from undivided_tf.study.results import PRETRAINED, SCRATCH, StudyResults
+
+CHAPTER = "Fine-tuning tasks"
+NOT_ASKED = "not asked for"  # By the config, where others are.
+
+
+class Finetuning(Kind):
+    """One cell for each encoder and task; at equal steps some from random weights, too."""
+
+    name = section = "finetuning"
+    title = "Fine-tuning"
+    call = "undivided_tf.training.finetuning:finetune"
+
+    def cells(self, config, encoders):
+        for arm, encoder in encoders.items():
+            # Random weights know nothing of pre-training: once a pattern is enough.
+            bare = (
+                arm.seed == config.seed
+                and arm.at_equal_steps
+                and arm.pattern in config.from_scratch
+            )
+            for task in config.tasks:
+                label = {"pattern": arm.pattern, "pretraining_seed": arm.seed, "task": task}
+                for start in (PRETRAINED, SCRATCH) if bare else (PRETRAINED,):
+                    recipe = config.finetuning.replace(
+                        task=task, seed=config.seed, from_scratch=start == SCRATCH
+                    )
+                    label_here = {**label, "start": start, **arm.extra}
+                    place = {"init_checkpoint": encoder}
+                    yield Cell(self, label_here, recipe, place, turn=encoder.turn)
+
+    def seconds(self, cell, speed):
+        recipe, counts = cell.recipe, speed.rows[cell.recipe.task]
+        forward = accounting.forward_flops(cell.encoder, recipe.max_seq_length)
+        train = min(counts["train"], recipe.max_train_rows or counts["train"])
+        scored = sum(count for split, count in counts.items() if split != "train")
+        flops = forward * (3 * recipe.num_train_epochs * train + 2 * scored)
+        one_run = flops / speed.flops_per_second + 0.4 * COMPILATION_SECONDS
+        return START_SECONDS + recipe.num_runs * one_run
+
+    def rows(self, result):
+        split = result["split"]
+        yield {"metric": "majority", "value": result["majority"][split]}
+        for run in result["runs"]:
+            for metric, value in run[split].items():
+                if isinstance(value, int | float):
+                    yield {"metric": metric, "run": run["seed"], "value": value}
+
+    def claims(self, config):
+        metric = "accuracy of the fine-tuned encoder, mean of its runs, paired by pre-training seed"
+        yield Claim(
+            "accuracy kept",
+            "Fine-tuning accuracy falls by little.",
+            metric,
+            ACCURACY_MARGIN,
+            NOT_WORSE,
+            accuracy,
+            "points",
+        )
+        for frame in frames.other_frames(config):
+            name = frames.NAMES[frame]
+            yield Claim(
+                f"accuracy kept at {name}",
+                f"At {name} fine-tuning accuracy falls by little.",
+                metric,
+                ACCURACY_MARGIN,
+                NOT_WORSE,
+                functools.partial(_there, frame),
+                "points",
+                frames=(frame,),
+            )
+            yield Claim(
+                f"same verdict at {name}",
+                f"The verdict on accuracy at {name} is that at equal steps.",
+                "the verdicts on accuracy in both frames",
+                ACCURACY_MARGIN,
+                "both are decided, and alike; not supported when they differ",
+                functools.partial(_unchanged, frame),
+                frames=(frames.STEPS, frame),
+            )
+
+    def findings(self, study, pattern):
+        return (_finding(study, task, pattern) for task in study.tasks)
+
+    def methods(self, study):
+        config, bare = study.config.finetuning, study.config.from_scratch
+        everyone = bare == study.config.canonical_patterns
+        bare = "the same" if everyone else f"{', '.join(bare)} once"
+        yield Finding(
+            self.title,
+            f"{config.num_train_epochs} epochs, batch {config.train_batch_size}, peak learning "
+            f"rate {config.learning_rate:g}, {config.pooling} pooling, {config.num_runs} runs of "
+            f"different seeds; {bare} again from random weights. Scores are of the test split.",
+        )
+
+    def report(self, study):
+        from undivided_tf.reporting import finetuning as drawn  # Late: brings matplotlib.
+
+        for task in study.tasks:
+            parts = [table(study, task)]
+            if results := study.finished("finetuning", task):
+                parts.append(
+                    Figure(
+                        f"task_scores_{slug(task)}",
+                        f"Test score on {task}: pre-trained, random weights, majority class",
+                        f"Test scores on {task} by pattern, pre-trained and from random weights, "
+                        "with the majority class. The values stand in the table of the task.",
+                        functools.partial(drawn.task_scores, results),
+                    )
+                )
+            yield Section(CHAPTER, task, tuple(parts))
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Scores of one pattern on one task.
+
+    Attributes:
+        by_unit: the score of each independent repetition. With several pre-training seeds a
+            repetition is an encoder and its score the mean of its fine-tuning runs, since
+            runs of one encoder are not independent; otherwise it is a fine-tuning run.
+        unit: what a repetition is: `encoder` or `fine-tuning run`.
+        runs: every single run, one list a pre-training seed.
+    """
+
+    by_unit: dict[int, float]
+    unit: str
+    runs: list[list[float]]
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """Mean and interval over the repetitions."""
+        return formatting.estimate(self.by_unit.values())
+
+
+def score(
+    study: StudyResults, task: str, pattern: str, start: str = PRETRAINED, metric: str = ""
+) -> Score:
+    """Scores of a pattern on a task; of the validation split where test has no labels.
+
+    Args:
+        study: the results.
+        task: name of the task.
+        pattern: canonical pattern.
+        start: `PRETRAINED` or `SCRATCH`.
+        metric: its name; empty: the one that tables show. Runs without it do not count.
+    """
+    every = study.select("finetuning", task=task, start=start)
+    # Random weights depend on the run's seed only, whatever encoder the cell belongs to.
+    by_encoder = start == PRETRAINED and every["seed"].nunique() > 1  # For all: they are paired.
+    own = every[(every["pattern"] == pattern) & (every["metric"] == (metric or study.metric(task)))]
+    units = own.groupby("seed" if by_encoder else "run", sort=False)["value"]
+    return Score(
+        {int(unit): statistics.fmean(values) for unit, values in units},
+        "encoder" if by_encoder else "fine-tuning run",
+        [values.tolist() for _, values in own.groupby("cell", sort=False)["value"]],
+    )
+
+
+def difference(study, task, pattern) -> tuple[Estimate | None, str]:
+    """Test score of a pattern minus the reference's, paired by seed, and what a pair is."""
+    own, full = (score(study, task, p) for p in (pattern, study.reference))
+    return formatting.paired(own.by_unit, full.by_unit), own.unit
+
+
+def difference_to_reference(study, task, pattern) -> Value:
+    """`difference` in a table."""
+    if pattern == study.reference:
+        return Value("reference")
+    found, unit = difference(study, task, pattern)
+    if found is not None:
+        return _estimated(found, formatting.points, unit)
+    absences = (
+        study.absence("finetuning", task=task, pattern=p, start=PRETRAINED)
+        for p in (pattern, study.reference)
+    )
+    return Value(FAILED if FAILED in absences else "no common seed")
+
+
+def short_score(study, task, pattern) -> Value:
+    """The mean score, and its difference to the reference as small print."""
+    found = score(study, task, pattern).estimate
+    if found is None:
+        return Value(study.absence("finetuning", task=task, pattern=pattern, start=PRETRAINED))
+    against = difference_to_reference(study, task, pattern)
+    note = "" if against.number is None else f"{against.text} points"
+    return number(found.mean, formatting.percent, note)
+
+
+def table(study, task) -> Table:
+    """Scores of each pattern on a task: pre-trained, from random weights, majority."""
+    majority = next(iter(study.values("finetuning", "majority", task=task)), None)
+    results = study.finished("finetuning", task)
+    no_classes = any(not result["labels"] for result in results)
+    rows = []
+    for pattern in study.patterns:
+        starts = (PRETRAINED, SCRATCH)
+        pretrained, scratch = (score(study, task, pattern, start) for start in starts)
+        failures = [
+            study.failures("finetuning", task=task, pattern=pattern, start=start)
+            for start in starts
+        ]
+        absent, scratch_absent = (FAILED if n else NOT_RUN for n in failures)
+        is_asked = pattern in study.config.from_scratch
+        scratch_absent = scratch_absent if is_asked else NOT_ASKED
+        rows.append(
+            (
+                code(pattern),
+                _score(pretrained, failures[0]),
+                _score(scratch, failures[1]) if is_asked else Value(scratch_absent),
+                Value(study.absence("finetuning", task=task))
+                if majority is None
+                else number(majority, formatting.percent),
+                difference_to_reference(study, task, pattern),
+                Value("no classes")
+                if no_classes
+                else _score(score(study, task, pattern, metric="f1_macro"), failures[0]),
+                Value(_runs(pretrained) or absent),
+                Value(_runs(scratch) or scratch_absent),
+            )
+        )
+    columns = (
+        "pattern",
+        "pre-trained, %",
+        "random weights, %",
+        "majority class, %",
+        "difference to reference, points",
+        "macro F1 pre-trained, %",
+        "each run, pre-trained",
+        "each run, random weights",
+    )
+    return Table(f"Task {task}", columns, tuple(rows), _note(study, task, results))
+
+
+def _note(study, task, results) -> str:
+    metric = formatting.metric(study.metric(task))
+    note = (
+        f"{metric[0].upper() + metric[1:]}; small print: 95 % interval (Student's t) over n "
+        "fine-tuning runs, or over n encoders where several were pre-trained, each the mean of "
+        "its runs."
+    )
+    for result in results[:1]:
+        split = result["split"]
+        test = result["rows"][split]
+        note += (
+            f" {formatting.count(result['rows']['train'])} training rows, "
+            f"{formatting.count(test)} {split} rows, {len(result['labels'])} labels."
+        )
+        found = score(study, task, result["pattern"], result["start"]).estimate
+        if metric == "accuracy" and found is not None:
+            half = formatting.binomial_half_width(found.mean, test)
+            note += (
+                f" The sampling of the {split} rows alone makes an accuracy of "
+                f"{formatting.percent(found.mean)} % uncertain by "
+                f"± {formatting.decimals(100 * half, 1)} points; the intervals leave this out."
+            )
+    return note
+
+
+def _runs(found: Score) -> str:
+    """Every run; a semicolon stands between pre-training seeds."""
+    return "; ".join(" ".join(map(formatting.percent, runs)) for runs in found.runs)
+
+
+def _score(found: Score, failures: int) -> Value:
+    if found.estimate is None:
+        return Value(FAILED if failures else NOT_RUN)
+    value = _estimated(found.estimate, formatting.percent, found.unit)
+    if failures:
+        value = dataclasses.replace(value, note=f"{value.note}, {failures} failed")
+    return value
+
+
+def _estimated(found: Estimate, show, unit: str) -> Value:
+    note = f"n = {found.n} {unit.split()[-1]}{'s' if found.n > 1 else ''}"
+    if found.interval:
+        note = f"{formatting.between(found.interval, show)}, {note}"
+    return Value(show(found.mean), note, found.mean)
+
+
+def accuracy(study, pattern) -> Verdict:
+    """Verdict on "fine-tuning accuracy falls by little" in the frame of the results."""
+
+    def scores(task, of):
+        return study.by_seed(
+            "finetuning", study.metric(task), task=task, pattern=of, start=PRETRAINED
+        )
+
+    found = {
+        task: Scores(
+            scores(task, pattern),
+            scores(task, study.reference),
+            next(iter(study.values("finetuning", "majority", task=task)), 0.0),
+        )
+        for task in study.tasks
+    }
+    margin = study.config.accuracy_margin
+    return not_worse(found, margin, points(margin, "accuracy"))
+
+
+def _there(frame, study, pattern) -> Verdict:
+    if pattern not in frames.compared(study.config):
+        return Verdict(UNDERPOWERED, "not compared in this frame")
+    return accuracy(study.seen_as(frame, study.size), pattern)
+
+
+def _unchanged(frame, study, pattern) -> Verdict:
+    before, after = accuracy(study, pattern), _there(frame, study, pattern)
+    reason = f"at equal steps {before.status}; at {frames.NAMES[frame]} {after.status}"
+    if UNDERPOWERED in (before.status, after.status):
+        return Verdict(UNDERPOWERED, reason)
+    return Verdict(SUPPORTED if before.status == after.status else NOT_SUPPORTED, reason)
+
+
+def _finding(study, task, pattern) -> Finding:
+    own = score(study, task, pattern).estimate
+    if own is None:
+        absent = study.absence("finetuning", task=task, pattern=pattern, start=PRETRAINED)
+        return Finding(task, f"No finished fine-tuning ({absent}).")
+    text = f"Test {formatting.metric(study.metric(task))} {formatting.percent(own.mean)} %"
+    if pattern != study.reference:
+        found, unit = difference(study, task, pattern)
+        if found is None:
+            text += "; no seed is finished for both it and the reference"
+        else:
+            moved = formatting.compared(found.mean, "above", "below", formatting.percent, "points")
+            interval = formatting.uncertainty(found, unit, formatting.points)
+            text += f", {moved} the reference ({interval})"
+    majority = study.values("finetuning", "majority", task=task)[0]
+    is_asked = pattern in study.config.from_scratch
+    bare = score(study, task, pattern if is_asked else study.reference, SCRATCH).estimate
+    text += f". The majority class gives {formatting.percent(majority)} %"
+    encoder = f"{'the same encoder' if is_asked else 'the reference'} from random weights"
+    if bare is None:
+        return Finding(task, f"{text}; {encoder} has no finished run.")
+    return Finding(task, f"{text}, {encoder} {formatting.percent(bare.mean)} %.")
