@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 
 from undivided_tf.reporting import formatting
@@ -45,8 +46,14 @@ class StudyResults:
         self.numbers = numbers.view(whole, config, frame, size)
         is_finished = self.numbers["status"] == FINISHED
         self._unfinished, finished = self.numbers[~is_finished], self.numbers[is_finished]
-        self._groups = dict(iter(finished.groupby(["kind", "metric"])))
-        self._groups |= dict(iter(finished.groupby("kind")))
+        # Most questions are about one metric, and of one pattern.
+        self._groups = {
+            key: rows
+            for depth in (1, 2, 3)
+            for key, rows in finished.groupby(["kind", "metric", "pattern"][:depth])
+        }
+        self._selected: dict[Any, pd.DataFrame] = {}
+        self._metrics: dict[str, str] = {}
         self._views: dict[tuple[str, str], StudyResults] = {}
         self.cells = raw["cells"]
         self.failed_cells = [cell for cell in self.cells if cell["status"] == FAILED]
@@ -79,16 +86,18 @@ class StudyResults:
             metric: its name; empty: all.
             columns: values that other columns must have, such as `pattern`.
         """
-        rows = self._groups.get((kind, metric) if metric else kind, self.numbers[:0])
-        return _where(rows, **columns)
+        key = (kind, metric, *sorted(columns.items()))
+        if key not in self._selected:
+            group = (kind, *filter(None, [metric, metric and columns.get("pattern")]))
+            rows = self._groups.get(group, self.numbers[:0])
+            self._selected[key] = _where(rows, **columns)
+        return self._selected[key]
 
     def by_seed(self, kind: str, metric: str, **columns: Any) -> dict[int, float]:
         """Mean value by pre-training seed, where it is defined."""
-        rows = self.select(kind, metric, **columns).dropna(subset="value")
-        return {
-            int(seed): statistics.fmean(values)
-            for seed, values in rows.groupby("seed", sort=False)["value"]
-        }
+        rows = self.select(kind, metric, **columns)
+        seeds = rows.dropna(subset="value").groupby("seed", sort=False)["value"]
+        return {seed: statistics.fmean(values) for seed, values in seeds}
 
     def values(self, kind: str, metric: str, **columns: Any) -> list[float]:
         """The values that are defined."""
@@ -124,12 +133,15 @@ class StudyResults:
 
     def metric(self, task: str) -> str:
         """The metric of a task that tables show, such as `accuracy`."""
-        found = self.finished("finetuning", task)
-        return formatting.primary(found[0]) if found else "accuracy"
+        if task not in self._metrics:
+            found = self.finished("finetuning", task)
+            self._metrics[task] = formatting.primary(found[0]) if found else "accuracy"
+        return self._metrics[task]
 
 
 def _where(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     """The rows whose columns have these values."""
+    mask = np.ones(len(rows), bool)
     for name, value in columns.items():
-        rows = rows[rows[name] == value]
-    return rows
+        mask &= (rows[name] == value).to_numpy()
+    return rows[mask]

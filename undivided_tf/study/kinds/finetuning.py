@@ -170,13 +170,14 @@ def score(
         start: `PRETRAINED` or `SCRATCH`.
         metric: its name; empty: the one that tables show. Runs without it do not count.
     """
-    every = study.select("finetuning", task=task, start=start)
     # Random weights depend on the run's seed only, whatever encoder the cell belongs to.
-    by_encoder = start == PRETRAINED and every["seed"].nunique() > 1  # For all: they are paired.
-    own = every[(every["pattern"] == pattern) & (every["metric"] == (metric or study.metric(task)))]
+    everyone = study.select("finetuning", study.metric(task), task=task, start=start)
+    by_encoder = start == PRETRAINED and everyone["seed"].nunique() > 1  # For all: they are paired.
+    metric = metric or study.metric(task)
+    own = study.select("finetuning", metric, pattern=pattern, task=task, start=start)
     units = own.groupby("seed" if by_encoder else "run", sort=False)["value"]
     return Score(
-        {int(unit): statistics.fmean(values) for unit, values in units},
+        {unit: statistics.fmean(values) for unit, values in units},
         "encoder" if by_encoder else "fine-tuning run",
         [values.tolist() for _, values in own.groupby("cell", sort=False)["value"]],
     )

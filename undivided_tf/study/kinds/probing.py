@@ -1,6 +1,7 @@
 """Probing: what linear classifiers read from every tap of the encoders."""
 
 import functools
+import statistics
 
 from undivided_tf import accounting
 from undivided_tf.reporting import formatting
@@ -116,7 +117,8 @@ def _kept(study, pattern):
     def attention(task, of):
         rows = study.select("probing", TRAINED, task=task, pattern=of).dropna(subset="value")
         rows = rows[rows["tap"].str.endswith("/attention")]
-        return rows.groupby("seed", sort=False)["value"].mean().to_dict()
+        seeds = rows.groupby("seed", sort=False)["value"]
+        return {seed: statistics.fmean(values) for seed, values in seeds}
 
     scores = {
         task: Scores(
