@@ -143,10 +143,10 @@ class Pretraining(Kind):
             yield Finding(
                 "Learning",
                 "An encoder has learnt from its context when its held-out loss is below that of "
-                "the neighbour model (one-sided 95 %, bootstrap over rows). This model counts the "
-                "two pieces beside the masked one in the training rows, smoothed as by Witten and "
-                "Bell. Unless the reference has learnt, no claim about what encoders have learnt "
-                "is judged.",
+                "the neighbour model under the same masks (one-sided 95 %, bootstrap over rows). This "
+                "model counts the two pieces beside the masked one in the training rows, smoothed "
+                "as by Witten and Bell. Unless the reference has learnt, no claim about what "
+                "encoders have learnt is judged.",
             )
 
     def report(self, study):
