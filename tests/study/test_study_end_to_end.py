@@ -3,16 +3,19 @@
 import json
 import math
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 import toys
 
 pytestmark = pytest.mark.slow
+PATH = os.pathsep.join([str(pathlib.Path(__file__).parent), *filter(None, sys.path)])
 LIMIT = 400  # Seconds until what is waited for must be there.
 # What a clock or the memory of the machine says; all else is the same in every run.
 MEASURED = {
@@ -45,20 +48,20 @@ def toy(tmp_path_factory):
     return folder
 
 
-def start(toy, workdir):
+def start(toy, workdir, *flags):
     """Starts the study as a user does."""
     places = [f"--records.input_files={toy}/text/*.txt", f"--tasks={toy}/animals"]
     places += [f"--cka.task={toy}/animals", f"--workdir={workdir}"]
     with open(f"{workdir}.log", "a") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "undivided_tf.bin.run_study", *FLAGS, *places],
-            stdout=log, stderr=log,
+            [sys.executable, "-m", "undivided_tf.bin.run_study", *FLAGS, *places, *flags],
+            stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": PATH},
         )  # fmt: skip
 
 
-def finish(toy, workdir):
+def finish(toy, workdir, *flags):
     """Runs the study to its end."""
-    process = start(toy, workdir)
+    process = start(toy, workdir, *flags)
     try:
         code = process.wait(LIMIT)
     finally:
@@ -174,3 +177,20 @@ def test_a_study_with_a_failed_cell_reports_it_and_mends_it_later(toy, whole):
     assert "neither a folder" in (workdir / "report.html").read_text()
     finish(toy, workdir)
     assert {cell["status"] for cell in read(workdir)["cells"]} == {"finished"}
+
+
+def test_a_study_grows_by_a_kind_from_outside_the_package(toy, whole):
+    """The module is no part of the package: a worker's process finds it on the Python path."""
+    workdir = toy / "grown"
+    shutil.copytree(whole, workdir)
+    finish(toy, workdir, "--kinds=embedding_norms:EmbeddingNorms")
+    before, after = read(whole)["cells"], read(workdir)["cells"]
+    assert [cell for cell in after if cell["kind"] != "norms"] == before
+    norms = {c["label"]["pattern"]: c["result"]["mean_norm"] for c in after if c["kind"] == "norms"}
+    assert set(norms) == {"AI", "A*2"} and all(norm > 0 for norm in norms.values())
+    frame = pd.read_csv(workdir / "cells.csv")
+    values = frame[frame["metric"] == "mean_norm"].set_index("pattern")["value"]
+    assert values.to_dict() == pytest.approx(norms)
+    for name in ("report.html", "report.md"):
+        text = (workdir / name).read_text()
+        assert all(f"{norm:.6f}" in text for norm in norms.values())

@@ -1,10 +1,16 @@
 """BLiMP: does an encoder find the grammatical one of two sentences likelier?"""
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from undivided_tf import accounting
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Section, Table, Value, code, number
-from undivided_tf.study.cells import INSIDE, START_SECONDS, Kind, per_encoder
-from undivided_tf.study.judging import ACCURACY_MARGIN, Claim, Scores, not_worse, points
+from undivided_tf.study.cells import INSIDE, START_SECONDS, Cell, Kind, Row, Speed, per_encoder
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.frames import Arm
+from undivided_tf.study.judging import ACCURACY_MARGIN, Claim, Scores, Verdict, not_worse, points
+from undivided_tf.study.results import StudyResults
 
 CHANCE = 0.5  # Of two sentences.
 _PARADIGMS, _PIECES = 67, 12
@@ -17,25 +23,25 @@ class Blimp(Kind):
     title = "BLiMP"
     call = "undivided_tf.analysis.blimp:run_blimp"
 
-    def asked(self, config):
+    def asked(self, config: StudyConfig) -> bool:
         return bool(config.blimp.data)
 
-    def cells(self, config, encoders):
+    def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
         return per_encoder(self, encoders, [({}, config.blimp.replace(seed=config.seed))])
 
-    def seconds(self, cell, speed):
+    def seconds(self, cell: Cell, speed: Speed) -> float:
         copies = 2 * _PARADIGMS * (cell.recipe.max_pairs or 1000) * _PIECES
         forward = accounting.forward_flops(cell.encoder, _PIECES + 2)
         head = accounting.masked_lm_head_flops(cell.encoder, 1)
         return 2 * START_SECONDS + copies * (forward + head) / speed.flops_per_second
 
-    def rows(self, result):
+    def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         yield {"metric": "accuracy", "value": result["accuracy"]}
         yield {"metric": "pairs", "value": result["pairs"]}
         for phenomenon, of in result.get("phenomena", {}).items():
             yield {"metric": f"accuracy_{phenomenon}", "value": of["accuracy"]}
 
-    def claims(self, config):
+    def claims(self, config: StudyConfig) -> Iterator[Claim]:
         yield Claim(
             "grammar kept",
             "It tells grammatical sentences as well.",
@@ -47,7 +53,7 @@ class Blimp(Kind):
             "points",
         )
 
-    def report(self, study):
+    def report(self, study: StudyResults) -> Iterator[Section]:
         rows = []
         for pattern in study.patterns:
             values = study.values("blimp", "accuracy", pattern=pattern)
@@ -68,7 +74,7 @@ class Blimp(Kind):
         yield Section(INSIDE, "Grammar", (Table("BLiMP", columns, tuple(rows), note),))
 
 
-def _grammar(study, pattern):
+def _grammar(study: StudyResults, pattern: str) -> Verdict:
     own, full = (study.by_seed("blimp", "accuracy", pattern=p) for p in (pattern, study.reference))
     margin = study.config.accuracy_margin
     return not_worse({"BLiMP": Scores(own, full, CHANCE)}, margin, points(margin, "accuracy"))

@@ -4,6 +4,8 @@ import functools
 import itertools
 import math
 import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,9 @@ from undivided_tf.reporting.content import (
 )
 from undivided_tf.reporting.formatting import encoder_name
 from undivided_tf.reporting.layout import slug
-from undivided_tf.study.cells import INSIDE, START_SECONDS, Cell, Kind
+from undivided_tf.study.cells import INSIDE, START_SECONDS, Cell, Kind, Row, Speed
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import (
     LEVEL,
     MIN_BAND,
@@ -34,6 +38,7 @@ from undivided_tf.study.judging import (
     Evidence,
     Verdict,
 )
+from undivided_tf.study.results import StudyResults
 
 ITSELF, UNTRAINED, OTHER_SEED, OTHER_PATTERN = "itself", "untrained", "other seed", "other pattern"
 
@@ -47,7 +52,7 @@ class Cka(Kind):
     title = "CKA"
     call = "undivided_tf.analysis.similarity:run_cka"
 
-    def cells(self, config, encoders):
+    def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
         recipe = config.cka.replace(seed=config.seed)
         arms = [arm for arm in encoders if arm.at_equal_steps]
         reference = arms[0]
@@ -67,14 +72,14 @@ class Cka(Kind):
             turn = max(cell.turn for cell in places.values())
             yield Cell(self, {**label, **first.extra}, recipe, places, turn=turn)
 
-    def seconds(self, cell, speed):
+    def seconds(self, cell: Cell, speed: Speed) -> float:
         recipe, encoder = cell.recipe, cell.encoder
         taps = len(encoder.pattern) + 1
         passes = 4 * recipe.num_examples * accounting.forward_flops(encoder, recipe.max_seq_length)
         pairs = taps * taps * recipe.num_examples / 512
         return START_SECONDS + passes / speed.flops_per_second + 0.03 * pairs
 
-    def rows(self, result):
+    def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         attention = [
             [tap for tap in result[key] if tap.endswith("/attention")]
             for key in ("first_taps", "second_taps")
@@ -88,7 +93,7 @@ class Cka(Kind):
                 if (tap, other) in matched:
                     yield {"metric": "matched_attention", **taps}
 
-    def claims(self, config):
+    def claims(self, config: StudyConfig) -> Iterator[Claim]:
         yield Claim(
             "similar attention",
             "The attention blocks learn what those of the full model learn.",
@@ -98,7 +103,7 @@ class Cka(Kind):
             _similar,
         )
 
-    def findings(self, study, pattern):
+    def findings(self, study: StudyResults, pattern: str) -> Iterator[Finding]:
         if pattern == study.reference:
             return
         pairs = _against(study, pattern)
@@ -132,7 +137,7 @@ class Cka(Kind):
             text += " Both encoders began with equal values in their shared blocks."
         yield Finding("CKA", text)
 
-    def methods(self, study):
+    def methods(self, study: StudyResults) -> Iterator[Finding]:
         config = study.config.cka
         yield Finding(
             self.title,
@@ -141,7 +146,7 @@ class Cka(Kind):
             "all encoders.",
         )
 
-    def report(self, study):
+    def report(self, study: StudyResults) -> Iterator[Section]:
         from undivided_tf.reporting import cka as drawn  # Late: brings matplotlib.
 
         results = study.finished("cka")
@@ -161,11 +166,11 @@ class Cka(Kind):
         yield Section(INSIDE, "Similarity of representations", parts)
 
 
-def _side(arm, seed, trained):
+def _side(arm: Arm, seed: int, trained: bool) -> dict[str, Any]:
     return {"pattern": arm.pattern, "seed": seed, "trained": trained}
 
 
-def relation(pair) -> str:
+def relation(pair: dict[str, Any]) -> str:
     """How the second of two encoders, given as `first` and `second`, differs from the first."""
     first, second = pair["first"], pair["second"]
     if not second["trained"]:
@@ -175,7 +180,7 @@ def relation(pair) -> str:
     return ITSELF if first["seed"] == second["seed"] else OTHER_SEED
 
 
-def matched(study) -> pd.DataFrame:
+def matched(study: StudyResults) -> pd.DataFrame:
     """CKA of matched attention taps, with the `relation` of the two encoders."""
     rows = study.select("cka", "matched_attention")
     other = rows["pattern"] != rows["second_pattern"]
@@ -187,20 +192,20 @@ def matched(study) -> pd.DataFrame:
     return rows.assign(relation=relations)
 
 
-def _of(rows, which, pattern):
+def _of(rows: pd.DataFrame, which: str, pattern: str) -> pd.DataFrame:
     return rows[
         (rows["relation"] == which)
         & ((rows["pattern"] == pattern) | (rows["second_pattern"] == pattern))
     ]
 
 
-def _against(study, pattern):
+def _against(study: StudyResults, pattern: str) -> pd.DataFrame:
     """Matched taps of a trained pattern and the trained reference."""
     rows = _of(matched(study), OTHER_PATTERN, pattern)
     return rows[(rows["pattern"] == study.reference) | (rows["second_pattern"] == study.reference)]
 
 
-def _means(rows) -> list[float]:
+def _means(rows: pd.DataFrame) -> list[float]:
     """The mean over the matched taps of each pair of encoders."""
     return [
         statistics.fmean(values)
@@ -208,7 +213,7 @@ def _means(rows) -> list[float]:
     ]
 
 
-def _similar(study, pattern):
+def _similar(study: StudyResults, pattern: str) -> Verdict:
     # Equal seeds begin with equal values in the blocks that both have, which raises CKA; so
     # only pairs of different seeds are compared with the pairs of reference seeds.
     pairs = _against(study, pattern)
@@ -235,7 +240,7 @@ def _similar(study, pattern):
     )
 
 
-def table(study) -> Table:
+def table(study: StudyResults) -> Table:
     """Every pair of encoders, finished or not."""
     rows = []
     for cell in (cell for cell in study.cells if cell["kind"] == "cka"):
@@ -271,7 +276,7 @@ def table(study) -> Table:
     return Table("CKA between encoders", columns, tuple(rows), note)
 
 
-def _similarity(rows, which) -> tuple[Value, ...]:
+def _similarity(rows: pd.DataFrame, which: str) -> tuple[Value, ...]:
     entries = rows[rows["metric"] == "cka"]
     known = rows.loc[rows["metric"] == "matched_attention", "value"].dropna().tolist()
     missing = int(entries["value"].isna().sum())
@@ -288,19 +293,19 @@ def _similarity(rows, which) -> tuple[Value, ...]:
     )
 
 
-def _self_check(entries) -> Value:
+def _self_check(entries: pd.DataFrame) -> Value:
     diagonal = entries.loc[entries["tap"] == entries["second_tap"], "value"].dropna()
     if diagonal.empty:
         return Value("not computable")
     return number(max(abs(diagonal - 1)), lambda distance: f"{distance:.1g}")
 
 
-def _pair(result) -> str:
+def _pair(result: dict[str, Any]) -> str:
     second = ITSELF if relation(result) == ITSELF else encoder_name(result["second"])
     return f"{encoder_name(result['first'])} against {second}"
 
 
-def _gaps(results):
+def _gaps(results: list[dict[str, Any]]) -> Iterator[str]:
     """Why entries of the matrices are not defined, each reason once with its count."""
     counts: dict[tuple[str, str], int] = {}
     for result in results:

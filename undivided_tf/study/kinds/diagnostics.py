@@ -2,12 +2,17 @@
 
 import math
 import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Section, Table, Value, code, number
-from undivided_tf.study.cells import INSIDE, START_SECONDS, Kind, per_encoder
-from undivided_tf.study.judging import Claim, beyond, paired
+from undivided_tf.study.cells import INSIDE, START_SECONDS, Cell, Kind, Row, Speed, per_encoder
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.frames import Arm
+from undivided_tf.study.judging import Claim, Verdict, beyond, paired
+from undivided_tf.study.results import StudyResults
 
 # Declared here, before any study runs.
 COLLAPSED = 0.5  # Of the reference's residual.
@@ -21,19 +26,19 @@ class Diagnostics(Kind):
     title = "Diagnostics"
     call = "undivided_tf.analysis.diagnostics:run_diagnostics"
 
-    def asked(self, config):
+    def asked(self, config: StudyConfig) -> bool:
         return config.diagnose
 
-    def cells(self, config, encoders):
+    def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
         return per_encoder(self, encoders, [({}, config.diagnostics.replace(seed=config.seed))])
 
-    def seconds(self, cell, speed):
+    def seconds(self, cell: Cell, speed: Speed) -> float:
         recipe, encoder = cell.recipe, cell.encoder
         forward = accounting.forward_flops(encoder, recipe.max_seq_length) / speed.flops_per_second
         singular_values = 0.002 * recipe.num_examples * 2 * (len(encoder.pattern) + 1)
         return 3 * START_SECONDS + 6 * recipe.num_examples * forward + singular_values
 
-    def rows(self, result):
+    def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         for prefix, key in (("", "blocks"), ("untrained_", "untrained_blocks")):
             for name, values in result[key]["collapse"].items():
                 for tap, value in zip(result["taps"], values, strict=True):
@@ -42,7 +47,7 @@ class Diagnostics(Kind):
                 value = fit["contribution"]
                 yield {"metric": f"{prefix}linear_r2", "tap": tap, "value": value}
 
-    def claims(self, config):
+    def claims(self, config: StudyConfig) -> Iterator[Claim]:
         yield Claim(
             "rank collapse",
             "The tokens of a text collapse into one.",
@@ -63,7 +68,7 @@ class Diagnostics(Kind):
             frames=(),
         )
 
-    def report(self, study):
+    def report(self, study: StudyResults) -> Iterator[Section]:
         rows = []
         for pattern in study.patterns:
             residuals = last_tap(study, "relative_residual", pattern)
@@ -103,13 +108,13 @@ class Diagnostics(Kind):
         yield Section(INSIDE, "Rank and linearity", (table,))
 
 
-def last_tap(study, metric, pattern) -> dict[int, float]:
+def last_tap(study: StudyResults, metric: str, pattern: str) -> dict[int, float]:
     """A measure at the last tap, by pre-training seed."""
     rows = study.select("diagnostics", metric, pattern=pattern)
     return rows.groupby("seed", sort=False)["value"].last().to_dict()
 
 
-def _collapse(study, pattern):
+def _collapse(study: StudyResults, pattern: str) -> Verdict:
     own, full = (
         {
             seed: math.log(max(value, 1e-30))
@@ -127,7 +132,7 @@ def _collapse(study, pattern):
     )
 
 
-def _linear(study, pattern):
+def _linear(study: StudyResults, pattern: str) -> Verdict:
     values = study.by_seed("diagnostics", "linear_r2", pattern=study.reference)
     words = (
         f"an affine map explains more than {NEARLY_LINEAR:g} of what they add, in the reference",

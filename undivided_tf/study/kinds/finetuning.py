@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import statistics
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.reporting import formatting
@@ -10,7 +12,18 @@ from undivided_tf.reporting.content import Figure, Finding, Section, Table, Valu
 from undivided_tf.reporting.formatting import Estimate
 from undivided_tf.reporting.layout import slug
 from undivided_tf.study import frames
-from undivided_tf.study.cells import COMPILATION_SECONDS, FAILED, NOT_RUN, START_SECONDS, Cell, Kind
+from undivided_tf.study.cells import (
+    COMPILATION_SECONDS,
+    FAILED,
+    NOT_RUN,
+    START_SECONDS,
+    Cell,
+    Kind,
+    Row,
+    Speed,
+)
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
     NOT_SUPPORTED,
@@ -36,7 +49,7 @@ class Finetuning(Kind):
     title = "Fine-tuning"
     call = "undivided_tf.training.finetuning:finetune"
 
-    def cells(self, config, encoders):
+    def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
         for arm, encoder in encoders.items():
             # Random weights know nothing of pre-training: once a pattern is enough.
             bare = (
@@ -54,7 +67,7 @@ class Finetuning(Kind):
                     place = {"init_checkpoint": encoder}
                     yield Cell(self, label_here, recipe, place, turn=encoder.turn)
 
-    def seconds(self, cell, speed):
+    def seconds(self, cell: Cell, speed: Speed) -> float:
         recipe, counts = cell.recipe, speed.rows[cell.recipe.task]
         forward = accounting.forward_flops(cell.encoder, recipe.max_seq_length)
         train = min(counts["train"], recipe.max_train_rows or counts["train"])
@@ -63,7 +76,7 @@ class Finetuning(Kind):
         one_run = flops / speed.flops_per_second + 0.4 * COMPILATION_SECONDS
         return START_SECONDS + recipe.num_runs * one_run
 
-    def rows(self, result):
+    def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         split = result["split"]
         yield {"metric": "majority", "value": result["majority"][split]}
         for run in result["runs"]:
@@ -71,7 +84,7 @@ class Finetuning(Kind):
                 if isinstance(value, int | float):
                     yield {"metric": metric, "run": run["seed"], "value": value}
 
-    def claims(self, config):
+    def claims(self, config: StudyConfig) -> Iterator[Claim]:
         metric = "accuracy of the fine-tuned encoder, mean of its runs, paired by pre-training seed"
         yield Claim(
             "accuracy kept",
@@ -104,10 +117,10 @@ class Finetuning(Kind):
                 frames=(frames.STEPS, frame),
             )
 
-    def findings(self, study, pattern):
+    def findings(self, study: StudyResults, pattern: str) -> Iterator[Finding]:
         return (_finding(study, task, pattern) for task in study.tasks)
 
-    def methods(self, study):
+    def methods(self, study: StudyResults) -> Iterator[Finding]:
         config, bare = study.config.finetuning, study.config.from_scratch
         everyone = bare == study.config.canonical_patterns
         bare = "the same" if everyone else f"{', '.join(bare)} once"
@@ -118,7 +131,7 @@ class Finetuning(Kind):
             f"different seeds; {bare} again from random weights. Scores are of the test split.",
         )
 
-    def report(self, study):
+    def report(self, study: StudyResults) -> Iterator[Section]:
         from undivided_tf.reporting import finetuning as drawn  # Late: brings matplotlib.
 
         for task in study.tasks:
@@ -183,13 +196,13 @@ def score(
     )
 
 
-def difference(study, task, pattern) -> tuple[Estimate | None, str]:
+def difference(study: StudyResults, task: str, pattern: str) -> tuple[Estimate | None, str]:
     """Test score of a pattern minus the reference's, paired by seed, and what a pair is."""
     own, full = (score(study, task, p) for p in (pattern, study.reference))
     return formatting.paired(own.by_unit, full.by_unit), own.unit
 
 
-def difference_to_reference(study, task, pattern) -> Value:
+def difference_to_reference(study: StudyResults, task: str, pattern: str) -> Value:
     """`difference` in a table."""
     if pattern == study.reference:
         return Value("reference")
@@ -203,7 +216,7 @@ def difference_to_reference(study, task, pattern) -> Value:
     return Value(FAILED if FAILED in absences else "no common seed")
 
 
-def short_score(study, task, pattern) -> Value:
+def short_score(study: StudyResults, task: str, pattern: str) -> Value:
     """The mean score, and its difference to the reference as small print."""
     found = score(study, task, pattern).estimate
     if found is None:
@@ -213,7 +226,7 @@ def short_score(study, task, pattern) -> Value:
     return number(found.mean, formatting.percent, note)
 
 
-def table(study, task) -> Table:
+def table(study: StudyResults, task: str) -> Table:
     """Scores of each pattern on a task: pre-trained, from random weights, majority."""
     majority = next(iter(study.values("finetuning", "majority", task=task)), None)
     results = study.finished("finetuning", task)
@@ -258,7 +271,7 @@ def table(study, task) -> Table:
     return Table(f"Task {task}", columns, tuple(rows), _note(study, task, results))
 
 
-def _note(study, task, results) -> str:
+def _note(study: StudyResults, task: str, results: list[dict[str, Any]]) -> str:
     metric = formatting.metric(study.metric(task))
     note = (
         f"{metric[0].upper() + metric[1:]}; small print: 95 % interval (Student's t) over n "
@@ -297,17 +310,17 @@ def _score(found: Score, failures: int) -> Value:
     return value
 
 
-def _estimated(found: Estimate, show, unit: str) -> Value:
+def _estimated(found: Estimate, show: Callable[[float], str], unit: str) -> Value:
     note = f"n = {found.n} {unit.split()[-1]}{'s' if found.n > 1 else ''}"
     if found.interval:
         note = f"{formatting.between(found.interval, show)}, {note}"
     return Value(show(found.mean), note, found.mean)
 
 
-def accuracy(study, pattern) -> Verdict:
+def accuracy(study: StudyResults, pattern: str) -> Verdict:
     """Verdict on "fine-tuning accuracy falls by little" in the frame of the results."""
 
-    def scores(task, of):
+    def scores(task: str, of: str):
         return study.by_seed(
             "finetuning", study.metric(task), task=task, pattern=of, start=PRETRAINED
         )
@@ -324,13 +337,13 @@ def accuracy(study, pattern) -> Verdict:
     return not_worse(found, margin, points(margin, "accuracy"))
 
 
-def _there(frame, study, pattern) -> Verdict:
+def _there(frame: str, study: StudyResults, pattern: str) -> Verdict:
     if pattern not in frames.compared(study.config):
         return Verdict(UNDERPOWERED, "not compared in this frame")
     return accuracy(study.seen_as(frame, study.size), pattern)
 
 
-def _unchanged(frame, study, pattern) -> Verdict:
+def _unchanged(frame: str, study: StudyResults, pattern: str) -> Verdict:
     before, after = accuracy(study, pattern), _there(frame, study, pattern)
     reason = f"at equal steps {before.status}; at {frames.NAMES[frame]} {after.status}"
     if UNDERPOWERED in (before.status, after.status):
@@ -338,7 +351,7 @@ def _unchanged(frame, study, pattern) -> Verdict:
     return Verdict(SUPPORTED if before.status == after.status else NOT_SUPPORTED, reason)
 
 
-def _finding(study, task, pattern) -> Finding:
+def _finding(study: StudyResults, task: str, pattern: str) -> Finding:
     own = score(study, task, pattern).estimate
     if own is None:
         absent = study.absence("finetuning", task=task, pattern=pattern, start=PRETRAINED)

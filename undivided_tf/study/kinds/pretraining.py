@@ -4,14 +4,15 @@ import dataclasses
 import functools
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from undivided_tf.errors import InputError
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
 from undivided_tf.study import frames
-from undivided_tf.study.cells import Cell, Kind
+from undivided_tf.study.cells import Cell, Kind, Row
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import (
     LOSS_MARGIN,
@@ -28,6 +29,7 @@ from undivided_tf.study.judging import (
 )
 from undivided_tf.study.kinds import records, timing
 from undivided_tf.study.kinds.surgery import Surgery
+from undivided_tf.study.results import StudyResults
 from undivided_tf.surgery.config import SurgeryConfig
 from undivided_tf.training.config import PretrainingConfig
 
@@ -56,10 +58,10 @@ class Pretraining(Kind):
     title = "Pre-training"
     call = "undivided_tf.study.kinds.pretraining:pretrain_and_time"
 
-    def cells(self, config, encoders):
-        return encoders.values()
+    def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
+        return iter(encoders.values())
 
-    def rows(self, result):
+    def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         for name in _MEASURES:
             yield {"metric": name, "value": result[name]}
         validation = result["validation"]
@@ -81,7 +83,7 @@ class Pretraining(Kind):
         if result.get("learnt") is not None:
             yield {"metric": "learnt", "value": result["learnt"]}
 
-    def claims(self, config):
+    def claims(self, config: StudyConfig) -> Iterator[Claim]:
         yield Claim(
             "language modelling kept",
             "The held-out loss rises by little.",
@@ -102,7 +104,7 @@ class Pretraining(Kind):
             needs_learning=False,
         )
 
-    def findings(self, study, pattern):
+    def findings(self, study: StudyResults, pattern: str) -> Iterator[Finding]:
         if pattern != study.reference:
             (own, full), (flops, full_flops) = (
                 [study.mean("pretraining", key, pattern=p) for p in (pattern, study.reference)]
@@ -120,7 +122,7 @@ class Pretraining(Kind):
                 yield _loss(study, pattern)
         yield _learning(study, pattern)
 
-    def methods(self, study):
+    def methods(self, study: StudyResults) -> Iterator[Finding]:
         config = study.config.pretraining
         encoder = config.encoder
         yield Finding(
@@ -143,13 +145,13 @@ class Pretraining(Kind):
             yield Finding(
                 "Learning",
                 "An encoder has learnt from its context when its held-out loss is below that of "
-                "the neighbour model under the same masks (one-sided 95 %, bootstrap over rows). This "
-                "model counts the two pieces beside the masked one in the training rows, smoothed "
-                "as by Witten and Bell. Unless the reference has learnt, no claim about what "
+                "the neighbour model under the same masks (one-sided 95 %, bootstrap over rows). "
+                "This model counts the two pieces beside the masked one in the training rows, "
+                "smoothed as by Witten and Bell. Unless the reference has learnt, no claim on what "
                 "encoders have learnt is judged.",
             )
 
-    def report(self, study):
+    def report(self, study: StudyResults) -> Iterator[Section]:
         from undivided_tf.reporting import pretraining as drawn  # Late: brings matplotlib.
 
         timed = [run for run in _runs(study) if run["step_milliseconds"] is not None]
@@ -197,7 +199,7 @@ class Pretraining(Kind):
 # === Cells ===
 
 
-def encoders(config, size: str) -> dict[Arm, Cell]:
+def encoders(config: StudyConfig, size: str) -> dict[Arm, Cell]:
     """Pre-trainings of one size: at equal steps, then in the other frames; the reference first."""
     patterns = config.canonical_patterns
     needed = records.cell(config)
@@ -309,7 +311,7 @@ NEIGHBOURS = (
 )
 
 
-def cost(study) -> Table:
+def cost(study: StudyResults) -> Table:
     """Size and cost of each pattern."""
     note = (
         f"Small print: ratio to the reference `{study.reference}`; lowest and highest of n seeds. "
@@ -319,7 +321,7 @@ def cost(study) -> Table:
     return _table(study, "Size and cost", COST, note)
 
 
-def language_model(study) -> Table:
+def language_model(study: StudyResults) -> Table:
     """Held-out loss, accuracy and perplexity of each pattern."""
     note = (
         f"Small print: difference or ratio to the reference `{study.reference}`; lowest and "
@@ -337,7 +339,7 @@ def language_model(study) -> Table:
     return _table(study, "Masked language modelling", measures, note)
 
 
-def _table(study, title, measures, note) -> Table:
+def _table(study: StudyResults, title: str, measures: tuple[Measure, ...], note: str) -> Table:
     rows = tuple(
         (code(pattern), *(measured(study, pattern, one) for one in measures))
         for pattern in study.patterns
@@ -345,7 +347,7 @@ def _table(study, title, measures, note) -> Table:
     return Table(title, ("pattern", *(one.heading for one in measures)), rows, note)
 
 
-def measured(study, pattern: str, measure: Measure) -> Value:
+def measured(study: StudyResults, pattern: str, measure: Measure) -> Value:
     """The mean of a measure over the encoders of a pattern, beside the reference's."""
     found, reference = (
         study.values("pretraining", measure.metric, pattern=p) for p in (pattern, study.reference)
@@ -363,14 +365,14 @@ def measured(study, pattern: str, measure: Measure) -> Value:
     return Value(measure.show(mean), ", ".join(notes), mean)
 
 
-def absent(study, pattern: str) -> Value:
+def absent(study: StudyResults, pattern: str) -> Value:
     """Why a pattern has no value of a measure."""
     if study.select("pretraining", pattern=pattern).empty:
         return Value(study.absence("pretraining", pattern=pattern))
     return Value("not measured")
 
 
-def context_use(study, results: list[dict[str, Any]]) -> Table:
+def context_use(study: StudyResults, results: list[dict[str, Any]]) -> Table:
     """How the loss rises when context is shuffled or hidden."""
     distances = sorted(
         {one["distance"] for r in results for one in r["context_use"]["hidden_beyond"]}
@@ -407,7 +409,7 @@ def context_use(study, results: list[dict[str, Any]]) -> Table:
     return Table("What the encoders look at", columns, tuple(rows), note)
 
 
-def _runs(study) -> list[dict[str, Any]]:
+def _runs(study: StudyResults) -> list[dict[str, Any]]:
     """Pre-trainings as dicts of their numbers, None where a number is not known."""
     rows = study.select("pretraining")
     wide = rows.pivot_table(
@@ -420,7 +422,7 @@ def _runs(study) -> list[dict[str, Any]]:
 # === Claims and findings ===
 
 
-def _language_modelling(study, pattern):
+def _language_modelling(study: StudyResults, pattern: str) -> Verdict:
     own, full = (
         {seed: -x for seed, x in study.by_seed("pretraining", "validation_loss", pattern=p).items()}
         for p in (pattern, study.reference)
@@ -433,7 +435,7 @@ def _language_modelling(study, pattern):
     return not_worse(scores, margin, f"{margin:g} nats of held-out loss")
 
 
-def _parameters(study, pattern):
+def _parameters(study: StudyResults, pattern: str) -> Verdict:
     found = paired(
         *(study.by_seed("pretraining", "parameters", pattern=p) for p in (pattern, study.reference))
     )
@@ -445,7 +447,7 @@ def _parameters(study, pattern):
     )
 
 
-def _loss(study, pattern) -> Finding:
+def _loss(study: StudyResults, pattern: str) -> Finding:
     own, full = (
         study.by_seed("pretraining", "validation_loss", pattern=p)
         for p in (pattern, study.reference)
@@ -466,10 +468,10 @@ def _loss(study, pattern) -> Finding:
     )
 
 
-def _learning(study, pattern) -> Finding:
+def _learning(study: StudyResults, pattern: str) -> Finding:
     """Whether it has learnt from its context, beside both reference lines."""
 
-    def values(name):
+    def values(name: str):
         return study.values("pretraining", name, pattern=pattern)
 
     losses = values("validation_loss")
@@ -499,7 +501,7 @@ def _learning(study, pattern) -> Finding:
     )
 
 
-def _peak(config) -> str:
+def _peak(config: StudyConfig) -> str:
     """The peak learning rate, or that of each pattern and where it comes from."""
     if not config.learning_rates:
         return f"peak learning rate {config.pretraining.learning_rate:g}"

@@ -2,20 +2,26 @@
 
 import functools
 import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
 from undivided_tf.reporting.layout import slug
-from undivided_tf.study.cells import INSIDE, START_SECONDS, Kind, per_encoder
+from undivided_tf.study.cells import INSIDE, START_SECONDS, Cell, Kind, Row, Speed, per_encoder
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
     NOT_WORSE,
     Claim,
     Scores,
+    Verdict,
     not_worse,
     points,
 )
+from undivided_tf.study.results import StudyResults
 
 _SECONDS = 0.4  # Of a probe, on 1000 rows of width 128.
 TRAINED, UNTRAINED = "accuracy", "untrained_accuracy"
@@ -28,14 +34,14 @@ class Probing(Kind):
     title = "Probing"
     call = "undivided_tf.analysis.probing:run_probing"
 
-    def cells(self, config, encoders):
+    def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
         tasks = dict.fromkeys((*config.tasks, *config.probing_tasks))
         recipes = [
             ({"task": task}, config.probing.replace(task=task, seed=config.seed)) for task in tasks
         ]
         return per_encoder(self, encoders, recipes)
 
-    def seconds(self, cell, speed):
+    def seconds(self, cell: Cell, speed: Speed) -> float:
         recipe, encoder = cell.recipe, cell.encoder
         rows = (recipe.max_train_rows or 10_000) + (recipe.max_test_rows or 2_000)
         flops = 2 * rows * accounting.forward_flops(encoder, recipe.max_seq_length)
@@ -44,13 +50,13 @@ class Probing(Kind):
         extra = 1 + recipe.control_task + recipe.codelength
         return START_SECONDS + recipe.num_seeds * (flops / speed.flops_per_second + extra * fits)
 
-    def rows(self, result):
+    def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         yield {"metric": "majority_accuracy", "value": result["majority_accuracy"]}
         for name in (TRAINED, UNTRAINED):
             for tap, value in zip(result["taps"], result[name], strict=True):
                 yield {"metric": name, "tap": tap, "value": value}
 
-    def claims(self, config):
+    def claims(self, config: StudyConfig) -> Iterator[Claim]:
         yield Claim(
             "probe accuracy kept",
             "Linear probes on attention taps lose little.",
@@ -61,7 +67,7 @@ class Probing(Kind):
             "points",
         )
 
-    def findings(self, study, pattern):
+    def findings(self, study: StudyResults, pattern: str) -> Iterator[Finding]:
         for task in study.probed:
             best, untrained = (
                 best_tap(study, task, pattern, name) for name in (TRAINED, UNTRAINED)
@@ -79,7 +85,7 @@ class Probing(Kind):
                 text += f", in the reference {formatting.percent(reference[1])} %"
             yield Finding(f"Probe {task}", f"{text}.")
 
-    def methods(self, study):
+    def methods(self, study: StudyResults) -> Iterator[Finding]:
         yield Finding(
             "Probes",
             "Logistic regression on standardised activations of each tap, "
@@ -87,7 +93,7 @@ class Probing(Kind):
             "pattern and the majority class.",
         )
 
-    def report(self, study):
+    def report(self, study: StudyResults) -> Iterator[Section]:
         from undivided_tf.reporting import probing as drawn  # Late: brings matplotlib.
 
         for task in study.probed:
@@ -106,15 +112,15 @@ class Probing(Kind):
             yield Section(INSIDE, f"Probes on {task}", tuple(parts))
 
 
-def best_tap(study, task: str, pattern: str, metric: str) -> tuple[str, float] | None:
+def best_tap(study: StudyResults, task: str, pattern: str, metric: str) -> tuple[str, float] | None:
     """The tap with the highest mean accuracy over the encoders, and that accuracy."""
     rows = study.select("probing", metric, task=task, pattern=pattern).dropna(subset="value")
     means = rows.groupby("tap", sort=False)["value"].mean()
     return None if means.empty else (means.idxmax(), float(means.max()))
 
 
-def _kept(study, pattern):
-    def attention(task, of):
+def _kept(study: StudyResults, pattern: str) -> Verdict:
+    def attention(task: str, of: str):
         rows = study.select("probing", TRAINED, task=task, pattern=of).dropna(subset="value")
         rows = rows[rows["tap"].str.endswith("/attention")]
         seeds = rows.groupby("seed", sort=False)["value"]
@@ -132,7 +138,7 @@ def _kept(study, pattern):
     return not_worse(scores, margin, points(margin, "probe accuracy"))
 
 
-def table(study, task) -> Table:
+def table(study: StudyResults, task: str) -> Table:
     """The best tap of each pattern on a task, beside its untrained twin and the majority."""
     rows = []
     reference = best_tap(study, task, study.reference, TRAINED)

@@ -1,8 +1,13 @@
 """Records: the text that all encoders of a study are pre-trained on."""
 
+from collections.abc import Iterator, Mapping
+
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Finding
-from undivided_tf.study.cells import START_SECONDS, Cell, Kind
+from undivided_tf.study.cells import START_SECONDS, Cell, Kind, Speed
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.frames import Arm
+from undivided_tf.study.results import StudyResults
 
 
 class Records(Kind):
@@ -13,13 +18,13 @@ class Records(Kind):
     call = "undivided_tf.data.corpus.records:create_records"
     home = "output_dir"
 
-    def cells(self, config, encoders):
+    def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
         yield cell(config)
 
-    def seconds(self, cell, speed):
+    def seconds(self, cell: Cell, speed: Speed) -> float:
         return 2 * START_SECONDS
 
-    def methods(self, study):
+    def methods(self, study: StudyResults) -> Iterator[Finding]:
         config = study.config.records
         vocabulary = f"{formatting.count(config.vocab_size)} pieces, trained on the corpus"
         if config.vocab_file:
@@ -33,6 +38,6 @@ class Records(Kind):
         )
 
 
-def cell(config) -> Cell:
+def cell(config: StudyConfig) -> Cell:
     """The records of a study."""
     return Cell(Records(), {}, config.records)

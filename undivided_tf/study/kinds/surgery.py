@@ -1,9 +1,12 @@
 """Surgery: an encoder that is cut out of the trained reference, to be healed by pre-training."""
 
 import pathlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from undivided_tf.study.cells import Kind
+from undivided_tf.study.cells import Cell, Kind
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.frames import Arm
 from undivided_tf.support import files
 from undivided_tf.surgery.config import SurgeryConfig
 
@@ -16,7 +19,7 @@ class Surgery(Kind):
     call = "undivided_tf.study.kinds.surgery:operate_once"
     home = "output_dir"
 
-    def cells(self, config, encoders):
+    def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
         for encoder in encoders.values():
             yield from (need for need in encoder.places.values() if need.kind.name == self.name)
 

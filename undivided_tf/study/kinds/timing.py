@@ -2,12 +2,16 @@
 
 import math
 import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from undivided_tf.metrics import inference
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Finding
 from undivided_tf.study import frames
-from undivided_tf.study.cells import COMPILATION_SECONDS, Cell, Kind
+from undivided_tf.study.cells import COMPILATION_SECONDS, Cell, Kind, Row, Speed
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import (
     LEVEL,
     MIN_PAIRS,
@@ -18,6 +22,7 @@ from undivided_tf.study.judging import (
     Evidence,
     Verdict,
 )
+from undivided_tf.study.results import StudyResults
 from undivided_tf.training.config import TimingConfig
 
 
@@ -28,7 +33,7 @@ class Timing(Kind):
     title = "Timing"
     call = "undivided_tf.training.timing:time_in_turn"
 
-    def cells(self, config, encoders):
+    def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
         full = next(iter(encoders.values())).recipe.encoder
         for arm, encoder in encoders.items():
             own = encoder.recipe.encoder
@@ -36,11 +41,11 @@ class Timing(Kind):
             if once and own != full == own.replace(block_pattern=full.block_pattern):
                 yield cell_of(config, encoder)
 
-    def seconds(self, cell, speed):
+    def seconds(self, cell: Cell, speed: Speed) -> float:
         steps = 2 * cell.recipe.num_rounds * cell.recipe.steps_per_round
         return 2 * COMPILATION_SECONDS + steps * speed.slowest_step
 
-    def rows(self, result):
+    def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         for run, (own, full) in enumerate(
             zip(result["milliseconds"], result["reference_milliseconds"], strict=True)
         ):
@@ -48,7 +53,7 @@ class Timing(Kind):
             yield {"metric": "reference_milliseconds", "run": run, "value": full}
             yield {"metric": "ratio", "run": run, "value": own / full}
 
-    def claims(self, config):
+    def claims(self, config: StudyConfig) -> Iterator[Claim]:
         yield Claim(
             "less training time",
             "Training takes less time.",
@@ -59,7 +64,7 @@ class Timing(Kind):
             needs_learning=False,
         )
 
-    def findings(self, study, pattern):
+    def findings(self, study: StudyResults, pattern: str) -> Iterator[Finding]:
         if pattern == study.reference:
             return
         rounds = len(study.values("timing", "ratio", pattern=pattern))
@@ -77,7 +82,7 @@ class Timing(Kind):
             f"medians of {rounds} rounds in turn.",
         )
 
-    def methods(self, study):
+    def methods(self, study: StudyResults) -> Iterator[Finding]:
         if not study.select("timing").empty:
             yield Finding(
                 self.title,
@@ -87,7 +92,7 @@ class Timing(Kind):
             )
 
 
-def cell_of(config, encoder: Cell) -> Cell:
+def cell_of(config: StudyConfig, encoder: Cell) -> Cell:
     """The timing of an encoder beside the reference."""
     recipe = TimingConfig(
         pretraining=encoder.recipe,
@@ -97,7 +102,7 @@ def cell_of(config, encoder: Cell) -> Cell:
     return Cell(Timing(), encoder.label, recipe, encoder.places, alone=True, turn=encoder.turn)
 
 
-def _time(study, pattern) -> Verdict:
+def _time(study: StudyResults, pattern: str) -> Verdict:
     ratios = [math.log(ratio) for ratio in study.values("timing", "ratio", pattern=pattern)]
     if len(ratios) < MIN_PAIRS:
         return Verdict(
