@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from undivided_tf.reporting.style import BLACK, FONT, KINDS
+from undivided_tf.reporting.style import BLACK, FONT, GREY, KINDS
 
 
 def short_name(tap: str) -> str:
@@ -44,3 +46,37 @@ def mark_kinds(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
 def letter_size(*taps: Sequence[str]) -> float:
     """Points of the letters in a heat map: in a large one they would run into each other."""
     return min(FONT, 150 / max(map(len, taps)))
+
+
+def depth_axis(axes: Axes, deepest: float, encoder: str = "") -> None:
+    """Numbers encoder blocks along the axis, embeddings first.
+
+    Args:
+        axes: the lowest panel.
+        deepest: the last of `depths`.
+        encoder: its name, where the axis is of one.
+    """
+    # At most ten numbers, so that those of deep encoders do not run into each other.
+    numbers = range(1, int(deepest) + 1, -(-int(deepest) // 10))
+    axes.set_xticks([0, *numbers], ["emb", *(str(number - 1) for number in numbers)])
+    axes.set_xlabel(f"encoder block of {encoder}" if encoder else "encoder block")
+
+
+def depth_line(
+    axes: Axes, taps: Sequence[str], values: Sequence[float | None], colour: str, style: str
+) -> None:
+    """Draws values by depth; intermediate blocks are hollow, undefined values left out."""
+    values = [np.nan if value is None else value for value in values]
+    across = depths(taps)
+    axes.plot(across, values, color=colour, ls=style)
+    for x, value, tap in zip(across, values, taps, strict=True):
+        face = "white" if tap.endswith("/intermediate") else colour
+        axes.plot(x, value, "o", color=colour, mfc=face, ms=4)
+
+
+def kind_marks() -> list[Line2D]:
+    """The legend's entries for the kinds of blocks."""
+    return [
+        Line2D([], [], color=GREY, ls="", marker="o", label="attention block"),
+        Line2D([], [], color=GREY, ls="", marker="o", mfc="white", label="intermediate"),
+    ]

@@ -5,11 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from undivided_tf.reporting.axes import depths, letter_size, mark_kinds, short_name
+from undivided_tf.reporting.axes import (
+    depth_axis,
+    depths,
+    kind_marks,
+    letter_size,
+    mark_kinds,
+    short_name,
+)
 from undivided_tf.reporting.formatting import MEASURE_NAMES, encoder_name
 from undivided_tf.reporting.style import (
     BLACK,
@@ -86,19 +94,14 @@ def depth_lines(result: Result, path: str | os.PathLike) -> None:
             across = depths([result["first_taps"][i] for i, _ in places])
             axes.plot(across, values, color=BLACK, ls="-.", lw=1)
         axes.axhline(0, color=GREY, lw=0.8)
-        numbers = range(1, int(deepest) + 1, -(-int(deepest) // 10))
-        axes.set_xticks([0, *numbers], ["emb", *(str(number - 1) for number in numbers)])
-        axes.set_xlabel(f"encoder block of {encoder_name(result['first'])}")
+        depth_axis(axes, deepest, encoder_name(result["first"]))
         axes.set_ylabel(MEASURE_NAMES[result.get("measure", "cka")])
         axes.set_title(f"against {encoder_name(result['second'])}", loc="left")
         left = [
             Line2D([], [], color=colour, marker=marker, ls=style, label=words)
             for _, words, colour, marker, style in lines
         ]
-        right = [
-            Line2D([], [], color=GREY, ls="", marker="o", label="attention block"),
-            Line2D([], [], color=GREY, ls="", marker="o", mfc="white", label="intermediate"),
-        ]
+        right: list[Artist] = [*kind_marks()]
         if result["low"]:
             right.append(Patch(color=BLUE, alpha=0.18, label="95 % interval"))
         if result["without_high_norm"]:

@@ -2,14 +2,12 @@
 
 import os
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from undivided_tf.reporting.axes import depths
+from undivided_tf.reporting.axes import depth_axis, depth_line, depths, kind_marks
 from undivided_tf.reporting.formatting import encoder_name
 from undivided_tf.reporting.style import (
     BLACK,
@@ -50,14 +48,14 @@ def block_figure(result: Result, path: str | os.PathLike) -> None:
         rows = figure.subplots(len(COLLAPSE) + 2, 1, sharex=True)
         for axes, (name, words) in zip(rows, COLLAPSE, strict=False):
             for key, colour, style in kinds:
-                _line(axes, taps, result[key]["collapse"][name], colour, style)
+                depth_line(axes, taps, result[key]["collapse"][name], colour, style)
             axes.set_title(words, loc="left")
         for key, colour, style in kinds:
             norms = result[key]["contribution_norm"]
-            _line(rows[-2], list(norms), list(norms.values()), colour, style)
+            depth_line(rows[-2], list(norms), list(norms.values()), colour, style)
             fits = result[key]["linear_r2"]
             scores = [of["contribution"] for of in fits.values()]
-            _line(rows[-1], list(fits), scores, colour, style)
+            depth_line(rows[-1], list(fits), scores, colour, style)
         if all(of["contribution"] is None for of in result["blocks"]["linear_r2"].values()):
             words = result["blocks"]["linear_reason"] or "no intermediate block"
             rows[-1].text(
@@ -67,14 +65,14 @@ def block_figure(result: Result, path: str | os.PathLike) -> None:
             rows[-1].set_yticks([])
         rows[-2].set_title("norm of the contribution / of the stream", loc="left")
         rows[-1].set_title("R² of a linear map for intermediate blocks", loc="left")
-        _depth_axis(rows[-1], taps, result["encoder"])
+        depth_axis(rows[-1], depths(taps)[-1], encoder_name(result["encoder"]))
         legend(
             figure,
             [
                 Line2D([], [], color=colour, ls=style, label=label)
                 for (_, colour, style), label in zip(kinds, ("trained", "untrained"), strict=True)
             ],
-            _kinds(),
+            kind_marks(),
         )
 
 
@@ -109,7 +107,7 @@ def attention_figure(result: Result, path: str | os.PathLike) -> None:
             own = [block["rollout_self"] for block in blocks.values()]
             rows[3].plot(across, own, color=colour, ls=style, marker="P" if style == "-" else None)
         rows[3].set_title("rollout: share of a token that is its own", loc="left")
-        _depth_axis(rows[3], result["taps"], result["encoder"])
+        depth_axis(rows[3], depths(result["taps"])[-1], encoder_name(result["encoder"]))
         legend(
             figure,
             [
@@ -134,12 +132,12 @@ def read_out_figure(result: Result, path: str | os.PathLike) -> None:
     found, taps = result["read_out"], result["taps"]
     with drawing(path, 4.8) as figure:
         rows = figure.subplots(2, 1, sharex=True)
-        _line(rows[0], taps, found["loss"], BLUE, "-")
+        depth_line(rows[0], taps, found["loss"], BLUE, "-")
         rows[0].set_title("loss of the head on each tap (nats)", loc="left")
-        _line(rows[1], taps, found["accuracy"], BLUE, "-")
-        _line(rows[1], taps, found["top_accuracy"], BLACK, ":")
+        depth_line(rows[1], taps, found["accuracy"], BLUE, "-")
+        depth_line(rows[1], taps, found["top_accuracy"], BLACK, ":")
         rows[1].set_title("share of masked pieces found", loc="left")
-        _depth_axis(rows[1], taps, result["encoder"])
+        depth_axis(rows[1], depths(taps)[-1], encoder_name(result["encoder"]))
         words = ("first", f"among the first {found['top']}")
         legend(
             figure,
@@ -147,33 +145,8 @@ def read_out_figure(result: Result, path: str | os.PathLike) -> None:
                 Line2D([], [], color=colour, ls=style, label=label)
                 for colour, style, label in zip((BLUE, BLACK), ("-", ":"), words, strict=True)
             ],
-            _kinds(),
+            kind_marks(),
         )
-
-
-def _line(
-    axes: Axes, taps: Sequence[str], values: Sequence[float | None], colour: str, style: str
-) -> None:
-    values = [np.nan if value is None else value for value in values]
-    across = depths(taps)
-    axes.plot(across, values, color=colour, ls=style)
-    for x, value, tap in zip(across, values, taps, strict=True):
-        face = "white" if tap.endswith("/intermediate") else colour
-        axes.plot(x, value, "o", color=colour, mfc=face, ms=4)
-
-
-def _depth_axis(axes: Axes, taps: Sequence[str], encoder: dict[str, Any]) -> None:
-    deepest = int(depths(taps)[-1])
-    numbers = range(1, deepest + 1, -(-deepest // 10))
-    axes.set_xticks([0, *numbers], ["emb", *(str(number - 1) for number in numbers)])
-    axes.set_xlabel(f"encoder block of {encoder_name(encoder)}")
-
-
-def _kinds() -> list[Line2D]:
-    return [
-        Line2D([], [], color=GREY, ls="", marker="o", label="attention block"),
-        Line2D([], [], color=GREY, ls="", marker="o", mfc="white", label="intermediate"),
-    ]
 
 
 def _blocks(result: Result) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from undivided_tf.reporting.axes import depths
+from undivided_tf.reporting.axes import depth_axis, depth_line, depths, kind_marks
 from undivided_tf.reporting.formatting import encoder_name
 from undivided_tf.reporting.style import (
     BLACK,
@@ -47,7 +48,7 @@ def probe_figure(result: Result, path: str | os.PathLike) -> None:
         lines = [("accuracy", BLUE, "-"), ("untrained_accuracy", GREY, "--")]
         lines += [("control_accuracy", VERMILION, "-.")] if result["control_accuracy"] else []
         for key, colour, style in lines:
-            _line(top, across, taps, result[key], colour, style)
+            depth_line(top, taps, result[key], colour, style)
         top.axhline(result["majority_accuracy"], color=GREY, ls=":")
         top.axhline(result["type_majority_accuracy"], color=GREEN, ls=":")
         if result["scalar_mix"]:
@@ -56,15 +57,12 @@ def probe_figure(result: Result, path: str | os.PathLike) -> None:
             top.plot(centre, mix["accuracy"], "*", color=BLACK, ms=11)
         top.set_title(f"{result['task']}: accuracy", loc="left")
         for axes, key in zip(rows[1:], further, strict=True):
-            _line(axes, across, taps, result[key], BLUE, "-")
+            depth_line(axes, taps, result[key], BLUE, "-")
             if key == "compression":
-                _line(axes, across, taps, result["untrained_compression"], GREY, "--")
+                depth_line(axes, taps, result["untrained_compression"], GREY, "--")
             axes.axhline(0 if key == "selectivity" else 1, color=BLACK, lw=0.8)
             axes.set_title(key, loc="left")
-        numbers = range(1, int(across[-1]) + 1, -(-int(across[-1]) // 10))
-        rows[-1].set_xticks([0, *numbers], ["emb", *(str(number - 1) for number in numbers)])
-        encoder = {"pattern": result["pattern"], "seed": result["pretraining_seed"]}
-        rows[-1].set_xlabel(f"encoder block of {encoder_name({**encoder, 'trained': True})}")
+        depth_axis(rows[-1], across[-1], encoder_name(_encoder(result)))
         left = [
             Line2D([], [], color=colour, ls=style, label=words)
             for (_, colour, style), words in zip(
@@ -75,24 +73,13 @@ def probe_figure(result: Result, path: str | os.PathLike) -> None:
             Line2D([], [], color=GREY, ls=":", label="majority class"),
             Line2D([], [], color=GREEN, ls=":", label="majority of word type"),
         ]
-        right = [
-            Line2D([], [], color=GREY, ls="", marker="o", label="attention block"),
-            Line2D([], [], color=GREY, ls="", marker="o", mfc="white", label="intermediate"),
-        ]
+        right: list[Artist] = [*kind_marks()]
         if result["low"][0] is not None:
             right.append(Patch(color=BLUE, alpha=0.18, label="95 % interval"))
         if result["scalar_mix"]:
             words = "mix of taps, at its centre"
             right.append(Line2D([], [], color=BLACK, ls="", marker="*", label=words))
         legend(figure, left, right)
-
-
-def _line(axes, across, taps, values, colour, style) -> None:
-    values = [np.nan if value is None else value for value in values]
-    axes.plot(across, values, color=colour, ls=style)
-    for x, value, tap in zip(across, values, taps, strict=True):
-        face = "white" if tap.endswith("/intermediate") else colour
-        axes.plot(x, value, "o", color=colour, mfc=face, ms=4)
 
 
 def probe_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
@@ -115,10 +102,7 @@ def probe_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
             axes.set_title(task, loc="left")
             axes.set_ylabel("test accuracy")
         deepest = max(depths(result["taps"])[-1] for result in results)
-        # At most ten numbers, so that those of deep encoders do not run into each other.
-        numbers = range(1, int(deepest) + 1, -(-int(deepest) // 10))
-        rows[-1].set_xticks([0, *numbers], ["emb", *(str(number - 1) for number in numbers)])
-        rows[-1].set_xlabel("encoder block")
+        depth_axis(rows[-1], deepest)
         legend(
             figure,
             pattern_marks(styles),
@@ -126,8 +110,7 @@ def probe_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
                 Line2D([], [], color=GREY, label="trained"),
                 Line2D([], [], color=GREY, ls="--", lw=1.1, label="untrained twin"),
                 Line2D([], [], color=GREY, ls=":", label="majority class"),
-                Line2D([], [], color=GREY, ls="", marker="o", label="attention block"),
-                Line2D([], [], color=GREY, ls="", marker="o", mfc="white", label="intermediate"),
+                *kind_marks(),
             ],
         )
 
@@ -155,9 +138,8 @@ def table(result: Result) -> str:
     ):  # fmt: skip
         if result[key] and any(value is not None for value in result[key]):
             columns[name] = result[key]
-    encoder = {"pattern": result["pattern"], "seed": result["pretraining_seed"], "trained": True}
     lines = [
-        f"{encoder_name(encoder)}, {result['task']}: "
+        f"{encoder_name(_encoder(result))}, {result['task']}: "
         f"{result['rows']['train']} training {result['unit']}, {result['rows']['test']} of "
         f"{result['split']}, {len(result['seeds'])} seed(s)",
         f"{'tap':<24}" + "".join(f"{name:>10}" for name in columns),
@@ -181,3 +163,7 @@ def table(result: Result) -> str:
     if result["unconverged"]:
         lines.append(f"{result['unconverged']} probes stopped before they converged")
     return "\n".join(lines)
+
+
+def _encoder(result: Result) -> dict[str, Any]:
+    return {"pattern": result["pattern"], "seed": result["pretraining_seed"], "trained": True}

@@ -3,10 +3,9 @@
 import os
 from typing import Any
 
-import numpy as np
 from matplotlib.lines import Line2D
 
-from undivided_tf.reporting.axes import depths
+from undivided_tf.reporting.axes import depth_axis, depth_line, depths, kind_marks
 from undivided_tf.reporting.formatting import encoder_name
 from undivided_tf.reporting.style import BLACK, BLUE, GREY, drawing, legend
 
@@ -21,22 +20,15 @@ def structural_figure(result: dict[str, Any], path: str | os.PathLike) -> None:
         path: where to write, `.png` or `.svg`.
     """
     taps = result["taps"]
-    across = depths(taps)
     with drawing(path, 5.2) as figure:
         rows = figure.subplots(2, 1, sharex=True)
         for axes, (key, words) in zip(rows, SCORES, strict=True):
             for prefix, colour, style in (("", BLUE, "-"), ("untrained_", GREY, "--")):
-                values = [np.nan if value is None else value for value in result[prefix + key]]
-                axes.plot(across, values, color=colour, ls=style)
-                for x, value, tap in zip(across, values, taps, strict=True):
-                    face = "white" if tap.endswith("/intermediate") else colour
-                    axes.plot(x, value, "o", color=colour, mfc=face, ms=4)
+                depth_line(axes, taps, result[prefix + key], colour, style)
             if result[f"chain_{key}"] is not None:
                 axes.axhline(result[f"chain_{key}"], color=BLACK, ls=":")
             axes.set_title(words, loc="left")
-        numbers = range(1, int(across[-1]) + 1, -(-int(across[-1]) // 10))
-        rows[-1].set_xticks([0, *numbers], ["emb", *(str(number - 1) for number in numbers)])
-        rows[-1].set_xlabel(f"encoder block of {encoder_name(result['encoder'])}")
+        depth_axis(rows[-1], depths(taps)[-1], encoder_name(result["encoder"]))
         legend(
             figure,
             [
@@ -44,10 +36,7 @@ def structural_figure(result: dict[str, Any], path: str | os.PathLike) -> None:
                 Line2D([], [], color=GREY, ls="--", label="untrained twin"),
                 Line2D([], [], color=BLACK, ls=":", label="chain of neighbours"),
             ],
-            [
-                Line2D([], [], color=GREY, ls="", marker="o", label="attention block"),
-                Line2D([], [], color=GREY, ls="", marker="o", mfc="white", label="intermediate"),
-            ],
+            kind_marks(),
         )
 
 
