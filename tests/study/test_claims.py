@@ -75,7 +75,7 @@ def test_noise_above_the_margin_is_underpowered():
     verdict = judging.not_worse({"task": scored([0.05, -0.06, 0.04, -0.05])}, 0.01, "accuracy")
     assert verdict.status == judging.UNDERPOWERED
     assert verdict.evidence[0].detectable > 0.05
-    assert f"about {verdict.evidence[0].needed:,} pairs of this spread would" in verdict.reason
+    assert f"about {verdict.evidence[0].needed:,} pairs have 80 % power" in verdict.reason
     assert verdict.evidence[0].needed > 100
     level = judging.not_worse({"task": scored([-0.009, -0.01, -0.011])}, 0.01, "accuracy")
     assert level.status == judging.UNDERPOWERED and level.evidence[0].needed <= 3
@@ -94,9 +94,9 @@ def test_a_task_that_nobody_learnt_supports_nothing():
     """An encoder that always gives the same answer lost nothing against another that does."""
     verdict = judging.not_worse({"task": scored([0.0] * 4, full=0.5)}, 0.01, "accuracy")
     assert verdict.status == judging.UNDERPOWERED
-    assert "nothing can tell a loss of accuracy" in verdict.reason
+    assert "no comparison is informative about a loss of accuracy" in verdict.reason
     assert "constant answer by as much on task" in verdict.reason
-    assert (verdict.evidence[0].p_within, verdict.evidence[0].p_blind) == (None, 1.0)
+    assert (verdict.evidence[0].p_within, verdict.evidence[0].p_uninformative) == (None, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -29,24 +29,24 @@ class Evidence:
     """One comparison with the reference, paired by pre-training seed (times in turn: by round).
 
     Attributes:
-        matter: what is compared, such as the task.
+        comparison: what is compared, such as the task.
         mean: mean difference, pattern minus reference, in the claim's unit; None without a pair.
         interval: its 95 % bootstrap interval; None for fewer than two pairs.
         n: pairs.
-        p_within: that the pattern is worse by the margin or more, adjusted by Holm over matters;
-            None in a matter that cannot tell.
-        p_beyond: that it is not worse by more than the margin, adjusted likewise.
-        p_permutation: that the signs of the differences are arbitrary; not adjusted.
-        p_equivalent: that it differs by the margin or more either way (TOST); not adjusted.
-        detectable: smallest difference that so many pairs of this spread would show with
-            power 0.8; None for fewer than two pairs.
-        needed: pairs of this spread that would rule a loss of the margin out four times in five,
-            were nothing lost; None for fewer than two pairs, or more than 9,999 needed.
-        p_blind: that the reference is above a constant answer by the margin at most, so that the
-            matter cannot tell; None where no constant answer is its measure. Not adjusted.
+        p_within: of the hypothesis that the pattern is worse by the margin or more, adjusted by
+            Holm over the comparisons; None for one that is not informative.
+        p_beyond: of the hypothesis that it is worse by the margin at most, adjusted likewise.
+        p_permutation: of a permutation test on the signs of the differences; not adjusted.
+        p_equivalent: of the hypothesis that it differs by the margin or more (TOST); not adjusted.
+        detectable: smallest difference that this number of pairs shows with 80 % power; None for
+            fewer than two pairs.
+        needed: pairs for 80 % power to rule out a loss of the margin, assuming no true loss; None
+            for fewer than two pairs, or more than 9,999 needed.
+        p_uninformative: of the hypothesis that the reference is above a constant answer by the
+            margin at most; None where no constant answer is scored. Not adjusted.
     """
 
-    matter: str
+    comparison: str
     mean: float | None
     interval: tuple[float, float] | None
     n: int
@@ -56,7 +56,7 @@ class Evidence:
     p_equivalent: float = 1.0
     detectable: float | None = None
     needed: int | None = None
-    p_blind: float | None = None
+    p_uninformative: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,14 +114,14 @@ class Claim:
         found = self.judge(study, pattern)
         if not self.needs_learning:
             return found
-        if told := not_learnt(study, study.reference):
+        if reason := not_learnt(study, study.reference):
             return dataclasses.replace(
-                found, status=NO_VERDICT, reason=f"the reference has not learnt: {told}"
+                found, status=NO_VERDICT, reason=f"the reference has not learnt: {reason}"
             )
         for frame in self.frames:
             view = study.seen_as(frame, study.size)
-            if pattern != study.reference and (told := not_learnt(view, pattern)):
-                return dataclasses.replace(found, status=DID_NOT_LEARN, reason=told)
+            if pattern != study.reference and (reason := not_learnt(view, pattern)):
+                return dataclasses.replace(found, status=DID_NOT_LEARN, reason=reason)
         return found
 
 
@@ -138,7 +138,7 @@ def not_learnt(study: StudyResults, pattern: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What is scored in one matter, such as a task; more is better.
+    """What is scored in one comparison, such as a task; more is better.
 
     Attributes:
         own: of the pattern, by pre-training seed.
@@ -152,16 +152,15 @@ class Scores:
 
 
 def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdict:
-    """Verdict on "worse by less than `margin`, in every matter that can tell".
+    """Verdict on "worse by less than `margin`, in every informative comparison".
 
-    A matter can tell when the reference is shown to be above a constant answer by more than the
-    margin (one-sided t-test at 5 %): where it has learnt nothing there is nothing to lose, and
-    that nothing is lost says nothing. Supported when each of these matters shows a loss below the
-    margin (likewise, after Holm's correction); not supported when one of them shows a loss above
-    it; else underpowered.
+    A comparison is informative when the reference is shown to beat a constant answer by more than
+    the margin (one-sided t-test at 5 %): a reference that has learnt nothing has nothing to lose.
+    Supported when each of these comparisons shows a loss below the margin (likewise, after Holm's
+    correction); not supported when one of them shows a loss above it; else underpowered.
 
     Args:
-        scores: those of each matter.
+        scores: those of each comparison.
         margin: the largest loss that does not matter, in the unit of the scores.
         amount: the margin in words, for the reason; see `points`.
 
@@ -169,75 +168,77 @@ def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdi
         Holm 1979; Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15(6);
         Temple and Ellenberg 2000, Annals of Internal Medicine 133(6) (assay sensitivity).
     """
-    differences = {matter: paired(found.own, found.full) for matter, found in scores.items()}
+    differences = {name: paired(found.own, found.full) for name, found in scores.items()}
     pairs = min(map(len, differences.values()), default=0)
     if pairs < MIN_PAIRS:
         evidence = tuple(
-            Evidence(matter, statistics.fmean(found) if found else None, None, len(found))
-            for matter, found in differences.items()
+            Evidence(name, statistics.fmean(found) if found else None, None, len(found))
+            for name, found in differences.items()
         )
         return Verdict(
             UNDERPOWERED,
             f"pairs of encoders: {pairs}, an interval takes {MIN_PAIRS}",
             evidence,
         )
-    blind = {
-        matter: inference.above_test([x - found.constant for x in found.full.values()], margin)
-        for matter, found in scores.items()
+    uninformative = {
+        name: inference.above_test([x - found.constant for x in found.full.values()], margin)
+        for name, found in scores.items()
     }
-    telling = {matter: d for matter, d in differences.items() if blind[matter] < LEVEL}
-    within = _adjusted({m: inference.above_test(d, -margin) for m, d in telling.items()})
+    informative = {name: d for name, d in differences.items() if uninformative[name] < LEVEL}
+    within = _adjusted({m: inference.above_test(d, -margin) for m, d in informative.items()})
     beyond = _adjusted(
-        {m: inference.above_test([-x for x in d], margin) for m, d in telling.items()}
+        {m: inference.above_test([-x for x in d], margin) for m, d in informative.items()}
     )
     evidence = tuple(
         Evidence(
-            matter,
+            name,
             statistics.fmean(found),
             inference.bootstrap_interval(found),
             len(found),
-            within.get(matter),
-            beyond.get(matter),
+            within.get(name),
+            beyond.get(name),
             inference.permutation_test(found),
             inference.equivalence_test(found, margin),
             inference.detectable_difference(statistics.stdev(found), len(found)),
             inference.pairs_needed(statistics.stdev(found), margin),
-            blind[matter],
+            uninformative[name],
         )
-        for matter, found in differences.items()
+        for name, found in differences.items()
     )
-    status, reason = _told(within, beyond, amount)
+    status, reason = _decided(within, beyond, amount)
     if status == UNDERPOWERED:
         reason += _advice(one for one in evidence if one.p_within and one.p_within >= LEVEL)
-    if unable := ", ".join(matter for matter in scores if matter not in telling):
+    if unable := ", ".join(name for name in scores if name not in informative):
         reason += f"; the reference is not shown to beat a constant answer by as much on {unable}"
     return Verdict(status, reason, evidence)
 
 
 def _adjusted(tests: Mapping[str, float]) -> dict[str, float]:
-    """P-values by matter, after Holm's correction for their number."""
+    """P-values by comparison, after Holm's correction for their number."""
     return dict(zip(tests, inference.holm(list(tests.values())), strict=True)) if tests else {}
 
 
-def _told(within: Mapping[str, float], beyond: Mapping[str, float], margin: str) -> tuple[str, str]:
-    """Status and reason from the adjusted p-values of the matters that can tell."""
-    if lost := ", ".join(matter for matter, p in beyond.items() if p < LEVEL):
+def _decided(
+    within: Mapping[str, float], beyond: Mapping[str, float], margin: str
+) -> tuple[str, str]:
+    """Status and reason from the adjusted p-values of the informative comparisons."""
+    if lost := ", ".join(name for name, p in beyond.items() if p < LEVEL):
         return NOT_SUPPORTED, f"loses more than {margin} on {lost}"
-    if unsettled := ", ".join(matter for matter, p in within.items() if p >= LEVEL):
+    if unsettled := ", ".join(name for name, p in within.items() if p >= LEVEL):
         return UNDERPOWERED, f"a loss of {margin} is not ruled out on {unsettled}"
     if not within:
-        return UNDERPOWERED, f"nothing can tell a loss of {margin}"
+        return UNDERPOWERED, f"no comparison is informative about a loss of {margin}"
     return SUPPORTED, f"a loss of {margin} is ruled out on {', '.join(within)}"
 
 
 def _advice(unsettled: Iterable[Evidence]) -> str:
-    """How many pairs the matter with the widest spread needs; nothing where these are there."""
+    """How many pairs the comparison with the widest spread needs; nothing where these are there."""
     short = [one for one in unsettled if one.needed is None or one.needed > one.n]
     if not short:
         return ""
     needed = [one.needed for one in short]
     pairs = "more than 9,999" if None in needed else f"about {max(needed):,}"
-    return f"; were nothing lost, {pairs} pairs of this spread would rule it out"
+    return f"; assuming no true loss, {pairs} pairs have 80 % power to rule it out"
 
 
 def points(margin: float, measure: str) -> str:
@@ -251,11 +252,11 @@ def paired(own: Mapping[int, float], full: Mapping[int, float]) -> list[float]:
     return [own[seed] - full[seed] for seed in own if seed in full]
 
 
-def beyond(matter: str, values: list[float], bound: float, words: tuple[str, str]) -> Verdict:
+def beyond(comparison: str, values: list[float], bound: float, words: tuple[str, str]) -> Verdict:
     """Verdict on "the mean is above `bound`", by one-sided t-tests at 5 %.
 
     Args:
-        matter: what the values are.
+        comparison: what the values are.
         values: one an encoder, or a pair.
         bound: what the mean is set against.
         words: what is shown when it lies above, and when it lies below.
@@ -265,12 +266,12 @@ def beyond(matter: str, values: list[float], bound: float, words: tuple[str, str
         return Verdict(
             UNDERPOWERED,
             f"encoders: {len(values)}, an interval takes {MIN_PAIRS}",
-            (Evidence(matter, mean, None, len(values)),),
+            (Evidence(comparison, mean, None, len(values)),),
         )
     above = inference.above_test(values, bound)
     below = inference.above_test([-x for x in values], -bound)
     evidence = Evidence(
-        matter, mean, inference.bootstrap_interval(values), len(values), above, below,
+        comparison, mean, inference.bootstrap_interval(values), len(values), above, below,
         inference.permutation_test([x - bound for x in values]),
     )  # fmt: skip
     if above < LEVEL:

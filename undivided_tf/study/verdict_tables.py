@@ -21,12 +21,10 @@ def verdicts(study: StudyResults) -> Table:
     )
     margin = formatting.percent(study.config.accuracy_margin)
     note = (
-        f"Against the reference `{study.reference}`, at this size and on this data; the margin of "
-        f"accuracy is {margin} points, that of the loss {study.config.loss_margin:g} nats, named "
-        "in the config before the run. Underpowered: this run shows neither the claim nor its "
-        "contrary. No verdict: the reference has not learnt from "
-        "its context, so there is nothing that a pattern could lose. Did not learn: the reference "
-        "has, and the pattern has not."
+        f"Against the reference `{study.reference}`. The margins, {margin} points of accuracy and "
+        f"{study.config.loss_margin:g} nats of loss, were set before the run. Underpowered: "
+        "neither the claim nor its contrary was shown. No verdict: the reference has not learnt "
+        "from its context. Did not learn: the reference has, the pattern has not."
     )
     return Table("Verdicts on the claims", ("claim", *study.reduced), rows, note)
 
@@ -58,7 +56,7 @@ def evidence(study: StudyResults) -> Table:
         (
             Value(claim.name),
             Value(pattern, code=True),
-            Value(one.matter),
+            Value(one.comparison),
             *_numbers(one, claim.unit),
         )
         for claim in claims.declared(study)
@@ -68,7 +66,7 @@ def evidence(study: StudyResults) -> Table:
     columns = (
         "claim",
         "pattern",
-        "matter",
+        "compared",
         "mean difference",
         "95 % bootstrap interval",
         "pairs",
@@ -81,15 +79,13 @@ def evidence(study: StudyResults) -> Table:
         "p, reference like a constant answer",
     )
     note = (
-        "Pattern minus reference, paired by pre-training seed, times by round: "
-        "points of accuracy, parameters, the logarithm of a ratio of times or residuals, "
-        "or plain CKA and shares. The first two p-values are one-sided t-tests, adjusted by Holm "
-        "over the tasks (for time: the ratio is 1 or more, and 1 or less); TOST is the test of "
-        "equivalence within the margin. The "
-        "detectable difference is what so many pairs of this spread would show four times in five, "
-        "the pairs needed would as often rule a loss of the margin out, were nothing lost. Where "
-        "the reference is not shown to beat a constant answer by the margin (last column, 0.05 or "
-        "more), it has nothing to lose, and the task decides nothing."
+        "Pattern minus reference, paired by pre-training seed, or by round for times: points of "
+        "accuracy, parameters, the logarithm of a ratio of times or residuals, or plain CKA and "
+        "shares. The first two p-values are one-sided t-tests, adjusted by Holm over the tasks; "
+        "TOST tests equivalence within the margin. Detectable: the smallest difference that this "
+        "number of pairs shows with 80 % power. Pairs needed: for 80 % power to rule out a loss of "
+        "the margin, assuming no true loss. A task on which the reference is not shown to beat a "
+        "constant answer by the margin (last column, 0.05 or more) decides nothing."
     )
     return Table("Evidence", columns, rows, note)
 
@@ -113,7 +109,7 @@ def _numbers(one: Evidence, unit: str) -> Iterator[Value]:
     yield _p_value(one.p_equivalent if told else None)
     yield Value(formatting.points(one.detectable), number=one.detectable) if told else absent
     yield absent if one.needed is None else Value(formatting.count(one.needed), number=one.needed)
-    yield _p_value(one.p_blind)
+    yield _p_value(one.p_uninformative)
 
 
 def _p_value(p: float | None) -> Value:
