@@ -15,23 +15,11 @@ config_flags.define(FinetuningConfig())
 def main() -> None:
     """Flags -> config -> finetune."""
     config = config_flags.parse(FinetuningConfig())
-    from undivided_tf.metrics.inference import summarize
+    from undivided_tf.reporting.finetuning import table
     from undivided_tf.training import learning
     from undivided_tf.training.finetuning import finetune
 
-    results = finetune(config)
-    print(f"{results['task']}, {results['pattern']}, {results['start']}")
-    for split, majority in results["majority"].items():
-        for metric in results["runs"][0][split]:
-            values = [run[split][metric] for run in results["runs"]]
-            summary = summarize(values)
-            interval = (
-                ""
-                if summary["low"] is None
-                else f", 95 % interval {summary['low']:.4f} to {summary['high']:.4f}"
-            )
-            print(f"  {split} {metric}: mean {summary['mean']:.4f}, n {summary['n']}{interval}")
-        print(f"  {split} {results['primary']} of a constant answer: {majority:.4f}")
+    print(table(finetune(config)))
     for warning in learning.warnings(() if config.from_scratch else (config.init_checkpoint,)):
         print(warning)
     print(f"results: {config.workdir}/results.json")

@@ -48,32 +48,11 @@ def main() -> None:
 
         print(dry_run.describe(dry_run.dry_run(config)))
         return
-    from undivided_tf.training import context_use, learning
+    from undivided_tf.reporting.pretraining import table
     from undivided_tf.training.pretraining import pretrain
 
-    results = pretrain(config)
-    validation, context = results["validation"], results.get("context_use")
-    verdict = learning.verdict(validation)
-    print(
-        f"{results['pattern']}: {results['parameters']:,} parameters, {results['steps']:,} steps\n"
-        f"held-out loss {validation['loss']:.3f} nats, accuracy {validation['accuracy']:.3f} on "
-        f"{validation['masked_tokens']:,} masked tokens "
-        f"(unigram entropy {results['unigram_entropy']:.3f})\n"
-        + "".join(
-            f"cooled down at step {branch['steps']:,}: held-out loss "
-            f"{branch['validation']['loss']:.3f} nats\n"
-            for branch in results.get("branches", [])[:-1]  # Older releases had none.
-        )
-        + "".join(
-            f"{words} differ from the teacher's by {validation[name]:.4f}\n"
-            for name, words in (("hidden_loss", "states"), ("logits_loss", "answers"))
-            if name in validation
-        )
-        + (f"{verdict}\n" if verdict else "")
-        + (f"{learning.ADVICE}\n" if verdict and not validation["learnt"] else "")
-        + "".join(f"{line}\n" for line in (context_use.lines(context) if context else ()))
-        + f"results: {config.workdir}/results.json"
-    )
+    print(table(pretrain(config)))
+    print(f"results: {config.workdir}/results.json")
 
 
 def run() -> None:

@@ -1,4 +1,4 @@
-"""Figures of fine-tuning: every run's score beside the majority class."""
+"""Table and figure of fine-tuning: every run's score beside the majority class."""
 
 import os
 from collections.abc import Sequence
@@ -83,3 +83,17 @@ def _score_row(
         every, [place] * len(every), marker, color=colour, ls="", ms=4.5, alpha=0.75,
         mfc="white" if hollow else colour,
     )  # fmt: skip
+
+
+def table(results: Result) -> str:
+    """What a run prints: mean and interval of every metric over its runs."""
+    lines = [f"{results['task']}, {results['pattern']}, {results['start']}"]
+    for split, majority in results["majority"].items():
+        for metric in results["runs"][0][split]:
+            found = formatting.estimate(run[split][metric] for run in results["runs"])
+            interval = ""
+            if found.interval:
+                interval = ", 95 % interval {:.4f} to {:.4f}".format(*found.interval)
+            lines.append(f"  {split} {metric}: mean {found.mean:.4f}, n {found.n}{interval}")
+        lines.append(f"  {split} {results['primary']} of a constant answer: {majority:.4f}")
+    return "\n".join(lines)

@@ -220,3 +220,25 @@ def cost_bars(results: Sequence[Result], path: str | os.PathLike) -> None:
         axes.set_xlabel(f"relative to {patterns[0]}")
         marks = [Patch(color=colour, label=pattern) for pattern, (colour, _) in styles.items()]
         figure.legend(handles=marks, loc="outside lower center", ncols=min(3, len(marks)))
+
+
+def table(results: Result) -> str:
+    """What a run prints: its size, its losses, and whether it has learnt from its context."""
+    from undivided_tf.training import context_use, learning  # Late: brings TensorFlow.
+
+    validation, context = results["validation"], results.get("context_use")
+    lines = [
+        f"{results['pattern']}: {results['parameters']:,} parameters, {results['steps']:,} steps",
+        f"held-out loss {validation['loss']:.3f} nats, accuracy {validation['accuracy']:.3f} on "
+        f"{validation['masked_tokens']:,} masked tokens "
+        f"(unigram entropy {results['unigram_entropy']:.3f})",
+    ]
+    for branch in results.get("branches", [])[:-1]:  # Older releases had none.
+        loss = branch["validation"]["loss"]
+        lines.append(f"cooled down at step {branch['steps']:,}: held-out loss {loss:.3f} nats")
+    for words, name in (("states", "hidden_loss"), ("answers", "logits_loss")):
+        if name in validation:
+            lines.append(f"{words} differ from the teacher's by {validation[name]:.4f}")
+    if verdict := learning.verdict(validation):
+        lines += [verdict] if validation["learnt"] else [verdict, learning.ADVICE]
+    return "\n".join([*lines, *(context_use.lines(context) if context else ())])
