@@ -199,9 +199,12 @@ def _heat_map(axes: Axes, result: Result) -> Any:
     # Bright is alike: a distance is 0 there, at most 2 for activations of unit norm.
     distance = result.get("is_distance", False)
     image = axes.imshow(
-        np.ma.masked_invalid(matrix), cmap="cividis_r" if distance else "cividis", vmin=0,
-        vmax=2 if distance else 1, aspect="auto",
-    )  # fmt: skip
+        np.ma.masked_invalid(matrix),
+        cmap="cividis_r" if distance else "cividis",
+        vmin=0,
+        vmax=2 if distance else 1,
+        aspect="auto",
+    )
     for row, column in np.argwhere(np.isnan(matrix)):
         axes.add_patch(
             Rectangle((column - 0.5, row - 0.5), 1, 1, fc="white", ec=GREY, hatch="////", lw=0)

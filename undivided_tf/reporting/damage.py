@@ -98,8 +98,14 @@ def damage_table(results: Result) -> str:
     head = ["cut", "pattern", "last block cut", "parameters", "FLOPs a sequence"]
     head += [f"ms, batch {size}" for size in sizes]
     for task in tasks:
-        primary = next((c["tasks"][task]["primary"] for c in results["cells"]
-                        if "primary" in c["tasks"][task]), "")  # fmt: skip
+        primary = next(
+            (
+                c["tasks"][task]["primary"]
+                for c in results["cells"]
+                if "primary" in c["tasks"][task]
+            ),
+            "",
+        )
         head += [f"{task} {primary}, frozen", f"{task}, fine-tuned"]
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
     for cell in results["cells"]:

@@ -30,10 +30,12 @@ COLLAPSE = (
     ("effective_rank", "effective rank"),
 )
 SHARES = (
-    ("first", "[CLS]", BLUE, "o"), ("separator", "[SEP]", VERMILION, "s"),
-    ("self", "itself", GREEN, "^"), ("next", "next", ORANGE, "D"),
+    ("first", "[CLS]", BLUE, "o"),
+    ("separator", "[SEP]", VERMILION, "s"),
+    ("self", "itself", GREEN, "^"),
+    ("next", "next", ORANGE, "D"),
     ("previous", "previous", PURPLE, "v"),
-)  # fmt: skip
+)
 
 
 def block_figure(result: Result, path: str | os.PathLike) -> None:
@@ -59,9 +61,13 @@ def block_figure(result: Result, path: str | os.PathLike) -> None:
         if all(of["contribution"] is None for of in result["blocks"]["linear_r2"].values()):
             words = result["blocks"]["linear_reason"] or "no intermediate block"
             rows[-1].text(
-                0.5, 0.5, "\n".join(textwrap.wrap(words, 50)),
-                transform=rows[-1].transAxes, ha="center", va="center",
-            )  # fmt: skip
+                0.5,
+                0.5,
+                "\n".join(textwrap.wrap(words, 50)),
+                transform=rows[-1].transAxes,
+                ha="center",
+                va="center",
+            )
             rows[-1].set_yticks([])
         rows[-2].set_title("norm of the contribution / of the stream", loc="left")
         rows[-1].set_title("R² of a linear map for intermediate blocks", loc="left")
@@ -151,24 +157,24 @@ def read_out_figure(result: Result, path: str | os.PathLike) -> None:
 
 def _blocks(result: Result) -> str:
     """A line a tap."""
-    found, read_out = result["blocks"], result["read_out"]
+    blocks, read_out = result["blocks"], result["read_out"]
     columns = ["residual", "cosine", "rank", "added", "linear R2"]
     columns += ["loss", "accuracy", f"top {read_out['top']}"] if read_out else []
     lines = [
-        encoder_name(result["encoder"]) + f"; {found['texts']} texts, {found['tokens']} tokens",
+        encoder_name(result["encoder"]) + f"; {blocks['texts']} texts, {blocks['tokens']} tokens",
         f"{'tap':<24}" + "".join(f"{column:>11}" for column in columns),
     ]
     measures = ("relative_residual", "mean_cosine", "effective_rank")
     for i, tap in enumerate(result["taps"]):
-        values = [found["collapse"][name][i] for name in measures]
-        values.append(found["contribution_norm"].get(tap))
-        values.append(found["linear_r2"].get(tap, {}).get("contribution"))
+        values = [blocks["collapse"][name][i] for name in measures]
+        values.append(blocks["contribution_norm"].get(tap))
+        values.append(blocks["linear_r2"].get(tap, {}).get("contribution"))
         if read_out:
             values += [read_out[name][i] for name in ("loss", "accuracy", "top_accuracy")]
         shown = ("-" if value is None else f"{value:.3f}" for value in values)
         lines.append(f"{tap:<24}" + "".join(f"{value:>11}" for value in shown))
-    if found["linear_reason"]:
-        lines.append(f"linear R2: {found['linear_reason']}")
+    if blocks["linear_reason"]:
+        lines.append(f"linear R2: {blocks['linear_reason']}")
     if not read_out:
         lines.append("no read-out: the checkpoint has no masked-language-model head")
     return "\n".join(lines)
@@ -178,9 +184,9 @@ def _attention(result: Result) -> str:
     """A line an attention block, means over its heads."""
     names = ("entropy", "distance", "first", "separator", "self", "next", "previous")
     lines = [f"{'block':<24}" + "".join(f"{n:>11}" for n in (*names, "rollout"))]
-    for block, found in result["attention"].items():
-        values = [sum(found[name]) / len(found[name]) for name in names]
-        values.append(found["rollout_self"])
+    for block, heads in result["attention"].items():
+        values = [sum(heads[name]) / len(heads[name]) for name in names]
+        values.append(heads["rollout_self"])
         lines.append(f"{block:<24}" + "".join(f"{value:>11.3f}" for value in values))
     for pair in result["heads"] or ():
         lines.append(

@@ -90,13 +90,25 @@ def _block(svg: ElementTree.Element, block: Block) -> None:
     _path(svg, f"M {left - 3} {y} V {middle} H {right + 3} V {y}")
     _add(svg, "circle", **_round(right + 3, y, 3), **{"class": "sum", "fill": "#555"})
     _add(
-        svg, "rect", x=str(left), y=str(top), width=str(BOX), height=str(HEIGHT), rx="6",
-        fill=COLOURS[block.kind], **{"class": block.kind},
-    )  # fmt: skip
+        svg,
+        "rect",
+        x=str(left),
+        y=str(top),
+        width=str(BOX),
+        height=str(HEIGHT),
+        rx="6",
+        fill=COLOURS[block.kind],
+        **{"class": block.kind},
+    )
     _add(
-        svg, "text", LETTERS[block.kind], x=str(left + BOX // 2), y=str(middle + 6), fill="#fff",
+        svg,
+        "text",
+        LETTERS[block.kind],
+        x=str(left + BOX // 2),
+        y=str(middle + 6),
+        fill="#fff",
         **{"class": "letter", "text-anchor": "middle", "font-size": "16", "font-weight": "600"},
-    )  # fmt: skip
+    )
 
 
 def _path(svg: ElementTree.Element, way: str) -> None:

@@ -80,9 +80,15 @@ def _score_row(
         axes.plot([summary["low"], summary["high"]], [place] * 2, color=colour, lw=1.2)
     axes.plot(summary["mean"], place, "|", color=colour, ms=11, mew=1.8)
     axes.plot(
-        every, [place] * len(every), marker, color=colour, ls="", ms=4.5, alpha=0.75,
+        every,
+        [place] * len(every),
+        marker,
+        color=colour,
+        ls="",
+        ms=4.5,
+        alpha=0.75,
         mfc="white" if hollow else colour,
-    )  # fmt: skip
+    )
 
 
 def table(results: Result) -> str:

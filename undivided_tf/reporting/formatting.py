@@ -41,9 +41,12 @@ def paired(first: Mapping[Hashable, float], second: Mapping[Hashable, float]) ->
 
 
 MEASURE_NAMES = {
-    "cka": "CKA", "svcca": "SVCCA", "pwcca": "PWCCA", "procrustes": "Procrustes distance",
+    "cka": "CKA",
+    "svcca": "SVCCA",
+    "pwcca": "PWCCA",
+    "procrustes": "Procrustes distance",
     "rsa": "RSA",
-}  # fmt: skip
+}
 METRICS = {
     "f1": "F1",
     "matthews_correlation": "Matthews correlation",

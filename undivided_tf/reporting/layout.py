@@ -40,8 +40,12 @@ def write(
     chapters: dict[str, list[Section]] = {}
     for section in sections:
         chapters.setdefault(section.chapter, []).append(section)
-    images = dict(_drawn(part, folder) for section in sections for part in section.parts
-                  if isinstance(part, Figure))  # fmt: skip
+    images = dict(
+        _drawn(part, folder)
+        for section in sections
+        for part in section.parts
+        if isinstance(part, Figure)
+    )
     text = _SCRIPT.read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     content = {

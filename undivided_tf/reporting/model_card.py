@@ -165,8 +165,9 @@ def _scores(checkpoint: pathlib.Path, run: dict[str, Any]) -> Iterator[tuple[str
                 )
         yield "held-out text", "unigram entropy", formatting.decimals(results["unigram_entropy"], 4)
         return
-    seed = re.search(r"_(\d+)$", checkpoint.parent.name if results.get("kind") == "squad"
-                     else checkpoint.name)  # fmt: skip
+    seed = re.search(
+        r"_(\d+)$", checkpoint.parent.name if results.get("kind") == "squad" else checkpoint.name
+    )
     for one in results.get("runs", []):
         if seed is None or one["seed"] != int(seed[1]):
             continue

@@ -52,9 +52,12 @@ def quality_against_cost(points: Sequence[dict[str, Any]], path: str | os.PathLi
                 colour, marker = styles[point["pattern"]]
                 hollow = point["frame"] != "steps"
                 axes.plot(
-                    point[key], point["score"], marker, color=colour,
+                    point[key],
+                    point["score"],
+                    marker,
+                    color=colour,
                     mfc="white" if hollow else colour,
-                )  # fmt: skip
+                )
             axes.set_xlabel(name)
             axes.set_ylabel("score")
         legend(
@@ -98,14 +101,18 @@ def loss_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
             axes.plot(
                 [point["step"] for point in training],
                 [point["loss"] for point in training],
-                color=colour, alpha=0.35, lw=0.8,
-            )  # fmt: skip
+                color=colour,
+                alpha=0.35,
+                lw=0.8,
+            )
             held_out = result["validation_history"]
             axes.plot(
                 [point["step"] for point in held_out],
                 [point["loss"] for point in held_out],
-                color=colour, marker=marker, markevery=-(-len(held_out) // 12),
-            )  # fmt: skip
+                color=colour,
+                marker=marker,
+                markevery=-(-len(held_out) // 12),
+            )
         neighbours = {
             loss
             for result in results
@@ -121,10 +128,13 @@ def loss_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
                 axes.axhline(value, color=BLACK, ls=style, lw=1.1)
                 axes.annotate(
                     f"{name} {value:.3f}",
-                    (side == "right", value), (-2 if side == "right" else 2, 3),
-                    xycoords=("axes fraction", "data"), textcoords="offset points",
-                    ha=side, va="bottom",
-                )  # fmt: skip
+                    (side == "right", value),
+                    (-2 if side == "right" else 2, 3),
+                    xycoords=("axes fraction", "data"),
+                    textcoords="offset points",
+                    ha=side,
+                    va="bottom",
+                )
         held_out = [point["loss"] for result in results for point in result["validation_history"]]
         entropy = max(result["unigram_entropy"] for result in results)
         top = min(max(*held_out, entropy), entropy + max(0.5, entropy - min(held_out)))
@@ -165,16 +175,18 @@ def context_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
             curve = [(places[one["distance"]], one["loss"]) for one in used["hidden_beyond"]]
             across, losses = zip(*curve, (last, used["loss"]), strict=True)
             axes.plot(across, losses, color=colour, marker=marker)
-            axes.plot(
-                last + 1, used["shuffled"]["loss"], marker, color=colour, mfc="white", ls=""
-            )  # fmt: skip
+            axes.plot(last + 1, used["shuffled"]["loss"], marker, color=colour, mfc="white", ls="")
         for loss in sorted({round(used["neighbour_model_loss"], 3) for used in found}):
             axes.axhline(loss, color=BLACK, ls=":", lw=1.1)
             axes.annotate(
                 f"neighbour model {loss:.3f}",
-                (0, loss), (2, 3), xycoords=("axes fraction", "data"),
-                textcoords="offset points", ha="left", va="bottom",
-            )  # fmt: skip
+                (0, loss),
+                (2, 3),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="left",
+                va="bottom",
+            )
         axes.set_xticks(range(last + 2), [*map(str, distances), "all", "shuffled"])
         axes.set_xlabel("pieces visible on either side of the masked one")
         axes.set_ylabel("MLM loss (nats)")

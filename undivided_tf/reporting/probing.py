@@ -39,9 +39,12 @@ def probe_figure(result: Result, path: str | os.PathLike) -> None:
     further = [key for key in ("selectivity", "compression") if result[key]]
     with drawing(path, 3.0 + 1.6 * len(further) + 0.7) as figure:
         rows = figure.subplots(
-            1 + len(further), 1, sharex=True, squeeze=False,
+            1 + len(further),
+            1,
+            sharex=True,
+            squeeze=False,
             height_ratios=[2] + [1] * len(further),
-        )[:, 0]  # fmt: skip
+        )[:, 0]
         top = rows[0]
         if result["low"][0] is not None:
             top.fill_between(across, result["low"], result["high"], color=BLUE, alpha=0.18, lw=0)
@@ -132,10 +135,12 @@ def table(result: Result) -> str:
         columns |= {"low": result["low"], "high": result["high"]}
     columns["untrained"] = result["untrained_accuracy"]
     for name, key in (
-        ("control", "control_accuracy"), ("select.", "selectivity"),
-        ("new types", "new_type_accuracy"), ("compr.", "compression"),
+        ("control", "control_accuracy"),
+        ("select.", "selectivity"),
+        ("new types", "new_type_accuracy"),
+        ("compr.", "compression"),
         ("untr. c.", "untrained_compression"),
-    ):  # fmt: skip
+    ):
         if result[key] and any(value is not None for value in result[key]):
             columns[name] = result[key]
     lines = [

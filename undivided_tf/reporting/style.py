@@ -22,9 +22,15 @@ FONT = 9.5  # Points: 10 pixels where the figure is 390 pixels wide.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#6E6E6E"
 STYLES = (
-    (BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"),
-    (PURPLE, "v"), (SKY, "P"), (BLACK, "X"), (GREY, "*"),
-)  # fmt: skip
+    (BLUE, "o"),
+    (VERMILION, "s"),
+    (GREEN, "^"),
+    (ORANGE, "D"),
+    (PURPLE, "v"),
+    (SKY, "P"),
+    (BLACK, "X"),
+    (GREY, "*"),
+)
 KINDS = {"attention": ("A", BLUE), "intermediate": ("I", VERMILION)}
 STYLE = {
     "font.family": "DejaVu Sans",

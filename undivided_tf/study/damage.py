@@ -116,8 +116,9 @@ def _cell(
     home = workdir / f"cut_{number}"
     encoder = checkpoints.EncoderConfig.from_json(home / "model" / checkpoints.ENCODER)
     logging.info("%d blocks cut: %s", number, encoder.block_pattern)
-    tasks: dict[str, Any] = {name: {"before": _before(config, home, name)}
-                             for name in config.glue.tasks}  # fmt: skip
+    tasks: dict[str, Any] = {
+        name: {"before": _before(config, home, name)} for name in config.glue.tasks
+    }
     finetuning = config.glue.finetuning.replace(init_checkpoint=str(home / "model"))
     tuned = glue.run_glue(config.glue.replace(workdir=str(home / "glue"), finetuning=finetuning))
     for name, result in tuned["tasks"].items():

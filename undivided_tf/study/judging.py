@@ -271,9 +271,14 @@ def beyond(comparison: str, values: list[float], bound: float, words: tuple[str,
     above = inference.above_test(values, bound)
     below = inference.above_test([-x for x in values], -bound)
     evidence = Evidence(
-        comparison, mean, inference.bootstrap_interval(values), len(values), above, below,
+        comparison,
+        mean,
+        inference.bootstrap_interval(values),
+        len(values),
+        above,
+        below,
         inference.permutation_test([x - bound for x in values]),
-    )  # fmt: skip
+    )
     if above < LEVEL:
         return Verdict(SUPPORTED, words[0], (evidence,))
     if below < LEVEL:

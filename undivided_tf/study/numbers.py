@@ -16,13 +16,37 @@ from undivided_tf.study.cells import Kind
 from undivided_tf.study.config import StudyConfig
 
 COLUMNS = (
-    "cell", "kind", "status", "error", "seconds", "pattern", "seed", "frame", "size", "task",
-    "start", "second_pattern", "second_seed", "second_trained", "metric", "tap", "second_tap",
-    "run", "value",
-)  # fmt: skip
+    "cell",
+    "kind",
+    "status",
+    "error",
+    "seconds",
+    "pattern",
+    "seed",
+    "frame",
+    "size",
+    "task",
+    "start",
+    "second_pattern",
+    "second_seed",
+    "second_trained",
+    "metric",
+    "tap",
+    "second_tap",
+    "run",
+    "value",
+)
 _WORDS = [
-    "error", "pattern", "size", "task", "start", "second_pattern", "metric", "tap", "second_tap",
-]  # fmt: skip
+    "error",
+    "pattern",
+    "size",
+    "task",
+    "start",
+    "second_pattern",
+    "metric",
+    "tap",
+    "second_tap",
+]
 _TIMES = ("step_milliseconds", "tokens_per_second", "training_seconds")
 
 

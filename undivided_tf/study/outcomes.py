@@ -17,9 +17,12 @@ Outcome = dict[str, Any]
 
 
 def outcome(
-    cell: Cell, result: Any = None, seconds: float | None = None, error: str | None = None,
+    cell: Cell,
+    result: Any = None,
+    seconds: float | None = None,
+    error: str | None = None,
     status: str = "",
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """`name`, `kind`, `label`, `status`, `error`, `seconds`, `machine` and `result` of a cell."""
     return {
         "name": cell.name,

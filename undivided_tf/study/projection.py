@@ -166,9 +166,12 @@ def _rows(task: str) -> dict[str, int]:
 
 
 def _project(
-    config: StudyConfig, cell: Cell, outcomes: Mapping[str, Any], times: StepTimes,
+    config: StudyConfig,
+    cell: Cell,
+    outcomes: Mapping[str, Any],
+    times: StepTimes,
     rows: dict[str, dict[str, int]],
-) -> Projection:  # fmt: skip
+) -> Projection:
     found: dict[str, int | None] = {"parameters": None, "flops": None, "steps": None}
     if cell.kind.name == "pretraining":
         recipe = cell.recipe
@@ -185,8 +188,9 @@ def _project(
             "steps": steps,
         }
     if cell.name in outcomes:
-        return Projection(cell, True, **found, seconds=outcomes[cell.name]["seconds"] or 0.0,
-                          source=MEASURED)  # fmt: skip
+        return Projection(
+            cell, True, **found, seconds=outcomes[cell.name]["seconds"] or 0.0, source=MEASURED
+        )
     if cell.kind.name == "pretraining":
         all_steps = steps + round(recipe.branch_steps() * steps / recipe.num_train_steps)
         seconds = all_steps * times.seconds(step)
@@ -207,9 +211,12 @@ def _project(
 
 
 def _evaluation(
-    config: StudyConfig, recipe: PretrainingConfig, encoder: EncoderConfig, times: StepTimes,
+    config: StudyConfig,
+    recipe: PretrainingConfig,
+    encoder: EncoderConfig,
+    times: StepTimes,
     steps: int,
-) -> float:  # fmt: skip
+) -> float:
     flops = accounting.forward_flops(encoder, config.records.max_seq_length)
     often = -(-steps // recipe.eval_every_steps)
     return COMPILATION_SECONDS + often * recipe.max_eval_rows * flops / times.speed
@@ -222,10 +229,11 @@ def describe(config: StudyConfig, projections: list[Projection], source: str) ->
         cost = [
             "-" if value is None else show(value)
             for value, show in (
-                (one.parameters, formatting.count), (one.steps, formatting.count),
+                (one.parameters, formatting.count),
+                (one.steps, formatting.count),
                 (one.flops, formatting.large),
             )
-        ]  # fmt: skip
+        ]
         done = " (finished)" if one.finished else ""
         lines.append(
             f"{cost[0]:>12} {cost[1]:>8} {cost[2]:>8} {formatting.duration(one.seconds):>12}  "

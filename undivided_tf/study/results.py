@@ -38,9 +38,14 @@ class StudyResults:
     """
 
     def __init__(
-        self, raw: dict[str, Any], config: StudyConfig, kinds: Iterable[Kind],
-        whole: pd.DataFrame, frame: str = frames.STEPS, size: str = "",
-    ):  # fmt: skip
+        self,
+        raw: dict[str, Any],
+        config: StudyConfig,
+        kinds: Iterable[Kind],
+        whole: pd.DataFrame,
+        frame: str = frames.STEPS,
+        size: str = "",
+    ):
         self.raw, self.config, self.kinds, self.whole = raw, config, tuple(kinds), whole
         self.frame, self.size = frame, size
         self.numbers = numbers.view(whole, config, frame, size)
@@ -73,9 +78,10 @@ class StudyResults:
         """The same study in another frame, or with encoders of another size."""
         if (frame, size) not in self._views:
             self._views[frame, size] = (
-                self if (frame, size) == (self.frame, self.size)
+                self
+                if (frame, size) == (self.frame, self.size)
                 else type(self)(self.raw, self.config, self.kinds, self.whole, frame, size)
-            )  # fmt: skip
+            )
         return self._views[frame, size]
 
     def select(self, kind: str, metric: str = "", **columns: Any) -> pd.DataFrame:

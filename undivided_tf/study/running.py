@@ -112,10 +112,15 @@ def _submit(client: Any, cells: list[Cell], site: Site, num_workers: int) -> dic
         if cell.name not in futures:
             needs = [submit(need, priority) for need in cell.needs]
             futures[cell.name] = client.submit(
-                worker.run_cell, cell, site, *needs,
-                key=cell.name, priority=priority, retries=_RETRIES,
+                worker.run_cell,
+                cell,
+                site,
+                *needs,
+                key=cell.name,
+                priority=priority,
+                retries=_RETRIES,
                 resources=cluster.share(1 if cell.alone else num_workers),
-            )  # fmt: skip
+            )
             by_future[futures[cell.name]] = cell
         return futures[cell.name]
 

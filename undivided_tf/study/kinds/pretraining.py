@@ -70,8 +70,10 @@ class Pretraining(Kind):
         yield {"metric": "below_unigram_entropy", "value": result["unigram_entropy"] - loss}
         for name, value in validation.items():
             yield {"metric": f"validation_{name}", "value": value}
-        for name, own in (("neighbour_model_loss", loss),
-                          ("neighbour_model_loss_at_mask", at_mask)):  # fmt: skip
+        for name, own in (
+            ("neighbour_model_loss", loss),
+            ("neighbour_model_loss_at_mask", at_mask),
+        ):
             if own is not None and validation.get(name) is not None:
                 yield {"metric": f"below_{name}", "value": validation[name] - own}
         if used := result.get("context_use"):
