@@ -66,6 +66,13 @@ class Kind:
     title = ""
     section = ""
 
+    def __eq__(self, other: object) -> bool:
+        # A worker unpickles a kind of its own.
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
     def cells(self, config: "StudyConfig", encoders: Mapping["Arm", "Cell"]) -> Iterable["Cell"]:
         """The cells of one size of encoders.
 

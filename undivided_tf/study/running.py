@@ -58,10 +58,9 @@ def run(
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the cells were stopped first.
     """
     workdir = pathlib.Path(workdir).absolute()
-    left = [o for o in outcomes.listed(cells, workdir) if o["status"] != FINISHED]
-    if left:
-        names = {outcome["name"] for outcome in left}
-        todo = [cell for cell in cells if cell.name in names]
+    pairs = zip(cells, outcomes.listed(cells, workdir), strict=True)
+    todo = [cell for cell, outcome in pairs if outcome["status"] != FINISHED]
+    if todo:
         workdir.mkdir(parents=True, exist_ok=True)
         with _only_one(workdir), _stoppable():
             _run(todo, workdir, num_workers, scheduler, len(cells))
@@ -110,7 +109,7 @@ def _submit(client: Any, cells: list[Cell], site: Site, num_workers: int) -> dic
 
     def submit(cell: Cell, priority: int) -> Any:
         if cell.name not in futures:
-            needs = [submit(need, priority) for need in cell.needs]
+            needs = [submit(need, priority) for need in cell.needs if need.name in names]
             futures[cell.name] = client.submit(
                 worker.run_cell,
                 cell,
@@ -124,6 +123,7 @@ def _submit(client: Any, cells: list[Cell], site: Site, num_workers: int) -> dic
             by_future[futures[cell.name]] = cell
         return futures[cell.name]
 
+    names = {cell.name for cell in cells}  # The others are finished.
     by_future: dict[Any, Cell] = {}
     for place, cell in enumerate(cells):
         submit(cell, -place)
