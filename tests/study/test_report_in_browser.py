@@ -74,7 +74,7 @@ def _column(table, index):
 
 
 def test_tables_sort_by_keyboard_and_come_back(opened):
-    table = opened().locator("#cost table").first
+    table = opened().locator("#size-and-cost table").first
     assert table.locator("thead th").nth(1).inner_text().startswith("parameters")
     before = _column(table, 1)
     numbers = sorted(int(text.split()[0].replace(",", "")) for text in before)
@@ -103,7 +103,7 @@ def test_what_has_no_number_is_last_both_ways(opened):
 
 def test_page_without_scripts_has_no_buttons_and_all_numbers(opened):
     page = opened(java_script_enabled=False)
-    assert page.locator("thead button").count() == 0 and page.locator("#cost td").count() > 3
+    assert page.locator("thead button").count() == 0 and page.locator("#size-and-cost td").count() > 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
