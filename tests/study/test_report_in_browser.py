@@ -103,7 +103,9 @@ def test_what_has_no_number_is_last_both_ways(opened):
 
 def test_page_without_scripts_has_no_buttons_and_all_numbers(opened):
     page = opened(java_script_enabled=False)
-    assert page.locator("thead button").count() == 0 and page.locator("#size-and-cost td").count() > 3
+    assert (
+        page.locator("thead button").count() == 0 and page.locator("#size-and-cost td").count() > 3
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
