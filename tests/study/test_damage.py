@@ -9,7 +9,8 @@ import toys
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.study import damage, damage_figures
+from undivided_tf.reporting import damage as damage_figures
+from undivided_tf.study import damage
 from undivided_tf.surgery.config import DamageConfig, SurgeryConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 from undivided_tf.training import glue
