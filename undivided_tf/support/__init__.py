@@ -1,1 +1,1 @@
-"""Files, progress, processes: what knows nothing of BERT."""
+"""Files, progress, processes: code that knows nothing of BERT."""

@@ -1,7 +1,8 @@
-"""Connections to a Dask cluster: one started on this machine, or one that already stands.
+"""Connections to a Dask cluster: a new one on this machine, or an existing one.
 
-Each worker process offers one unit of the resource `machine`. Work that must have a machine to
-itself takes all of it; other work takes a share, so that a known number runs side by side.
+Each worker process offers one unit of the resource `machine`. Work that needs a machine to itself
+takes the whole unit. Other work takes a share, so that a known number of pieces runs at the same
+time.
 """
 
 import contextlib
@@ -19,22 +20,22 @@ _GRAIN = 2.0**-20
 
 
 def share(number: int) -> dict[str, float]:
-    """The resources of one of `number` pieces of work that a machine does at the same time."""
+    """The resources of one piece of work when a machine runs `number` pieces at the same time."""
     return {MACHINE: int(1 / number / _GRAIN) * _GRAIN}
 
 
 @contextlib.contextmanager
 def connect(scheduler: str = "", processes: int = 1, threads: int = 1) -> Iterator[Any]:
-    """Yields a `distributed.Client`, and closes what it started.
+    """Yields a `distributed.Client`; closes it, and a cluster that was started, at the end.
 
     Args:
-        scheduler: address of a standing scheduler, such as `tcp://HOST:8786`; empty: start a
+        scheduler: address of an existing scheduler, such as `tcp://HOST:8786`; empty: start a
             cluster on this machine that listens on the loopback interface alone.
         processes: worker processes of the cluster that is started.
-        threads: pieces of work that each of them does at the same time.
+        threads: pieces of work that each worker process runs at the same time.
 
     Raises:
-        InputError: nothing answers at the address.
+        InputError: no scheduler answers at the address.
     """
     import distributed
 
@@ -51,7 +52,7 @@ def connect(scheduler: str = "", processes: int = 1, threads: int = 1) -> Iterat
         return
     # Bokeh draws the dashboard; without it Dask would serve an empty page.
     dashboard = "127.0.0.1:0" if importlib.util.find_spec("bokeh") else None
-    # Logs of Dask are about its own life; what concerns the user is said by us.
+    # Dask logs its own internals. This package reports what concerns the user.
     logging.getLogger("distributed").propagate = False
     with (
         distributed.LocalCluster(

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their place, then renamed."""
+"""Atomic files: written under a temporary name in the same directory, then renamed."""
 
 import contextlib
 import hashlib
@@ -29,14 +29,13 @@ def _flush(path: pathlib.Path) -> None:
 def atomic_path(path: str | os.PathLike, shared: bool = False) -> Iterator[pathlib.Path]:
     """Yields a temporary path; on success the file or directory made there becomes `path`.
 
-    When the body raises, what it wrote is removed and an older `path` stays as it was. A
-    killed process leaves at most a hidden `.NAME.partial` beside `path`, which the next
-    writer replaces.
+    If the body raises, the temporary path is removed and an older `path` stays unchanged. A killed
+    process leaves at most a hidden `.NAME.partial` beside `path`, which the next writer replaces.
 
     Args:
-        path: where the finished file or directory shall stand.
-        shared: several processes may write it at once; the last one remains, whole. What a
-            killed one leaves is then replaced by nobody.
+        path: of the finished file or directory.
+        shared: several processes may write `path` at the same time; the last complete one remains.
+            Nobody removes the temporary path of a killed process then.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +63,7 @@ def replace(source: str | os.PathLike, path: str | os.PathLike) -> None:
 
 
 def remove(path: str | os.PathLike) -> None:
-    """Removes a file or a directory; an absent one is fine."""
+    """Removes a file or a directory, if there is one."""
     path = pathlib.Path(path)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -79,10 +78,10 @@ def write_text(path: str | os.PathLike, text: str, shared: bool = False) -> None
 
 
 def read_text(path: str | os.PathLike, encoding: str = "utf-8") -> str:
-    """Reads a UTF-8 text file as it is: no line ending is translated.
+    """Reads a UTF-8 text file without translating line endings.
 
     Raises:
-        InputError: there is no such file, or a line is not UTF-8 (file and line are named).
+        InputError: the file cannot be read, or a line is not UTF-8 (names file and line).
     """
     path = pathlib.Path(path)
     try:
@@ -92,7 +91,7 @@ def read_text(path: str | os.PathLike, encoding: str = "utf-8") -> str:
 
 
 def check_fetched(path: str | os.PathLike) -> None:
-    """Raises InputError when a file is the Git LFS pointer that stands for another file.
+    """Raises InputError if a file is a Git LFS pointer instead of the data itself.
 
     References:
         https://github.com/git-lfs/git-lfs, docs/spec.md.
@@ -101,7 +100,7 @@ def check_fetched(path: str | os.PathLike) -> None:
         with open(path, "rb") as file:
             start = file.read(len(_LFS_POINTER))
     except OSError:
-        return  # Who reads the file says why it cannot be read.
+        return  # The function that reads the file reports the error.
     if start == _LFS_POINTER:
         raise InputError(
             f"{path} is a Git LFS pointer, a few lines of text that stand for the file itself: "
@@ -110,7 +109,7 @@ def check_fetched(path: str | os.PathLike) -> None:
 
 
 def decode(content: bytes, where: Any, encoding: str = "utf-8") -> str:
-    """The text of some bytes; `where` names them in the InputError for a line that is not UTF-8."""
+    """Decodes bytes; the InputError for a line that is not UTF-8 names `where` and the line."""
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
@@ -122,7 +121,7 @@ def decode(content: bytes, where: Any, encoding: str = "utf-8") -> str:
 
 
 def write_json(path: str | os.PathLike, value: Any, shared: bool = False) -> None:
-    """Writes indented JSON atomically; NaN is refused, since JSON has none."""
+    """Writes indented JSON atomically; refuses NaN, which JSON does not have."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(path, text, shared)
 
@@ -131,8 +130,8 @@ def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file, which may begin with a byte order mark.
 
     Raises:
-        FileNotFoundError: there is none.
-        InputError: it is damaged.
+        FileNotFoundError: the file does not exist.
+        InputError: the content is not JSON.
     """
     content = pathlib.Path(path).read_bytes()
     try:

@@ -1,4 +1,4 @@
-"""What a process is told before TensorFlow starts in it; imports no TensorFlow."""
+"""Process settings that must be made before TensorFlow starts; imports no TensorFlow."""
 
 import ctypes
 import hashlib
@@ -22,33 +22,33 @@ _TUNABLES = ":".join(
 
 
 def set_up(keep_freed_memory: bool = True) -> None:
-    """Environment and allocator as `benchmarks/README.md` found them best.
+    """Sets the environment and the allocator to the fastest settings of `benchmarks/README.md`.
 
-    To be called before TensorFlow is imported; processes that this one starts inherit it. What
-    the environment says already is kept.
+    Call it before TensorFlow is imported. Child processes inherit the settings. Variables that are
+    already set are kept.
 
     Args:
-        keep_freed_memory: for steps that are repeated. What is done once, such as a conversion,
-            takes less memory without.
+        keep_freed_memory: faster for repeated steps. Work that is done once, such as a conversion,
+            needs less memory without it.
     """
-    # TensorFlow's C++ log greets every CPU run with errors about absent GPUs; what goes wrong
-    # for real reaches us as an exception.
+    # TensorFlow's C++ log shows errors about absent GPUs in every CPU run. Real errors are raised
+    # as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import undivided_tf.support.quiet  # noqa: F401 - Hides what comes before that level is read.
 
-    # TensorFlow leaves oneDNN off on processors with AVX2 alone, where it pays as well.
+    # TensorFlow disables oneDNN on processors with AVX2 only, where it is faster too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if keep_freed_memory:
         _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
-    """Has glibc use memory again that was freed, instead of giving it back to the system.
+    """Makes glibc keep freed memory for later use instead of returning it to the system.
 
-    By default every array of a step beyond some size is mapped anew, and the system clears its
-    pages: up to a third of the time of a step where pages are dear, as on some virtual machines.
-    Arenas beside the first are too small for such arrays. Other allocators have no such habit, and
-    whoever set one up by the environment knows better.
+    By default glibc maps each large array of a step anew, and the system clears its pages. On
+    machines where mapping pages is slow, such as some virtual machines, this takes up to a third of
+    the time of a step. Only the first arena is used, since the others are too small for such
+    arrays. If the environment configures an allocator, this function changes nothing.
     """
     given = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     if sys.platform != "linux" or given:
@@ -62,9 +62,9 @@ def _keep_freed_memory() -> None:
 
 
 def machine() -> str:
-    """Eight hexadecimal digits of the system that this process runs on.
+    """Eight hexadecimal digits that identify the system that this process runs on.
 
-    Two containers of one host number their own processes and are two machines here.
+    Two containers on one host have separate process ids, so they count as two machines.
     """
     facts = [platform.node(), str(uuid.getnode())]
     boot = pathlib.Path("/proc/sys/kernel/random/boot_id")
@@ -74,9 +74,9 @@ def machine() -> str:
 
 
 def leave_with_parent() -> None:
-    """Ends this process with the one that it works for, killed or not.
+    """Ends this process when its parent ends, even if the parent is killed.
 
-    A parent that is killed closes no queue, and its workers would wait for ever.
+    A killed parent does not close its queues, so its workers would wait for ever.
     """
     parent = multiprocessing.parent_process()
 

@@ -1,4 +1,4 @@
-"""Progress of long work: count, rate and time left, on a terminal or in a log file."""
+"""Progress bars: count, rate and time left, on a terminal or in a log file."""
 
 import contextlib
 import sys
@@ -11,7 +11,7 @@ _report: Callable[[str], None] | None = None
 
 
 class _ReportedBar(tqdm.tqdm):
-    """A bar that is shown by another process."""
+    """A bar that another process shows."""
 
     def display(self, msg=None, pos=None):
         """Sends the line instead of drawing it."""
@@ -19,7 +19,7 @@ class _ReportedBar(tqdm.tqdm):
 
 
 def report_to(report: Callable[[str], None]) -> None:
-    """Has the bars of this process call `report` with their line, instead of drawing it."""
+    """Makes the bars of this process pass their line to `report` instead of drawing it."""
     global _report
     _report = report
 
@@ -27,14 +27,14 @@ def report_to(report: Callable[[str], None]) -> None:
 def bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqdm.tqdm:
     """A progress bar; call `update(n)` and close it, or use it in a `with` statement.
 
-    On a terminal it is redrawn ten times a second, for another process once a second, in a log
-    every ten seconds.
+    It is redrawn ten times a second on a terminal, once a second for another process, and every ten
+    seconds in a log.
 
     Args:
-        total: units of work in all; None when unknown.
+        total: number of all units of work; None if unknown.
         description: what is being done.
-        unit: plural noun of what is counted.
-        initial: units already done, as after a resumption.
+        unit: plural noun of the units.
+        initial: units that were done before, for example by a resumed run.
     """
     options = {
         "total": total,
@@ -52,10 +52,10 @@ def bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqd
 
 @contextlib.contextmanager
 def compiling(shown: tqdm.tqdm) -> Iterator[None]:
-    """Inside it a bar says that the step is compiled; the time left is projected from later ones.
+    """Shows that the first step is being compiled, and leaves it out of the projected time left.
 
     Args:
-        shown: the bar, which is yet to be moved by the step.
+        shown: the bar, before it is updated for the step.
     """
     shown.set_postfix_str("compiling the first step")
     yield
@@ -66,5 +66,5 @@ def compiling(shown: tqdm.tqdm) -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """Tells the user a line on standard error, above the progress bars that are shown."""
+    """Prints a line on standard error, above the progress bars."""
     tqdm.tqdm.write(text, file=sys.stderr)

@@ -1,8 +1,8 @@
-"""Keeps the start-up lines of TensorFlow's C++ runtime off the terminal.
+"""Hides the start-up lines of TensorFlow's C++ runtime.
 
-Importing this module is enough; TensorFlow must be imported after it. The lines are about oneDNN,
-absent GPUs and processor features. They come while the shared libraries are loaded, before
-`TF_CPP_MIN_LOG_LEVEL` is read, and once for each library that has a copy of the logger.
+Import this module before TensorFlow; nothing has to be called. The lines are about oneDNN, absent
+GPUs and processor features. They are written while the shared libraries are loaded, before
+`TF_CPP_MIN_LOG_LEVEL` is read, once by each library that has a copy of the logger.
 """
 
 import contextlib
@@ -15,14 +15,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
-# Lines of glog's format below FATAL, the header in front of them, and an explanation that
-# follows one of them on a line of its own.
+# Matches lines in glog's format below FATAL, the header before them, and an explanation on a line
+# of its own after one of them.
 _START_UP = (
     rb"[IWE]\d{4} \d\d:\d\d:"
     rb"|WARNING: All log messages before absl::InitializeLog"
     rb"|To enable the following instructions: "
 )
-# Another process, since one that aborts while it loads a library cannot pass on the reason.
+# The filter is another process: a process that aborts while it loads a library could not print the
+# reason.
 _FILTER = f"""
 import re, sys
 for line in sys.stdin.buffer:
@@ -33,7 +34,7 @@ for line in sys.stdin.buffer:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds TensorFlow as before, and has its first import filtered."""
+    """Finds TensorFlow as usual, and filters the output of its first import."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -55,7 +56,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 @contextlib.contextmanager
 def without_start_up_lines() -> Iterator[None]:
-    """Inside it, what is written to the descriptor of standard error passes through a filter."""
+    """Filters everything that is written to the descriptor of standard error in its body."""
     try:
         terminal = os.dup(2)
     except OSError:  # Standard error is closed.
@@ -75,7 +76,7 @@ def without_start_up_lines() -> Iterator[None]:
 
 
 def _is_wanted() -> bool:
-    """Unless the user asked TensorFlow for its log, or has it imported already."""
+    """False if the user asked for TensorFlow's log or has imported TensorFlow already."""
     return os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3") == "3" and "tensorflow" not in sys.modules
 
 

@@ -1,4 +1,4 @@
-"""Times of calls in turn, so that what slows the machine for a while slows all of them."""
+"""Alternating timings: a temporary slowdown of the machine affects all calls alike."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,16 +10,17 @@ Name = TypeVar("Name", str, int)
 def in_turn(
     calls: Mapping[Name, Callable[[], object]], rounds: int, repeats: int = 1
 ) -> Iterator[dict[Name, float]]:
-    """Times calls round by round, after one of each that warms up and may compile.
+    """Times calls in rounds, after one untimed call of each, which may compile.
 
     Args:
-        calls: by any name.
-        rounds: in each of which every call has its turn; they begin with the last or the first
-            by turns.
-        repeats: calls between two readings of the clock, whose grain a short call feels.
+        calls: functions without arguments, by name.
+        rounds: number of rounds. Each round times every call; the order is reversed from round to
+            round.
+        repeats: calls between two readings of the clock; use several if a call is short for the
+            clock's resolution.
 
     Yields:
-        Of every round, the mean milliseconds of each call, by its name.
+        For each round, the mean milliseconds of each call, by name.
     """
     for call in calls.values():
         call()
