@@ -1,1 +1,1 @@
-"""Keras layers: one class a file."""
+"""Keras layers: one class per file."""

@@ -10,7 +10,8 @@ from undivided_tf.layers.recompute import recomputed
 from undivided_tf.layers.residual_block import ResidualBlock
 from undivided_tf.layers.rotary import rotary_angles, rotate
 
-# Added to the scores of padding; float32 holds it, and exp of it is 0 beside any real score.
+# Added to the scores of padding: finite in float32, and exp of the result is 0 beside any real
+# score.
 _PADDING_BIAS = -1e9
 
 
@@ -18,26 +19,26 @@ _PADDING_BIAS = -1e9
 class AttentionBlock(ResidualBlock):
     """Self-attention, output projection, dropout, residual and LayerNorm.
 
-    With `recompute`, queries, keys, values and probabilities are what is not kept.
+    With `recompute`, queries, keys, values and probabilities are computed again for the gradient.
 
     Args:
-        num_attention_heads: int. Heads; must divide the width of the input.
+        num_attention_heads: int. Number of heads; must divide the width of the input.
         attention_probs_dropout_prob: float. Dropout on the attention probabilities.
-        attention_normalization: str. `softmax`, or `relu`: the weight of score s is
-            max(0, 1 + s) / n with n real tokens. That is the first-order expansion of exp with its
-            sum left at n, which it is for small scores; rows need not add up to 1.
-        rotary_base: float or None. Base of rotary position embeddings of queries and keys; None:
-            without. The head width must then be even.
-        query_key_norm: bool. Queries and keys of each head are divided by their root mean square
-            and multiplied by a learnt scale of the head width, which all heads share (sublayers
-            `query_norm` and `key_norm`), before they are rotated.
+        attention_normalization: str. `softmax`, or `relu`: the weight of score s is max(0, 1 + s) /
+            n with n real tokens. This is the first-order expansion of exp, divided by n, the sum
+            for small scores. The weights of a row need not add up to 1.
+        rotary_base: float or None. Base of rotary position embeddings of queries and keys, which
+            need an even head width; None: no rotary embeddings.
+        query_key_norm: bool. Before the rotation, divide queries and keys of each head by their
+            root mean square and multiply them by a learnt scale of the head width, which all heads
+            share (sublayers `query_norm` and `key_norm`).
         **kwargs: those of `ResidualBlock`.
 
     References:
         Vaswani et al. 2017, arXiv 1706.03762, section 3.2; Devlin et al. 2018, arXiv 1810.04805.
-        `relu` is our reading of TrimBERT (Sridhar, Sarah, Sundaresan 2022, arXiv 2202.12411), of
-        which only the abstract is known to us: "a computationally simpler alternative" to softmax.
-        Attention by ReLU over the length: Wortsman et al. 2023, arXiv 2309.08586.
+        `relu` is our reading of TrimBERT (Sridhar, Sarah, Sundaresan 2022, arXiv 2202.12411), whose
+        abstract alone is known to us: "a computationally simpler alternative" to softmax. Attention
+        by ReLU over the length: Wortsman et al. 2023, arXiv 2309.08586.
         Rotary: Su et al. 2021, arXiv 2104.09864. Query-key norm: Henry et al. 2020, arXiv
         2010.04245; Dehghani et al. 2023, arXiv 2302.05442, section 2.
     """
@@ -77,7 +78,7 @@ class AttentionBlock(ResidualBlock):
         super().build(input_shape)
 
     def _head_norm(self, head_width, name):
-        """The norm of queries or keys, built; the identity without `query_key_norm`."""
+        """The built norm of queries or keys; the identity without `query_key_norm`."""
         about = {"dtype": self.dtype_policy, "name": name}
         layer = (
             keras.layers.RMSNormalization(epsilon=self.layer_norm_eps, **about)
@@ -88,12 +89,12 @@ class AttentionBlock(ResidualBlock):
         return layer
 
     def call(self, hidden, padding_mask, positions=None, training=None):
-        """Lets every token, or those at some positions, look at every real token.
+        """Computes attention from all tokens, or those at `positions`, to all real tokens.
 
         Args:
             hidden: float tensor (batch, length, hidden).
             padding_mask: int or bool tensor (batch, length); 1 for real tokens.
-            positions: int tensor (batch, places). What is wanted of the output; None: all.
+            positions: int tensor (batch, places). Positions of the output to compute; None: all.
             training: bool. Whether dropout is on.
 
         Returns:
@@ -103,7 +104,7 @@ class AttentionBlock(ResidualBlock):
         return self._add(at_positions(hidden, positions), update)
 
     def contribution(self, hidden, padding_mask, positions=None, training=None):
-        """What the block adds to `hidden`; arguments and result as of `call`."""
+        """The block's update, before the residual; arguments and result as in `call`."""
         inputs = self._inputs(hidden)
         query_inputs = at_positions(inputs, positions)
 
@@ -121,7 +122,7 @@ class AttentionBlock(ResidualBlock):
         return self.output_dropout(self.output_dense(context), training=training)
 
     def probabilities(self, hidden, padding_mask):
-        """Weight of every token (last axis) for every token: (batch, heads, length, length)."""
+        """Attention weights (batch, heads, queries, keys); queries and keys are all tokens."""
         inputs = self._inputs(hidden)
         return self._probabilities(inputs, inputs, padding_mask, None)
 
@@ -138,9 +139,9 @@ class AttentionBlock(ResidualBlock):
         return ops.cast(self._normalize(scores, padding_mask), self.compute_dtype)
 
     def _normalize(self, scores, padding_mask):
-        """Weights of the keys, 0 for padding, from scores (batch, heads, queries, keys)."""
+        """Turns scores (batch, heads, queries, keys) into weights of the keys, 0 for padding."""
         mask = ops.cast(padding_mask, "float32")[:, None, None, :]
-        # float32: in half precision the sum over a long row loses its small terms.
+        # float32, because a half-precision sum over a long row loses its small terms.
         scores = ops.cast(scores, "float32")
         if self.attention_normalization == "relu":
             tokens = ops.maximum(ops.sum(mask, axis=-1, keepdims=True), 1.0)

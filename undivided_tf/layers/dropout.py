@@ -1,20 +1,20 @@
-"""Dropout whose random numbers are a hash of the place, cheap enough to be made twice."""
+"""Dropout with random numbers from a hash of the element's index, cheap to compute twice."""
 
 import keras
 import tensorflow as tf
 
-_GOLDEN = 0x9E3779B9  # 2^32 over the golden ratio: tells seeds, calls and replicas apart.
+_GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: separates seeds, calls and replicas.
 
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
 class Dropout(keras.layers.Layer):
-    """As `keras.layers.Dropout`, with the same state but another random source.
+    """Like `keras.layers.Dropout`, with the same state but another random source.
 
-    Whether an element stays is decided by 32 bits: a hash of its index, keyed by the seed, the
-    count of earlier calls and the number of the replica. That takes a dozen integer operations,
-    which XLA fuses into what uses the result, forward and backward, so that no mask is ever
-    kept; Keras's Philox generator takes over a hundred and stores what it made. Seed and count
-    are a variable, as in Keras: restored, the same masks follow.
+    32 bits decide whether an element is kept: a hash of its index, keyed by the seed, the count of
+    earlier calls and the number of the replica. The hash takes a dozen integer operations. XLA
+    fuses them with the operations that use the mask, in the forward and the backward pass, so no
+    mask is stored. Keras's Philox generator takes over a hundred operations and stores the mask.
+    Seed and count are a variable, as in Keras, so a restored layer continues with the same masks.
 
     Args:
         rate: float in [0, 1). Probability that an element becomes 0; the others are divided by
@@ -23,8 +23,8 @@ class Dropout(keras.layers.Layer):
 
     References:
         Srivastava et al. 2014, JMLR 15. The hash is the finaliser of MurmurHash3 (Appleby 2011),
-        applied twice with a key before each. That random numbers of a counter can be a hash of
-        it: Salmon et al. 2011, doi 10.1145/2063384.2063405.
+        applied twice with a key before each. Random numbers as a hash of a counter: Salmon et al.
+        2011, doi 10.1145/2063384.2063405.
     """
 
     def __init__(self, rate, seed=None, **kwargs):
@@ -39,7 +39,7 @@ class Dropout(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=None):
-        """Drops elements of a float tensor of any shape where `training` is true."""
+        """Drops elements of a float tensor of any shape if `training` is true."""
         if not training or not self.rate:
             return inputs
         seed, calls = tf.unstack(tf.cast(self.seed_generator.next(), tf.uint32))
@@ -57,7 +57,7 @@ class Dropout(keras.layers.Layer):
 
 
 def keep_bits(shape, keys):
-    """32 random bits for each element of a tensor, those of equal keys being equal.
+    """Draws 32 random bits for each element of a tensor; equal keys give equal bits.
 
     Args:
         shape: int32 tensor (rank,), of fewer than 2^31 elements.
@@ -67,13 +67,13 @@ def keep_bits(shape, keys):
         uint32 tensor of that shape.
     """
     index = tf.reshape(tf.range(tf.reduce_prod(shape)), shape)
-    # One key alone would only shift or permute the same 2^32 bits: another would then give the
-    # bits of other places.
+    # With one key alone, other keys would only shift or permute the same 2^32 values, and so repeat
+    # the bits of other elements.
     return _hash(_hash(tf.cast(index, tf.uint32) + keys[0]) ^ keys[1])
 
 
 def _keys(seed, calls, replica):
-    """Two uint32 scalars from three."""
+    """Hashes seed, call count and replica into two uint32 scalars."""
     first = _hash(seed + _constant(_GOLDEN))
     for number in (calls, replica):
         first = _hash(first + number * _constant(_GOLDEN))
@@ -81,13 +81,13 @@ def _keys(seed, calls, replica):
 
 
 def _replica():
-    """Number of this replica among all; replicas must not drop the same places."""
+    """Number of this replica; replicas must not drop the same elements."""
     context = tf.distribute.get_replica_context()
     return tf.cast(context.replica_id_in_sync_group if context else 0, tf.uint32)
 
 
 def _hash(bits):
-    """MurmurHash3's 32-bit finaliser: a permutation in which each bit changes half of all."""
+    """MurmurHash3's 32-bit finaliser: a permutation; each input bit flips half of all bits."""
     bits = (bits ^ tf.bitwise.right_shift(bits, _constant(16))) * _constant(0x85EBCA6B)
     bits = (bits ^ tf.bitwise.right_shift(bits, _constant(13))) * _constant(0xC2B2AE35)
     return bits ^ tf.bitwise.right_shift(bits, _constant(16))

@@ -12,8 +12,8 @@ from undivided_tf.layers.initializers import derive_seed, truncated_normal
 class Embeddings(keras.layers.Layer):
     """Sum of word, position and segment embeddings, then LayerNorm and dropout.
 
-    Without position embeddings, for encoders whose attention knows the places, the sum is that
-    of the other two; `max_position_embeddings` bounds the length all the same.
+    Encoders with relative positions have no position embeddings; the sum is then that of word and
+    segment embeddings. `max_position_embeddings` bounds the length in both cases.
 
     Args:
         vocab_size: int. Number of word pieces.
@@ -23,7 +23,7 @@ class Embeddings(keras.layers.Layer):
         hidden_dropout_prob: float. Dropout on the output.
         layer_norm_eps: float. Added to the variance in LayerNorm.
         initializer_range: float. Deviation of the truncated normal initialiser.
-        use_position_embeddings: bool. Whether there is a table of positions.
+        use_position_embeddings: bool. Whether to add position embeddings.
         seed: int or None. Decides initial values and dropout.
 
     References:
@@ -100,8 +100,8 @@ class Embeddings(keras.layers.Layer):
             Float tensor (batch, length, hidden).
 
         Raises:
-            InputError: the sequence is longer than `max_position_embeddings`; of lengths that are
-                not known before the graph runs there is no check.
+            InputError: the sequence is longer than `max_position_embeddings`. A length that is
+                unknown when the graph is built is not checked.
         """
         length = ops.shape(token_ids)[1]
         if isinstance(length, int) and length > self.max_position_embeddings:

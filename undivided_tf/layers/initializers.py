@@ -14,9 +14,9 @@ _UNSET = contextvars.ContextVar("unset", default=False)
 
 @contextlib.contextmanager
 def unset() -> Iterator[None]:
-    """Inside it `truncated_normal` leaves memory as it is: for models all of whose weights follow.
+    """Makes `truncated_normal` skip initialisation, for models whose weights will all be loaded.
 
-    To draw values only to overwrite them takes time, and as much memory again.
+    Drawing values only to overwrite them takes time and twice the memory.
     """
     token = _UNSET.set(True)
     try:
@@ -30,14 +30,14 @@ def _as_it_is(shape, dtype=None):
 
 
 def derive_seed(seed: int | None, name: str) -> int | None:
-    """A seed for one part of a model, from the seed of the whole and the part's name.
+    """Derives the seed of one part of a model from the model's seed and the part's name.
 
-    Two encoders of one seed then share the initial values of every block that both have,
-    whatever their patterns, so that patterns are compared on common random numbers.
+    Two encoders of one seed share the initial values of every block that both have, so patterns are
+    compared with common random numbers.
 
     Args:
-        seed: the whole's seed; None stays None, which Keras reads as "draw one".
-        name: the part's name, unique in the whole.
+        seed: the model's seed; None stays None, which makes Keras draw one.
+        name: the part's name, unique in the model.
     """
     return None if seed is None else int(files.sha256(f"{seed}/{name}")[:7], 16)
 

@@ -7,7 +7,7 @@ from undivided_tf.layers.residual_block import ResidualBlock
 
 
 def activation(name):
-    """The function of that name: `gelu` is exact, `gelu_tanh` Google's approximation."""
+    """The activation function of a name: `gelu` is exact, `gelu_tanh` is Google's approximation."""
     if name == "gelu_tanh":
         return lambda x: keras.activations.gelu(x, approximate=True)
     return keras.activations.get(name)
@@ -15,9 +15,9 @@ def activation(name):
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
 class IntermediateBlock(ResidualBlock):
-    """Dense, activation, dense, dropout, residual and LayerNorm: the block in question.
+    """Dense, activation, dense, dropout, residual and LayerNorm.
 
-    With `recompute`, the first product and its activation are what is not kept.
+    With `recompute`, the first product and its activation are computed again for the gradient.
 
     Args:
         intermediate_size: int. Width between the two dense layers.
@@ -35,7 +35,7 @@ class IntermediateBlock(ResidualBlock):
         self.intermediate_dense = self.output_dense = None
 
     def share(self, other):
-        """Takes the dense layers of another block, which is built, for its own; before `build`."""
+        """Uses the dense layers of another, built block; call it before `build`."""
         self.intermediate_dense, self.output_dense = other.intermediate_dense, other.output_dense
 
     def build(self, input_shape):
@@ -49,7 +49,7 @@ class IntermediateBlock(ResidualBlock):
         super().build(input_shape)
 
     def call(self, hidden, training=None):
-        """Transforms every token by itself.
+        """Transforms every token independently.
 
         Args:
             hidden: float tensor (batch, length, hidden).
@@ -62,14 +62,14 @@ class IntermediateBlock(ResidualBlock):
         return self._add(hidden, update)
 
     def contribution(self, hidden, training=None):
-        """What the block adds to `hidden`; arguments and result as of `call`."""
+        """The block's update, before the residual; arguments and result as in `call`."""
         inputs = self._inputs(hidden)
 
         def transform(inputs):
             product = self.intermediate_dense(inputs)
             return self.output_dense(activation(self.hidden_activation)(product))
 
-        # Nothing needs the second product once more, so that the compiler leaves it out.
+        # The gradient does not need the second product, so the compiler drops its recomputation.
         again = self.recompute and training
         update = recomputed(transform, [], inputs) if again else transform(inputs)
         return self.output_dropout(update, training=training)

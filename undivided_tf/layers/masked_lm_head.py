@@ -12,8 +12,8 @@ from undivided_tf.layers.positions import at_positions
 class MaskedLMHead(keras.layers.Layer):
     """Dense, activation and LayerNorm on the masked positions, then the tied word embeddings.
 
-    The positions are gathered before anything else, so that the product with the vocabulary,
-    the dearest of all, is done for the masked tokens only.
+    The masked positions are gathered first, so that the product with the vocabulary, the most
+    expensive matrix product, is computed for the masked tokens only.
 
     Args:
         vocab_size: int. Number of word pieces.
@@ -67,8 +67,8 @@ class MaskedLMHead(keras.layers.Layer):
 
         Args:
             sequence_output: float tensor (batch, length, hidden).
-            masked_positions: int tensor (batch, predictions); None: `sequence_output` is that of
-                the masked positions alone, as an encoder gives it that was asked for them.
+            masked_positions: int tensor (batch, predictions); None: `sequence_output` holds the
+                masked positions only, as returned by an encoder called with `positions`.
             word_embeddings: float tensor (vocabulary, hidden), shared with the input.
 
         Returns:
@@ -78,7 +78,7 @@ class MaskedLMHead(keras.layers.Layer):
         hidden = self.layer_norm(self.transform(hidden))
         table = ops.cast(word_embeddings, hidden.dtype)
         logits = ops.matmul(hidden, ops.transpose(table)) + ops.cast(self.output_bias, hidden.dtype)
-        # float32: the loss exponentiates and sums over the whole vocabulary.
+        # float32, because the loss exponentiates and sums over the whole vocabulary.
         return ops.cast(logits, "float32")
 
     def compute_output_shape(
@@ -88,7 +88,7 @@ class MaskedLMHead(keras.layers.Layer):
         return (*(masked_positions_shape or sequence_output_shape)[:2], self.vocab_size)
 
     def compute_output_spec(self, sequence_output, masked_positions, word_embeddings):
-        """That shape in float32, which Keras would take for the type of the computation."""
+        """The shape with type float32; by default Keras would assume the compute type."""
         shape = None if masked_positions is None else masked_positions.shape
         return keras.KerasTensor(
             self.compute_output_shape(sequence_output.shape, shape), dtype="float32"

@@ -1,14 +1,14 @@
-"""The places of a sequence that are asked for."""
+"""Selection of positions of a sequence."""
 
 import tensorflow as tf
 
 
 def at_positions(hidden, positions):
-    """Vectors at some places of each sequence.
+    """Gathers the vectors at some positions of each sequence.
 
     Args:
         hidden: float tensor (batch, length, hidden).
-        positions: int tensor (batch, places), or None for all places.
+        positions: int tensor (batch, places), or None for all positions.
 
     Returns:
         Float tensor (batch, places, hidden).

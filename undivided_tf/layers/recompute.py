@@ -1,17 +1,17 @@
-"""Parts of a block that are computed twice, so that what lies within need not be kept."""
+"""Recomputation of parts of a block in the backward pass, to save memory."""
 
 import keras
 import tensorflow as tf
 
 
 def recomputed(part, dropouts, *inputs):
-    """`part(*inputs)`, of which only `inputs` are kept for the gradient.
+    """Computes `part(*inputs)` and keeps only `inputs` for the gradient.
 
-    The seeds of dropout are drawn once, here, and serve both passes; so the masks are the same.
+    The seeds of dropout are drawn once, so that both passes use the same masks.
 
     Args:
-        part: function of float tensors that gives one.
-        dropouts: list of the `Dropout` layers that it calls.
+        part: function of float tensors that returns a float tensor.
+        dropouts: list of the `Dropout` layers that `part` calls.
         inputs: float tensors.
 
     References:
@@ -22,11 +22,11 @@ def recomputed(part, dropouts, *inputs):
     seeds = [(generator.state, generator.next()) for generator in generators]
 
     def call(*inputs):
-        # A zero that no compiler sees through. Did the seeds not depend on the inputs, the random
-        # bits of both passes would be one computation, and be kept from the first to the second.
+        # Add an opaque zero that depends on the inputs, so that XLA cannot merge the random bits of
+        # both passes by common-subexpression elimination and keep them in between.
         zero = tf.stop_gradient(tf.minimum(tf.abs(tf.reshape(inputs[0], [-1])[0]), 0))
         drawn = [(state, seed + tf.cast(zero, seed.dtype)) for state, seed in seeds]
-        # The scope hides the states of the generators behind the seeds that were drawn.
+        # The scope replaces the states of the generators by the seeds that were drawn.
         with keras.StatelessScope(state_mapping=drawn):
             return part(*inputs)
 

@@ -1,4 +1,4 @@
-"""What both kinds of block have in common: residual, dropout and LayerNorm around an update."""
+"""Base class of both kinds of block: residual, dropout and LayerNorm around an update."""
 
 import keras
 
@@ -9,24 +9,24 @@ from undivided_tf.layers.initializers import derive_seed, truncated_normal
 class ResidualBlock(keras.layers.Layer):
     """A residual around an update of every token.
 
-    Post-norm (BERT): `norm(x + dropout(update(x)))`; pre-norm: `x + dropout(update(norm(x)))`.
-    A subclass has `contribution`, the update with its dropout.
+    Post-norm (BERT): `norm(x + dropout(update(x)))`; pre-norm: `x + dropout(update(norm(x)))`. A
+    subclass defines `contribution`: the update with its dropout.
 
     Args:
         hidden_dropout_prob: float. Dropout on the update.
         layer_norm_eps: float. Added to the variance in LayerNorm.
         initializer_range: float. Deviation of the truncated normal initialiser.
         norm_first: bool. Pre-norm instead of post-norm.
-        use_layer_norm: bool. Without it `norm` is the identity and has no weights.
-        recompute: bool. When training, compute the inner activations once more for the gradient
-            instead of keeping them.
+        use_layer_norm: bool. If false, `norm` is the identity and has no weights.
+        recompute: bool. In training, compute the inner activations again for the gradient instead
+            of keeping them.
         seed: int or None. Decides initial values and dropout.
 
     References:
         Vaswani et al. 2017, arXiv 1706.03762, section 3.1; Devlin et al. 2018, arXiv 1810.04805.
         Pre-norm: Xiong et al. 2020, arXiv 2002.04745. Blocks without LayerNorm are our reading of
-        TrimBERT (Sridhar, Sarah, Sundaresan 2022, arXiv 2202.12411), of which only the abstract
-        is known to us: half of the LayerNorms removed.
+        TrimBERT (Sridhar, Sarah, Sundaresan 2022, arXiv 2202.12411), whose abstract alone is known
+        to us: half of the LayerNorms removed.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ResidualBlock(keras.layers.Layer):
         self.built = True
 
     def _dense(self, units, input_shape, name):
-        """A dense layer, built."""
+        """Makes and builds a dense layer."""
         layer = keras.layers.Dense(
             units,
             kernel_initializer=truncated_normal(self.initializer_range, self.seed, name),
@@ -76,11 +76,11 @@ class ResidualBlock(keras.layers.Layer):
         return Dropout(rate, seed=derive_seed(self.seed, name), dtype=self.dtype_policy, name=name)
 
     def _inputs(self, hidden):
-        """What the update is computed from."""
+        """The input of the update: `hidden`, normalised with pre-norm."""
         return self.layer_norm(hidden) if self.norm_first else hidden
 
     def _add(self, hidden, update):
-        """The residual, and LayerNorm when it stands behind."""
+        """Adds the residual; applies LayerNorm with post-norm."""
         return hidden + update if self.norm_first else self.layer_norm(hidden + update)
 
     def get_config(self):
