@@ -1,4 +1,4 @@
-"""Checkpoints: directories of safetensors, written whole or not at all, loaded strictly.
+"""Checkpoints: directories of safetensors, written atomically and loaded strictly.
 
 WORKDIR/checkpoints/step_00002000/
     weights.safetensors    encoder and heads, by the names of their variables
@@ -34,23 +34,23 @@ TRAINING, STATE, ENCODER, VOCABULARY = (
     "vocab.txt",
 )
 CHECKSUMS = "checksums.json"
-# Weights, vocabulary, encoder and head; not what resumption needs, nor what tells how it was made.
+# Weights, vocabulary, encoder and head, without the state for resumption and the record of the run.
 _READ = (".safetensors", ".txt", ".json")
 _NOT_READ = (TRAINING, STATE, CHECKSUMS, "surgery.json", "conversion.json")
 
 
 def _numbered(variables: Iterable[Any]) -> dict[str, Any]:
-    """Variables by their place in a fixed order, for those whose paths are not stable."""
+    """Names variables by their index, for variables whose paths are not stable."""
     return {f"{i:05d}": variable for i, variable in enumerate(variables)}
 
 
 def save_model(
     directory: pathlib.Path, variables: Iterable[Any], config: EncoderConfig, tokenizer: Tokenizer
 ) -> None:
-    """Writes weights, architecture and vocabulary into a directory that is being made.
+    """Writes weights, architecture and vocabulary into an unfinished directory.
 
     Args:
-        directory: an existing directory, usually that of `files.atomic_path`.
+        directory: an existing directory, usually a path of `files.atomic_path`.
         variables: Keras variables of the encoder and its heads.
         config: the encoder's.
         tokenizer: the encoder's.
@@ -73,20 +73,20 @@ def save(
 
     Args:
         workdir: the run's directory.
-        state: JSON values for state.json; `step` counts the optimizer steps done, `best`,
-            where given, holds the `step` of the best checkpoint.
+        state: JSON values for state.json. `step` is the number of optimizer steps done; an optional
+            `best` holds the `step` of the best checkpoint.
         model: Keras model with an `encoder`; its weights are saved.
         training_variables: further variables, in a fixed order: optimizer, dropout states.
         tokenizer: the encoder's.
         keep: checkpoints to keep, from 1.
-        averages: moving averages of the model's trainable weights, in their order; they are
-            saved as a model of its own in the folder `ema`.
+        averages: moving averages of the model's trainable weights, in their order; saved as a
+            separate model in the folder `ema`.
 
     Returns:
         The directory of the checkpoint.
 
     Raises:
-        OSError: the disk is full or the directory not writable; older checkpoints stay.
+        OSError: the disk is full or the directory is not writable; older checkpoints stay.
     """
     path = pathlib.Path(workdir) / "checkpoints" / _name(state["step"])
     with files.atomic_path(path) as partial:
@@ -108,7 +108,7 @@ def save(
 def _save_averages(
     directory: pathlib.Path, averages: Mapping[str, Any], model: pathlib.Path
 ) -> None:
-    """A model of its own beside the one that was saved in `model`."""
+    """Saves the averages as a separate model in the folder `ema` of `directory`."""
     directory.mkdir()
     save_arrays(averages, directory / WEIGHTS)
     for name in (ENCODER, VOCABULARY):
@@ -117,7 +117,7 @@ def _save_averages(
 
 
 def seal(directory: pathlib.Path) -> None:
-    """Writes the checksums of the files of a checkpoint, anew where there are some."""
+    """Writes the checksums of the files of a checkpoint, and replaces older ones."""
     members = [p for p in sorted(directory.iterdir()) if p.is_file() and p.name != CHECKSUMS]
     checksums = {path.name: _checksum(path) for path in members}
     files.write_json(directory / CHECKSUMS, checksums)
@@ -129,10 +129,10 @@ def _checksum(path: pathlib.Path) -> str:
 
 
 def _verify(directory: pathlib.Path) -> None:
-    """Raises ValueError or OSError when a file is not what was written.
+    """Raises ValueError or OSError if a file differs from its checksum.
 
-    Checkpoints appear whole, so one without checksums is of a release that wrote none; what can
-    be read of it is taken, rather than days of training lost.
+    Checkpoints are written atomically, so a checkpoint without checksums is of a release that wrote
+    none. It is loaded without this check, since refusing it could lose days of training.
     """
     if not (directory / CHECKSUMS).exists():
         logging.warning(
@@ -151,7 +151,7 @@ def _name(step: int | None) -> str:
 
 
 def newest(workdir: str | pathlib.Path) -> pathlib.Path | None:
-    """The directory of a run's newest checkpoint, None when there is none."""
+    """The directory of a run's newest checkpoint; None if there is none."""
     return max(_all(workdir), default=None)
 
 
@@ -165,7 +165,7 @@ def restore_latest(
 ) -> dict[str, Any] | None:
     """Restores the newest readable checkpoint of a run.
 
-    A checkpoint that cannot be read is named in a warning, and the one before it is taken.
+    A checkpoint that cannot be read is named in a warning, and the one before it is used.
 
     Args:
         workdir: the run's directory.
@@ -173,7 +173,7 @@ def restore_latest(
         training_variables: as for `save`, in the same order.
 
     Returns:
-        The content of state.json, or None when the run has no checkpoint yet.
+        The content of state.json; None if the run has no checkpoint yet.
 
     Raises:
         InputError: there are checkpoints, but none can be read, or one does not fit the model.
@@ -206,7 +206,7 @@ def restore_latest(
 
 
 def resolve(path: str | pathlib.Path) -> pathlib.Path:
-    """The directory with the weights: `path` itself, or the newest checkpoint of the run there.
+    """The directory with the weights: `path` itself, or the newest checkpoint of the run at `path`.
 
     Raises:
         InputError: there is no checkpoint at `path`.
@@ -226,7 +226,7 @@ def resolve(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def input_files(path: str) -> dict[str, pathlib.Path]:
-    """The files of a checkpoint that who starts from it reads, by their names.
+    """The files of a checkpoint that a run reads when it starts from it, by name.
 
     Raises:
         InputError: there is no checkpoint.
@@ -236,23 +236,23 @@ def input_files(path: str) -> dict[str, pathlib.Path]:
 
 
 def architecture_files(path: str) -> dict[str, pathlib.Path]:
-    """As `input_files`, without the weights."""
+    """Like `input_files`, without the weights."""
     return {name: file for name, file in input_files(path).items() if name != WEIGHTS}
 
 
 def load_encoder(path: str | pathlib.Path, seed: int | None = None) -> tuple[Encoder, Tokenizer]:
-    """Loads the encoder of a checkpoint; weights of heads are left out and logged.
+    """Loads the encoder of a checkpoint; weights of heads are skipped and logged.
 
     Args:
         path: a pre-training workdir, or one of its checkpoints.
-        seed: decides the dropout of the encoder.
+        seed: of the encoder's dropout.
 
     Returns:
         The encoder with its weights, and its tokenizer.
 
     Raises:
-        InputError: no checkpoint there, an unreadable file, a weight that is missing or does
-            not fit, or a vocabulary other than that of the weights.
+        InputError: no checkpoint at `path`, an unreadable file, a weight that is missing or has
+            another shape, or a vocabulary that does not belong to the weights.
     """
     path = resolve(path)
     encoder, tokenizer = untrained_encoder(path, seed)
@@ -261,11 +261,11 @@ def load_encoder(path: str | pathlib.Path, seed: int | None = None) -> tuple[Enc
 
 
 def untrained_encoder(path: str | pathlib.Path, seed: int | None) -> tuple[Encoder, Tokenizer]:
-    """The untrained twin of a checkpoint: its architecture and vocabulary, initial weights.
+    """The untrained twin of a checkpoint: same architecture and vocabulary, initial weights.
 
     Args:
         path: as for `load_encoder`.
-        seed: decides the weights.
+        seed: of the weights.
 
     Raises:
         InputError: as for `load_encoder`.
@@ -283,7 +283,7 @@ def read_tokenizer(path: pathlib.Path, config: EncoderConfig) -> Tokenizer:
         config: of its encoder.
 
     Raises:
-        InputError: the vocabulary is not that of the weights.
+        InputError: the vocabulary does not belong to the weights.
     """
     tokenizer = Tokenizer(path / VOCABULARY, config.do_lower_case)
     if tokenizer.vocabulary_hash != config.vocabulary_hash:

@@ -18,7 +18,7 @@ from undivided_tf.models.heads import (
 
 
 def pool(encoded, inputs, pooling):
-    """One vector for each sequence.
+    """Pools the tokens of each sequence into one vector.
 
     Args:
         encoded: dict that an Encoder returns.
@@ -27,11 +27,11 @@ def pool(encoded, inputs, pooling):
         pooling: str.
             - `first`: the pooler's output on [CLS].
             - `mean`, `max`: over real tokens.
-            - `segments`: of a pair, the means u and v over the tokens of either text, |u - v|
-              and u * v, side by side. A head on u and v alone could not compare them.
+            - `segments`: for a pair, the means u and v over the tokens of each text, |u - v| and u
+              * v, concatenated. A linear head on u and v alone could not compare them.
 
     Returns:
-        Float tensor (batch, hidden), of `segments` (batch, 4 * hidden).
+        Float tensor (batch, hidden), with `segments` (batch, 4 * hidden).
 
     References:
         Conneau et al. 2017, arXiv 1705.02364, section 3.1 (the features of `segments`).
@@ -40,9 +40,9 @@ def pool(encoded, inputs, pooling):
         return encoded["pooled_output"]
     sequence, real = encoded["sequence_output"], inputs["padding_mask"]
     if pooling == "max":
-        # An operation of its own: LiteRT knows no slice that makes an axis of a dynamic shape.
+        # A separate operation, because LiteRT has no slice that adds an axis to a dynamic shape.
         mask = ops.expand_dims(real, -1)
-        lowest = -1e4  # Below any activation, and finite in half precision too.
+        lowest = -1e4  # Below any activation; finite in half precision.
         return ops.max(ops.where(mask > 0, sequence, lowest), axis=1)
     if pooling == "mean":
         return _mean(sequence, real)
@@ -55,7 +55,7 @@ def pool(encoded, inputs, pooling):
 
 
 def _mean(sequence, mask):
-    """Mean over the tokens of a 0-1 mask; a row without any, as in padded batches, gives zeros."""
+    """Mean over the tokens of a 0-1 mask; zeros for a row without tokens, as in padded batches."""
     mask = ops.expand_dims(ops.cast(mask, sequence.dtype), -1)
     return ops.sum(sequence * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
 
@@ -65,13 +65,13 @@ class Classifier(keras.Model):
 
     Args:
         encoder: Encoder. Trained together with the head.
-        labels: sequence of str. Names of the classes, in the order of the logits; none for a
+        labels: sequence of str. Names of the classes, in the order of the logits; empty for a
             regression, which has one output.
-        pooling: str. As of `pool`.
+        pooling: str. See `pool`.
         classifier_dropout: float. Dropout on the pooled vector.
         seed: int or None. Decides the head's initial values and dropout.
-        kind: str. `classification`, `regression` or `multi_label` (any number of the labels may
-            hold at once); None: classification where there are labels, else regression.
+        kind: str. `classification`, `regression` or `multi_label` (any number of labels may hold at
+            once); None: classification if there are labels, else regression.
 
     Examples:
         >>> from undivided_tf.config import EncoderConfig
@@ -103,7 +103,7 @@ class Classifier(keras.Model):
         self.labels = tuple(labels)
         self.pooling = pooling
         self.kind = kind or (CLASSIFICATION if self.labels else REGRESSION)
-        # Without it in the graph the pooler has no gradient.
+        # Other poolings do not use the pooler, so it has no gradient.
         encoder.pooler.trainable = pooling == "first"
         self.dropout = Dropout(
             classifier_dropout, seed=derive_seed(seed, "dropout"), name="dropout"
@@ -119,7 +119,7 @@ class Classifier(keras.Model):
 
     @classmethod
     def from_head(cls, encoder: Any, head: ClassifierHead) -> Self:
-        """The classifier that a head describes, its last layer with initial values.
+        """The classifier that a head describes; its last layer has initial values.
 
         Args:
             encoder: Encoder.

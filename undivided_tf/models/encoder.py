@@ -13,7 +13,7 @@ from undivided_tf.pattern import ATTENTION
 
 
 def _scaled(hidden, output, scale):
-    """What a block makes of `hidden`, its change multiplied by `scale` (batch,) unless None."""
+    """Scales the change from `hidden` to a block's `output` by `scale` (batch,), unless None."""
     if scale is None:
         return output
     return hidden + ops.cast(scale, hidden.dtype)[:, None, None] * (output - hidden)
@@ -23,17 +23,17 @@ def _scaled(hidden, output, scale):
 class Encoder(keras.Model):
     """Embeddings, the blocks of a pattern, and a pooler on the first token.
 
-    With the pattern `(AI)*L` it is numerically BERT. All weights exist once it is constructed,
-    and a block that is absent from the pattern has none. With `share_intermediate` the first
-    intermediate block has the dense weights of all of them; LayerNorm and dropout are each one's.
+    With the pattern `(AI)*L` it is numerically equal to BERT. All weights exist after construction.
+    A block that is absent from the pattern has no weights. With `share_intermediate` the first
+    intermediate block owns the dense weights of all; each block has its own LayerNorm and dropout.
 
     Args:
         config: EncoderConfig, or the dict of one. The architecture.
         seed: int or None. Decides initial values and dropout. Two encoders of one seed share
             the initial values of all blocks of the same name.
         recompute: bool. When training, compute the inner parts of all blocks (queries, keys,
-            values, probabilities; first product and activation) once more in the backward pass
-            instead of keeping them: much less memory for about a fifth more time.
+            values, probabilities; first product and activation) again in the backward pass instead
+            of keeping them. This needs much less memory and about a fifth more time.
 
     Examples:
         >>> import numpy as np
@@ -100,7 +100,7 @@ class Encoder(keras.Model):
             "norm_first": config.norm_first,
             "recompute": self.recompute,
             "seed": derive_seed(self.seed, block.name),
-            # A slash would open another scope in the variables' paths.
+            # A slash would open a new scope in the variables' paths.
             "name": block.name.replace("/", "_"),
             **numerics,
         }
@@ -120,7 +120,7 @@ class Encoder(keras.Model):
         )
 
     def build(self, input_shape=None):
-        """Makes all weights; no shape is needed, the config has them all."""
+        """Makes all weights. `input_shape` is unused: the config determines all shapes."""
         hidden_shape = (None, None, self.config.hidden_size)
         self.embeddings.build((None, None))
         first = next((b for b in self.blocks if isinstance(b, IntermediateBlock)), None)
@@ -138,25 +138,25 @@ class Encoder(keras.Model):
 
         Args:
             inputs: dict of int tensors (batch, length): `token_ids`, `segment_ids` and
-                `padding_mask` (1 for real tokens). May hold `intermediate_scales`, float32
-                (batch, intermediate blocks): an intermediate block then adds scale times what it
-                changes, so that at 0 its input passes as if the block were cut out.
+                `padding_mask` (1 for real tokens). May hold `intermediate_scales`, float32 (batch,
+                intermediate blocks): the change of an intermediate block is then multiplied by its
+                scale. At 0 the block passes its input on, as if it were removed.
             training: bool. Whether dropout is on.
             return_taps: bool. Whether to return the activation after every block.
-            positions: int tensor (batch, places). What is wanted of `sequence_output`; None: all.
-                The last attention block, and what stands behind it, then compute those only; the
-                values are the same. `pooled_output` is that of the first one: it must be 0 where
-                it is used.
+            positions: int tensor (batch, places). Positions of `sequence_output` to compute; None:
+                all. The last attention block, and the blocks after it, then compute only these; the
+                values are the same. `pooled_output` is computed from the first of them, which must
+                therefore be 0 if `pooled_output` is used.
 
         Returns:
             Dict of float tensors: `sequence_output` (batch, length, hidden) or, with `positions`,
-            (batch, places, hidden); so are taps from the last attention block on. `pooled_output`
-            (batch, hidden) and, when asked for, `taps`: a dict in depth order from the names
-            `config.pattern.tap_names` to tensors (batch, length, hidden). With pre-norm the
+            (batch, places, hidden), as taps from the last attention block on; `pooled_output`
+            (batch, hidden); and with `return_taps` also `taps`: a dict in depth order from the
+            names `config.pattern.tap_names` to tensors (batch, length, hidden). With pre-norm the
             taps are the residual stream, before the final LayerNorm.
         """
         hidden = self.embeddings(inputs["token_ids"], inputs["segment_ids"], training=training)
-        # Nothing but the keys and values of the last attention block needs the other places.
+        # Only the keys and values of the last attention block need the other positions.
         last_attention = self.config.pattern.letters.rfind(ATTENTION)
         if last_attention < 0:
             hidden = at_positions(hidden, positions)

@@ -1,6 +1,6 @@
-"""What the head of a fine-tuned model answers and what it was fed; needs no TensorFlow.
+"""Descriptions of the output and the input of fine-tuned heads; needs no TensorFlow.
 
-Every format that a model is stored in has these files beside its weights: classifier.json for a
+Every storage format has one of these files beside the weights: classifier.json for a
 `ClassifierHead`, span_predictor.json for a `SpanHead`.
 """
 
@@ -34,10 +34,11 @@ class _Head(Config):
 
     @classmethod
     def read(cls, directory: str | pathlib.Path) -> Self | None:
-        """The head that the file in a directory describes; None when there is no such file.
+        """Reads the head from its file in a directory; None if there is no such file.
 
         Raises:
-            InputError: no JSON, an unknown key or a wrong value; names the file.
+            InputError: the file is not JSON, or has an unknown key or a wrong value; names the
+                file.
         """
         path = pathlib.Path(directory) / cls.FILE
         if not path.exists():
@@ -50,13 +51,13 @@ class _Head(Config):
             raise InputError(f"{path}: {error}") from error
 
     def write(self, directory: pathlib.Path) -> None:
-        """Writes the file into a directory that is being made."""
+        """Writes the file into an unfinished directory."""
         self.to_json(directory / self.FILE)
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierHead(_Head):
-    """The head of a `Classifier`: one answer for a text or for a pair of texts."""
+    """The head of a `Classifier`: one prediction for a text or a pair of texts."""
 
     FILE = "classifier.json"
 
@@ -79,7 +80,7 @@ class ClassifierHead(_Head):
     )
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
         twice = {label for label in self.labels if self.labels.count(label) > 1}
         if twice:
             raise InputError(
@@ -105,13 +106,13 @@ class ClassifierHead(_Head):
 
     @classmethod
     def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Files of older releases do not say the kind of head, the input or the range."""
+        """Completes files of older releases, which lack `kind`, `input` and `score_range`."""
         if "kind" in values:
             return values
         labels = values.get("labels")
         is_class = isinstance(labels, list) and len(labels) > 1
         values = {**values, "kind": CLASSIFICATION if is_class else REGRESSION}
-        # The one regression task that those releases knew.
+        # The only regression task of those releases.
         task = re.sub(r"[^a-z0-9]", "", str(values.get("task")).lower())
         if not is_class and task == "stsb":
             values["score_range"] = [0.0, 5.0]
@@ -119,18 +120,18 @@ class ClassifierHead(_Head):
 
     @property
     def outputs(self) -> int:
-        """How many logits there are."""
+        """Number of logits."""
         return num_outputs(self.kind, self.labels)
 
     def answers(self, logits: np.ndarray) -> np.ndarray:
-        """What logits mean.
+        """Turns logits into probabilities or scores.
 
         Args:
             logits: float `(rows, outputs)`.
 
         Returns:
-            Probabilities `(rows, outputs)`, which sum to 1 unless several labels may hold at
-            once; or scores `(rows,)` of a regression, kept within `score_range`.
+            Probabilities `(rows, outputs)`, which sum to 1 unless several labels may hold at once;
+            for a regression scores `(rows,)`, clipped to `score_range`.
         """
         if self.kind == REGRESSION:
             scores = logits[:, 0]
@@ -140,15 +141,15 @@ class ClassifierHead(_Head):
         return scipy.special.softmax(logits, axis=-1)
 
     def columns_for(self, task: Self) -> list[int]:
-        """Which output stands for each label of a task.
+        """Index of the output for each label of a task.
 
         Args:
             task: the head that a model of the task would have.
 
         Raises:
-            InputError: this head answers something else, or was fed something else.
+            InputError: this head has other outputs or another kind of input.
         """
-        is_score = self.kind == task.kind == REGRESSION  # Whose name is of no account.
+        is_score = self.kind == task.kind == REGRESSION  # Its label's name does not matter.
         ours, theirs = ((head.kind, sorted(head.labels)) for head in (self, task))
         if not is_score and ours != theirs:
             raise InputError(f"the head is {self}, the task {task.task} is {task}")
@@ -168,18 +169,18 @@ class ClassifierHead(_Head):
 
 
 def num_outputs(kind: str, labels: tuple[str, ...]) -> int:
-    """How many logits a head has."""
+    """Number of logits of a head."""
     return 1 if kind == REGRESSION else len(labels)
 
 
 def head_width(hidden_size: int, pooling: str) -> int:
-    """Length of the vector that a pooling makes of a row; see `classifier.pool`."""
+    """Length of the pooled vector of a row; see `classifier.pool`."""
     return 4 * hidden_size if pooling == PAIR_POOLING else hidden_size
 
 
 @dataclasses.dataclass(frozen=True)
 class SpanHead(_Head):
-    """The head of a `SpanPredictor`: the answer to a question in windows over its context."""
+    """The head of a `SpanPredictor`: finds the answer in windows over the context."""
 
     FILE = "span_predictor.json"
 
@@ -196,7 +197,7 @@ class SpanHead(_Head):
 
     @classmethod
     def read(cls, directory: str | pathlib.Path) -> Self | None:
-        """As for every head; older releases kept the threshold in the run.json beside the model."""
+        """Reads the head; older releases kept the threshold in the run.json beside the model."""
         head, directory = super().read(directory), pathlib.Path(directory)
         run = directory.parent / "run.json"
         if head is None or not run.exists():
@@ -208,15 +209,15 @@ class SpanHead(_Head):
 
     @property
     def windows(self) -> dict[str, int]:
-        """What `data.windows.make_windows` asks for."""
+        """Arguments of `data.windows.make_windows`."""
         names = ("max_seq_length", "doc_stride", "max_query_length")
         return {name: getattr(self, name) for name in names}
 
     def with_length(self, length: int) -> Self:
-        """The head for windows of another length, in which question and context have room.
+        """The same head for windows of another length, which must fit question and context.
 
         Raises:
-            InputError: there is no room for both.
+            InputError: the length is too short for both.
         """
         query = min(self.max_query_length, (length - 3) // 2)
         room = length - query - 3

@@ -1,9 +1,9 @@
-"""The sizes of google-research/bert by name, and their architectures; pure data."""
+"""Sizes and architectures of google-research/bert, by name; pure data."""
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 
-# Layers L and hidden size H; heads are H / 64 and the intermediate size is 4 H.
+# Layers L and hidden size H. There are H / 64 heads and the intermediate size is 4 H.
 _SIZES = {
     "bert_tiny": (2, 128),
     "bert_mini": (4, 256),
@@ -23,7 +23,7 @@ def preset(name: str) -> EncoderConfig:
         name: one of `NAMES`.
 
     Raises:
-        InputError: an unknown name; lists the known ones.
+        InputError: an unknown name; lists the known names.
 
     References:
         Turc et al. 2019, arXiv 1908.08962 (tiny to medium); Devlin et al. 2018, arXiv 1810.04805.

@@ -52,16 +52,16 @@ class Pretrainer(keras.Model):
             inputs: dict of int tensors: those of the encoder, (batch, length), and
                 `masked_positions` (batch, predictions).
             training: bool. Whether dropout is on.
-            return_taps: bool. Whether to return all taps, of all places; nothing is then saved
-                at places that are not masked.
+            return_taps: bool. Whether to return all taps. All positions are then computed, not only
+                the masked ones.
 
         Returns:
             Dict of float32 tensors: `masked_lm_logits` (batch, predictions, vocabulary) and, with
-            that head, `next_sentence_logits` (batch, 2). With `return_taps` also `taps`, see
-            `Encoder.call`.
+            the next-sentence head, `next_sentence_logits` (batch, 2). With `return_taps` also
+            `taps`, see `Encoder.call`.
         """
         positions = inputs["masked_positions"]
-        if self.next_sentence_head:  # The pooled output is that of the first token.
+        if self.next_sentence_head:  # The pooler reads the first token.
             positions = ops.pad(positions, ((0, 0), (1, 0)))
         if return_taps:
             encoded = self.encoder(inputs, training=training, return_taps=True)
@@ -85,7 +85,7 @@ class Pretrainer(keras.Model):
 
 
 def cross_entropies(logits, labels):
-    """Cross-entropies in nats, and 1.0 where the label is the first of the largest logits.
+    """Cross-entropies in nats, and whether the first largest logit is the label (1.0 or 0.0).
 
     Args:
         logits: float32 tensor (..., classes).
@@ -94,8 +94,8 @@ def cross_entropies(logits, labels):
     Returns:
         Two float32 tensors (...).
 
-    Comparisons with the place are fused by XLA with what is summed up. Its gather and argmax
-    are not: they and the gradient of the gather take a pass over all logits each.
+    The label is selected by comparing indices, which XLA fuses into the sums. A gather, its
+    gradient and an argmax would each take a pass over all logits.
     """
     places = ops.arange(logits.shape[-1], dtype="int32")
     labels = ops.cast(labels, "int32")[..., None]
@@ -109,7 +109,7 @@ def cross_entropies(logits, labels):
 
 
 def masked_lm_sums(logits, masked_ids, masked_weights):
-    """Sums over the masked tokens, to be divided by the weight of the global batch.
+    """Sums over the masked tokens; the caller divides them by the weight of the global batch.
 
     Args:
         logits: float32 tensor (batch, predictions, vocabulary).
@@ -133,8 +133,8 @@ def next_sentence_sums(logits, labels, masked_weights):
     Args:
         logits: float32 tensor (batch, 2).
         labels: int tensor (batch,).
-        masked_weights: float32 tensor (batch, predictions). A row without a masked token only
-            fills the batch up and does not count.
+        masked_weights: float32 tensor (batch, predictions). A row without a masked token is padding
+            of the batch and does not count.
 
     Returns:
         Dict of float32 scalars: `next_sentence_loss` (sum of cross-entropies in nats),

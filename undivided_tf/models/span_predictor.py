@@ -1,4 +1,4 @@
-"""Extractive question answering: the first and the last word piece of the answer."""
+"""Extractive question answering: predicts the first and last word piece of the answer."""
 
 import keras
 from keras import ops
@@ -9,11 +9,11 @@ from undivided_tf.layers.initializers import truncated_normal
 class SpanPredictor(keras.Model):
     """An encoder and a linear layer with a start and an end score for every word piece.
 
-    For Keras `compile` and `fit` with labels (batch, 2), the places of the first and the last
-    piece; 0 and 0, the place of [CLS], stand for no answer.
+    For Keras `compile` and `fit` with labels (batch, 2): the positions of the first and the last
+    piece. 0 and 0, the position of [CLS], mean no answer.
 
     Args:
-        encoder: Encoder. Trained together with the head, but for its pooler.
+        encoder: Encoder. Trained together with the head, except for its pooler.
         seed: int or None. Decides the head's initial values.
 
     Examples:
@@ -36,7 +36,7 @@ class SpanPredictor(keras.Model):
     def __init__(self, encoder, seed=None, name="span_predictor", **kwargs):
         super().__init__(name=name, **kwargs)
         self.encoder = encoder
-        # Without it in the graph the pooler has no gradient.
+        # The pooler is not in the graph, so it has no gradient.
         encoder.pooler.trainable = False
         self.head = keras.layers.Dense(
             2,
@@ -48,14 +48,14 @@ class SpanPredictor(keras.Model):
         self.built = True
 
     def call(self, inputs, training=None):
-        """Scores every piece as first and as last of the answer.
+        """Scores every piece as the first and as the last piece of the answer.
 
         Args:
             inputs: dict of int tensors (batch, length), those of the encoder.
             training: bool. Whether dropout is on.
 
         Returns:
-            float32 logits (batch, 2, length), starts first; padding has -1e9.
+            float32 logits (batch, 2, length), start scores first; -1e9 for padding.
         """
         encoded = self.encoder(inputs, training=training)
         logits = ops.transpose(self.head(encoded["sequence_output"]), (0, 2, 1))

@@ -1,4 +1,4 @@
-"""Weights in safetensors files, by the names of their variables; loaded strictly."""
+"""Weights in safetensors files, named after their variables; loaded strictly."""
 
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -29,31 +29,31 @@ def named_weights(variables: Iterable[Any]) -> dict[str, Any]:
 
 
 def dropout_states(model: Any) -> list[Any]:
-    """The variables of a Keras model that are no weights, in a fixed order."""
+    """The variables of a Keras model that are not weights, in a fixed order."""
     weights = {id(weight) for weight in model.weights}
     return [variable for variable in model.variables if id(variable) not in weights]
 
 
 def save_arrays(variables: Mapping[str, Any], path: pathlib.Path) -> None:
-    """Writes variables by their names; OSError when the disk is full."""
+    """Writes variables by name; raises OSError if the disk is full."""
     try:
         save_file({name: np.asarray(variable) for name, variable in variables.items()}, path)
-    except SafetensorError as error:  # What the library makes of a full disk.
+    except SafetensorError as error:  # The library's error for a full disk.
         raise OSError(f"cannot write {path}: {error}") from error
 
 
 def require_finite(arrays: Mapping[str, np.ndarray], where: Any) -> None:
-    """Refuses weights that are not finite.
+    """Raises an error if a weight is not finite.
 
     Args:
-        arrays: weights by their names; those that are no floats are left alone.
-        where: the file or folder that they are from.
+        arrays: weights by name; arrays that are not floats are not checked.
+        where: their file or folder, for the message.
 
     Raises:
-        InputError: a NaN or infinite value; names the first such tensor, and how many values.
+        InputError: a NaN or infinite value; names the first such tensor and the number of values.
     """
     for name, array in arrays.items():
-        # The library's types bfloat16 and float8 are of kind V, not f.
+        # NumPy's kind of the library's bfloat16 and float8 is V, not f.
         if array.dtype.kind not in "fV" or np.isfinite(array).all():
             continue
         bad = int(array.size - np.isfinite(array).sum())
@@ -68,10 +68,10 @@ def require_finite(arrays: Mapping[str, np.ndarray], where: Any) -> None:
 def assign(
     variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: pathlib.Path
 ) -> None:
-    """Assigns arrays to variables of the same names; every one must fit.
+    """Assigns arrays to the variables of the same names; names and shapes must match.
 
     Raises:
-        InputError: a missing, superfluous or misshapen array; lists them. Or one with a value
+        InputError: arrays that are missing, unused or of another shape (lists them), or a value
             that is not finite.
     """
     problems = [f"missing: {name}" for name in variables if name not in arrays]
@@ -92,7 +92,7 @@ def assign(
 
 
 def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """All arrays of a directory with `weights.safetensors`; InputError when it is unreadable."""
+    """Reads the arrays in `weights.safetensors` of a directory; InputError if unreadable."""
     files.check_fetched(path / WEIGHTS)
     try:
         return load_file(path / WEIGHTS)
@@ -101,7 +101,7 @@ def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def load_weights(variables: Iterable[Any], path: pathlib.Path, scope: str = "") -> None:
-    """Assigns the weights of a checkpoint; what is left out is logged.
+    """Assigns the weights of a checkpoint; logs the weights that it skips.
 
     Args:
         variables: Keras variables; every one must be in the file and have its shape.
@@ -125,20 +125,20 @@ def assign_start(
     path: pathlib.Path,
     new_weights: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Assigns all but the named weights; what it loaded and what not is logged and returned.
+    """Assigns all weights except `new_weights`; logs and returns the names.
 
     Args:
-        variables: Keras variables; every one must be in the file with its shape, or be named.
-        arrays: what `read_weights` gave. Heads among them that no variable asks for are left
-            out; an array of the encoder that is not asked for is an error.
+        variables: Keras variables; each must be in the file with its shape, or in `new_weights`.
+        arrays: result of `read_weights`. Unused arrays of heads are skipped; an unused array of the
+            encoder is an error.
         path: for messages.
         new_weights: names of variables, or of layers, that keep their values.
 
     Returns:
-        `loaded` (how many), the names that are `new`, and those of `arrays` that are `unused`.
+        `loaded` (a number), `new` (names) and `unused` (names of `arrays`).
 
     Raises:
-        InputError: weights that do not fit, or a name that no variable has.
+        InputError: weights that do not fit, or a new name that no variable has.
     """
     named = named_weights(variables)
 
