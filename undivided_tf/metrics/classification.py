@@ -12,8 +12,8 @@ from undivided_tf.errors import InputError
 def score(predictions: Sequence[int], labels: Sequence[int], num_labels: int) -> dict[str, float]:
     """Accuracy and macro F1.
 
-    F1 is 0 for a class that is never predicted. A class that stands neither among the labels
-    nor among the predictions has no F1 and does not enter the mean.
+    F1 is 0 for a class that is never predicted. A class that is neither among the labels nor among
+    the predictions has no F1 and is left out of the mean.
 
     Args:
         predictions: class ids `(examples,)`.
@@ -45,8 +45,8 @@ def majority_accuracy(train_labels: Sequence[int], labels: Sequence[int]) -> flo
     """Accuracy of always answering the most frequent class of the training split.
 
     Args:
-        train_labels: class ids `(train_examples,)`; of equally frequent ones the smallest is taken.
-        labels: class ids `(examples,)`, on which the answer is scored.
+        train_labels: class ids `(train_examples,)`; of equally frequent ids the smallest is used.
+        labels: class ids `(examples,)` of the split that is scored.
 
     Raises:
         InputError: a split has no labels or no examples.
@@ -58,7 +58,7 @@ def majority_accuracy(train_labels: Sequence[int], labels: Sequence[int]) -> flo
 def best_permutation(
     predictions: Sequence[int], labels: Sequence[int], num_labels: int
 ) -> tuple[float, list[int]]:
-    """The accuracy that another order of the label names would give at best.
+    """The highest accuracy over all permutations of the class ids.
 
     Args:
         predictions: class ids `(examples,)`.
@@ -66,7 +66,7 @@ def best_permutation(
         num_labels: number of classes.
 
     Returns:
-        The accuracy, and the class that each predicted class would then mean.
+        The accuracy, and the class that each predicted class stands for.
     """
     confusion = sklearn.metrics.confusion_matrix(predictions, labels, labels=range(num_labels))
     _, meaning = scipy.optimize.linear_sum_assignment(confusion, maximize=True)

@@ -1,4 +1,4 @@
-"""How alike the tokens of a text have become: measures of rank collapse. Needs no TensorFlow.
+"""Measures of rank collapse: how similar the tokens of a text are. Needs no TensorFlow.
 
 References:
     Dong, Cordonnier, Loukas 2021, arXiv 2103.03404 (attention alone collapses to rank 1).
@@ -12,9 +12,9 @@ from undivided_tf.errors import InputError
 
 
 def relative_residual(tokens: np.ndarray) -> float:
-    """Distance to the nearest matrix of equal rows, relative to the norm: 0 when all are equal.
+    """Distance to the nearest matrix of equal rows, divided by the norm; 0 for equal rows.
 
-    In the Frobenius norm the nearest such matrix repeats the mean row.
+    In the Frobenius norm the rows of the nearest matrix are the mean row.
 
     Args:
         tokens: `(tokens, hidden)` of one text.
@@ -23,7 +23,7 @@ def relative_residual(tokens: np.ndarray) -> float:
         From 0 to 1; 0 for a matrix of zeros.
 
     References:
-        Dong et al. 2021, section 2, whose norm is `composite_residual`'s.
+        Dong et al. 2021, section 2, with the norm of `composite_residual`.
     """
     tokens = _tokens(tokens)
     norm = np.linalg.norm(tokens)
@@ -31,9 +31,9 @@ def relative_residual(tokens: np.ndarray) -> float:
 
 
 def composite_residual(tokens: np.ndarray) -> float:
-    """As `relative_residual`, in the norm of the paper: the root of 1-norm times infinity-norm.
+    """Like `relative_residual`, in the paper's norm: the root of 1-norm times infinity-norm.
 
-    The nearest matrix of equal rows has no closed form in it; the mean row is taken.
+    In this norm the nearest matrix of equal rows has no closed form; the mean row is used.
     """
     tokens = _tokens(tokens)
 
@@ -55,12 +55,12 @@ def effective_rank(tokens: np.ndarray) -> float:
 
 
 def mean_cosine(tokens: np.ndarray) -> float:
-    """Mean cosine between the tokens of all pairs; 1 for a single token."""
+    """Mean cosine over all pairs of different tokens; 1 for a single token."""
     tokens = _tokens(tokens)
     norms = np.linalg.norm(tokens, axis=1, keepdims=True)
     unit = tokens / np.where(norms, norms, 1)
     n = len(unit)
-    # The sum of all products less those of a token with itself.
+    # The sum of all products minus those of a token with itself.
     products = np.square(unit.sum(0)).sum() - np.square(unit).sum()
     return float(products / (n * (n - 1))) if n > 1 else 1.0
 

@@ -13,7 +13,7 @@ import sklearn.metrics
 from undivided_tf.errors import InputError
 from undivided_tf.metrics.regression import correlation, pearson, spearman
 
-# The first is the one that tables show, as in Devlin et al. 2018, table 1.
+# Tables show the first metric, as in Devlin et al. 2018, table 1.
 METRICS = {
     "cola": ("matthews_correlation",),
     "sst2": ("accuracy",),
@@ -32,7 +32,7 @@ PRIMARY = {task: metrics[0] for task, metrics in METRICS.items()}
 
 _FUNCTIONS = {
     "accuracy": lambda labels, predictions: float(np.mean(labels == predictions)),
-    # Of class 1, the positive one; 0 when it is neither predicted nor there.
+    # F1 of class 1, the positive class; 0 if it is neither predicted nor present.
     "f1": lambda labels, predictions: float(
         sklearn.metrics.f1_score(labels, predictions, zero_division=0.0)
     ),
@@ -45,7 +45,7 @@ _FUNCTIONS = {
 
 
 def score(task: str, predictions: Sequence[float], labels: Sequence[float]) -> dict[str, float]:
-    """The metrics of a task as the official scorer gives them.
+    """Computes the metrics of a task as the official scorer does.
 
     A constant prediction has Matthews correlation, Pearson and Spearman 0, and F1 is 0 when the
     positive class is neither predicted nor present.
@@ -89,25 +89,25 @@ def score(task: str, predictions: Sequence[float], labels: Sequence[float]) -> d
 def task_score(
     task: str, scores: Mapping[str, float], mismatched: Mapping[str, float] | None = None
 ) -> float:
-    """One number a task, times 100: the mean of its metrics.
+    """The score of a task: the mean of its metrics, times 100.
 
     Args:
         task: as for `score`.
-        scores: what `score` gave.
-        mismatched: for `mnli`, what it gave on the mismatched split; the two are averaged.
+        scores: result of `score`.
+        mismatched: for `mnli`, the result on the mismatched split; both are averaged.
     """
     parts = [scores, mismatched] if mismatched else [scores]
     return 100 * statistics.fmean(part[name] for part in parts for name in METRICS[task])
 
 
 def average(task_scores: Mapping[str, float]) -> float | None:
-    """GLUE's average: the unweighted mean of the nine tasks; the diagnostic AX does not count.
+    """GLUE's average: the unweighted mean of the nine tasks, without the diagnostic AX.
 
     Args:
-        task_scores: what `task_score` gave, by task.
+        task_scores: results of `task_score`, by task.
 
     Returns:
-        None unless all nine tasks are there.
+        The average; None unless all nine tasks are present.
     """
     if not all(task in task_scores for task in AVERAGED):
         return None

@@ -1,4 +1,4 @@
-"""Means with intervals and tests of paired differences; needs no TensorFlow."""
+"""Means with intervals, and tests of paired differences; needs no TensorFlow."""
 
 import bisect
 from collections.abc import Sequence
@@ -15,26 +15,25 @@ from undivided_tf.errors import InputError
 CONFIDENCE = 0.95
 POWER = 0.8
 _RESAMPLES = 9999
-_ROW_RESAMPLES = 1999  # Of thousands of rows, after each evaluation.
+_ROW_RESAMPLES = 1999  # Fewer: thousands of rows after each evaluation.
 _MOST_PAIRS = 9999
 
 
 def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean, spread and a 95 % Student-t interval of the mean.
+    """Mean, standard deviation and a 95 % Student-t interval of the mean.
 
-    The interval takes the values for independent draws from a normal population: runs that
-    differ in their seed, not repeated readings of one run.
+    The interval assumes that the values are independent draws from a normal population: runs with
+    different seeds, not repeated readings of one run.
 
     Args:
         values: at least one finite number.
 
     Returns:
         `mean`, `deviation` (of the sample, divisor n - 1), `median`, `n`, `low` and `high` (the
-        interval). `deviation`, `low` and `high` are None for one value, which tells nothing
-        about its spread.
+        interval). `deviation`, `low` and `high` are None for a single value.
 
     Raises:
-        InputError: no value, or one that is not finite.
+        InputError: no value, or a value that is not finite.
 
     Examples:
         >>> found = summarize([0.70, 0.72, 0.74])
@@ -61,7 +60,7 @@ def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
 
 
 def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
-    """95 % score interval of a share.
+    """95 % Wilson score interval of a share.
 
     Args:
         successes: from 0 to `trials`; a tie may count one half.
@@ -102,10 +101,10 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
 def bootstrap_upper_bound(
     sums: Sequence[float], weights: Sequence[float], seed: int = 0
 ) -> float | None:
-    """The one-sided 95 % percentile bootstrap bound of a ratio of sums, from above.
+    """One-sided 95 % percentile bootstrap upper bound of a ratio of sums.
 
-    Rows are drawn with replacement, and each sample's sum of `sums` is divided by its sum of
-    `weights`: so the tokens of a row, which are not independent, stay together.
+    Rows are drawn with replacement. The statistic of a sample is the sum of its `sums` divided by
+    the sum of its `weights`. Tokens of a row, which are not independent, stay together.
 
     Args:
         sums: of each row.
@@ -137,12 +136,12 @@ def bootstrap_upper_bound(
 def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
     """Two-sided p-value of "the signs of the paired differences are arbitrary".
 
-    All 2^n changes of sign are tried where they are at most 9,999, else as many random ones.
-    With n pairs no p-value is below 2^(1 - n): five pairs cannot reach 0.05.
+    All 2^n changes of sign are tried if there are at most 9,999, else 9,999 random ones. With n
+    pairs the p-value is at least 2^(1 - n), so five pairs cannot reach 0.05.
 
     Args:
         differences: one number a pair.
-        seed: of the random changes.
+        seed: of the random changes of sign.
 
     Raises:
         InputError: as `summarize`.
@@ -165,7 +164,7 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted so that the chance of any false rejection among them stays at the level.
+    """Holm's adjusted p-values, which control the family-wise error rate.
 
     Examples:
         >>> holm([0.01, 0.04, 0.03])
@@ -175,8 +174,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
         Holm 1979, Scandinavian Journal of Statistics 6(2).
     """
     p = _finite(p_values, "p_values")
-    # By hand: `multipletests` of statsmodels runs the garbage collector at every call, which takes
-    # half a second beside TensorFlow.
+    # Own code, because `multipletests` of statsmodels runs the garbage collector at every call,
+    # which takes half a second if TensorFlow is loaded.
     order = np.argsort(p, kind="stable")
     stepped = p[order] * (p.size - np.arange(p.size))
     adjusted = np.empty_like(p)
@@ -187,8 +186,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def above_test(values: Sequence[float], bound: float) -> float:
     """One-sided p-value of Student's t against "the mean is at most `bound`".
 
-    1.0 for a single value, which shows nothing. Values without any spread leave no doubt: the
-    p-value is then 0 or 1.
+    The p-value is 1.0 for a single value. It is 0 or 1 for several equal values.
 
     Raises:
         InputError: as `summarize`.
@@ -206,7 +204,7 @@ def equivalence_test(differences: Sequence[float], margin: float) -> float:
 
     Args:
         differences: one number a pair.
-        margin: the largest difference that does not matter, named before the data were seen.
+        margin: the largest difference that does not matter, chosen before the data are seen.
 
     Raises:
         InputError: the margin is not positive, or as `summarize`.
@@ -217,38 +215,39 @@ def equivalence_test(differences: Sequence[float], margin: float) -> float:
     if margin <= 0:
         raise InputError(f"margin must be positive, got {margin}")
     sample = _finite(differences, "differences")
-    if sample.size < 2 or np.ptp(sample) == 0:  # statsmodels would divide by the spread.
+    if sample.size < 2 or np.ptp(sample) == 0:  # statsmodels would divide by 0.
         return max(above_test(sample, -margin), above_test(-sample, -margin))
     return float(DescrStatsW(sample).ttost_mean(-margin, margin)[0])
 
 
 def detectable_difference(deviation: float, n: int) -> float | None:
-    """The smallest mean difference that n pairs show four times in five, at the 5 % level.
+    """The smallest mean difference that n pairs detect with power 0.8 at the 5 % level.
 
     Args:
         deviation: of the paired differences.
-        n: pairs; None is returned for fewer than two.
+        n: number of pairs.
 
     Returns:
-        The difference at which a two-sided t-test has power 0.8, in the unit of `deviation`.
+        The difference at which a two-sided t-test has power 0.8, in the unit of `deviation`; None
+        for fewer than two pairs.
 
     References:
         Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, ch. 2.
     """
     if n < 2:
         return None
-    level = (1 - CONFIDENCE) / 2  # In the direction of the effect; the other tail adds nothing.
+    level = (1 - CONFIDENCE) / 2  # Of the other tail the power is negligible.
 
     def excess(effect: float) -> float:
         return _power(effect, n, level) - POWER
 
-    # statsmodels' own search for the effect stops at six digits.
+    # statsmodels' own search is exact to six digits only.
     highest = 2 * scipy.stats.t.isf(level, n - 1) + 10
     return deviation * scipy.optimize.brentq(excess, 0.0, highest)
 
 
 def pairs_needed(deviation: float, margin: float) -> int | None:
-    """How many pairs rule a loss of `margin` out four times in five, where nothing is lost.
+    """Number of pairs that reject a loss of `margin` with power 0.8, assuming no true loss.
 
     Args:
         deviation: of the paired differences.
@@ -274,7 +273,7 @@ def pairs_needed(deviation: float, margin: float) -> int | None:
 def _power(effect: float, n: int, level: float) -> float:
     """Power of a one-sided t-test of n pairs; `effect` in standard deviations."""
     power = TTestPower().power(effect, n, level, alternative="larger")
-    return 1.0 if np.isnan(power) else power  # It has no value for a large noncentrality.
+    return 1.0 if np.isnan(power) else power  # NaN for a large noncentrality.
 
 
 def _finite(values: Sequence[float], name: str) -> np.ndarray:

@@ -1,31 +1,31 @@
-"""The neighbour model: what a masked word piece would be by the counts of its two neighbours.
+"""The neighbour model: predicts a masked word piece from the counts of its two neighbours.
 
-It is the reference line of pre-training. Unigram entropy is what a model loses that ignores its
-input; the neighbour model is what the simplest use of context gains. An encoder that is not below
-it has not learnt to look at more than the pieces next door. Needs no TensorFlow.
+It is the reference of pre-training. The unigram entropy is the loss of a model that ignores its
+input; the neighbour model has the loss of the simplest use of context. An encoder that is not below
+it has not learnt to use more than the adjacent pieces. Needs no TensorFlow.
 
-Distributions, all over the word pieces that can be masked (special pieces are never predicted,
-so they have no probability, but they are neighbours):
+All distributions are over the word pieces that can be masked. Special pieces are never predicted,
+so they have no probability, but they are neighbours:
 
     P(x)     = (c(x) + T / V) / (N + T)
     P(x | l) = (c(l, x) + T(l) P(x)) / (N(l) + T(l))
     P(x | r) = (c(x, r) + T(r) P(x)) / (N(r) + T(r))
     P(x | l, r) = P(x | l) P(x | r) / P(x) / Z(l, r)
 
-c are counts of the training rows, N their sums, V the number of pieces that can be masked, T how
-many distinct pieces were counted: T(l) right of l, T(r) left of r. The first three lines are
-Witten-Bell smoothing: a share T / (N + T), the rate at which something new was met, goes to the
-distribution below, and that of single pieces to the uniform one. So no probability is 0. The
-last line takes the neighbours for independent given the piece.
+c are counts of the training rows, N are their sums, V is the number of pieces that can be masked,
+and T are numbers of distinct pieces: T(l) right of l, T(r) left of r. The first three lines are
+Witten-Bell smoothing: a share T / (N + T), the rate of new pieces, goes to the lower-order
+distribution, and from single pieces to the uniform one. So no probability is 0. The last line
+assumes that the neighbours are independent given the piece.
 
 With a_l(x) = c(l, x) / (N(l) + T(l)), w_l its sum over x, and the same for r,
 P(x | l) = a_l(x) + (1 - w_l) P(x), and multiplying out gives
 
     Z(l, r) = sum_x P(x | l) P(x | r) / P(x) = sum_x a_l(x) a_r(x) / P(x) + 1 - w_l w_r,
 
-a sum over the pieces alone that were counted beside both. A neighbour that was never counted (a
-piece that shows [MASK], padding, a piece that is not in the training rows) has a = 0 and w = 0
-and is thereby left out.
+a sum over only the pieces that were counted beside both. A neighbour that was never counted
+([MASK], padding, a piece that is not in the training rows) has a = 0 and w = 0, so it has no
+effect.
 
 References:
     Witten and Bell 1991, IEEE Transactions on Information Theory 37(4), method C.
@@ -43,7 +43,8 @@ class NeighbourModel:
 
     Args:
         unigrams: int `(vocab_size,)`, counts of word pieces.
-        bigrams: sparse int `(vocab_size, vocab_size)`, counts of adjacent pieces; rows are left.
+        bigrams: sparse int `(vocab_size, vocab_size)`, counts of adjacent pieces; rows are the left
+            pieces.
         is_target: bool `(vocab_size,)`, the pieces that can be masked.
     """
 
@@ -68,7 +69,7 @@ class NeighbourModel:
         """log P(piece | left, right) in nats.
 
         Args:
-            left, right: int `(places,)`, the neighbours as they show, [MASK] and padding included.
+            left, right: int `(places,)`, the visible neighbours, [MASK] and padding included.
             pieces: int `(places,)`, pieces that can be masked.
 
         Returns:
@@ -95,8 +96,8 @@ class NeighbourModel:
         lefts, rights = pairs // size, pairs % size
         known = np.flatnonzero((sums_left[lefts] > 0) & (sums_right[rights] > 0))
         products = np.zeros(len(pairs))
-        # The longer row of a pair is laid out densely, once for all of its pairs; so each pair
-        # takes as long as its shorter row.
+        # The longer row of a pair is made dense once for all its pairs, so the time of a pair is
+        # proportional to its shorter row.
         longer_left = np.diff(shares_left.indptr)[lefts] > np.diff(shares_right.indptr)[rights]
         for chosen, ours, theirs, our_ids, their_ids in (
             (known[longer_left[known]], shares_left, shares_right, lefts, rights),
@@ -115,14 +116,14 @@ class NeighbourModel:
         return (products + 1 - sums_left[lefts] * sums_right[rights])[place]
 
     def masked_losses(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Losses at the masked places of rows, given the neighbours that the encoder sees.
+        """Losses at the masked places of rows, given the neighbours that the encoder sees there.
 
-        A neighbour that was itself chosen shows [MASK], a random piece or what it is, and counts
-        as it shows. What shows at the masked place is not used; that it is in one place in ten
-        the piece asked for favours an encoder.
+        A masked neighbour shows [MASK], a random piece or itself; the visible piece counts. The
+        visible piece at the masked place is not used. In one place in ten it is the correct piece,
+        which favours an encoder.
 
         Args:
-            batch: what `masking.mask_tokens` gives: `token_ids` `(rows, length)`,
+            batch: result of `masking.mask_tokens`: `token_ids` `(rows, length)`,
                 `masked_positions`, `masked_ids` and `masked_weights` `(rows, predictions)`.
 
         Returns:
@@ -131,7 +132,7 @@ class NeighbourModel:
         ids, positions = batch["token_ids"], batch["masked_positions"]
         used = batch["masked_weights"] > 0
         row, slot = np.nonzero(used)
-        place = positions[row, slot]  # [CLS] is before and [SEP] behind each of them.
+        place = positions[row, slot]  # [CLS] is before and [SEP] after each place.
         losses = np.zeros(used.shape, np.float32)
         losses[used] = -self.log_probabilities(
             ids[row, place - 1], ids[row, place + 1], batch["masked_ids"][row, slot]
@@ -142,7 +143,7 @@ class NeighbourModel:
 def _seen(
     counts: scipy.sparse.csr_array, is_target: np.ndarray
 ) -> tuple[scipy.sparse.csr_array, np.ndarray]:
-    """The shares a of pieces beside each neighbour, and their sums w, `(vocab_size,)`."""
+    """The shares a of pieces beside each neighbour, and their sums w `(vocab_size,)`."""
     counts = counts.copy()
     counts.data *= is_target[counts.indices]
     counts.eliminate_zeros()
@@ -156,10 +157,10 @@ def _seen(
 
 
 def _elements(matrix: scipy.sparse.csr_array, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The elements at places, 0 where none is stored."""
+    """Elements of a sparse matrix at (row, column) pairs; 0 if none is stored."""
     size = matrix.shape[1]
     kinds = np.diff(matrix.indptr)
-    # Rows come in order and their columns are sorted, so these numbers rise.
+    # Rows are in order and their columns are sorted, so these numbers ascend.
     stored = np.repeat(np.arange(len(kinds), dtype=np.int64), kinds) * size + matrix.indices
     asked = rows.astype(np.int64) * size + columns
     place = np.minimum(np.searchsorted(stored, asked), max(len(stored) - 1, 0))

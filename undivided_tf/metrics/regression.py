@@ -10,7 +10,7 @@ from undivided_tf.errors import InputError
 
 
 def correlation(measure: Callable, labels: np.ndarray, predictions: np.ndarray) -> float:
-    """What a measure of correlation gives; 0, with a warning, where one side is constant."""
+    """Applies a measure of correlation; 0, with a warning, if one side is constant."""
     if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
         logging.warning("a constant has no correlation with anything; it counts as 0")
         return 0.0
@@ -35,7 +35,7 @@ def score(predictions: Sequence[float], labels: Sequence[float]) -> dict[str, fl
         labels: numbers `(examples,)`.
 
     Returns:
-        `spearman` and `pearson`, -1 to 1; 0 where one side is constant.
+        `spearman` and `pearson`, -1 to 1; 0 if one side is constant.
 
     Raises:
         InputError: values that are not finite, unequal lengths, or no examples.

@@ -1,8 +1,8 @@
 """SQuAD's exact match and F1, with the keys and numbers of the official script of version 2.0.
 
 Version 1.1's script has other keys for the same numbers: its `exact_match` is `exact` here, its
-`f1` is `f1`, both in percent. They differ where predictions are missing (see `evaluate`) and
-for answers without a word after normalisation. Needs no TensorFlow.
+`f1` is `f1`, both in percent. The scripts differ for missing predictions (see `evaluate`) and for
+answers without a word after normalisation. Needs no TensorFlow.
 """
 
 import collections
@@ -17,7 +17,7 @@ from undivided_tf.errors import InputError
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_NAMED = 10  # Ids that a warning lists.
+_NAMED = 10  # Number of ids that a warning lists.
 
 
 def normalize_answer(text: str) -> str:
@@ -26,19 +26,19 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_score(truth: str, prediction: str) -> int:
-    """1 when both are the same after normalisation, else 0."""
+    """1 if both are equal after normalisation, else 0."""
     return int(normalize_answer(truth) == normalize_answer(prediction))
 
 
 def f1_score(truth: str, prediction: str) -> float:
-    """F1 of the words, as multisets; when one side has none, 1 if both have none, else 0."""
+    """F1 of the multisets of words; if one side is empty, 1 if both are, else 0."""
     true, predicted = normalize_answer(truth).split(), normalize_answer(prediction).split()
     if not true or not predicted:
         return float(true == predicted)
     same = (collections.Counter(true) & collections.Counter(predicted)).total()
     if not same:
         return 0.0
-    # In the order of the official script, to the last bit.
+    # The order of operations is the official script's, so the result is equal to the last bit.
     precision, recall = same / len(predicted), same / len(true)
     return 2 * precision * recall / (precision + recall)
 
@@ -50,27 +50,27 @@ def evaluate(
 ) -> dict[str, float | int]:
     """Scores predictions as evaluate-v2.0.py does, with its default threshold of 1.
 
-    A question without a prediction is left out of `exact`, `f1` and `total`, as there, and
-    named in a warning. Where the official script then breaks with a KeyError, on the subsets of
-    questions with and without an answer, it counts as wrong, since their totals are those of
-    the data set. Predictions for unknown ids are left out and named in a warning.
+    A question without a prediction is left out of `exact`, `f1` and `total`, as in the script, and
+    named in a warning. On the subsets of questions with and without an answer, where the script
+    raises a KeyError, it counts as wrong, since their totals are those of the data set. Predictions
+    for unknown ids are left out and named in a warning.
 
     Args:
         dataset: the JSON of a data set, or its `data`, a list of articles; SQuAD 1.1 or 2.0.
         predictions: text by question id, empty for no answer.
-        na_probabilities: by question id, how probable it is that there is no answer, or another
-            score that grows with it. An answer with more than 1 counts as none. Ties are taken
-            in the order of this mapping.
+        na_probabilities: by question id, the probability that there is no answer, or another score
+            that grows with it. An answer with a value above 1 counts as no answer. Ties keep the
+            order of this mapping.
 
     Returns:
-        `exact`, `f1` (percent) and `total`; with the prefixes `HasAns_` and `NoAns_` those of the
-        questions with and without an answer, where there are any; with `na_probabilities` also
-        `best_exact`, `best_exact_thresh`, `best_f1` and `best_f1_thresh`: the best scores that
-        a threshold could give, and that threshold (0 where answering nothing is the best).
+        `exact`, `f1` (percent) and `total`; with the prefixes `HasAns_` and `NoAns_` the same for
+        questions with and without an answer, if there are any; with `na_probabilities` also
+        `best_exact`, `best_exact_thresh`, `best_f1` and `best_f1_thresh`: the best scores over all
+        thresholds, and the threshold (0 if answering nothing is best).
 
     Raises:
-        InputError: no question has a prediction, a prediction is no string, a predicted
-            question has no probability, or an id stands twice in the data set.
+        InputError: no question has a prediction, a prediction is not a string, a predicted question
+            has no probability, or the data set has an id twice.
 
     References:
         Rajpurkar et al. 2016, arXiv 1606.05250; Rajpurkar et al. 2018, arXiv 1806.03822.
@@ -119,7 +119,7 @@ def _questions(dataset: Mapping[str, Any] | Sequence[Any]) -> Iterator[tuple[str
 def _raw_scores(
     truths: Mapping[str, Sequence[str]], predictions: Mapping[str, str]
 ) -> tuple[dict[str, int], dict[str, float]]:
-    """Exact match and F1 of every predicted question, the best over its answers."""
+    """Exact match and F1 of every predicted question, the maximum over its answers."""
     unknown = [id for id in predictions if id not in truths]
     if unknown:
         logging.warning("%d predictions are for unknown ids: %s", len(unknown), _list(unknown))
@@ -134,7 +134,7 @@ def _raw_scores(
             text = predictions[id]
             if not isinstance(text, str):
                 raise InputError(f"the prediction for {id!r} is no string: {text!r}")
-            # Without an answer, or with answers of punctuation only, the empty one is right.
+            # If there is no answer, or only answers of punctuation, the empty answer is correct.
             golds = [answer for answer in answers if normalize_answer(answer)] or [""]
             exact[id] = max(exact_score(gold, text) for gold in golds)
             f1[id] = max(f1_score(gold, text) for gold in golds)
@@ -157,10 +157,10 @@ def _best_threshold(
     scores: Mapping[str, float],
     na_probabilities: Mapping[str, float],
 ) -> tuple[float, float]:
-    """The best score over thresholds, starting from no answer to any question.
+    """The best score over thresholds, starting with no answer to any question.
 
-    As officially a threshold may fall between equal probabilities, and questions without an
-    answer count from the start even where they have no prediction.
+    As in the official script, a threshold may fall between equal probabilities, and questions
+    without an answer count from the start even if they have no prediction.
     """
     current = best = sum(not answers for answers in truths.values())
     threshold = 0.0

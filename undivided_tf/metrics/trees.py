@@ -10,20 +10,20 @@ import numpy as np
 import scipy.sparse.csgraph
 import scipy.stats
 
-LENGTHS = range(5, 51)  # Of the sentences that the correlation is averaged over.
+LENGTHS = range(5, 51)  # Sentence lengths that the correlation averages over.
 
 
 def tree_edges(distances: np.ndarray, words: np.ndarray) -> set[tuple[int, int]]:
-    """Edges of the minimum spanning tree of some words.
+    """Edges of the minimum spanning tree over some words.
 
     Args:
         distances: `(words, words)`, from 0.
-        words: places of the words to join.
+        words: indices of the words to join.
 
     Returns:
-        Pairs of places, the smaller one first.
+        Pairs of indices, the smaller one first.
     """
-    # To SciPy 0 is an absent edge; a constant on all edges does not change the tree.
+    # SciPy treats 0 as an absent edge; adding a constant to all edges does not change the tree.
     among = distances[np.ix_(words, words)] + 1.0
     tree = scipy.sparse.csgraph.minimum_spanning_tree(among).tocoo()
     pairs = zip(words[tree.row].tolist(), words[tree.col].tolist(), strict=True)
@@ -33,15 +33,15 @@ def tree_edges(distances: np.ndarray, words: np.ndarray) -> set[tuple[int, int]]
 def attachment_score(
     predicted: Sequence[np.ndarray], gold: Sequence[np.ndarray], words: Sequence[np.ndarray]
 ) -> float | None:
-    """UUAS: share of the edges of the true trees that the predicted trees have.
+    """UUAS: share of the true trees' edges that the predicted trees have.
 
     Args:
         predicted: for each sentence distances `(words, words)`.
-        gold: true distances; an edge is where they are 1.
-        words: for each sentence the places that count, as a rule all but punctuation.
+        gold: true distances; two words have an edge if their distance is 1.
+        words: for each sentence the indices that count, usually all words but punctuation.
 
     Returns:
-        None when no sentence has an edge.
+        The share, from 0 to 1; None if no sentence has an edge.
     """
     right = total = 0
     for guess, truth, places in zip(predicted, gold, words, strict=True):
@@ -64,7 +64,7 @@ def distance_correlation(
         gold: true distances.
 
     Returns:
-        None when no sentence has from 5 to 50 words.
+        The correlation; None if no sentence has from 5 to 50 words.
     """
     by_length: dict[int, list[float]] = {}
     for guess, truth in zip(predicted, gold, strict=True):
@@ -73,7 +73,7 @@ def distance_correlation(
             one, other = (x - x.mean(1, keepdims=True) for x in ranks)
             norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
             products = (one * other).sum(1)
-            # Distances that are all equal order nothing.
+            # Equal distances have no rank order.
             values = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
             by_length.setdefault(len(truth), []).append(float(values.mean()))
     if not by_length:
