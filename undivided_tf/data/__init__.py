@@ -1,1 +1,1 @@
-"""Text in, batches out."""
+"""From text and labelled files to batches."""

@@ -1,4 +1,4 @@
-"""Batches of labelled rows, tokenized once; rows of like length together when asked for."""
+"""Batches of labelled rows, tokenized once; optionally grouped by length."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ class Encoded:
 
     Attributes:
         inputs: the encoder's inputs, int32 `(rows, max_seq_length)` each.
-        lengths: word pieces a row, special tokens included, `(rows,)`.
-        labels: those of the rows, or None.
+        lengths: word pieces per row, special tokens included, `(rows,)`.
+        labels: of the rows, or None.
     """
 
     inputs: Mapping[str, tf.Tensor]
@@ -33,13 +33,13 @@ class Encoded:
     def batches(
         self, places: np.ndarray, pad_to_multiple_of: int, with_labels: bool
     ) -> tf.data.Dataset:
-        """Batches of rows at some places.
+        """Batches of the rows at some indices.
 
         Args:
-            places: `(batches, batch_size)`.
+            places: indices of rows, `(batches, batch_size)`.
             pad_to_multiple_of: cut a batch to its longest row, rounded up to a multiple of this;
                 0: keep `max_seq_length`, so that all shapes are equal.
-            with_labels: give (inputs, labels (batch,)) instead of inputs (batch, length).
+            with_labels: yield (inputs, labels (batch,)) instead of inputs (batch, length).
         """
         most = self.inputs["token_ids"].shape[1]
         lengths = tf.constant(self.lengths, tf.int32)
@@ -60,7 +60,7 @@ class Encoded:
 
 
 def encode(rows: Rows, tokenizer: Tokenizer, max_seq_length: int) -> Encoded:
-    """Tokenizes rows, eagerly: traced into a dataset the tokenizer would cost seconds a run."""
+    """Tokenizes rows eagerly: tracing the tokenizer into a dataset would take seconds per run."""
     inputs = tokenizer.encode(rows.first, rows.second, max_seq_length=max_seq_length)
     return Encoded(inputs, inputs["padding_mask"].numpy().sum(1), rows.labels)
 
@@ -74,19 +74,19 @@ def training_batches(
     pad_to_multiple_of: int = 0,
     steps: slice = slice(None),
 ) -> tf.data.Dataset:
-    """Shuffled batches of all epochs, one after the other, or some of them.
+    """Shuffled batches of all epochs in sequence, or only of some steps.
 
-    Each epoch has `len(encoded) // batch_size` batches in an order of its own; the rows that are
-    left over are others in each.
+    Each epoch has `len(encoded) // batch_size` batches in its own order, so other rows are left
+    over in each epoch.
 
     Args:
         encoded: labelled rows.
         batch_size: rows a batch.
         epochs: passes over the rows.
-        seed: decides the orders.
-        pad_to_multiple_of: see `Encoded.batches`; when given, rows of like length, out of those
-            of 32 random batches, come together.
-        steps: those whose batches are wanted.
+        seed: of the orders.
+        pad_to_multiple_of: see `Encoded.batches`; if not 0, rows of similar length out of 32 random
+            batches are batched together.
+        steps: slice of the batches to return.
 
     Returns:
         Dataset of (the encoder's inputs (batch, length), labels (batch,)).
@@ -114,16 +114,16 @@ def _like_lengths(
 def prediction_batches(
     encoded: Encoded, *, batch_size: int, pad_to_multiple_of: int = 0
 ) -> tuple[tf.data.Dataset, np.ndarray]:
-    """Batches for Keras `predict`, all of them full.
+    """Full batches for Keras `predict`.
 
     Args:
         encoded: rows.
-        batch_size: rows a batch; the last is filled with the last row.
-        pad_to_multiple_of: see `Encoded.batches`; when given, rows are sorted by length.
+        batch_size: rows per batch; the last batch is filled with copies of the last row.
+        pad_to_multiple_of: see `Encoded.batches`; if not 0, rows are sorted by length.
 
     Returns:
-        Dataset of the encoder's inputs (batch, length), and where to find each row's output:
-        `predict(dataset)[where]` has the rows in their order.
+        Dataset of the encoder's inputs (batch, length), and the index of each row's output:
+        `predict(dataset)[where]` is in the order of the rows.
     """
     rows = np.arange(len(encoded))
     order = np.argsort(encoded.lengths, kind="stable") if pad_to_multiple_of else rows

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets that are downloaded once, and a quick answer when they cannot be."""
+"""Downloads of TensorFlow Datasets, with a quick error if there is no network."""
 
 import urllib.error
 import urllib.request
@@ -11,13 +11,13 @@ PREFIX = "tfds:"
 
 
 def prepared_builder(source: str) -> Any:
-    """The builder of a data set that is on the disk, after downloading it if need be.
+    """The builder of a data set, which is downloaded if it is not on the disk.
 
     Args:
         source: such as `tfds:squad/v2.0`.
 
     Raises:
-        InputError: no such data set, or it is not there yet and its host does not answer.
+        InputError: no such data set, or it is not on the disk and its host does not answer.
     """
     import tensorflow_datasets as tfds
 
@@ -32,13 +32,13 @@ def prepared_builder(source: str) -> Any:
 
 
 def require_network(source: str, url: str) -> None:
-    """Raises InputError within seconds; left alone TensorFlow Datasets retries for minutes."""
+    """Raises InputError within seconds; TensorFlow Datasets would retry for minutes."""
     host = "/".join(url.split("/")[:3])
     request = urllib.request.Request(host, method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=NETWORK_SECONDS).close()
     except urllib.error.HTTPError:
-        return  # It answers.
+        return  # The host answers.
     except OSError as error:
         raise InputError(
             f"{source}: is not downloaded yet, and {host} cannot be reached ({error}); give "

@@ -1,7 +1,7 @@
-"""The bytes of a record: a `tf.train.Example` of fixed width in TFRecord's framing.
+"""Bytes of records: `tf.train.Example`s of fixed width in TFRecord's framing.
 
-Every feature is one byte string of fixed width, so all records of a file have the same bytes
-but for ids, numbers and checksum, and a block of them is laid out by NumPy at once.
+Every feature is one byte string of fixed width. So all records of a file have the same bytes except
+for ids, numbers and checksums, and NumPy lays out a whole block at once.
 """
 
 import functools
@@ -15,10 +15,10 @@ ROW_DTYPE = np.dtype("<i4")
 
 
 def feature_prefix(name: str, values: int) -> bytes:
-    """What stands before the bytes of a feature in an Example that has no other.
+    """The bytes before a feature's value in an Example with this feature only.
 
-    Serialised messages that follow each other are one merged message (Protocol Buffers,
-    Encoding, "Last One Wins"), so an Example of several features is its parts in a row.
+    Concatenated serialised messages are one merged message (Protocol Buffers, Encoding, "Last One
+    Wins"). So an Example of several features is the concatenation of its parts.
 
     Args:
         name: of the feature.
@@ -33,8 +33,8 @@ def feature_prefix(name: str, values: int) -> bytes:
 def parse(examples: tf.Tensor, max_seq_length: int, pairs: bool = False) -> dict[str, tf.Tensor]:
     """Serialised examples `(rows,)` -> int32 `token_ids` `(rows, max_seq_length)`.
 
-    With `pairs` also `segment_ids` `(rows, max_seq_length)`, 1 behind the first segment up to
-    the end of the row, padding included, and `next_sentence_label` `(rows,)`.
+    With `pairs` also `next_sentence_label` `(rows,)` and `segment_ids` `(rows, max_seq_length)`,
+    which are 1 from the second segment to the end of the row, padding included.
     """
     widths = {TOKEN_IDS: max_seq_length, **dict.fromkeys(PAIR_FIELDS if pairs else (), 1)}
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in widths}
@@ -51,11 +51,11 @@ def parse(examples: tf.Tensor, max_seq_length: int, pairs: bool = False) -> dict
 
 
 class Layout:
-    """Lays blocks of records out as they stand in a TFRecord file.
+    """Lays out blocks of records in the format of a TFRecord file.
 
     Args:
         max_seq_length: word pieces a row.
-        pairs: whether the records carry `PAIR_FIELDS`.
+        pairs: whether the records have `PAIR_FIELDS`.
 
     References:
         TFRecord: length, masked CRC-32C of it, data, masked CRC-32C of them
@@ -93,8 +93,8 @@ class Layout:
         for name, width in self._widths.items():
             values = np.ascontiguousarray(fields[name], ROW_DTYPE).reshape(len(rows), width)
             rows[name] = values
-            # A checksum is linear: what each byte adds depends on its value and place alone.
-            # Bytes that are zero add nothing, so the upper halves of small ids are left out.
+            # A CRC is linear: the contribution of each byte depends only on its value and position.
+            # Zero bytes contribute nothing, so the upper halves of small ids are skipped.
             used = 2 if values.size and values.max() < 1 << 16 and values.min() >= 0 else 4
             octets = values.view(np.uint8).reshape(len(rows), width, 4)[:, :, :used]
             tables = self._tables[name].reshape(width, 4, 256)[:, :used]
@@ -117,7 +117,7 @@ def _byte_table() -> np.ndarray:
 
 
 def _position_tables(length: int) -> np.ndarray:
-    """What a byte at a place adds to the checksum of `length` bytes, uint32 `(length, 256)`."""
+    """Contribution of a byte at each position to the checksum, uint32 `(length, 256)`."""
     table = _byte_table()
     tables = np.empty((length, 256), np.uint32)
     row = table
@@ -135,6 +135,6 @@ def _crc32c(data: bytes) -> np.uint32:
 
 
 def _masked(crc: np.ndarray) -> np.ndarray:
-    """As TFRecord keeps checksums: rotated and shifted by a constant, modulo 2^32."""
-    with np.errstate(over="ignore"):  # NumPy warns of single numbers, though this is wanted.
+    """TFRecord's masked checksum: rotated, plus a constant, modulo 2^32."""
+    with np.errstate(over="ignore"):  # NumPy warns of scalar overflow, which is intended here.
         return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)

@@ -1,4 +1,4 @@
-"""Dynamic masking for the masked language model, and the batches it makes of records."""
+"""Dynamic masking for the masked language model, and masked batches from records."""
 
 import os
 from typing import Any
@@ -11,7 +11,7 @@ from undivided_tf.data import masking_units, streams
 from undivided_tf.tokenization import Tokenizer
 
 Batch = dict[str, tf.Tensor]
-REPLACED_BY_MASK, REPLACED_AT_RANDOM = 0.8, 0.1  # The rest keeps its word piece.
+REPLACED_BY_MASK, REPLACED_AT_RANDOM = 0.8, 0.1  # The rest keeps the word piece.
 
 
 def mask_tokens(
@@ -23,34 +23,36 @@ def mask_tokens(
     max_predictions: int = 0,
     masking_unit: str = "token",
 ) -> Batch:
-    """Chooses word pieces to predict and hides them, as BERT does; a pure function of its input.
+    """Masks word pieces as BERT does; a pure function of its arguments.
 
-    A row with n tokens, [CLS] and [SEP] counted, gets max(1, round(masked_lm_prob * n))
-    predictions, at most `max_predictions`. Of the chosen pieces 80 % become [MASK], 10 % a
-    random piece, 10 % stay. Special tokens and padding are never chosen, nor are they the random
-    piece; [UNK] counts as special, since nothing is learnt from guessing it.
+    A row with n tokens, including [CLS] and [SEP], gets max(1, round(masked_lm_prob * n))
+    predictions, at most `max_predictions`. Of the chosen pieces 80 % become [MASK], 10 % become a
+    random piece and 10 % stay. Special tokens and padding are never chosen, and never used as the
+    random piece. [UNK] counts as special, since predicting it teaches nothing.
 
-    With the unit `whole_word` the pieces of a word are chosen together: words come in random
-    order, and one that exceeds what is left of the row's predictions is left out, so a row may
-    get fewer. With `span` the row is cut into spans of 1 to 10 words (geometric, 3.8 on average;
-    shorter where a special token ends them), which come in random order; of the span that
-    exceeds what is left the first words are taken. The pieces of a span share their fate: all
-    become [MASK], all random pieces, or all stay.
+    With the unit `whole_word` the pieces of a word are chosen together. Words are tried in random
+    order. A word that exceeds the remaining predictions of the row is skipped, so a row may get
+    fewer predictions.
+
+    With `span` the row is cut into spans of 1 to 10 words (geometric, 3.8 on average; shorter if a
+    special token ends them). Spans are tried in random order. If a span exceeds the remaining
+    predictions, its first words are taken. The pieces of a span are treated alike: all become
+    [MASK], all become random pieces, or all stay.
 
     Args:
         token_ids: int32 `(batch, sequence)`, padded with [PAD]; `sequence` static.
         seed: two integers; the same seed gives the same masks.
-        tokenizer: tells special tokens, word beginnings and the size of the vocabulary.
-        masked_lm_prob: share of tokens to predict; a scalar tensor when it changes from batch to
-            batch, and then `max_predictions` is the width of the result.
-        max_predictions: most predictions a row; 0: no cap but the share of a full row.
+        tokenizer: gives special tokens, word starts and the size of the vocabulary.
+        masked_lm_prob: share of tokens to predict. It is a scalar tensor if it changes from batch
+            to batch; the result then has the width `max_predictions`.
+        max_predictions: largest number of predictions per row; 0: the share of a full row.
         masking_unit: `token`, `whole_word` or `span`.
 
     Returns:
         `token_ids` (with masks), `segment_ids` (0), `padding_mask`, int32 `(batch, sequence)`;
-        `masked_positions` (ascending), `masked_ids` (what was there), int32, and
-        `masked_weights` (1 for a prediction, 0 for an unused slot), float32
-        `(batch, predictions)`. Unused slots have position and id 0.
+        `masked_positions` (ascending), `masked_ids` (the original ids), int32, and `masked_weights`
+        (1 for a prediction, 0 for an unused slot), float32 `(batch, predictions)`. Unused slots
+        have position and id 0.
 
     References:
         Devlin et al. 2018, arXiv 1810.04805, section 3.1 and appendix A.1. Spans: Joshi et al.
@@ -105,12 +107,12 @@ def masked_lm_prob_at(
     num_train_steps: int,
     first_step: int = 0,
 ) -> tf.Tensor:
-    """The masking rate of step 0, 1, ...: a line from the initial to the last rate.
+    """The masking rate of step 0, 1, ...: linear from the initial to the last rate.
 
-    It begins at `first_step`, before which the rate is the initial one.
+    The line starts at `first_step`; before it the rate is the initial one.
 
     References:
-        Yang et al. 2022, arXiv 2208.10806 (a masking rate that falls).
+        Yang et al. 2022, arXiv 2208.10806 (a falling masking rate).
     """
     done = tf.cast(step - first_step, tf.float32) / max(num_train_steps - 1 - first_step, 1)
     return initial_masked_lm_prob + tf.clip_by_value(done, 0.0, 1.0) * (
@@ -121,20 +123,22 @@ def masked_lm_prob_at(
 def intermediate_scales(seed: tf.Tensor, rows: int, blocks: int, rate: float) -> tf.Tensor:
     """Stochastic depth of intermediate blocks: 0 with probability `rate`, else 1 / (1 - rate).
 
-    The encoder adds the scale times what a block changes, norm included, to the block's input.
-    So the mean over drops is the whole block's output, whatever its input, with pre-norm and with
-    post-norm; and a dropped block leaves what surgery would leave.
+    The encoder multiplies the change of a block, norm included, by the scale. So the mean over
+    drops is the output of the whole block for any input, with pre-norm and with post-norm. Dropping
+    a block has the same effect as removing it by surgery.
 
     Args:
         seed: two integers, as for `mask_tokens`.
-        rows, blocks: each row of a batch draws for each intermediate block of the pattern.
-        rate: probability that a block is left out, below 1.
+        rows, blocks: rows of a batch and intermediate blocks of the pattern; each pair has its own
+            draw.
+        rate: probability of dropping a block, below 1.
 
     Returns:
         float32 `(rows, blocks)`.
 
     References:
-        Huang et al. 2016, arXiv 1603.09382, who drop for whole batches and scale at test time.
+        Huang et al. 2016, arXiv 1603.09382, who drop blocks for whole batches and scale at test
+        time.
     """
     seed = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), 2)
     kept = tf.random.stateless_uniform((rows, blocks), seed) >= rate
@@ -142,7 +146,7 @@ def intermediate_scales(seed: tf.Tensor, rows: int, blocks: int, rate: float) ->
 
 
 def _with_pairs(masked: Batch, rows: Batch) -> Batch:
-    """What records of pairs say beside their ids: `segment_ids` and `next_sentence_label`."""
+    """Adds `segment_ids` and `next_sentence_label` of records of pairs."""
     if "segment_ids" not in rows:
         return masked
     segments = rows["segment_ids"] * masked["padding_mask"]
@@ -168,28 +172,28 @@ def pretraining_batches(
 ) -> tf.data.Dataset:
     """An endless stream of masked batches; batch `n` depends on `(seed, n)` alone.
 
-    So a run that resumes at `start_step` sees what an uninterrupted one sees. Every epoch has
+    So a run that resumes at `start_step` gets the batches of an uninterrupted run. Every epoch has
     other masks.
 
     Args:
         records_dir: what `create_records` wrote.
         tokenizer: that of the records (`read_tokenizer`).
-        batch_size: rows a batch; also the last batch of an epoch is full.
-        seed: decides order and masks.
+        batch_size: rows per batch; the last batch of an epoch is full, too.
+        seed: of order and masks.
         start_step: number of the first batch.
-        start_row: place in the stream of rows; None: where batches of this size leave off.
+        start_row: position in the stream of rows; None: `start_step` batches of this size.
         masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
-        initial_masked_lm_prob: rate of the first step, from where a line leads to
-            `masked_lm_prob` in the last; 0: the same rate in all steps.
-        num_train_steps: all steps of the run; read when there is such a line.
-        first_changing_step: where that line begins.
+        initial_masked_lm_prob: rate of the first step; it changes linearly to `masked_lm_prob` in
+            the last step. 0: the same rate in all steps.
+        num_train_steps: all steps of the run; used if the rate changes.
+        first_changing_step: the step at which the rate starts to change.
         intermediate_blocks, intermediate_drop_rate: see `intermediate_scales`; at rate 0 the
-            batches have none.
+            batches have no scales.
 
     Returns:
-        Dataset of the dicts of `mask_tokens`, static shapes, with `intermediate_scales` when
-        blocks are dropped; for records of pairs with their `segment_ids` and
-        `next_sentence_label` int32 `(batch,)`.
+        Dataset of the dicts of `mask_tokens` with static shapes; with `intermediate_scales` if
+        blocks are dropped; for records of pairs with their `segment_ids` and `next_sentence_label`
+        int32 `(batch,)`.
     """
     start_row = start_step * batch_size if start_row is None else start_row
     rows = streams.training_rows(records_dir, seed=seed, start_row=start_row)
@@ -234,7 +238,7 @@ def validation_arrays(
     max_predictions: int = 0,
     masking_unit: str = "token",
 ) -> dict[str, np.ndarray]:
-    """Held-out rows with masks, neither of which ever changes, whatever seed a run has.
+    """Held-out rows with masks; both are the same for all seeds of a run.
 
     Args:
         records_dir: what `create_records` wrote.
@@ -243,7 +247,7 @@ def validation_arrays(
         masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
 
     Returns:
-        What `mask_tokens` gives, and for records of pairs `segment_ids` and
+        The dict of `mask_tokens`; for records of pairs also `segment_ids` and
         `next_sentence_label`.
     """
     rows = streams.validation_rows(records_dir, max_rows)
@@ -260,13 +264,13 @@ def validation_arrays(
 
 
 def full_batches(rows: dict[str, np.ndarray], batch_size: int) -> tf.data.Dataset:
-    """Batches of rows that are in memory, in order.
+    """Batches of rows in memory, in their order.
 
-    The last batch is filled up with copies of the first row whose `masked_weights` are 0, so
-    that shapes are static and sums over weights stay right.
+    The last batch is filled with copies of the first row with `masked_weights` 0, so that shapes
+    are static and sums over weights are correct.
 
     Args:
-        rows: as `validation_arrays` gives.
+        rows: result of `validation_arrays`.
         batch_size: rows a batch.
     """
     count = len(rows["token_ids"])
@@ -280,5 +284,5 @@ def full_batches(rows: dict[str, np.ndarray], batch_size: int) -> tf.data.Datase
 def validation_batches(
     records_dir: str | os.PathLike, tokenizer: Tokenizer, *, batch_size: int, **options: Any
 ) -> tf.data.Dataset:
-    """Held-out batches: the rows of `validation_arrays`, which takes the options, as batches."""
+    """Batches of the held-out rows; the options are those of `validation_arrays`."""
     return full_batches(validation_arrays(records_dir, tokenizer, **options), batch_size)

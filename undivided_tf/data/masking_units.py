@@ -1,4 +1,4 @@
-"""Which word pieces are masked together: single pieces, whole words, spans of words."""
+"""Units of masking: single pieces, whole words, spans of words."""
 
 import math
 
@@ -6,30 +6,31 @@ import tensorflow as tf
 
 from undivided_tf.tokenization import Tokenizer
 
-# SpanBERT's lengths in words: geometric, cut at the longest; 3.8 on average.
+# SpanBERT's lengths in words: geometric, truncated at the longest; 3.8 on average.
 SPAN_STOP, LONGEST_SPAN = 0.2, 10
 
 
 def units(
     token_ids: tf.Tensor, seed: tf.Tensor, tokenizer: Tokenizer, masking_unit: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What is masked whole, and what comes together; see `masking.mask_tokens`.
+    """Finds the words and spans of each row; see `masking.mask_tokens`.
 
     Args:
         token_ids: int32 `(batch, sequence)`.
-        seed: two integers; decides where spans begin.
-        tokenizer: tells special tokens and word beginnings.
+        seed: two integers; decides the starts of spans.
+        tokenizer: gives special tokens and word starts.
         masking_unit: `token`, `whole_word` or `span`.
 
     Returns:
-        `begins`, bool `(batch, sequence)`, true where a word (or, by tokens, any piece) begins;
-        and int32 `(batch, sequence)`, the number of each piece's word or span within its row.
+        `begins`, bool `(batch, sequence)`, true at the start of each word (with unit `token`, at
+        each piece); and int32 `(batch, sequence)`, the number of each piece's word or span within
+        its row.
     """
     if masking_unit == "token":
         begins = tf.ones_like(token_ids, tf.bool)
         return begins, tf.cumsum(tf.ones_like(token_ids), axis=1) - 1
     allowed = ~tf.gather(tf.constant(tokenizer.is_special), token_ids)
-    # A row may begin in the middle of a word: what follows a special token begins a word.
+    # A row may start in the middle of a word; the piece after a special token starts a word.
     after_allowed = tf.pad(allowed[:, :-1], [[0, 0], [1, 0]])
     continues = tf.gather(tf.constant(tokenizer.is_continuation), token_ids)
     begins = ~(continues & allowed & after_allowed)
@@ -42,15 +43,15 @@ def units(
 
 
 def _span_starts(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Bool `(batch, words)`: where spans begin that follow each other from the first word on."""
+    """Starts of consecutive spans from the first word on, bool `(batch, words)`."""
     draw = tf.random.stateless_uniform(shape, tf.random.experimental.stateless_fold_in(seed, 1))
     stay = 1.0 - SPAN_STOP
     sizes = tf.math.log(1.0 - draw * (1.0 - stay**LONGEST_SPAN)) / math.log(stay)
     words = shape[1]
     index = tf.range(words)
     target = tf.minimum(index + 1 + tf.cast(sizes, tf.int32), words - 1)
-    # Following the row from span to span would take as many rounds as it has spans. Here each
-    # round adds what the starts found so far reach, then doubles how far a start reaches.
+    # A walk from span to span would take one round per span. Here each round adds the starts that
+    # known starts reach, then doubles the reach (pointer doubling).
     starts = tf.broadcast_to(index == 0, shape)
     rows = tf.range(shape[0])[:, tf.newaxis] * words
 
@@ -61,7 +62,7 @@ def _span_starts(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         )
         return starts | (tf.reshape(reached, shape) > 0), tf.gather(target, target, batch_dims=1)
 
-    for _ in range(10):  # 2^10 spans, more than the 512 pieces that BERT's positions allow.
+    for _ in range(10):  # 2^10 spans, more than BERT's 512 positions.
         starts, target = double(starts, target)
     return starts
 
@@ -69,19 +70,19 @@ def _span_starts(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def choose(
     allowed: tf.Tensor, begins: tf.Tensor, span: tf.Tensor, budget: tf.Tensor, seed: tf.Tensor
 ) -> tf.Tensor:
-    """Bool `(batch, sequence)`: words in random order, each taken if `budget` still holds it.
+    """Chooses words in random order while they fit in `budget`; bool `(batch, sequence)`.
 
-    Words of one span follow each other in that order.
+    Words of one span are consecutive in this order.
 
     Args:
         allowed: bool `(batch, sequence)`, false for special tokens.
-        begins, span: as `units` gives them.
-        budget: int32 `(batch,)`, the most pieces to choose.
+        begins, span: results of `units`.
+        budget: int32 `(batch,)`, the largest number of pieces to choose.
         seed: two integers; decides the order.
     """
     length = allowed.shape[1]
     word = tf.cumsum(tf.cast(begins, tf.int32), axis=1) - 1
-    # Sorted by the random number of their span, its pieces stand together and in order.
+    # Sorting pieces by the random number of their span keeps each span together and in order.
     score = tf.random.stateless_uniform(tf.shape(allowed), seed)
     score = tf.gather(score, span, batch_dims=1)
     order = tf.argsort(score, axis=1, stable=True)
@@ -92,8 +93,8 @@ def choose(
     waiting = tf.gather(allowed, order, batch_dims=1)
     first = tf.gather(tf.cast(begins, tf.int32), order, batch_dims=1)
 
-    # Greedy in rounds over all rows at once: each round takes the words before the first that
-    # does not fit, then drops all that no longer can. Without whole words it is a single round.
+    # Greedy, in rounds over all rows at once: each round takes the words before the first one that
+    # does not fit, then drops all words that no longer fit. With unit `token` there is one round.
     def take(waiting, taken, left):
         used = tf.cumsum(first * size * tf.cast(waiting, tf.int32), axis=1)
         now = waiting & (used <= left[:, tf.newaxis])

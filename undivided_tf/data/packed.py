@@ -1,4 +1,4 @@
-"""Bytes of files that may be compressed with gzip or be members of a zip archive.
+"""Reads files that may be compressed with gzip or be members of a zip archive.
 
 Needs no TensorFlow.
 """
@@ -17,8 +17,8 @@ from undivided_tf.support import files
 
 Path = pathlib.Path | zipfile.Path
 
-GZIP = b"\x1f\x8b"  # The first bytes of a file that gzip made.
-# What Python's readers of zip and gzip raise for damaged bytes, beside OSError.
+GZIP = b"\x1f\x8b"  # First bytes of a gzip file.
+# Errors of Python's zip and gzip readers for damaged bytes, in addition to OSError.
 _DAMAGE = (
     EOFError,
     ValueError,
@@ -32,7 +32,7 @@ _DAMAGE = (
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns what reading a file raises into an InputError that names it."""
+    """Turns errors of reading a file into an InputError that names the file."""
     try:
         yield
     except InputError:
@@ -47,7 +47,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file or of a member of a zip archive, decompressed if gzip made it.
+    """The content of a file or of a zip member, decompressed if it is gzip.
 
     Raises:
         InputError: there is no such file, or it is damaged.
@@ -78,7 +78,7 @@ NUL = (
 
 
 def members(archive: pathlib.Path) -> list[zipfile.Path]:
-    """The files in a zip archive by name, those of macOS's Finder left out.
+    """The files in a zip archive by name, without the files of macOS's Finder.
 
     Raises:
         InputError: there is no such archive, or it is damaged.

@@ -38,7 +38,7 @@ UNCATEGORIZED = "Uncategorized"
 
 
 def split_of(title: str) -> str:
-    """The split of a Wikipedia article: about 80/10/10 by a hash of its title, fixed for ever."""
+    """The split of a Wikipedia article: about 80/10/10, fixed by a hash of its title."""
     remainder = int(files.sha256(title), 16) % 10
     return SPLITS[max(0, remainder - 7)]
 
@@ -54,12 +54,11 @@ def read_speeches() -> Iterator[Document]:
 
 
 def read_train_articles() -> Iterator[Document]:
-    """Streams the articles for pre-training, one document each: those of the train split only.
+    """Streams the articles of the train split for pre-training, one document per article.
 
-    A document is the short description and then the lead paragraph, as an encyclopedia has them.
-
-    Articles of the validation and test splits are rows of `wiki_topic` and `wiki_pair`. An
-    encoder that had read them in pre-training would be scored on text that it knows.
+    A document is the short description followed by the lead paragraph. Articles of the validation
+    and test splits are rows of `wiki_topic` and `wiki_pair`, so they are not used for pre-training:
+    scores would be on text that the encoder knows.
     """
     for title, article in _articles().items():
         if split_of(title) == "train":
@@ -93,11 +92,11 @@ PAIR_LABELS = ("other", "same")
 def wiki_pair(split: str) -> tuple[list[str], list[str], list[str]]:
     """Descriptions, extracts, and whether the description is that of the extract's article.
 
-    Two rows an article: with its own description, and with that of another article of the same
-    topic, so that the topic does not give it away, and of the same split, so that no text
-    crosses splits. Each description stands once in each class: neither text alone tells the
-    label. Articles without a description are left out, and `Uncategorized` ones too: for them
-    "of the same topic" would mean any topic.
+    There are two rows per article: one with its own description, and one with the description of
+    another article. The other article has the same topic, so that the topic does not reveal the
+    label, and the same split, so that no text crosses splits. Each description occurs once in each
+    class, so neither text alone reveals the label. Articles without a description are left out, and
+    `Uncategorized` articles, whose topic is unknown.
     """
     groups: dict[str, list[dict[str, str]]] = {}
     for title, article in _articles().items():
@@ -119,7 +118,7 @@ def wiki_pair(split: str) -> tuple[list[str], list[str], list[str]]:
 
 
 def _rotated(descriptions: list[str]) -> list[str]:
-    """The smallest rotation that gives no article the words of its own description."""
+    """The smallest rotation that gives no article its own description."""
     for step in range(1, len(descriptions)):
         rotated = descriptions[step:] + descriptions[:step]
         pairs = zip(descriptions, rotated, strict=True)
@@ -144,7 +143,7 @@ def _members(wheel: str) -> dict[str, importlib.metadata.PackagePath]:
         raise InputError(
             f"the embedded sample needs {wheel}=={version}, which is not installed: {mend}"
         ) from error
-    # Another version has other texts: splits and numbers would silently change.
+    # Another version has other texts, so splits and numbers would change silently.
     if distribution.version != version:
         raise InputError(
             f"the embedded sample needs {wheel}=={version}, installed is "

@@ -1,4 +1,4 @@
-"""Streams of rows out of a records directory, and what damaged records say."""
+"""Streams of rows from a records directory, and errors for damaged records."""
 
 import contextlib
 import os
@@ -15,9 +15,9 @@ from undivided_tf.errors import InputError
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset with its numbers as they are.
+    """Disables the autotuner of a dataset.
 
-    The autotuner's thread can hold up the end of an iterator, and so of a run, for a minute.
+    The autotuner's thread can delay the end of an iterator, and so of a run, for a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -27,12 +27,12 @@ def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def training_rows(
     records_dir: str | os.PathLike, *, seed: int, start_row: int = 0
 ) -> tf.data.Dataset:
-    """An endless, shuffled stream of training rows that can be entered anywhere.
+    """An endless, shuffled stream of training rows that can start at any row.
 
     Epoch `e` visits the shards in an order drawn from `(seed, e)` and shuffles the rows of each
-    in memory; since rows went to shards at random, that mixes the whole corpus. The stream from
-    row k is the tail of the stream from row 0, whatever `tf.random.set_seed` was given. One
-    shard is in memory at a time: larger corpora want more shards.
+    shard in memory. Rows were assigned to shards at random, so this mixes the whole corpus. The
+    stream from row k is the tail of the stream from row 0, for any `tf.random.set_seed`. One shard
+    is in memory at a time, so larger corpora need more shards.
 
     Returns:
         Dataset of dicts of int32 `token_ids` `(max_seq_length,)`, padded with the id of [PAD],
@@ -54,7 +54,7 @@ def training_rows(
     @tf.autograph.experimental.do_not_convert
     def shard_rows(visit):
         shard = order(visit // len(shards))[visit % len(shards)]
-        # Bit-wise complement: another seed than the one that orders the shards of an epoch.
+        # Bit-wise complement: a seed other than the one that orders the shards of an epoch.
         shuffled = _shuffle(
             _read_file(paths[shard], tf.constant(rows)[shard], metadata),
             tf.stack([tf.cast(~seed, tf.int64), visit]),
@@ -63,7 +63,7 @@ def training_rows(
 
     epoch, skipped = divmod(start_row, int(rows.sum()))
     first = 0
-    for shard in order(epoch).numpy():  # Whole shards are passed over without being read.
+    for shard in order(epoch).numpy():  # Whole shards are skipped without reading.
         if skipped < rows[shard]:
             break
         skipped -= int(rows[shard])
@@ -73,11 +73,11 @@ def training_rows(
 
 
 def validation_rows(records_dir: str | os.PathLike, max_rows: int = 0) -> dict[str, np.ndarray]:
-    """Held-out rows, always the same: chosen at random, since a file starts with few documents.
+    """Held-out rows, always the same: a random choice, since the first rows are of few documents.
 
     Args:
         records_dir: what `create_records` wrote.
-        max_rows: at most so many; 0 gives all.
+        max_rows: largest number of rows; 0: all.
 
     Returns:
         int32 `token_ids` `(rows, max_seq_length)`, and for records of pairs `segment_ids`
@@ -92,14 +92,14 @@ def validation_rows(records_dir: str | os.PathLike, max_rows: int = 0) -> dict[s
 
 
 def _shuffle(rows: dict[str, tf.Tensor], seed: Any) -> dict[str, tf.Tensor]:
-    """The rows in an order that depends on the seed and their number alone."""
+    """Shuffles rows in an order that depends only on the seed and their number."""
     count = tf.shape(rows[examples.TOKEN_IDS])[0]
     order = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
     return {name: tf.gather(value, order) for name, value in rows.items()}
 
 
 def _read_file(path: Any, rows: Any, metadata: dict[str, Any]) -> dict[str, tf.Tensor]:
-    """All rows of a record file, see `examples.parse`; works in graphs as well."""
+    """All rows of a record file, see `examples.parse`; also works in graphs."""
     serialized = tf.data.TFRecordDataset(path).batch(tf.cast(rows, tf.int64)).get_single_element()
     fields = examples.parse(serialized, metadata["max_seq_length"], has_pairs(metadata))
     ids = fields[examples.TOKEN_IDS]
@@ -112,7 +112,7 @@ def _read_file(path: Any, rows: Any, metadata: dict[str, Any]) -> dict[str, tf.T
 
 @contextlib.contextmanager
 def reading_errors(records_dir: str | os.PathLike) -> Iterator[None]:
-    """Turns TensorFlow's errors about damaged records, inside it, into InputError."""
+    """Turns TensorFlow's errors about damaged records into InputError."""
     try:
         yield
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:

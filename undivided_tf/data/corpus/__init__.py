@@ -1,1 +1,1 @@
-"""Text to records."""
+"""From text to records."""

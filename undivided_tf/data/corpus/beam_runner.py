@@ -1,8 +1,9 @@
-"""The runners of Apache Beam, an extra: jobs on one machine or on many.
+"""Runners of Apache Beam (an extra), for jobs on one or many machines.
 
-Results go to the work folder, not through the pipeline, so all workers must see it. A worker
-takes one portion of the corpus (`corpora.PORTION_BYTES` of files, or one larger file) at a
-time: a corpus of many files spreads well, and no text is held or sent.
+Results are written to the work folder, not sent through the pipeline, so all workers must see this
+folder. A worker takes one portion of the corpus (`corpora.PORTION_BYTES` of files, or one larger
+file) at a time. So a corpus of many files is distributed well, and no text is kept in memory or
+sent.
 """
 
 import pathlib
@@ -30,12 +31,12 @@ def run(
     items: Sequence[Any],
     expand: Callable[[Any], Iterable[Any]] | None = None,
 ) -> None:
-    """Does a job for all items in a pipeline; see `runners.run`.
+    """Runs a job for all items in a pipeline; see `runners.run`.
 
     `DirectRunner` is Beam's runner in Python, never Prism, which Beam would download.
 
     Raises:
-        InputError: as the job; `pipeline_options` holds what Beam does not know.
+        InputError: as the job, or `pipeline_options` has an unknown option.
     """
     options = pipeline_options(config)
     errors = pathlib.Path(job.folder) / "errors"
@@ -59,19 +60,19 @@ def _work(item: Any, job: Any, expand: Callable[[Any], Iterable[Any]] | None, er
             for _ in job(part):
                 pass
     except InputError as error:
-        # Beam would try again what must fail again, and lose the kind of the error.
+        # Beam would retry errors that must occur again, and lose the type of the error.
         text = str(error)
         with files.atomic_path(pathlib.Path(errors) / files.sha256(text), shared=True) as partial:
             files.write_text(partial, text)
 
 
 def pipeline_options(config: RecordsConfig) -> PipelineOptions:
-    """What Beam is told; raises InputError for what it does not know."""
+    """Beam's options; raises InputError for unknown ones."""
     flags = list(config.pipeline_options)
     if wrong := [flag for flag in flags if not flag.startswith("--")]:
         raise InputError(f"pipeline_options must be like --NAME=VALUE, got {', '.join(wrong)}")
     options = PipelineOptions(flags)
-    if config.runner == "DirectRunner":  # Others may know more than Beam does in Python.
+    if config.runner == "DirectRunner":  # Other runners may have more options.
         every = options.get_all_options(retain_unknown_options=True)
         if unknown := sorted(every.keys() - options.get_all_options().keys()):
             raise InputError(f"pipeline_options: Apache Beam has no --{', --'.join(unknown)}")

@@ -1,9 +1,9 @@
-"""Chunks: the parts of a corpus that are packed on their own, and how they become shards.
+"""Chunks: parts of a corpus that are packed independently, and their packing.
 
-A chunk is about a mebibyte of documents of one split that follow each other in one portion.
-How a corpus falls into chunks, what a chunk becomes and which shard each row goes to depend on
-the corpus and the config alone, so the records have the same bytes whoever works, and a chunk
-that was packed before a crash is packed for good.
+A chunk is about one mebibyte of consecutive documents of one split in one portion. The division
+into chunks, the rows of a chunk and the shard of each row depend on the corpus and the config
+alone. So the records have the same bytes under any runner, and a chunk that was packed before a
+crash need not be packed again.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 
 SPLITS = ("train", "validation")
-# Text of a chunk. Its tokens and rows are some ten times that in memory.
+# Bytes of text of a chunk. Its tokens and rows take some ten times as much memory.
 CHUNK_BYTES = 1 << 20
 PACKERS = {
     "full": packing.full,
@@ -40,8 +40,8 @@ class Chunk(NamedTuple):
 
     Attributes:
         split: one of `SPLITS`.
-        portion, number: its place in the corpus.
-        documents: paragraphs of each.
+        portion, number: its position in the corpus.
+        documents: the paragraphs of each document.
         size: bytes of text.
     """
 
@@ -53,19 +53,19 @@ class Chunk(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Sorted by it, the chunks of a split are in the order of the corpus."""
+        """File name; sorting by it keeps the chunks of a split in the order of the corpus."""
         return f"{self.split}-{self.portion:06d}-{self.number:06d}"
 
 
 @dataclasses.dataclass(frozen=True)
 class CutPortion:
-    """Cuts the documents of a portion into chunks, each split for itself.
+    """Cuts the documents of a portion into chunks, separately for each split.
 
-    What is left at the end, when it is less than half a chunk or a single document, is added
-    to the chunk before.
+    If the rest at the end is less than half a chunk or a single document, it is added to the chunk
+    before.
 
     Args:
-        folder: work folder with what the survey wrote.
+        folder: work folder with the files of the survey.
         survey: its result.
     """
 
@@ -73,7 +73,7 @@ class CutPortion:
     survey: Survey
 
     def __call__(self, portion: Portion) -> Iterator[Chunk]:
-        """Streams the chunks; two of each split are in memory."""
+        """Streams the chunks; two chunks per split are in memory."""
         cutters = {split: _Cutter(Chunk(split, portion.number, 0, (), 0)) for split in SPLITS}
         for document, text, place in kept_documents(self.folder, portion, self.survey):
             split = SPLITS[place < self.survey.threshold]
@@ -94,7 +94,7 @@ class _Cutter:
         self._before: Chunk | None = None
 
     def add(self, document: tuple[str, ...], size: int) -> Iterator[Chunk]:
-        """Takes a document; gives the chunk before the one that it fills."""
+        """Adds a document; yields the previous chunk if the document fills the current one."""
         self._documents.append(document)
         self._chunk = self._chunk._replace(size=self._chunk.size + size)
         if self._chunk.size >= CHUNK_BYTES and len(self._documents) > 1:
@@ -136,7 +136,7 @@ class Vocabulary(NamedTuple):
 
 @functools.lru_cache(2)
 def load_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
-    """The tokenizer, which takes a while to make, hence once a process."""
+    """The tokenizer; made once per process, since this is slow."""
     return Tokenizer(vocabulary.path, vocabulary.do_lower_case)
 
 
@@ -147,7 +147,7 @@ def _tokenize(vocabulary: Vocabulary) -> Callable[[tf.Tensor], tf.RaggedTensor]:
 
 
 def layout(config: RecordsConfig) -> Layout:
-    """How the records of a config stand in their files."""
+    """The layout of the records of a config."""
     return _layout(config.max_seq_length, config.packing in PAIR_PACKINGS)
 
 
@@ -156,11 +156,11 @@ _layout = functools.lru_cache(2)(Layout)
 
 @dataclasses.dataclass(frozen=True)
 class PackChunk:
-    """Job: tokenises a chunk, packs it and writes its rows, in the order of their shards.
+    """Job: tokenises and packs a chunk and writes its rows in the order of their shards.
 
     Args:
         folder: work folder that all workers see.
-        vocabulary: cuts the text.
+        vocabulary: for the tokenizer.
         config: see `RecordsConfig`.
     """
 
@@ -169,7 +169,7 @@ class PackChunk:
     config: RecordsConfig
 
     def __call__(self, chunk: Chunk) -> Iterator[int]:
-        """Yields the bytes of text that were done; a chunk that is finished stays as it is."""
+        """Yields the bytes of text that were processed; skips a finished chunk."""
         config = self.config
         path = pathlib.Path(self.folder) / "chunks" / f"{chunk.name}.npz"
         if not path.exists():
@@ -190,7 +190,7 @@ class PackChunk:
             seen = np.bincount(pieces.ids, minlength=tokenizer.vocab_size)
             with files.atomic_path(path.with_suffix(".tfrecord"), shared=True) as partial:
                 records.tofile(partial)
-            # Last, since it says that the chunk is whole.
+            # Written last: this file marks the chunk as finished.
             with files.atomic_path(path, shared=True) as partial, open(partial, "wb") as file:
                 np.savez(
                     file,

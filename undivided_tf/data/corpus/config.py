@@ -1,4 +1,4 @@
-"""How text becomes records; needs no TensorFlow."""
+"""Config of making records from text; needs no TensorFlow."""
 
 import dataclasses
 
@@ -77,7 +77,7 @@ class RecordsConfig(Config):
     )
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
         if self.scheduler and self.runner != "dask":
             raise InputError(f"scheduler is for the runner dask, not for {self.runner}")
         if self.pipeline_options and self.runner not in BEAM_RUNNERS:

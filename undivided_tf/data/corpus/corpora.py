@@ -1,4 +1,4 @@
-"""Corpora: from what the user names to a stream of documents.
+"""Corpora: from the user's input names to a stream of documents.
 
 Needs no TensorFlow, except for `tfds:` inputs, which load it when read.
 """
@@ -15,7 +15,7 @@ from undivided_tf.data.corpus.documents import Document
 from undivided_tf.errors import InputError
 
 TFDS = "tfds:"
-# Files that follow each other make portions of at least so many bytes.
+# Consecutive files are grouped into portions of at least this many bytes.
 PORTION_BYTES = 16 << 20
 
 
@@ -23,10 +23,10 @@ class Source(NamedTuple):
     """One part of a corpus.
 
     Attributes:
-        name: as the user knows it.
-        about: version, licence and description where known.
-        size: bytes of a file, None for what is no file.
-        modified: when the file was changed last, in nanoseconds; 0 for what is no file.
+        name: for the user.
+        about: version, licence and description, if known.
+        size: bytes of a file; None if the source is not a file.
+        modified: modification time of the file in nanoseconds; 0 if the source is not a file.
         text_field: see `text_files.read_file` and `sources`.
     """
 
@@ -38,14 +38,14 @@ class Source(NamedTuple):
 
     @property
     def text_size(self) -> int | None:
-        """About the bytes of its text, where the size of the file tells them."""
+        """Approximate bytes of its text, if the size of the file determines them."""
         return self.size if text_files.is_plain(self.name) else None
 
     def read(self) -> Iterator[Document]:
         """Streams the documents; can be called again.
 
         Raises:
-            InputError: as `text_files.read_file`; no such data set, or it has no such field.
+            InputError: as `text_files.read_file`, no such data set, or no such field in it.
         """
         if self.size is not None:
             return text_files.read_file(self.name, self.text_field)
@@ -55,9 +55,9 @@ class Source(NamedTuple):
 
 
 class Portion(NamedTuple):
-    """Sources that follow each other and are read together.
+    """Consecutive sources that are read together.
 
-    How a corpus falls into portions depends on its files alone, never on who works.
+    The division of a corpus into portions depends on its files alone, not on the runner.
 
     Attributes:
         number: from 0, in the order of the corpus.
@@ -82,7 +82,7 @@ def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
         text_field: field of the text in TensorFlow data sets, JSON lines and Parquet.
 
     Raises:
-        InputError: nothing is named, a glob matches no file, a source is named twice.
+        InputError: no input, a glob that matches no file, or a source that is named twice.
     """
     listed = []
     for item in inputs:
@@ -92,7 +92,7 @@ def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
             listed.append(Source(item, {}, text_field=text_field))
         else:
             paths = sorted(path for path in glob.glob(item, recursive=True) if os.path.isfile(path))
-            if not paths and os.path.isfile(item):  # A name with brackets is no pattern.
+            if not paths and os.path.isfile(item):  # A file name with brackets is not a pattern.
                 paths = [item]
             if not paths:
                 raise InputError(f"input {item!r}: no such file, and no file matches it as a glob")
@@ -109,7 +109,7 @@ def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
 
 
 def input_files(item: str) -> dict[str, str]:
-    """The files of one of the inputs that `sources` takes, by their number.
+    """The files of one input of `sources`, by number.
 
     Raises:
         InputError: as `sources`.
@@ -120,7 +120,7 @@ def input_files(item: str) -> dict[str, str]:
 
 
 def portions(corpus: Sequence[Source]) -> list[Portion]:
-    """Puts small files together; what is no file stands alone."""
+    """Groups small files into portions; a source that is not a file is a portion of its own."""
     groups: list[list[Source]] = []
     size = PORTION_BYTES
     for source in corpus:

@@ -1,4 +1,4 @@
-"""The counts of unigrams and bigrams that a records directory holds."""
+"""Counts of unigrams and bigrams of a records directory."""
 
 import os
 import pathlib
@@ -14,8 +14,8 @@ from undivided_tf.errors import InputError
 def read_counts(records_dir: str | os.PathLike) -> NgramCounts:
     """Reads `counts.npz` of a records directory.
 
-    Records of a release that did not count are counted once, and the file is added to them where
-    the directory can be written.
+    Records of older releases have no counts. They are counted once, and the file is added if the
+    directory is writable.
 
     Args:
         records_dir: what `create_records` wrote.

@@ -1,7 +1,7 @@
-"""Documents whose text was there before, exactly or nearly. Pure NumPy, in bounded memory.
+"""Exact and near duplicates among documents. Pure NumPy, in bounded memory.
 
-What is compared lies in files: a few numbers a document, and for near duplicates a MinHash
-signature. Documents that may be alike meet in buckets that are sorted one at a time.
+The data to compare is in files: a few numbers per document, and for near duplicates a MinHash
+signature. Candidate pairs are found in buckets, which are sorted one at a time.
 
 References:
     Broder 1997, "On the resemblance and containment of documents"; Leskovec, Rajaraman and
@@ -17,11 +17,11 @@ import numpy as np
 
 from undivided_tf.support import files
 
-WORDS = 5  # In a shingle.
-SIMILARITY = 0.8  # Share of shingles in common from which documents are near duplicates.
-BANDS, ROWS = 20, 5  # 0.9996 of the pairs at that similarity meet in a band.
+WORDS = 5  # Words of a shingle.
+SIMILARITY = 0.8  # Near duplicates share at least this part of their shingles.
+BANDS, ROWS = 20, 5  # 0.9996 of the pairs at this similarity share a band.
 PERMUTATIONS = BANDS * ROWS
-# What is held at a time: shingles of a document, documents, entries of a bucket.
+# Held in memory at a time: shingles of a document, documents, entries of a bucket.
 _SHINGLES, _DOCUMENTS, _ENTRIES = 4096, 8192, 1 << 22
 _WORD = re.compile(r"\w+")
 _ENTRY = np.dtype([("key", "<u8"), ("document", "<u8")])
@@ -39,19 +39,19 @@ _OFFSETS, _BAND_FACTORS = _odd(PERMUTATIONS, 3), _odd(ROWS, 4)
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Spreads every bit over all 64 (the finaliser of SplitMix64)."""
+    """Mixes every bit into all 64 (the finaliser of SplitMix64)."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
 
 
 def shingles(text: str) -> np.ndarray:
-    """Hashes of all runs of `WORDS` words, uint64; of the whole text where it is shorter.
+    """Hashes of all runs of `WORDS` words, uint64; of the whole text if it is shorter.
 
-    Case and punctuation do not count, unless the text is nothing else.
+    Case and punctuation are ignored, unless the text has only punctuation.
     """
     words = _WORD.findall(text.lower()) or [text]
-    coded = "\n".join(words).encode().split(b"\n")  # Quicker than word by word.
+    coded = "\n".join(words).encode().split(b"\n")  # Faster than word by word.
     codes = _mixed(np.fromiter(map(zlib.crc32, coded), np.uint64) + np.uint64(1))
     length = min(WORDS, len(codes))
     windows = np.lib.stride_tricks.sliding_window_view(codes, length)
@@ -59,9 +59,9 @@ def shingles(text: str) -> np.ndarray:
 
 
 def signature(hashes: np.ndarray) -> np.ndarray:
-    """The least of the hashes under each of `PERMUTATIONS` orders, uint32 `(PERMUTATIONS,)`.
+    """MinHash: the smallest hash under each permutation, uint32 `(PERMUTATIONS,)`.
 
-    Of two signatures the expected share of equal places is the Jaccard similarity of the sets.
+    The expected share of equal entries of two signatures is the Jaccard similarity of the sets.
     """
     least = np.full(PERMUTATIONS, np.iinfo(np.uint64).max)
     for start in range(0, len(hashes), _SHINGLES):
@@ -71,9 +71,9 @@ def signature(hashes: np.ndarray) -> np.ndarray:
 
 
 def band_keys(signatures: np.ndarray) -> np.ndarray:
-    """Hashes of `ROWS` places each: uint32 `(n, PERMUTATIONS)` -> uint64 `(n, BANDS)`.
+    """Hashes of `ROWS` entries each: uint32 `(n, PERMUTATIONS)` -> uint64 `(n, BANDS)`.
 
-    Equal keys mean equal places of the same band (but for one chance in 2^64).
+    Equal keys mean equal entries of the same band (except with probability 2^-64).
     """
     bands = signatures.astype(np.uint64).reshape(-1, BANDS, ROWS)
     return _mixed((bands * _BAND_FACTORS).sum(axis=2) + np.arange(BANDS, dtype=np.uint64))
@@ -82,13 +82,14 @@ def band_keys(signatures: np.ndarray) -> np.ndarray:
 def mark(
     folder: pathlib.Path, digests: np.ndarray, signatures: np.ndarray | None = None
 ) -> np.ndarray:
-    """Tells for each document whether an earlier one makes it superfluous.
+    """Marks each document that duplicates an earlier one.
 
-    Exact duplicates have the same digest. Near ones share a band of their signatures and, by
-    these, at least `SIMILARITY` of their shingles with the first document that has that band.
+    Exact duplicates have the same digest. Near duplicates share a band of their signatures with an
+    earlier document; of the first document with this band they share, estimated by the signatures,
+    at least `SIMILARITY` of the shingles.
 
     Args:
-        folder: for the result and passing files; must exist.
+        folder: for the result and temporary files; must exist.
         digests: uint64 `(documents, 2)`, may be a memory map.
         signatures: uint32 `(documents, PERMUTATIONS)`, may be a memory map; None: exact only.
 
@@ -111,10 +112,10 @@ def mark(
 def _candidates(
     folder: pathlib.Path, count: int, keys: Callable[[slice], np.ndarray]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (the first document with a key, another one with it), some at a time.
+    """Pairs (first document with a key, another document with this key), some at a time.
 
     Args:
-        folder: for passing files.
+        folder: for temporary files.
         count: documents.
         keys: uint64 `(n, keys)` of a slice of the documents.
     """
@@ -136,7 +137,7 @@ def _candidates(
                 part.tofile(file)
     for name in range(number):
         entries = np.fromfile(buckets / str(name), _ENTRY)
-        # Stable, so that documents with one key stay in their order.
+        # Stable, so that documents with equal keys keep their order.
         entries = entries[np.argsort(entries["key"], kind="stable")]
         opens = np.ones(len(entries), bool)
         opens[1:] = entries["key"][1:] != entries["key"][:-1]

@@ -1,4 +1,4 @@
-"""Documents: what a corpus consists of. Needs no TensorFlow."""
+"""Documents, the parts of a corpus. Needs no TensorFlow."""
 
 import hashlib
 from typing import NamedTuple
@@ -8,7 +8,7 @@ class Document(NamedTuple):
     """A text whose paragraphs belong together.
 
     Attributes:
-        source: the file, wheel or data set it comes from.
+        source: its file, wheel or data set.
         paragraphs: stripped, without line breaks; at least one, none empty.
     """
 
@@ -17,12 +17,12 @@ class Document(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The paragraphs, one a line, as in a corpus file."""
+        """The paragraphs, one per line, as in a corpus file."""
         return "\n".join(self.paragraphs)
 
     @property
     def position(self) -> float:
-        """A number in [0, 1) made from the text: the same text always gets the same one."""
+        """A number in [0, 1), a hash of the text."""
         return position(hashlib.sha256(self.text.encode()).digest())
 
     @property
@@ -37,6 +37,6 @@ def position(digest: bytes) -> float:
 
 
 def document(source: str, text: str) -> Document | None:
-    """A document from text with one paragraph a line; None when there is only white space."""
+    """A document from text with one paragraph per line; None if there is only white space."""
     paragraphs = tuple(line.strip() for line in text.split("\n") if line.strip())
     return Document(source, paragraphs) if paragraphs else None

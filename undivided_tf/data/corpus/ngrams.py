@@ -1,7 +1,7 @@
 """Counts of word pieces and of adjacent pairs of them in the training rows of records.
 
-Rows are counted as an encoder sees them: a [CLS] or [SEP] is a neighbour like any other, also the
-[SEP] between two documents or segments of a row; padding is none.
+Rows are counted as an encoder sees them. [CLS] and [SEP] are neighbours like any other piece,
+including the [SEP] between two documents or segments of a row. Padding is not a neighbour.
 """
 
 import dataclasses
@@ -19,7 +19,8 @@ from undivided_tf.errors import InputError
 from undivided_tf.support import files
 
 FILE = "counts.npz"
-# Word pieces that are counted at once: bounds the memory beside that of the distinct pairs.
+# Number of word pieces that are counted at once; bounds the memory in addition to that of the
+# distinct pairs.
 _CHUNK = 1 << 21
 
 
@@ -27,10 +28,10 @@ class NgramCounts(NamedTuple):
     """Counts of the training rows of records.
 
     Attributes:
-        unigrams: int64 `(vocab_size,)`, how often each word piece stands in the rows; 0 for the
+        unigrams: int64 `(vocab_size,)`, occurrences of each word piece in the rows; 0 for the
             special pieces, which are never predicted.
-        bigrams: int64 CSR array `(vocab_size, vocab_size)`, how often the piece of a column
-            stands directly behind the piece of a row; special pieces are counted, padding is not.
+        bigrams: int64 CSR array `(vocab_size, vocab_size)`, occurrences of the piece of a column
+            directly after the piece of a row; special pieces are counted, padding is not.
     """
 
     unigrams: np.ndarray
@@ -60,7 +61,7 @@ def count_pairs(token_ids: np.ndarray, vocab_size: int, pad_id: int) -> scipy.sp
 
 
 def count_file(path: str | os.PathLike, layout: Layout, vocab_size: int, pad_id: int) -> Iterator:
-    """Streams the counts of a record file, a part of its rows at a time.
+    """Streams the counts of a record file, some rows at a time.
 
     Raises:
         InputError: the file is damaged.
@@ -83,12 +84,12 @@ def count_file(path: str | os.PathLike, layout: Layout, vocab_size: int, pad_id:
 
 
 def total(parts: Iterable[scipy.sparse.csr_array], vocab_size: int) -> scipy.sparse.csr_array:
-    """Adds counts up; never holds more than a few times the distinct pairs.
+    """Adds counts; holds at most a few times the number of distinct pairs in memory.
 
-    Parts of like size are added first, as the digits of a binary counter are carried, so that
-    the time grows with the pieces times the logarithm of the number of parts.
+    Parts of similar size are added first, like carries of a binary counter, so the time grows with
+    the number of pieces times the logarithm of the number of parts.
     """
-    stack: list[tuple[int, scipy.sparse.csr_array]] = []  # Numbers of parts fall.
+    stack: list[tuple[int, scipy.sparse.csr_array]] = []  # In descending numbers of parts.
     for part in parts:
         number = 1
         while stack and stack[-1][0] <= number:
@@ -109,7 +110,7 @@ def summarise(bigrams: scipy.sparse.csr_array, is_special: np.ndarray) -> NgramC
         bigrams: see `NgramCounts`.
         is_special: bool `(vocab_size,)`.
     """
-    # Every piece but [CLS], which begins a row, has a left neighbour.
+    # Every piece except [CLS], the first of a row, has a left neighbour.
     return NgramCounts(np.where(is_special, 0, bigrams.sum(axis=0)).astype(np.int64), bigrams)
 
 
@@ -129,7 +130,7 @@ def write(path: str | os.PathLike, counts: NgramCounts) -> None:
 
 
 def load(path: str | os.PathLike) -> NgramCounts:
-    """Reads what `write` wrote.
+    """Reads a file of `write`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -155,11 +156,11 @@ def load(path: str | os.PathLike) -> NgramCounts:
 
 @dataclasses.dataclass(frozen=True)
 class CountShard:
-    """Job: counts a record file; one that is counted already stays as it is.
+    """Job: counts a record file, unless it is counted already.
 
     Args:
         folder: work folder with `records`; the counts go to `counts`.
-        layout: arguments of `Layout`, which it is made of.
+        layout: arguments of `Layout`.
         vocab_size: number of word pieces.
         pad_id: id of the padding.
     """
@@ -170,7 +171,7 @@ class CountShard:
     pad_id: int
 
     def __call__(self, name: str) -> Iterator[int]:
-        """Yields the bytes that were done since."""
+        """Yields the bytes that were processed."""
         source = pathlib.Path(self.folder) / "records" / name
         path = pathlib.Path(self.folder) / "counts" / f"{name}.npz"
         if not path.exists():

@@ -1,7 +1,7 @@
-"""Packing: the word pieces of a chunk of documents become the rows of records.
+"""Packing: turns the word pieces of a chunk of documents into rows of records.
 
-What a chunk becomes depends on its text, the config and the generator it is given; so chunks
-may be packed anywhere and in any order.
+The result depends only on the text of the chunk, the config and the random generator, so chunks may
+be packed anywhere and in any order.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,9 +19,9 @@ class Pieces(NamedTuple):
     """The word pieces of some documents.
 
     Attributes:
-        ids: int32 `(pieces,)`, of one document behind the other.
-        paragraph_ends: int `(paragraphs,)`, places in `ids` behind each paragraph.
-        document_ends: int `(documents,)`, places in `ids` behind each document.
+        ids: int32 `(pieces,)`, of the documents in sequence.
+        paragraph_ends: int `(paragraphs,)`, indices in `ids` after each paragraph.
+        document_ends: int `(documents,)`, indices in `ids` after each document.
     """
 
     ids: np.ndarray
@@ -30,11 +30,11 @@ class Pieces(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What becomes of a chunk.
+    """The rows of a chunk.
 
     Attributes:
-        fields: arrays as `examples.Layout.records` takes them.
-        cut: word pieces of the chunk that are in no row.
+        fields: arguments of `examples.Layout.records`.
+        cut: number of word pieces of the chunk that are in no row.
     """
 
     fields: dict[str, np.ndarray]
@@ -48,7 +48,7 @@ def full(
 
     A document may span rows; only the last row of a chunk is padded.
     """
-    ends = np.unique(pieces.document_ends)  # A document without a word piece leaves no trace.
+    ends = np.unique(pieces.document_ends)  # Drops documents without a word piece.
     ends = ends[(ends > 0) & (ends < len(pieces.ids))]
     stream = np.insert(pieces.ids, ends, tokenizer.sep_id)
     starts = np.arange(0, len(stream), config.max_seq_length - 2)
@@ -59,7 +59,7 @@ def full(
 def document(
     pieces: Pieces, tokenizer: "Tokenizer", config: "RecordsConfig", rng: np.random.Generator
 ) -> Rows:
-    """Rows `[CLS] pieces [SEP]` of one document each; a longer one takes several rows."""
+    """Rows `[CLS] pieces [SEP]` of one document each; a long document takes several rows."""
     ends = pieces.document_ends
     begins = np.concatenate([[0], ends])[:-1]
     width = config.max_seq_length - 2
@@ -93,7 +93,7 @@ def lay(
     rows = np.full((len(starts), max_seq_length), tokenizer.pad_id, ROW_DTYPE)
     rows[:, 0] = tokenizer.cls_id
     column = np.arange(max_seq_length)
-    offset = np.ones((len(rows), 1), np.int64)  # Of the segment in its row.
+    offset = np.ones((len(rows), 1), np.int64)  # Offset of the segment in its row.
     for starts, stops in segments:
         length = (stops - starts)[:, np.newaxis]
         inside = (column >= offset) & (column < offset + length)

@@ -1,4 +1,4 @@
-"""Packing in pairs of segments: next sentence (BERT) and sentence order (ALBERT)."""
+"""Packing into pairs of segments: next sentence (BERT) and sentence order (ALBERT)."""
 
 import bisect
 import random
@@ -19,17 +19,17 @@ SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "।")  # noqa: RUF001
 def next_sentence(
     pieces: Pieces, tokenizer: "Tokenizer", config: "RecordsConfig", rng: np.random.Generator
 ) -> Rows:
-    """Pairs of which half have a second segment from another document of the chunk (label 1).
+    """Pairs; half have a second segment from another document of the chunk (label 1).
 
-    As google-research/bert does: sentences of a document are taken until they fill a row; A is
-    a random number of them, B the rest, or as much from a random place of another document, in
-    which case the rest is used again. A row filled by a single sentence has B from elsewhere.
-    A share `short_seq_prob` of the documents has a random, shorter length than that of a row.
-    What is too long is cut from the longer segment, at its front or back at random.
+    As in google-research/bert, sentences of a document are taken until they fill a row. A is a
+    random number of them. B is the rest, or as much text from a random position of another
+    document; the rest is then used again. If a single sentence fills a row, B is from another
+    document. A share `short_seq_prob` of the documents has a random target length below that of a
+    row. If a pair is too long, the longer segment is cut at its front or back at random.
 
-    Our reading: paragraphs are cut into sentences behind `SENTENCE_ENDS`, and a sentence that
-    is longer than half a row is cut, so that a row has two as a rule. In a chunk of a single
-    document B always follows A.
+    Our reading: paragraphs are cut into sentences after `SENTENCE_ENDS`. A sentence that is longer
+    than half a row is cut, so that a row usually has two sentences. In a chunk of a single document
+    B always follows A.
 
     References:
         Devlin et al. 2018, arXiv 1810.04805, appendix A.2; google-research/bert,
@@ -41,9 +41,9 @@ def next_sentence(
 def sentence_order(
     pieces: Pieces, tokenizer: "Tokenizer", config: "RecordsConfig", rng: np.random.Generator
 ) -> Rows:
-    """Pairs of segments that follow each other, half of them exchanged (label 1).
+    """Pairs of consecutive segments; half of the pairs are swapped (label 1).
 
-    Segments are made as for `next_sentence`. Where only one sentence is left it is cut in two.
+    Segments are made as for `next_sentence`. If only one sentence is left, it is cut in two.
 
     References:
         Lan et al. 2019, arXiv 1909.11942, section 3.1.
@@ -52,10 +52,10 @@ def sentence_order(
 
 
 def sentence_edges(pieces: Pieces, tokenizer: "Tokenizer", longest: int) -> np.ndarray:
-    """Places in `pieces.ids` where sentences begin or end, rising, the first 0.
+    """Ascending indices in `pieces.ids` where sentences start or end; the first is 0.
 
-    A sentence ends with its paragraph, behind the last of some `SENTENCE_ENDS`, or after
-    `longest` word pieces.
+    A sentence ends with its paragraph, after the last of some `SENTENCE_ENDS`, or after `longest`
+    word pieces.
     """
     ids = pieces.ids
     marks = [tokenizer.vocabulary.index(m) for m in SENTENCE_ENDS if m in tokenizer.vocabulary]
@@ -79,7 +79,7 @@ def _pairs(
 ) -> Rows:
     room = config.max_seq_length - 3
     edges = sentence_edges(pieces, tokenizer, max(1, room // 2)).tolist()
-    # Of each document its first sentence and the one behind its last.
+    # For each document: its first sentence, and the sentence after its last.
     ends = [0, *(bisect.bisect_left(edges, end) for end in pieces.document_ends.tolist())]
     documents = [pair for pair in zip(ends, ends[1:], strict=False) if pair[0] < pair[1]]
     chooser = random.Random(int(rng.integers(1 << 62)))
@@ -89,7 +89,7 @@ def _pairs(
         if chooser.random() < config.short_seq_prob:
             target = chooser.randint(2, room)
         while first < last:
-            # As many sentences as reach the target, one at least.
+            # The number of sentences that reach the target, at least one.
             behind = min(bisect.bisect_left(edges, edges[first] + target), last)
             middle = chooser.randint(first + 1, behind - 1) if behind - first > 1 else behind
             a = (edges[first], edges[middle])
@@ -114,7 +114,7 @@ def _pairs(
             first = behind
     table = np.array(rows, np.int64).reshape(-1, 5)
     starts_a, stops_a, starts_b, stops_b, labels = table.T
-    # As if word pieces were taken one by one from the segment that is longer.
+    # Equivalent to removing pieces one by one from the longer segment.
     kept_a = np.minimum(
         stops_a - starts_a, np.maximum(room - (stops_b - starts_b), (room + 1) // 2)
     )
@@ -122,7 +122,7 @@ def _pairs(
     segments = []
     for starts, stops, kept in ((starts_a, stops_a, kept_a), (starts_b, stops_b, kept_b)):
         extra = stops - starts - kept
-        # B from another document has its place there, too, so nothing is lost with it.
+        # Text of B from another document is also packed in that document, so it is not lost.
         own = extra if starts is starts_a or not from_another_document else extra * (labels == 0)
         cut += int(own.sum())
         starts = starts + rng.binomial(extra, 0.5)
@@ -142,7 +142,7 @@ def _elsewhere(
     length: int,
     chooser: random.Random,
 ) -> tuple[int, int]:
-    """A segment of about `length` word pieces from a random place of another document."""
+    """A segment of about `length` word pieces from a random position of another document."""
     other = chooser.randrange(len(documents) - 1)
     begin, end = documents[other + (other >= number)]
     start = chooser.randrange(begin, end)

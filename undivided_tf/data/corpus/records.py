@@ -1,26 +1,26 @@
-"""Records: a corpus as rows of word pieces in TFRecord shards, written once and read for ever.
+"""Records: a corpus as rows of word pieces in TFRecord shards, written once.
 
 A records directory holds `train-00000-of-00008.tfrecord` ..., one validation file, `vocab.txt`,
-`metadata.json`, `counts.npz`, and `config.json` and `inputs.json` of what it was made with.
-
-A record is a `tf.train.Example` (see `data/examples.py`). Its features are byte strings of
+`metadata.json`, `counts.npz`, and `config.json` and `inputs.json` of the run that made it. A record
+is a `tf.train.Example` (see `data/examples.py`). Its features are byte strings of
 little-endian int32 values:
 
 - `token_ids`, `max_seq_length` values: `[CLS] pieces [SEP]`, padded with [PAD]. Records of single
   texts have this feature only.
 - Records of pairs, `[CLS] A [SEP] B [SEP]`, have two more, of one value each:
-  `first_segment_length`, the number of tokens up to the first [SEP] with it (`segment_ids` are 0
-  there and 1 behind), and `next_sentence_label`: 0 when B follows A in the text; 1 when B is from
-  another document (`packing` `next_sentence`) or stands before A (`sentence_order`).
+  `first_segment_length`, the number of tokens up to and including the first [SEP] (`segment_ids`
+  are 0 there and 1 after it), and `next_sentence_label`: 0 if B follows A in the text; 1 if B is
+  from another document (`packing` `next_sentence`) or precedes A (`sentence_order`).
 
-`metadata.json` names the packing (`"packing": "full"` where it is absent), counts what each split
-holds and, under `left_out`, what of the corpus is in no record. `streams` gives dicts
-of `token_ids` `(max_seq_length,)` and, for pairs, `segment_ids` `(max_seq_length,)` and
-`next_sentence_label` `()`. A reader that knows `token_ids` alone reads all records as single
-texts, so the format version is still 1.
+`metadata.json` names the packing (if absent, `"packing": "full"`) and the counts of each split.
+`left_out` counts the parts of the corpus that are in no record. `streams` yields dicts of
+`token_ids` `(max_seq_length,)` and, for pairs, `segment_ids` `(max_seq_length,)` and
+`next_sentence_label` `()`. A reader that knows only `token_ids` reads all records as single texts,
+so the format version is still 1.
 
-`counts.npz` holds how often each word piece and each adjacent pair stands in the training rows
-(`counts.read_counts`). Records of older releases have none; it is made when it is asked for.
+`counts.npz` holds the counts of each word piece and each adjacent pair in the training rows
+(`counts.read_counts`). Records of older releases have no such file; it is made when it is first
+needed.
 """
 
 import os
@@ -43,33 +43,33 @@ from undivided_tf.workdir import note_finished, open_scratch, open_workdir, resu
 
 FORMAT_VERSION = 1
 METADATA, VOCABULARY = "metadata.json", "vocab.txt"
-# Text that a vocabulary is trained on, at most about; of a larger corpus a random part.
+# Approximate limit of the text for training a vocabulary; a random part of a larger corpus is used.
 VOCABULARY_BYTES = 1 << 30
 
 
 def create_records(config: RecordsConfig) -> dict[str, Any]:
-    """Turns a corpus into records; the same config finds them done and returns at once.
+    """Turns a corpus into records; returns at once if the same config has finished before.
 
-    The corpus is read twice, and once more where a vocabulary is trained: for its faults, counts
-    and duplicates (`survey`); then to be tokenised and packed chunk by chunk, each chunk on its
-    own (`chunks`), and the rows of all chunks go to their shards (`shards`). A document is held
-    out when the hash of its text falls below `validation_fraction`, at least one always; its
-    text does not train the vocabulary either.
+    The corpus is read twice, and once more to train a vocabulary. The first reading finds faults,
+    counts and duplicates (`survey`). The second tokenises and packs it, each chunk independently
+    (`chunks`). Then the rows of all chunks are written to their shards (`shards`). A document is
+    held out if the hash of its text is below `validation_fraction`; at least one is held out.
+    Held-out text is not used to train the vocabulary.
 
-    Whoever works (`runners`), the records have the same bytes. The directory appears whole or
-    not at all; beside it, in `.NAME.work`, a killed run leaves what it had finished, and the
-    same call goes on from there. Memory does not grow with the corpus, but with its longest
-    document and, while a vocabulary is trained, with the number of distinct words.
+    The records have the same bytes under every runner (`runners`). The directory is written
+    atomically. A killed run leaves its finished work beside it in `.NAME.work`, and the same call
+    resumes from there. Memory does not grow with the corpus, but with its longest document and,
+    while a vocabulary is trained, with the number of distinct words.
 
     Args:
         config: see `RecordsConfig`.
 
     Returns:
-        What `metadata.json` holds.
+        The content of `metadata.json`.
 
     Raises:
-        InputError: the corpus is empty, at fault (file and line are named) or too small to hold
-            a document out; the vocabulary is at fault; `output_dir` holds something else.
+        InputError: the corpus is empty, damaged (names file and line) or too small to hold a
+            document out; the vocabulary is invalid; or `output_dir` holds something else.
     """
     output_dir = _check_output_dir(config)
     work = pathlib.Path(os.path.abspath(output_dir))
@@ -84,13 +84,13 @@ def create_records(config: RecordsConfig) -> dict[str, Any]:
     given = None
     if config.vocab_file:
         given = Vocabulary.of(config.vocab_file, config.do_lower_case)
-        _warn_of_capitals(chunks.load_tokenizer(given))  # Its faults come before the work.
-    # Workers and places may change; what they make does not.
+        _warn_of_capitals(chunks.load_tokenizer(given))  # Reports faults before the work.
+    # Workers and paths may change; the result does not depend on them.
     state = {"config": _portable(config).to_dict(), "sources": [list(source) for source in sources]}
     open_scratch(work, {**state, "vocabulary": given and given.digest})
     try:
         metadata = _create(work, config, corpora.portions(sources), given)
-    except InputError:  # The input will change; what was made of it is of no use.
+    except InputError:  # The user will correct the input, so the unfinished work is useless.
         files.remove(work)
         raise
     files.replace(work / "records", output_dir)
@@ -116,7 +116,7 @@ def _create(
     portions: Sequence[Portion],
     given: Vocabulary | None,
 ) -> dict[str, Any]:
-    """Fills `work/records`, but leaves it to the caller to move it into place."""
+    """Fills `work/records`; the caller moves it into place."""
     sizes = [source.text_size for portion in portions for source in portion.sources]
     job = survey.SurveyPortion(str(work), config.deduplicate)
     total = None if None in sizes else sum(sizes)
@@ -149,7 +149,7 @@ def _create(
         )
     records = work / "records"
     rows = sum(int(facts["shard_rows"].sum()) for facts in totals.values())
-    # Copying is not worth another cluster.
+    # Copying is too little work to start another cluster.
     copying = _portable(config) if config.runner == "dask" else config
     runners.run(
         copying,
@@ -181,7 +181,7 @@ def _create(
 
 
 def _count(work: pathlib.Path, config: RecordsConfig, tokenizer: Tokenizer) -> None:
-    """Writes `counts.npz`, of the record files that are finished."""
+    """Writes `counts.npz` of the finished record files."""
     names = [shard.name for shard in shards.shards(config) if shard.split == "train"]
     layout = (config.max_seq_length, config.packing in PAIR_PACKINGS)
     size = tokenizer.vocab_size
@@ -194,7 +194,7 @@ def _count(work: pathlib.Path, config: RecordsConfig, tokenizer: Tokenizer) -> N
 
 
 def _portable(config: RecordsConfig) -> RecordsConfig:
-    """The config without its place and its workers, neither of which changes the records."""
+    """The config without paths and workers, which do not change the records."""
     return config.replace(
         output_dir="", runner="in_process", num_processes=0, scheduler="", pipeline_options=()
     )
@@ -214,10 +214,10 @@ def _check_output_dir(config: RecordsConfig) -> pathlib.Path:
 def _trained_vocabulary(
     work: pathlib.Path, config: RecordsConfig, portions: Sequence[Portion], surveyed: Survey
 ) -> Vocabulary:
-    """Trains a vocabulary on what is not held out, or finds it trained."""
+    """Trains a vocabulary on the documents that are not held out, unless it is trained already."""
     path = work / VOCABULARY
     if not path.exists():
-        # Positions are random, so those up to a limit are a random part.
+        # Positions are random, so the documents below a limit are a random part.
         share = min(1.0, VOCABULARY_BYTES / surveyed.kept_bytes)
         limit = surveyed.threshold + share * (1 - surveyed.threshold)
 
@@ -235,7 +235,7 @@ def _trained_vocabulary(
 
 
 def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
-    """Reads `metadata.json` and checks that every record file is there and of full size.
+    """Reads `metadata.json` and checks the presence and size of every record file.
 
     Raises:
         InputError: no records there, of another format version, or a file is damaged.
@@ -266,7 +266,7 @@ def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
 
 
 def input_files(records_dir: str) -> dict[str, pathlib.Path]:
-    """The file that tells one set of records from another: it has the hashes of the shards."""
+    """The file that identifies a set of records: it has the hashes of the shards."""
     return {METADATA: pathlib.Path(records_dir) / METADATA}
 
 
@@ -276,7 +276,7 @@ def has_pairs(metadata: dict[str, Any]) -> bool:
 
 
 def check_records(records_dir: str | os.PathLike, encoder: EncoderConfig) -> dict[str, Any]:
-    """Refuses records that do not go with an encoder.
+    """Raises an error if records do not fit an encoder.
 
     Args:
         records_dir: what `create_records` wrote.
@@ -286,8 +286,8 @@ def check_records(records_dir: str | os.PathLike, encoder: EncoderConfig) -> dic
         The metadata.
 
     Raises:
-        InputError: names every differing value, that of the records and that of the encoder; or
-            the records hold pairs and the encoder has one segment.
+        InputError: values differ (names each value of the records and of the encoder), or the
+            records hold pairs and the encoder has one segment.
     """
     metadata = read_metadata(records_dir)
     names = ["vocab_size", "do_lower_case"] + ["vocabulary_hash"] * bool(encoder.vocabulary_hash)
@@ -295,7 +295,7 @@ def check_records(records_dir: str | os.PathLike, encoder: EncoderConfig) -> dic
         metadata["vocabulary_hash"] == encoder.vocabulary_hash
         and metadata["vocab_size"] < encoder.vocab_size
     ):
-        names.remove("vocab_size")  # Released weights may have rows behind their vocabulary.
+        names.remove("vocab_size")  # Released weights may have more rows.
     wrong = [
         f"{name}: {metadata[name]} in the records, {getattr(encoder, name)} in the encoder"
         for name in names
@@ -317,7 +317,7 @@ def read_tokenizer(records_dir: str | os.PathLike) -> Tokenizer:
     """The tokenizer that made the records.
 
     Raises:
-        InputError: `vocab.txt` is not the one that `metadata.json` names.
+        InputError: `vocab.txt` does not have the hash in `metadata.json`.
     """
     metadata = read_metadata(records_dir)
     path = pathlib.Path(records_dir) / VOCABULARY

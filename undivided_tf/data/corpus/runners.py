@@ -1,8 +1,8 @@
-"""Runners: who does the jobs that make records.
+"""Runners: execute the jobs that make records.
 
-A job is called with an item and yields the bytes of work that were done since; what it makes
-goes to files, each whole or absent, so that it does not matter where, when, in which order and
-how often it runs. Jobs and items must be picklable. Needs no TensorFlow.
+A job is called with an item and yields the bytes that it processed since the last yield. It writes
+its results to files atomically, so it may run anywhere, in any order and more than once. Jobs and
+items must be picklable. Needs no TensorFlow.
 """
 
 import concurrent.futures
@@ -17,14 +17,14 @@ from undivided_tf.data.corpus.config import BEAM_RUNNERS, RecordsConfig
 from undivided_tf.support import cluster, progress
 
 Job = Callable[[Any], Iterator[int]]
-# Items for each worker that are done or wait; they bound the memory.
+# Items per worker that are running or waiting; this bounds the memory.
 _WAITING = 2
-# More threads than that would wait for Python's lock.
+# More threads would wait for Python's global lock.
 _THREADS = 4
 
 
 def check(config: RecordsConfig) -> None:
-    """Raises InputError when the runner is not installed or does not know its options."""
+    """Raises InputError if the runner is not installed or does not know its options."""
     if config.runner in BEAM_RUNNERS:
         from undivided_tf.data.corpus import beam_runner
 
@@ -39,19 +39,19 @@ def run(
     total: int | None = None,
     expand: Callable[[Any], Iterable[Any]] | None = None,
 ) -> None:
-    """Does a job for all items and shows its progress, unless Apache Beam does, which has its own.
+    """Runs a job for all items; shows progress, except under Apache Beam, which has its own.
 
     Args:
-        config: names the runner, see `RecordsConfig`.
-        job: what is done.
-        items: what it is done with.
+        config: gives the runner, see `RecordsConfig`.
+        job: function of an item.
+        items: the arguments of the job.
         description: of the work, for the progress.
-        total: bytes of work in all; None when unknown.
-        expand: makes the job's items out of one of `items`.
+        total: bytes of all work; None if unknown.
+        expand: function from one of `items` to several arguments of the job.
 
     Raises:
         InputError: as the job, as `check` and as `cluster.connect`.
-        RuntimeError: a worker died again and again.
+        RuntimeError: workers died repeatedly.
     """
     if config.runner in BEAM_RUNNERS:
         from undivided_tf.data.corpus import beam_runner
@@ -60,7 +60,7 @@ def run(
         beam_runner.run(config, job, items, expand)
         return
     with progress.bar(total, description, "bytes") as bar:
-        if expand is None and len(items) == 1:  # Starting workers for it would only take time.
+        if expand is None and len(items) == 1:  # Workers would take time to start.
             for done in job(items[0]):
                 bar.update(done)
         else:
@@ -69,7 +69,7 @@ def run(
 
 @contextlib.contextmanager
 def _pool(config: RecordsConfig) -> Iterator[tuple[concurrent.futures.Executor, int]]:
-    """Threads (TensorFlow and NumPy let them run side by side) or Dask's workers, and how many."""
+    """A pool of threads, which suffice for TensorFlow and NumPy, or Dask workers; and its size."""
     if config.runner == "dask":
         processes = config.num_processes or os.cpu_count()
         with cluster.connect(config.scheduler, processes) as client:
@@ -94,7 +94,7 @@ def _run_pool(
     update: Callable[[int], Any],
     expand: Callable[[Any], Iterable[Any]] | None,
 ) -> None:
-    """Hands items to the workers, a few more than these can take at a time."""
+    """Submits items to the workers, a few more than they can process at a time."""
     waiting: set[concurrent.futures.Future] = set()
     with _pool(config) as (pool, number):
         for item in items:
@@ -108,13 +108,13 @@ def _run_pool(
 def _finish(
     waiting: set[concurrent.futures.Future], update: Callable[[int], Any], until: str
 ) -> set[concurrent.futures.Future]:
-    """Waits; returns what is still going on. Raises what a job raised."""
+    """Waits; returns the unfinished futures. Raises the error of a failed job."""
     done, waiting = concurrent.futures.wait(waiting, return_when=until)
     for future in done:
         try:
             update(future.result())
         except Exception as error:
-            if type(error).__name__ != "KilledWorker":  # Dask is imported where it is used.
+            if type(error).__name__ != "KilledWorker":  # By name: Dask may not be imported.
                 raise
             raise RuntimeError(
                 "workers that made records were killed, perhaps for want of memory: take fewer "

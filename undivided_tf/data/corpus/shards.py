@@ -1,4 +1,4 @@
-"""Shards: the rows of all chunks, chunk after chunk, as record files; and what they add up to."""
+"""Shards: record files with the rows of all chunks in order, and their totals."""
 
 import dataclasses
 import hashlib
@@ -31,7 +31,7 @@ class Shard(NamedTuple):
 
 
 def shards(config: RecordsConfig) -> list[Shard]:
-    """The record files that a config asks for; the validation split always has one."""
+    """The record files of a config; the validation split always has one file."""
     listed = []
     for split, count in zip(SPLITS, (config.num_shards, 1), strict=True):
         names = [f"{split}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
@@ -41,10 +41,10 @@ def shards(config: RecordsConfig) -> list[Shard]:
 
 @dataclasses.dataclass(frozen=True)
 class WriteShard:
-    """Job: writes a shard and renames it into place; one that is there stays as it is.
+    """Job: writes a shard atomically, unless it exists.
 
     Args:
-        folder: work folder with the chunks and with what `totals` wrote.
+        folder: work folder with the chunks and the files of `totals`.
         config: see `RecordsConfig`.
     """
 
@@ -52,7 +52,7 @@ class WriteShard:
     config: RecordsConfig
 
     def __call__(self, shard: Shard) -> Iterator[int]:
-        """Yields the bytes that were done since."""
+        """Yields the bytes that were processed."""
         folder = pathlib.Path(self.folder)
         path = folder / "records" / shard.name
         if path.exists():
@@ -74,7 +74,7 @@ class WriteShard:
 
 
 def totals(folder: pathlib.Path, vocab_size: int) -> dict[str, dict[str, Any]]:
-    """Adds up what `chunks.PackChunk` wrote down, and notes which chunk has which rows.
+    """Adds up the results of `chunks.PackChunk`, and writes which chunk has which rows.
 
     Args:
         folder: work folder.
@@ -109,12 +109,12 @@ def describe(
     by_split: dict[str, dict[str, Any]],
     tokenizer: Tokenizer,
 ) -> dict[str, Any]:
-    """What `metadata.json` tells of the splits and their word pieces.
+    """The entries of `metadata.json` about the splits and their word pieces.
 
     Args:
         records: folder with the record files.
         config: see `RecordsConfig`.
-        by_split: as `totals` gives.
+        by_split: result of `totals`.
         tokenizer: that of the records.
     """
     described: dict[str, Any] = {}
@@ -148,12 +148,12 @@ def _sha256(path: pathlib.Path) -> str:
 def _unigram_facts(
     train: np.ndarray, validation: np.ndarray, tokenizer: Tokenizer
 ) -> dict[str, float]:
-    """What guessing by frequency alone would lose, in nats a word piece; specials never count."""
+    """Loss of predicting by frequency alone, in nats per word piece, without special pieces."""
     ordinary = ~tokenizer.is_special
     unknown = (train + validation)[tokenizer.unk_id] / (train + validation).sum()
     train, validation = train[ordinary], validation[ordinary]
     seen = train[train > 0] / train.sum()
-    # Add-one smoothing: a held-out piece that training lacks costs much, but not infinitely.
+    # Add-one smoothing, so that a held-out piece that is not in training has a finite loss.
     smoothed = (train + 1) / (train + 1).sum()
     return {
         "unknown_share": float(unknown),

@@ -1,4 +1,4 @@
-"""The first reading of a corpus: its faults, counts, duplicates, and what is held out.
+"""The first reading of a corpus: faults, counts, duplicates and held-out documents.
 
 Needs no TensorFlow.
 """
@@ -28,16 +28,15 @@ _ROWS_AT_A_TIME = 1 << 16
 
 
 class Survey(NamedTuple):
-    """What the first reading found.
+    """Results of the first reading.
 
     Attributes:
-        sources: for each source its counts and the SHA-256 of its paragraphs, one a line, with a
-            blank line behind each document (for a text file in that very form `sha256sum`
-            agrees).
-        documents: those of each portion, before any is left out.
-        kept_documents, kept_bytes: what is left of them.
-        duplicates: documents left out, by their kind, and their bytes.
-        threshold: the position below which a document is held out.
+        sources: for each source its counts and the SHA-256 of its paragraphs, one per line, with a
+            blank line after each document (equal to `sha256sum` of a text file in this form).
+        documents: number of documents of each portion, before any is left out.
+        kept_documents, kept_bytes: numbers of the documents that are not left out.
+        duplicates: left-out documents, by kind, and their bytes.
+        threshold: documents with a position below it are held out.
     """
 
     sources: list[dict[str, Any]]
@@ -50,7 +49,7 @@ class Survey(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SurveyPortion:
-    """Job: reads a portion and writes down what it found; one that is finished is not read.
+    """Job: reads a portion and writes its facts, unless it is finished.
 
     Args:
         folder: work folder that all workers see.
@@ -61,7 +60,7 @@ class SurveyPortion:
     deduplicate: str
 
     def __call__(self, portion: Portion) -> Iterator[int]:
-        """Yields the bytes of text that were done since."""
+        """Yields the bytes of text that were processed."""
         path = _path(self.folder, portion.number)
         if path.exists():
             yield sum(source["bytes"] for source in files.read_json(path)["sources"])
@@ -105,7 +104,7 @@ def _path(folder: str | pathlib.Path, portion: int) -> pathlib.Path:
 
 
 def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsConfig) -> Survey:
-    """Puts together what `SurveyPortion` wrote, and decides what is left out and held out.
+    """Combines the files of `SurveyPortion`; decides which documents are left or held out.
 
     Raises:
         InputError: the corpus is empty, or too small to hold a document out.
@@ -156,7 +155,7 @@ def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsC
 def _mark(
     folder: pathlib.Path, portions: Sequence[Portion], count: int, near: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Facts and verdicts of all documents, in the order of the corpus; both are memory maps."""
+    """Facts and marks of all documents in the order of the corpus, as memory maps."""
     whole = {}
     for kind, dtype, width in [
         ("facts", _FACTS, _COLUMNS),

@@ -1,6 +1,6 @@
-"""Documents out of files: text, JSON lines, Parquet, gzip. Needs no TensorFlow.
+"""Documents from files: text, JSON lines, Parquet, gzip. Needs no TensorFlow.
 
-All readers stream: memory grows with the longest document, for Parquet with a row group.
+All readers stream: memory grows with the longest document, or for Parquet with a row group.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from undivided_tf.errors import InputError
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 PARQUET_SUFFIX = ".parquet"
 _PARQUET = b"PAR1"
-# First bytes of what is neither text nor read here, and what makes a readable file of it.
+# First bytes of unsupported formats, and the command that converts each.
 _OTHERS = {
     b"PK\x03\x04": "a zip archive: unpack it",
     b"BZh": "compressed with bzip2: unpack it, or use gzip",
@@ -27,25 +27,25 @@ _OTHERS = {
     b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it, or use gzip",
     b"%PDF-": "a PDF: extract its text",
 }
-# Of a text file, and rows of a Parquet file, that are Python strings at a time.
+# Bytes of a text file, and rows of a Parquet file, that are Python strings at a time.
 _BYTES, _ROWS = 1 << 16, 256
 
 
 def read_file(path: str | os.PathLike, text_field: str = "text") -> Iterator[Document]:
-    """Streams the documents of a file; its content or its name, in any case, says what it is.
+    """Streams the documents of a file; its content or its name (in any case) gives the format.
 
-    - Parquet (`.parquet`): a document a row, in the column `text_field`;
-    - JSON lines (`.jsonl`, `.ndjson`, `.json`, or a JSON object as the first line): an object a
+    - Parquet (`.parquet`): one document per row, in the column `text_field`;
+    - JSON lines (`.jsonl`, `.ndjson`, `.json`, or a JSON object as the first line): one object per
       line, the document in `text_field`;
-    - any other: UTF-8 text, one paragraph a line, a blank line ends a document.
+    - any other: UTF-8 text, one paragraph per line; a blank line ends a document.
 
-    The last two may be compressed with gzip (`.gz`). In a field each line is a paragraph; rows
-    without any text are passed over, and missing values of Parquet are counted and logged.
+    The last two may be compressed with gzip (`.gz`). In a field each line is a paragraph. Rows
+    without text are skipped. Missing values of Parquet are counted and logged.
 
     Raises:
         InputError: the file cannot be read or is damaged, a line is not UTF-8, has a NUL byte, is
-            no JSON or without the field (file and line are named), there is no such column of
-            strings, or the file is a PDF or compressed in another way.
+            not JSON or lacks the field (names file and line), there is no such column of strings,
+            or the file is a PDF or compressed in another way.
     """
     start, name = _first_bytes(path), str(path).lower().removesuffix(".gz")
     if start.startswith(_PARQUET) or name.endswith(PARQUET_SUFFIX):
@@ -63,7 +63,7 @@ def read_file(path: str | os.PathLike, text_field: str = "text") -> Iterator[Doc
 
 
 def is_plain(path: str) -> bool:
-    """Whether a file is nothing but text, by its name."""
+    """Whether a file is plain text, by its name."""
     return not path.lower().endswith((*JSON_SUFFIXES, PARQUET_SUFFIX, ".gz"))
 
 
@@ -80,7 +80,7 @@ def _first_bytes(path: str | os.PathLike) -> bytes:
 
 
 def _with_kind(lines: Iterator[list[str]]) -> tuple[Iterator[list[str]], bool]:
-    """All the lines, and whether the first that is not blank is a JSON object."""
+    """The lines, and whether the first line that is not blank is a JSON object."""
     read: list[list[str]] = []
     for some in lines:
         read.append(some)
@@ -98,7 +98,7 @@ def _is_json(line: str) -> bool:
 
 
 def _lines(path: str | os.PathLike, is_packed: bool) -> Iterator[list[str]]:
-    """Stripped lines, some thousands at a time: as many as make `_BYTES`, one at least."""
+    """Stripped lines in lists of about `_BYTES` bytes, at least one line each."""
     number = 1
     try:
         with (gzip.open if is_packed else open)(path, "rb") as file:
@@ -119,7 +119,7 @@ def _lines(path: str | os.PathLike, is_packed: bool) -> Iterator[list[str]]:
 
 
 def _decoded(path: str | os.PathLike, data: bytes, number: int) -> str:
-    """The text of whole lines, of which the first has that number in its file."""
+    """Decodes complete lines; `number` is the line number of the first."""
     try:
         text = data.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:

@@ -1,1 +1,1 @@
-"""Labelled tasks: files to rows."""
+"""Labelled tasks: from files to rows."""

@@ -10,13 +10,13 @@ import scipy.special
 from undivided_tf.data.tasks.squad import Question
 from undivided_tf.data.tasks.windows import Windows
 
-# Null odds of a question that was never asked, since it or its context is blank.
+# Null odds of a question without a window, because it or its context is blank.
 CERTAINLY_NULL = 1e9
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """A candidate answer, `context[start:end]`; no answer when both are 0.
+    """A candidate answer, `context[start:end]`; no answer if both are 0.
 
     The score of a span is the sum of its two logits.
     """
@@ -43,16 +43,16 @@ def best_spans(
 ) -> list[Span]:
     """The best spans over all windows of one question, best first.
 
-    All pairs of a start and an end count that lie in the context of one window, at most
-    `max_answer_length` pieces apart, and whose start has most context in that window. The same
-    characters count once. Of equal scores the shorter span, then the earlier, is first.
+    Candidates are all pairs of a start and an end in the context of one window, at most
+    `max_answer_length` pieces apart, whose start has the most context in this window. The same
+    characters count once. Among equal scores the shorter span is first, then the earlier one.
 
     Args:
         logits: float `(windows, 2, length)`, of starts and ends.
         starts: int `(windows, length)`, first character of each piece; -1 outside the context.
-        ends: int `(windows, length)`, character behind the last; -1 outside the context.
+        ends: int `(windows, length)`, character after the last; -1 outside the context.
         has_most_context: bool `(windows, length)`.
-        n_best_size: spans to return at most.
+        n_best_size: largest number of spans to return.
         max_answer_length: pieces.
 
     Raises:
@@ -65,7 +65,7 @@ def best_spans(
     last = np.where(ends >= 0, logits[:, 1], -np.inf)
     reach = min(max_answer_length, length)
     scores = np.full((reach, windows, length), -np.inf)
-    for more in range(reach):  # Pieces behind the first.
+    for more in range(reach):  # Number of pieces after the first.
         scores[more, :, : length - more] = first[:, : length - more] + last[:, more:]
     order = np.argsort(-scores, axis=None, kind="stable")
     spans: dict[tuple[int, int], Span] = {}
@@ -81,9 +81,9 @@ def best_spans(
 
 
 def null_span(logits: np.ndarray) -> Span:
-    """No answer: of all windows the lowest score of [CLS], the first piece, as start and end.
+    """No answer: the lowest score over windows of [CLS], the first piece, as start and end.
 
-    The window that is least sure of having none decides.
+    The window with the least evidence for no answer decides.
 
     Args:
         logits: as for `best_spans`.
@@ -100,8 +100,8 @@ class Predictions:
     """Answers to the questions of a data set, by their ids.
 
     Attributes:
-        texts: the best answer, never empty unless the question made no window.
-        null_odds: score of no answer less that of the best answer.
+        texts: the best answer; empty only if the question has no window.
+        null_odds: score of no answer minus the score of the best answer.
         nbest: the best answers, as nbest.json of google-research/bert has them: `text`,
             `probability` among these, `start_logit`, `end_logit`.
     """
@@ -117,10 +117,10 @@ class Predictions:
         }
 
     def best_threshold(self, scores: Mapping[str, float]) -> float:
-        """The threshold of best F1, from what `metrics.squad.evaluate` found for null odds.
+        """The threshold of best F1, from the result of `metrics.squad.evaluate` for null odds.
 
-        Where no threshold beats answering nothing the official one is 0, which need not give
-        that; this is below all odds then.
+        If no threshold beats answering nothing, the official threshold is 0, which may still give
+        answers. This method then returns a threshold below all odds.
         """
         lowest = min(self.null_odds.values())
         nothing = 100.0 * scores.get("NoAns_total", 0) / scores["total"]
@@ -140,11 +140,11 @@ def predict_answers(
 
     Args:
         questions: the data set.
-        windows: what `make_windows` made of it.
+        windows: result of `make_windows` for it.
         logits: float `(windows, 2, length)`.
-        n_best_size: answers a question in `nbest`.
+        n_best_size: answers per question in `nbest`.
         max_answer_length: pieces of an answer.
-        version_2_with_negative: `nbest` has no answer as one candidate more.
+        version_2_with_negative: add no answer as a candidate to `nbest`.
     """
     texts, null_odds, nbest = {}, {}, {}
     edges = np.searchsorted(windows.question, np.arange(len(questions) + 1))

@@ -1,4 +1,4 @@
-"""BLiMP: pairs of sentences of which one is grammatical. Needs no TensorFlow.
+"""BLiMP: minimal pairs of a grammatical and an ungrammatical sentence. Needs no TensorFlow.
 
 References:
     Warstadt et al. 2020, arXiv 1912.00582.
@@ -21,7 +21,7 @@ class Paradigm:
 
     Attributes:
         name: such as `principle_A_case_1`.
-        phenomenon: that it belongs to, such as `binding`.
+        phenomenon: such as `binding`.
         field: of linguistics, such as `syntax`.
         pairs: (grammatical, ungrammatical).
     """
@@ -40,8 +40,8 @@ def read(path: str | os.PathLike) -> list[Paradigm]:
     """The paradigms of the archive, in the order of their files' names.
 
     Raises:
-        InputError: no such archive or a damaged one, no paradigm in it, two of one name, or a line
-            that is none of BLiMP's; names file and line.
+        InputError: the archive is absent or damaged, has no paradigm or two of one name, or a line
+            is not in BLiMP's format; names file and line.
     """
     paradigms: dict[str, Paradigm] = {}
     for member in packed.members(pathlib.Path(path)):
@@ -59,7 +59,7 @@ def read(path: str | os.PathLike) -> list[Paradigm]:
 
 
 def _paradigm(file: zipfile.Path) -> Paradigm:
-    """The pairs of a file, each with the same names."""
+    """Reads the pairs of a file, which must all have the same names."""
     pairs, names = [], None
     for number, line in enumerate(packed.read_text(file).split("\n"), 1):
         if not line.strip():
@@ -78,7 +78,7 @@ def _paradigm(file: zipfile.Path) -> Paradigm:
 
 
 def _row(line: str, where: str) -> dict[str, Any]:
-    """A line of BLiMP, with all that is read of it."""
+    """The used values of a line of BLiMP."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

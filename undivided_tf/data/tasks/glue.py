@@ -1,4 +1,4 @@
-"""GLUE: its nine tasks and the diagnostic AX, declared. Needs no TensorFlow.
+"""Declarations of GLUE's nine tasks and the diagnostic AX. Needs no TensorFlow.
 
 References:
     Wang et al. 2018, arXiv 1804.07461 (GLUE).
@@ -17,7 +17,7 @@ ENTAILMENT = ("entailment", "neutral", "contradiction")
 
 @dataclasses.dataclass(frozen=True)
 class GlueTask:
-    """A task of GLUE as its official files have it.
+    """A task of GLUE, as in its official files.
 
     Attributes:
         folder: official name of its folder, and of the task in tables.
@@ -25,12 +25,12 @@ class GlueTask:
         label: label column of the files.
         labels: label names in the order of TensorFlow Datasets; empty: the label is a score.
         fields: text features in TensorFlow Datasets; empty: as `columns`.
-        digits: files spell a label as its position in `labels` instead of its name.
+        digits: files give a label as its index in `labels` instead of its name.
         submission: file of the submission for each unlabelled split.
-        headerless: columns of train and dev where these have no header line.
+        headerless: columns of train and dev, if these have no header line.
         aliases: other names of the folder.
-        splits: what can be read.
-        score_range: lowest and highest score where the label is one.
+        splits: the splits that can be read.
+        score_range: lowest and highest score, if the label is a score.
     """
 
     folder: str
@@ -106,7 +106,7 @@ TASKS = {
 
 
 def canonical_name(name: str) -> str | None:
-    """The key in `TASKS` of a name such as `SST-2`, `sst2` or `QNLIv2`; None when it has none."""
+    """The key in `TASKS` of a name such as `SST-2`, `sst2` or `QNLIv2`; None if there is none."""
     known = {
         _plain(other): key
         for key, task in TASKS.items()
@@ -120,7 +120,7 @@ def _plain(name: str) -> str:
 
 
 def without_blanks(rows: Rows, split: str, where: str) -> Rows:
-    """Drops the blank rows of train; those of other splits count in the score."""
+    """Drops the blank rows of train; blank rows of other splits count in the score."""
     texts = [rows.first] if rows.second is None else [rows.first, rows.second]
     blank = np.array([not all(text.strip() for text in row) for row in zip(*texts, strict=True)])
     if not blank.any():

@@ -1,15 +1,15 @@
-"""GLUE from its official folders, or zip archives of them. Needs no TensorFlow.
+"""Reads GLUE from its official folders or zip archives of them. Needs no TensorFlow.
 
-What is wrong with a file is an InputError with file and line, except that
+A fault in a file raises an InputError with file and line, with two exceptions:
 
-- rows of train with too few or too many fields are dropped while they are at most one in a
-  thousand (the first release of QQP has such);
-- rows of train whose text is blank are dropped, those of other splits are kept, since they
-  count in the score;
+- rows of train with too few or too many fields are dropped if they are at most one in a thousand
+  (the first release of QQP has such rows);
+- rows of train whose text is blank are dropped; blank rows of other splits are kept, since they
+  count in the score.
 
-both counted and logged. Quotes are ordinary characters, a field may be of any length (the
-tokenizer cuts it), a byte order mark is skipped. Labels of GLUE's own test splits, which some
-copies of MRPC have, are not read: what is scored locally is the validation split.
+Dropped rows are counted and logged. Quotes are ordinary characters. A field may have any length
+(the tokenizer truncates it). A byte order mark is skipped. Labels of GLUE's own test splits, which
+some copies of MRPC have, are not read: the validation split is scored locally.
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ from undivided_tf.data.tasks.rows import Rows, Task, checked_split, positions
 from undivided_tf.data.tasks.tables import Table, read_table
 from undivided_tf.errors import InputError
 
-SHORT_ROWS = 0.001  # Of train: the largest share of malformed rows that are only dropped.
+SHORT_ROWS = 0.001  # Largest share of malformed rows of train that are dropped.
 
-# A `.slice` is a part of a split; scores on one are not those of the split.
+# A `.slice` is a part of a split, so its scores are not those of the split.
 _FILES = {
     "train": ("train.tsv", "train.slice.tsv", "msr_paraphrase_train.txt"),
     "validation": ("dev.tsv", "dev_matched.tsv", "dev.slice.tsv", "msr_paraphrase_train.txt"),
@@ -39,12 +39,12 @@ _FILES = {
     "test": ("test.tsv", "test_matched.tsv", "diagnostic.tsv", "AX.tsv", "msr_paraphrase_test.txt"),
     "test_mismatched": ("test_mismatched.tsv",),
 }
-# MRPC as Microsoft releases it: dev is the rows of train whose two ids stand in a list.
+# MRPC as released by Microsoft: dev is the rows of train whose pair of ids is in a list.
 _DEV_IDS = ("dev_ids.tsv", "mrpc_dev_ids.tsv")
 
 
 def official_name(path: pathlib.Path) -> str | None:
-    """The task whose official folder, or zip archive of it, `path` is; None when it is none.
+    """The task whose official folder or zip archive is `path`; None if there is none.
 
     Raises:
         InputError: an archive of this name is damaged or holds no such task.
@@ -69,7 +69,7 @@ def _folder(path: pathlib.Path, name: str) -> Path:
     """The folder of a task, which may be inside the archive `path` or `path.zip`.
 
     Raises:
-        InputError: there is neither, or the archive cannot be read.
+        InputError: neither exists, or the archive cannot be read.
     """
     if path.is_dir():
         return path
@@ -91,7 +91,7 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
         path: the folder, or its zip archive.
 
     Raises:
-        InputError: no such folder or file, or a row is at fault; names file and line.
+        InputError: no such folder or file, or an invalid row; names file and line.
     """
     about = glue.TASKS[name]
     folder = _folder(path, name)
@@ -115,7 +115,7 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
                 table = _msr_split(table, folder, keep_dev=not in_train)
             return _rows(about, table, split)
         except InputError as error:
-            if error.__cause__:  # Damage or another encoding, which the name has no part in.
+            if error.__cause__:  # Damage or another encoding: the name is right.
                 raise
             other = (
                 "rename it"
@@ -140,7 +140,7 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
 
 
 def _files(about: glue.GlueTask, folder: Path, path: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """The archive, or the files of a folder; with MNLI those of the diagnostic beside it."""
+    """The archive, or the files of a folder; for MNLI also those of the diagnostic beside it."""
     if isinstance(folder, zipfile.Path):
         listed = [pathlib.Path(folder.root.filename)]
     else:
@@ -155,7 +155,7 @@ def input_files(data: str, *names: str) -> dict[str, pathlib.Path]:
     """The files of some tasks of GLUE in the folder that holds CoLA, SST-2, MRPC, ...
 
     Raises:
-        InputError: one of the tasks is not there.
+        InputError: a task is missing.
     """
     return {
         f"{name} {path.name}": path
@@ -165,20 +165,20 @@ def input_files(data: str, *names: str) -> dict[str, pathlib.Path]:
 
 
 def _diagnostic_beside(path: pathlib.Path) -> Rows | None:
-    """The rows of the diagnostic AX, which models of MNLI answer."""
+    """The rows of the diagnostic AX, which models of MNLI predict."""
     beside = _folder_beside(path)
     return folder_task("ax", beside).read("test") if beside else None
 
 
 def _folder_beside(path: pathlib.Path) -> pathlib.Path | None:
-    """The folder of the diagnostic AX in the folder that holds MNLI's."""
+    """The folder of the diagnostic AX, beside that of MNLI."""
     names = (glue.TASKS["ax"].folder, *glue.TASKS["ax"].aliases)
     folders = [path.parent / name for name in names if official_name(path.parent / name) == "ax"]
     return folders[0] if folders else None
 
 
 def _msr_split(table: Table, folder: Path, keep_dev: bool) -> Table:
-    """The dev or the other rows of Microsoft's MRPC file."""
+    """The rows of dev, or all other rows, of Microsoft's MRPC file."""
     listed = [file for file in _DEV_IDS if (folder / file).exists()]
     if not listed:
         raise InputError(

@@ -1,4 +1,4 @@
-"""GLUE from TensorFlow Datasets. Needs no TensorFlow until rows are read."""
+"""Reads GLUE from TensorFlow Datasets. Imports TensorFlow only when rows are read."""
 
 import functools
 import pathlib
@@ -12,13 +12,13 @@ from undivided_tf.errors import InputError
 
 
 def tfds_task(name: str) -> Task:
-    """A task of TensorFlow Datasets, which downloads it once and keeps it.
+    """A task of TensorFlow Datasets, which downloads it once.
 
     Args:
         name: such as `tfds:glue/cola`.
 
     Raises:
-        InputError: no such data set; when read, it is not there yet and no network is at hand.
+        InputError: no such data set; when read: it is not on the disk and there is no network.
     """
     prefix, _, short = name.removeprefix("tfds:").partition("/")
     key = glue.canonical_name(short)
@@ -63,9 +63,9 @@ def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:
     if not split.startswith("test"):
         labels = np.float32(columns["label"])
         if about.labels:
-            # By name: the numbers of a data set are its own affair.
+            # By name, since the data set has its own numbering.
             names = builder.info.features["label"].names
-            if (unlabelled := np.flatnonzero(labels < 0)).size:  # -1 would be the last name.
+            if (unlabelled := np.flatnonzero(labels < 0)).size:  # -1 would give the last name.
                 raise InputError(
                     f"tfds:glue/{key}: {split}[{unlabelled[0]}] has no label ({unlabelled.size} of "
                     f"{len(labels)} rows); prepare the data set again"

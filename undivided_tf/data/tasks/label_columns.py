@@ -1,8 +1,8 @@
-"""What the fields of a label column mean: a class, a number, or no label.
+"""Fields of a label column: a class, a number, or no label.
 
-A class is declared by name in `task.json`, or it is a field of the training file that can only be
-meant as one. Fields that other tools write where there is no label, numbers with a fraction, and
-fields with blanks around them are never classes by themselves. Needs no TensorFlow.
+A class is declared by name in `task.json`, or it is an unambiguous field of the training file.
+Three kinds of field are classes only if they are declared: marks that other tools write for a
+missing label, numbers with a fraction, and fields with surrounding blanks. Needs no TensorFlow.
 """
 
 import collections
@@ -17,7 +17,7 @@ from undivided_tf.data.tasks.rows import positions
 from undivided_tf.data.tasks.tables import Table
 from undivided_tf.errors import InputError
 
-# What SNLI, TensorFlow Datasets, CoNLL, pandas, JSON and spreadsheets write for a missing label.
+# Marks of SNLI, TensorFlow Datasets, CoNLL, pandas, JSON and spreadsheets for a missing label.
 MISSING = ("", *"- -1 _ ? nan NaN null NULL None NA N/A n/a #N/A".split())
 _FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
 
@@ -28,9 +28,9 @@ class LabelColumn:
 
     Attributes:
         name: of the column.
-        labels: names of the classes; empty: the fields are numbers, of a regression.
+        labels: names of the classes; empty: the fields are numbers (regression).
         score_range: lowest and highest number of a regression; empty: any.
-        no_label_marks: fields that say that a row has no label.
+        no_label_marks: fields which mean that a row has no label.
     """
 
     name: str
@@ -39,17 +39,18 @@ class LabelColumn:
     no_label_marks: tuple[str, ...] = ()
 
     def read(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of the rows that have one.
+        """Reads the labels of the labelled rows.
 
         Args:
             table: with this column.
 
         Returns:
-            Positions in `labels`, int32, or the numbers, float32, `(labelled rows,)`; and places
-            of these rows in the table, `(labelled rows,)`. The others are counted and logged.
+            Indices in `labels`, int32, or the numbers, float32, `(labelled rows,)`; and the indices
+            of these rows in the table, `(labelled rows,)`. Other rows are counted and logged.
 
         Raises:
-            InputError: a field is no label, no such number and no mark; names file and line.
+            InputError: a field is neither a label, nor a valid number, nor a mark; names file and
+                line.
         """
         fields, places = _labelled(table, self.name, self.no_label_marks)
         if dropped := len(table.rows) - len(places):
@@ -69,7 +70,7 @@ class LabelColumn:
         return np.array(fields, np.float32), np.array(places, np.int64)
 
     def _fault(self, field: str) -> str:
-        """Why a field cannot be read; empty when it can."""
+        """Why a field cannot be read; empty if it can."""
         if self.labels:
             if field in self.labels:
                 return ""
@@ -95,7 +96,7 @@ class LabelColumn:
 
 
 def _labelled(table: Table, column: str, marks: tuple[str, ...]) -> tuple[list[str], list[int]]:
-    """Fields of a label column that are no mark for a missing label, and their places."""
+    """Fields of a label column, without marks for a missing label, and their row indices."""
     fields = table.column(column)
     places = [place for place, field in enumerate(fields) if field not in marks]
     return [fields[place] for place in places], places
@@ -105,7 +106,7 @@ def found_labels(table: Table, column: str, marks: tuple[str, ...]) -> tuple[str
     """The classes of a training file whose `task.json` declares none, sorted.
 
     Raises:
-        InputError: a field that need not be meant as a class, or fewer than two classes.
+        InputError: an ambiguous field, or fewer than two classes.
     """
     fields, places = _labelled(table, column, marks)
     counts = collections.Counter(fields)
@@ -131,7 +132,7 @@ def found_labels(table: Table, column: str, marks: tuple[str, ...]) -> tuple[str
 
 
 def _no_class(field: str, column: str) -> str:
-    """Why a field is no class unless it is declared; empty when it is one."""
+    """Why a field is not a class unless it is declared; empty if it is one."""
     declare = f'declare all classes in task.json ("labels": ["{field}", ...])'
     if field in MISSING:
         return (

@@ -1,4 +1,4 @@
-"""What probes ask: of words and of sentences, from a treebank and from labelled questions.
+"""Probing tasks about words and sentences, from treebanks and labelled sentences.
 
 A name is `ud:TASK:FOLDER` for a treebank, `trec:ARCHIVE` or `subjectivity:ARCHIVE` for the archives
 qc.zip and subjectivity.zip of NLTK's data, or any task that fine-tuning takes.
@@ -32,13 +32,13 @@ CONTENT_WORDS = 30
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WordRows:
-    """Words, or pairs of words, in their sentences.
+    """Labelled words, or pairs of words, in their sentences.
 
     Attributes:
         sentences: lists of words.
-        sentence: int `(items,)`, the sentence of each item.
-        places: int `(items, 1)` or `(items, 2)`, its word or words.
-        labels: int32 `(items,)`, positions in `WordTask.labels`.
+        sentence: int `(items,)`, index of the sentence of each item.
+        places: int `(items, 1)` or `(items, 2)`, indices of its word or words.
+        labels: int32 `(items,)`, indices in `WordTask.labels`.
     """
 
     sentences: list[tuple[str, ...]]
@@ -51,14 +51,14 @@ class WordRows:
 
     @property
     def types(self) -> list[str]:
-        """The word type of each item, case aside; of a pair that of its first word."""
+        """The word type of each item in lower case; for a pair that of its first word."""
         return [
             self.sentences[s][p].lower()
             for s, p in zip(self.sentence, self.places[:, 0], strict=True)
         ]
 
     def take(self, n: int, seed: int) -> "WordRows":
-        """The items of sentences chosen at random until there are `n`; all when `n` is 0."""
+        """Items of randomly chosen sentences, `n` in total; all if `n` is 0."""
         if n <= 0 or n >= len(self):
             return self
         order = np.random.default_rng(seed).permutation(len(self.sentences))
@@ -67,7 +67,7 @@ class WordRows:
         return self.pick(np.flatnonzero(np.isin(self.sentence, chosen))[:n])
 
     def pick(self, places: np.ndarray) -> "WordRows":
-        """The items at some places; sentences without any are left out."""
+        """The items at some indices; sentences without items are left out."""
         kept, sentence = np.unique(self.sentence[places], return_inverse=True)
         return WordRows(
             [self.sentences[i] for i in kept], sentence, self.places[places], self.labels[places]
@@ -76,13 +76,13 @@ class WordRows:
 
 @dataclasses.dataclass(frozen=True)
 class WordTask:
-    """A question about words.
+    """A task about words.
 
     Attributes:
         name: for tables and file names.
-        labels: label names; a label is its position here.
-        read: gives the rows of a split.
-        files: those of the treebank.
+        labels: label names; a label is its index here.
+        read: function from a split to its rows.
+        files: of the treebank.
     """
 
     name: str
@@ -98,8 +98,8 @@ def load_probing_task(name: str) -> Task | WordTask:
         name: see the module; TASK of a treebank is one of `WORD_TASKS` or `SENTENCE_TASKS`.
 
     Raises:
-        InputError: no such task, its files are at fault, or training has fewer than two labels.
-            Reading a split raises it where no item has a label that training has.
+        InputError: no such task, invalid files, or training has fewer than two labels. Reading a
+            split raises it if no item has a label that training has.
     """
     kind, _, rest = name.partition(":")
     if kind == "ud":
@@ -118,13 +118,13 @@ def load_probing_task(name: str) -> Task | WordTask:
 
 
 def load_sentence_task(name: str) -> Task:
-    """Finds a task of texts, which can be fine-tuned as well as probed.
+    """Finds a task of texts, for fine-tuning and probing.
 
     Args:
         name: as for `load_probing_task`.
 
     Raises:
-        InputError: as `load_probing_task`, or the task asks about words.
+        InputError: as `load_probing_task`, or the task is about words.
     """
     task = load_probing_task(name)
     if isinstance(task, WordTask):
@@ -136,7 +136,7 @@ def load_sentence_task(name: str) -> Task:
 
 
 def _checked_labels(labels: set[str], where: str) -> tuple[str, ...]:
-    """The labels of training, sorted, or InputError when a probe has nothing to choose from."""
+    """The sorted labels of training; InputError if there are fewer than two."""
     if len(labels) < 2:
         shown = ", ".join(labels) or "none"
         raise InputError(f"{where}: a probe needs two labels in the training split, there: {shown}")
@@ -144,7 +144,7 @@ def _checked_labels(labels: set[str], where: str) -> tuple[str, ...]:
 
 
 def _learnable(items: list, labels: tuple[str, ...], where: str) -> list:
-    """The items, which end with their label, whose label training has; others are counted."""
+    """The items whose label, their last element, is in training; counts the others."""
     kept = [item for item in items if item[-1] in labels]
     unseen = ", ".join(sorted({item[-1] for item in items} - set(labels)))
     if not kept:
@@ -189,7 +189,7 @@ def _relations(sentence: Sentence, _: np.random.Generator) -> Items:
 
 
 def _head_distances(sentence: Sentence, _: np.random.Generator) -> Items:
-    """How many words ahead the head is; five stands for all beyond."""
+    """How many words ahead the head is; five also stands for larger distances."""
     return [
         ((i,), "root" if head < 0 else f"{int(np.clip(head - i, -5, 5)):+d}")
         for i, head in enumerate(sentence.heads)
@@ -197,7 +197,7 @@ def _head_distances(sentence: Sentence, _: np.random.Generator) -> Items:
 
 
 def _arcs(sentence: Sentence, rng: np.random.Generator) -> Items:
-    """Is the second word the head of the first? Half are; the others are not joined in the tree."""
+    """Whether the second word is the head of the first; half the pairs have no edge in the tree."""
     items: Items = []
     for word, head in enumerate(sentence.heads):
         others = [
@@ -214,7 +214,7 @@ WORD_TASKS = {"pos": _tags, "relation": _relations, "head_distance": _head_dista
 
 def _word_task(task: str, folder: str) -> WordTask:
     def items(split: str) -> list[Items]:
-        # One draw a split: the items are the same for all encoders.
+        # One draw per split, so that the items are the same for all encoders.
         rng = np.random.default_rng(SPLITS.index(split))
         by_sentence = [WORD_TASKS[task](sentence, rng) for sentence in treebank.read(folder, split)]
         for number, of_sentence in enumerate(by_sentence, 1):
@@ -259,7 +259,7 @@ def _bin(value: int, edges: Sequence[int]) -> str:
 
 
 def _tense(sentence: Sentence, _: set[str]) -> str | None:
-    """Of the root, where that is a finite verb."""
+    """Tense of the root, if it is a finite verb."""
     features = sentence.features[sentence.root]
     return features.get("Tense") if features.get("VerbForm") == "Fin" else None
 
@@ -275,7 +275,7 @@ def _number(relation: str) -> Callable[[Sentence, set[str]], str | None]:
 
 
 def _content(sentence: Sentence, words: set[str]) -> str | None:
-    """The one word of a list that the sentence holds."""
+    """The word of a list that the sentence contains, if it contains exactly one."""
     targets = words & {word.lower() for word in sentence.words}
     return targets.pop() if len(targets) == 1 else None
 
@@ -321,7 +321,7 @@ def _sentence_task(task: str, folder: str) -> Task:
 
 
 def _shifted(words: tuple[str, ...], rng: np.random.Generator) -> tuple[str, str]:
-    """The sentence, or the sentence with two neighbouring words swapped."""
+    """The sentence, unchanged or with two adjacent words swapped."""
     place = int(rng.integers(len(words) - 1))
     if rng.random() < 0.5 or words[place] == words[place + 1]:
         return " ".join(words), "original"
@@ -333,7 +333,7 @@ def _shifted(words: tuple[str, ...], rng: np.random.Generator) -> tuple[str, str
 
 
 def _lines(archive: pathlib.Path, ending: str) -> list[tuple[str, str]]:
-    """Places and lines of the one file in a zip archive whose name ends so; they are Latin-1.
+    """Places and Latin-1 lines of the only file in a zip archive whose name ends with `ending`.
 
     Blank lines are left out.
     """
@@ -346,7 +346,7 @@ def _lines(archive: pathlib.Path, ending: str) -> list[tuple[str, str]]:
 
 
 def _tenth(text: str) -> int:
-    """0 to 9, a hash of the text: where it is put never moves."""
+    """A hash of the text from 0 to 9, for a stable split."""
     return int(files.sha256(text)[:8], 16) % 10
 
 

@@ -1,4 +1,4 @@
-"""What a labelled task is: its rows, its labels and where its splits come from.
+"""Labelled tasks: rows, labels and the source of the splits.
 
 Needs no TensorFlow.
 """
@@ -17,13 +17,13 @@ SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """Examples of a split.
+    """The examples of a split.
 
     Attributes:
         first: texts.
         second: the other text of each pair, or None.
-        labels: int32 `(rows,)`, positions in `Task.labels`, or float32 `(rows,)`, the scores of
-            a regression task; None when the split is unlabelled.
+        labels: int32 `(rows,)`, indices in `Task.labels`, or float32 `(rows,)`, the scores of a
+            regression task; None if the split is unlabelled.
     """
 
     first: list[str]
@@ -34,16 +34,16 @@ class Rows:
         return len(self.first)
 
     def take(self, n: int, seed: int) -> Self:
-        """At most `n` rows chosen at random, in their order; all when `n` is 0.
+        """At most `n` randomly chosen rows, in their order; all if `n` is 0.
 
-        With the same seed a smaller choice is part of every larger one.
+        With the same seed a smaller choice is a subset of every larger one.
         """
         if n <= 0 or n >= len(self):
             return self
         return self.pick(np.sort(np.random.default_rng(seed).permutation(len(self))[:n]))
 
     def pick(self, places: np.ndarray) -> Self:
-        """The rows at some places, in the order of the places."""
+        """The rows at some indices, in the order of the indices."""
         return dataclasses.replace(
             self,
             first=[self.first[i] for i in places],
@@ -58,14 +58,14 @@ class Task:
 
     Attributes:
         name: for tables and file names.
-        labels: label names; a label is its position here. Empty for a regression task.
+        labels: label names; a label is its index here. Empty for a regression task.
         is_pair: whether rows have a second text.
-        read: gives the rows of a split; None when the task has no such split.
+        read: function from a split to its rows; None if the task has no such split.
         glue: name of the GLUE task whose metrics score it; empty: accuracy and macro F1, or
             Spearman's and Pearson's correlation of a regression.
-        splits: names that `read` takes; `validation...` and `test...` are scored where labelled.
-        score_range: lowest and highest score of a regression task; empty: not known.
-        files: all that the rows are read from; none of the embedded tasks and of `tfds:`.
+        splits: names that `read` takes; `validation...` and `test...` are scored if labelled.
+        score_range: lowest and highest score of a regression task; empty: unknown.
+        files: files of the rows; empty for the embedded tasks and `tfds:`.
     """
 
     name: str
@@ -79,16 +79,16 @@ class Task:
 
     @property
     def is_regression(self) -> bool:
-        """Whether the answer is a number."""
+        """Whether the label is a number."""
         return not self.labels
 
     def graded(self) -> Self:
-        """The task itself, or for a regression that of the whole numbers that scores round to.
+        """The task itself; for a regression the task of classifying the rounded scores.
 
-        For probes, which are classifiers: scores from 0 to 5 make six classes.
+        For probes, which are classifiers: scores from 0 to 5 become six classes.
 
         Raises:
-            InputError: a regression whose `score_range` is not known or holds one whole number.
+            InputError: a regression whose `score_range` is unknown or contains one whole number.
         """
         if not self.is_regression:
             return self
@@ -112,13 +112,13 @@ class Task:
 
 
 def positions(names: list[str], labels: tuple[str, ...]) -> np.ndarray:
-    """Label names as int32 positions `(rows,)` in `labels`."""
+    """Label names as int32 indices `(rows,)` in `labels`."""
     place = {label: index for index, label in enumerate(labels)}
     return np.array([place[name] for name in names], np.int32)
 
 
 def checked_split(split: str, splits: tuple[str, ...] = SPLITS) -> str:
-    """The split, or InputError when it is none of `splits`."""
+    """Returns the split; InputError if it is not in `splits`."""
     if split not in splits:
         raise InputError(f"split must be one of {', '.join(splits)}, got {split!r}")
     return split

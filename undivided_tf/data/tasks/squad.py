@@ -1,8 +1,8 @@
-"""Questions in SQuAD's format, read strictly; needs no TensorFlow but for `tfds:` sources.
+"""Questions in SQuAD's format, read strictly; needs TensorFlow only for `tfds:` sources.
 
-What is wrong with a file is an InputError that names the file and the JSON path, with one
-exception: an answer that does not stand at its offset is kept out of training, named in a
-warning, and an error only above `MAX_LOST` of all answers (see `windows`).
+A fault in a file raises an InputError that names the file and the JSON path, with one exception: an
+answer that is not at its offset is left out of training and named in a warning. It is an error only
+if more than `MAX_LOST` of all answers are lost (see `windows`).
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from undivided_tf.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """An answer: its text, and the first of its characters in the context.
+    """An answer: its text, and the offset of its first character in the context.
 
-    `is_aligned` is false when the context has another text there.
+    `is_aligned` is false if the context has another text there.
     """
 
     text: str
@@ -36,9 +36,9 @@ class Question:
 
     Attributes:
         id: unique in its data set.
-        question: its text; may be blank, see `windows`.
+        question: the text; may be blank, see `windows`.
         context: the paragraph.
-        answers: none when the question has no answer in the context (SQuAD 2.0).
+        answers: empty if the question has no answer in the context (SQuAD 2.0).
         place: file and JSON path.
     """
 
@@ -50,7 +50,7 @@ class Question:
 
 
 def read_questions(sources: Sequence[str], split: str) -> list[Question]:
-    """Reads data sets, one after the other.
+    """Reads data sets in sequence.
 
     Args:
         sources: each a JSON file in the format of SQuAD 1.1 or 2.0, plain or compressed with
@@ -58,10 +58,10 @@ def read_questions(sources: Sequence[str], split: str) -> list[Question]:
         split: of a TensorFlow data set, such as `train`.
 
     Raises:
-        InputError: the file is unreadable or no JSON (file:line), a key is missing or its
-            value of a wrong type (JSON path), an id appears twice, an answer is empty, a
-            question is marked as impossible but has an answer, text is no Unicode (a lone
-            surrogate), there is no question, or a TensorFlow data set cannot be downloaded.
+        InputError: the file is unreadable or not JSON (file:line), a key is missing or its value
+            has a wrong type (JSON path), an id occurs twice, an answer is empty, a question is
+            marked as impossible but has an answer, text is not Unicode (a lone surrogate), there is
+            no question, or a TensorFlow data set cannot be downloaded.
     """
     questions: list[Question] = []
     for source in sources:
@@ -124,7 +124,7 @@ def _read_json(path: pathlib.Path) -> Any:
 
 
 def _get(value: Any, key: str, kind: type, where: str) -> Any:
-    """The value of a key that must be there and of a kind."""
+    """The value of a key; InputError if it is missing or of another type."""
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected an object with the key {key!r}, got {_short(value)}")
     if key not in value:

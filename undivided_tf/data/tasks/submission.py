@@ -12,16 +12,16 @@ from undivided_tf.support import files
 
 
 def submission_text(task: str, predictions: Sequence[str | float]) -> str:
-    """One file of a submission: a header, then a row number and a prediction a line.
+    """One file of a submission: a header, then a row number and a prediction per line.
 
     Args:
         task: key in `glue.TASKS`.
-        predictions: label names, or scores, in the order of the test split. The server wants
-            the digits of CoLA, SST-2, MRPC, QQP and WNLI, the names of MNLI, QNLI, RTE and AX,
-            three decimals of STS-B.
+        predictions: label names, or scores, in the order of the test split. The server expects
+            digits for CoLA, SST-2, MRPC, QQP and WNLI, names for MNLI, QNLI, RTE and AX, three
+            decimals for STS-B.
 
     Raises:
-        InputError: a name that is no label of the task.
+        InputError: a name that is not a label of the task.
     """
     about = glue.TASKS[task]
     lines = ["index\tprediction"]
@@ -41,7 +41,7 @@ def submission_text(task: str, predictions: Sequence[str | float]) -> str:
 
 
 def write_submission(path: str | os.PathLike, contents: Mapping[str, str]) -> None:
-    """Writes the archive, the same bytes for the same contents.
+    """Writes the archive; equal contents give equal bytes.
 
     Args:
         path: of the zip archive.
@@ -49,6 +49,6 @@ def write_submission(path: str | os.PathLike, contents: Mapping[str, str]) -> No
     """
     with files.atomic_path(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name in sorted(contents):
-            member = zipfile.ZipInfo(name)  # Without the time of day.
+            member = zipfile.ZipInfo(name)  # With a constant date.
             member.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(member, contents[name])

@@ -1,4 +1,4 @@
-"""Tab-separated files in GLUE's way: no quoting, one row a line, a header or agreed columns.
+"""Tab-separated files in GLUE's format: no quoting, one row per line, known columns.
 
 Needs no TensorFlow.
 """
@@ -14,13 +14,13 @@ from undivided_tf.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A file's rows.
+    """The rows of a file.
 
     Attributes:
         path: of the file.
         header: names of the columns.
-        rows: one list of fields a row, as many as the header has.
-        lines: number of the line, from 1, that each row stands on.
+        rows: a list of fields per row, as many as in the header.
+        lines: line number of each row, from 1.
     """
 
     path: Path
@@ -48,13 +48,13 @@ class Table:
 def read_table(path: Path, header: tuple[str, ...] = (), tolerance: float = 0.0) -> Table:
     """Reads a TSV; quotes are ordinary characters, as in GLUE, and a byte order mark is skipped.
 
-    Blank lines at the end are no rows, unless there is one column only.
+    Blank lines at the end are not rows, unless there is only one column.
 
     Args:
         path: of the file, which may lie in a zip archive.
-        header: the columns of a file that does not name them in its first line.
-        tolerance: largest share of rows with a wrong number of fields that are dropped, counted
-            and logged; more are an error.
+        header: the columns of a file without a header line.
+        tolerance: up to this share, rows with a wrong number of fields are dropped, counted and
+            logged; more are an error.
 
     Raises:
         InputError: the file is absent, damaged, not UTF-8, has a NUL byte or no rows, or too

@@ -1,4 +1,4 @@
-"""Labelled tasks: one interface for the embedded ones, GLUE and folders of TSV files.
+"""Labelled tasks: one interface for the embedded tasks, GLUE and folders of TSV files.
 
 Needs no TensorFlow.
 """
@@ -21,7 +21,7 @@ from undivided_tf.errors import InputError
 __all__ = ["SPLITS", "Rows", "Task", "load_task", "read_split", "task_files"]
 
 
-# Of the GLUE tasks whose files have a header; the first that a file has counts.
+# Columns of the GLUE tasks whose files have a header; the first match in a file is used.
 TEXT_COLUMNS = (
     ("sentence1", "sentence2"),
     ("question1", "question2"),
@@ -37,18 +37,18 @@ def load_task(name: str) -> Task:
     Args:
         name: one of
             - `wiki_topic`, `wiki_pair`, of the embedded sample;
-            - `tfds:glue/cola` and its like, of TensorFlow Datasets (needs a network once);
+            - `tfds:glue/cola` and similar, of TensorFlow Datasets (needs a network once);
             - a folder or zip archive in the official layout of GLUE, known by its name, such as
               `glue_data/CoLA` (see `data/glue_files.py`);
             - a folder with `train.tsv`, `dev.tsv` (or `validation.tsv`) and perhaps `test.tsv`:
-              UTF-8, a header line, tabs, no quoting. Columns are found by GLUE's names
-              (`sentence`; `sentence1` and `sentence2`; `question` and `sentence`; `question1`
-              and `question2`; `premise` and `hypothesis`; `label`) or told by a `task.json`
-              (`TaskConfig`) in the folder, which also takes the folder's name its meaning,
-              declares a regression, and says what marks a row without a label.
+              UTF-8, a header line, tabs, no quoting. Columns are found by GLUE's names (`sentence`;
+              `sentence1` and `sentence2`; `question` and `sentence`; `question1` and `question2`;
+              `premise` and `hypothesis`; `label`) or named by a `task.json` (`TaskConfig`) in the
+              folder. It also declares a regression and the marks of rows without a label, and makes
+              a folder with the name of a GLUE task a task of your own.
 
     Raises:
-        InputError: no such task, or its files are at fault; names file and line.
+        InputError: no such task, or invalid files; names file and line.
     """
     if name in SAMPLE_TASKS:
         return SAMPLE_TASKS[name]()
@@ -71,7 +71,7 @@ def task_files(name: str) -> tuple[pathlib.Path, ...]:
         name: as for `load_task`.
 
     Returns:
-        Files that exist, of a zip archive the archive; empty for the embedded sample and for
+        Existing files; for a zip archive the archive. Empty for the embedded sample and for
         TensorFlow Datasets, whose versions are fixed.
 
     Raises:
@@ -80,7 +80,7 @@ def task_files(name: str) -> tuple[pathlib.Path, ...]:
     folder = pathlib.Path(name)
     has_task_json = (folder / "task.json").exists()
     if folder.is_dir() and (has_task_json or not glue_files.official_name(folder)):
-        return _files(folder, _folder_config(folder))  # Known also where they are at fault.
+        return _files(folder, _folder_config(folder))  # They may be invalid.
     return load_task(name).files
 
 
@@ -119,7 +119,7 @@ SAMPLE_TASKS = {"wiki_topic": _wiki_topic, "wiki_pair": _wiki_pair}
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig(Config):
-    """What `task.json` in a task's folder may say; empty means by convention."""
+    """The content of `task.json` in a task's folder; empty values mean the convention."""
 
     first: str = option("", "Column of the text.")
     second: str = option("", "Column of the other text of a pair.")
@@ -137,7 +137,7 @@ class TaskConfig(Config):
     test: str = option("test.tsv", "File of the test split.")
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
         if self.second and not self.first:
             raise InputError("names the column `second`, but not `first`")
         if self.labels and len(set(self.labels)) < max(2, len(self.labels)):
@@ -200,7 +200,7 @@ def _folder_task(folder: pathlib.Path) -> Task:
 
 
 def _declared(path: pathlib.Path) -> TaskConfig:
-    """What `task.json` says; the defaults when there is none."""
+    """Reads `task.json`; the defaults if there is none."""
     if not path.exists():
         return TaskConfig()
     try:
@@ -222,7 +222,7 @@ def _text_columns(table: Table) -> tuple[str, str]:
 
 
 def _rows(table: Table, columns: tuple[str, str], column: LabelColumn, split: str) -> Rows:
-    """Texts and labels; a test split may lack the column, or have no label in any row."""
+    """Texts and labels; a test split may lack the label column or all labels."""
     first, second = columns
     rows = Rows(table.column(first), table.column(second) if second else None)
     if split == "test" and column.name not in table.header:

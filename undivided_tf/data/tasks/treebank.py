@@ -28,7 +28,7 @@ class Sentence:
     Attributes:
         words: forms, without multiword tokens and empty nodes.
         tags: universal parts of speech.
-        heads: place of each word's head, -1 for the root.
+        heads: index of each word's head, -1 for the root.
         relations: universal relation to the head, without its subtype.
         features: morphological features of each word, such as `{"Number": "Sing"}`.
     """
@@ -44,15 +44,15 @@ class Sentence:
 
     @property
     def root(self) -> int:
-        """Place of the root."""
+        """Index of the root."""
         return self.heads.index(-1)
 
     @property
     def depths(self) -> np.ndarray:
-        """Edges between each word and the root.
+        """Number of edges between each word and the root.
 
         Raises:
-            InputError: some heads form a circle.
+            InputError: heads form a cycle.
         """
         depths = np.full(len(self), -1)
         depths[self.root] = 0
@@ -68,10 +68,10 @@ class Sentence:
 
     @property
     def distances(self) -> np.ndarray:
-        """Edges between each pair of words, `(words, words)`."""
+        """Number of edges between each pair of words, `(words, words)`."""
         n = len(self)
         distances = np.full((n, n), -1)
-        # From the root down, so that a word's head is known when it is reached.
+        # From the root down, so that the distances of a word's head are known first.
         order = np.argsort(self.depths, kind="stable")
         for number, word in enumerate(order):
             reached = order[:number]
@@ -83,15 +83,15 @@ class Sentence:
 
 
 def read(folder: str, split: str) -> tuple[Sentence, ...]:
-    """The sentences of a split.
+    """Reads the sentences of a split.
 
     Args:
         folder: with one file `*-ud-train.conllu`, `*-ud-dev.conllu` and `*-ud-test.conllu`, each
-            of which may be packed (`.gz`); the names in any case.
+            optionally compressed (`.gz`); names in any case.
         split: `train`, `validation` or `test`.
 
     Raises:
-        InputError: no or several such files, or one that is damaged, no CoNLL-U or has no
+        InputError: no or several such files, or a file that is damaged, is not CoNLL-U or has no
             sentence; names file, line and sentence.
     """
     path = _file(folder, split)
@@ -101,7 +101,7 @@ def read(folder: str, split: str) -> tuple[Sentence, ...]:
 
 @functools.cache
 def _parsed(path: pathlib.Path, size: int, modified: int) -> tuple[Sentence, ...]:
-    """The sentences of a file, parsed once unless its size or its time changes."""
+    """The sentences of a file, cached until its size or modification time changes."""
     sentences = []
     for first, lines in _blocks(packed.read_text(path)):
         sentences.append(_sentence(lines, first, f"sentence {len(sentences) + 1}", path))
@@ -111,7 +111,7 @@ def _parsed(path: pathlib.Path, size: int, modified: int) -> tuple[Sentence, ...
 
 
 def files(folder: str) -> tuple[pathlib.Path, ...]:
-    """The files of all splits; arguments and errors as of `read`."""
+    """The files of all splits; arguments and errors as in `read`."""
     return tuple(_file(folder, split) for split in _NAMES)
 
 
@@ -125,7 +125,7 @@ def _file(folder: str, split: str) -> pathlib.Path:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The lines of each sentence, comments included, and the number of the first."""
+    """The lines of each sentence, comments included, and the line number of the first."""
     lines: list[str] = []
     for number, line in enumerate([*text.split("\n"), ""], 1):
         if line.strip():
@@ -141,7 +141,7 @@ def _sentence(lines: list[str], first: int, name: str, path: pathlib.Path) -> Se
 
     Args:
         lines: of the file.
-        first: number of the first of them.
+        first: line number of the first line.
         name: of the sentence, for errors.
         path: of the file, for errors.
     """
@@ -156,7 +156,7 @@ def _sentence(lines: list[str], first: int, name: str, path: pathlib.Path) -> Se
         (tokens,) = conllu.parse("\n".join(line for _, line in rows))
     except (conllu.exceptions.ParseException, ValueError) as error:
         raise InputError(f"{path}:{first}: {name}: {error}") from error
-    # Ids of multiword tokens ("1-2") and empty nodes ("1.1") are no integers.
+    # Ids of multiword tokens ("1-2") and empty nodes ("1.1") are not integers.
     words = [
         (number, token)
         for (number, _), token in zip(rows, tokens, strict=True)

@@ -1,4 +1,4 @@
-"""Windows over contexts that are longer than a sequence, with the offsets of their pieces."""
+"""Windows over long contexts, with the character offsets of their pieces."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,34 +10,34 @@ from absl import logging
 from undivided_tf.data.tasks.squad import Answer, Question
 from undivided_tf.errors import InputError
 
-if TYPE_CHECKING:  # It loads TensorFlow, which nothing else here needs.
+if TYPE_CHECKING:  # Loads TensorFlow, which this module does not need.
     from undivided_tf.tokenization import Tokenizer
 
-MAX_LOST = 0.01  # Share of answers that may be misaligned or in no window.
-_NAMED = 10  # Places that a message lists.
+MAX_LOST = 0.01  # Largest share of answers that are misaligned or in no window.
+_NAMED = 10  # Number of places that a message lists.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Windows:
-    """`[CLS] question [SEP] context [SEP]`, several for a question with a long context.
+    """Windows `[CLS] question [SEP] context [SEP]`; several for a question with a long context.
 
     Attributes:
         token_ids: int32 `(windows, length)`.
         segment_ids: int32 `(windows, length)`, 1 in the context and the last [SEP].
         padding_mask: int32 `(windows, length)`, 1 on tokens.
-        question: int32 `(windows,)`, the place of the window's question in the list; ascending.
-        starts: int32 `(windows, length)`, first character in the context of the piece; -1
-            outside of the context.
-        ends: int32 `(windows, length)`, the character behind its last; -1 as above.
-        has_most_context: bool `(windows, length)`: of all windows with this piece of the
-            context, this has most context on both sides. An answer starts at such a piece only.
-        positions: int32 `(windows, 2)`, first and last piece of the first answer; 0, the
-            place of [CLS], twice where the window does not hold the whole answer.
+        question: int32 `(windows,)`, index of the window's question; ascending.
+        starts: int32 `(windows, length)`, offset of the piece's first character in the context; -1
+            outside the context.
+        ends: int32 `(windows, length)`, offset after its last character; -1 as above.
+        has_most_context: bool `(windows, length)`: of all windows with this piece of the context,
+            this window has the most context on both sides. An answer starts only at such a piece.
+        positions: int32 `(windows, 2)`, first and last piece of the first answer; twice 0, the
+            position of [CLS], if the window does not contain the whole answer.
         is_lost: bool `(windows,)`, the question has an answer, but it is misaligned or in no
-            window: nothing to train on.
+            window, so the window is not used for training.
         counts: `questions`, `windows`, `without_window` (questions), `answers` (first answers,
-            which are trained on), `misaligned`, `unreachable` (whole in no window) and
-            `inexact` (reached, but a piece at its edge holds characters beyond it).
+            which are used for training), `misaligned`, `unreachable` (not complete in any window)
+            and `inexact` (complete, but a piece at its edge has characters outside the answer).
     """
 
     token_ids: np.ndarray
@@ -55,7 +55,7 @@ class Windows:
         return len(self.question)
 
     def take(self, chosen: np.ndarray) -> Self:
-        """Some windows, by their numbers or a mask; `counts` stays that of all."""
+        """Some windows, by index or mask; `counts` stays that of all windows."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "counts"]
         return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
@@ -78,22 +78,22 @@ def make_windows(
 ) -> Windows:
     """Cuts the contexts into windows and finds the answers in them.
 
-    The answer becomes the smallest run of pieces that covers its characters. A context longer
-    than a window is cut every `doc_stride` pieces, so that an answer of up to
-    `room - doc_stride + 1` pieces lies whole in one window at least, where `room` is what the
-    question and three special tokens leave. A blank question, and a context without a word
-    piece, make no window: they are counted and named.
+    An answer becomes the smallest run of pieces that covers its characters. In a long context a
+    window starts every `doc_stride` pieces. So an answer of up to `room - doc_stride + 1` pieces is
+    complete in at least one window, where `room` is the length minus the question and three special
+    tokens. A blank question, and a context without a word piece, have no window: they are counted
+    and named.
 
     Args:
         questions: the data set.
         tokenizer: gives ids and character offsets.
-        max_seq_length: pieces a window.
+        max_seq_length: pieces of a window.
         doc_stride: pieces from the start of one window's context to that of the next.
-        max_query_length: pieces of a question; what is longer is cut at its end.
+        max_query_length: pieces of a question; a longer question is cut at its end.
 
     Raises:
         InputError: more than 1 % of the answers are misaligned or unreachable (names them),
-            `doc_stride` would pass over text, or no question makes a window.
+            `doc_stride` would skip text, or no question has a window.
 
     References:
         google-research/bert, run_squad.py, `convert_examples_to_features`.
@@ -165,7 +165,7 @@ def make_windows(
 
 
 def _span(answer: Answer, starts: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
-    """First and last piece with a character of the answer; the last is before the first if none."""
+    """First and last piece with a character of the answer; last < first if there is none."""
     first = np.searchsorted(ends, answer.start, side="right")
     last = np.searchsorted(starts, answer.start + len(answer.text), side="left") - 1
     return int(first), int(last)
@@ -182,7 +182,7 @@ def _layout(
     doc_stride: int,
 ) -> dict[str, Any]:
     """The arrays of `Windows` for one question, `span` being the pieces of its answer."""
-    offset = len(query) + 2  # Of the context in a window.
+    offset = len(query) + 2  # Offset of the context in a window.
     room = max_seq_length - offset - 1
     n = 1 + max(0, -(-(len(ids) - room) // doc_stride))
     begin = np.arange(n)[:, None] * doc_stride
@@ -195,7 +195,7 @@ def _layout(
     token_ids[:, :offset] = [tokenizer.cls_id, *query, tokenizer.sep_id]
     token_ids[column == count] = tokenizer.sep_id
 
-    # google-research/bert's measure: the nearer edge counts, and a longer window a little.
+    # google-research/bert's score: distance to the nearer edge, plus a little for a longer window.
     context = np.minimum(column, count - 1 - column) + 0.01 * count
     of_piece = np.full((n, len(ids)), -1.0)
     of_piece[np.nonzero(inside)[0], piece[inside]] = context[inside]
@@ -215,7 +215,7 @@ def _layout(
 
 
 def _check_lost(lost: list[str], answers: int) -> None:
-    """Refuses a data set that loses too many answers, names those of another."""
+    """InputError if too many answers are lost; else names the lost answers in a warning."""
     if not lost:
         return
     more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
