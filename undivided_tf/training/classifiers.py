@@ -1,4 +1,4 @@
-"""Fine-tuned models on disk: weights, and what their head answers."""
+"""Saves and loads fine-tuned models: weights and the description of the head."""
 
 import pathlib
 from typing import Any
@@ -27,16 +27,16 @@ def save_classifier(
     input: str = "",
     score_range: tuple[float, ...] = (),
 ) -> None:
-    """Writes a fine-tuned model, whole or not at all.
+    """Writes a fine-tuned model atomically.
 
     Args:
         directory: to be made.
         classifier: with its label names.
         tokenizer: the encoder's.
         task: name of the task it was trained on.
-        max_seq_length: of that training.
-        input: `single` or `pair`: what a row of the task is; empty: not known.
-        score_range: lowest and highest score of the task of a regression; empty: not known.
+        max_seq_length: of the training.
+        input: `single` or `pair`, the kind of a row of the task; empty: unknown.
+        score_range: lowest and highest score of a regression task; empty: unknown.
     """
     head = ClassifierHead(
         kind=classifier.kind,
@@ -55,10 +55,10 @@ def save_classifier(
 
 
 def read_head(directory: str | pathlib.Path) -> ClassifierHead:
-    """What classifier.json says of a fine-tuned model.
+    """Reads classifier.json of a fine-tuned model.
 
     Raises:
-        InputError: there is no such model, or the file is at fault.
+        InputError: there is no such model, or the file is invalid.
     """
     head = ClassifierHead.read(directory)
     if head is None:
@@ -79,11 +79,11 @@ def load_classifier(directory: str | pathlib.Path) -> tuple[Classifier, Tokenize
         directory: `WORKDIR/model_SEED` of a fine-tuning run.
 
     Returns:
-        The classifier (`classifier.labels` in the order of the logits) and its tokenizer;
-        `read_head` says the rest.
+        The classifier (`classifier.labels` in the order of the logits) and its tokenizer; for more
+        see `read_head`.
 
     Raises:
-        InputError: no fine-tuned model there, or files that do not fit together.
+        InputError: no fine-tuned model at `directory`, or files that contradict each other.
     """
     directory = pathlib.Path(directory)
     head = read_head(directory)
@@ -99,9 +99,9 @@ def load_start(
     new_weights: tuple[str, ...],
     task: ClassifierHead,
 ) -> dict[str, Any]:
-    """Loads what fine-tuning starts from: a pre-trained encoder, or a fine-tuned model of ours.
+    """Loads the start of a fine-tuning: a pre-trained encoder or a fine-tuned model.
 
-    A head that is loaded is mapped by the names of its labels, whatever their order is.
+    The outputs of a loaded head are matched by the names of the labels, in any order.
 
     Args:
         classifier: receives the weights.
@@ -110,12 +110,11 @@ def load_start(
         task: the head that `classifier` has for its task.
 
     Returns:
-        `loaded` (how many weights), the names that are `new`, and those of the checkpoint that are
-        `unused`.
+        `loaded` (number of weights), `new` (names) and `unused` (names in the checkpoint).
 
     Raises:
-        InputError: a weight is missing or misshaped and not named in `new_weights`, or is named
-            there and unknown; a head of other labels, another pooling or other inputs.
+        InputError: a weight is missing or of another shape and not in `new_weights`; a name there
+            is unknown; or the loaded head has other labels, pooling or inputs.
     """
     path = checkpoints.resolve(checkpoint)
     arrays = read_weights(path)

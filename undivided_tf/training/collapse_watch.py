@@ -1,4 +1,4 @@
-"""Watches, while an encoder trains, whether the tokens of a text become alike.
+"""Monitors during training whether the tokens of a text become similar.
 
 References:
     Dong, Cordonnier, Loukas 2021, arXiv 2103.03404 (attention alone collapses to rank 1).
@@ -14,15 +14,15 @@ from undivided_tf.data import streams
 from undivided_tf.metrics.collapse import relative_residual
 from undivided_tf.tokenization import Tokenizer
 
-ALARM = 0.2  # What the tokens share is then 96 % of their squared norm.
+ALARM = 0.2  # The mean token then has 96 % of the squared norm.
 _ROWS = 8
 
 
 class CollapseWatch:
-    """The relative residual of every tap on a few held-out rows, always the same.
+    """Measures the relative residual of every tap on a few fixed held-out rows.
 
     Args:
-        encoder: Encoder that trains.
+        encoder: the Encoder in training.
         records_dir: what `create_records` wrote.
         tokenizer: that of the records.
     """
@@ -38,9 +38,9 @@ class CollapseWatch:
         self._alarmed = False
 
     def look(self, step: int) -> dict[str, float]:
-        """Relative residual by tap, a mean over the rows; see `metrics.collapse`.
+        """Returns the mean relative residual by tap; see `metrics.collapse`.
 
-        Warns when a tap falls below `ALARM`, once until all have risen above it again.
+        Warns if a tap falls below `ALARM`; warns again only after all taps were above it.
 
         Args:
             step: for the warning.

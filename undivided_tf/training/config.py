@@ -1,6 +1,6 @@
-"""Pre-training, fine-tuning and the benchmarks around it; needs no TensorFlow.
+"""Configs of pre-training, fine-tuning and their timings; needs no TensorFlow.
 
-The names are google-research/bert's where it has them, and the defaults are of BERT's recipe.
+Names are those of google-research/bert, if it has them. Defaults are BERT's recipe.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ SCHEDULES = ("linear", "cosine", "one_cycle", "trapezoid")
 COOLDOWNS = ("linear", "1-sqrt")
 POSITION_INITIALIZERS = ("normal", "sinusoid", "neighbours")
 OUTPUT_BIAS_INITIALIZERS = ("zeros", "unigram")
-# What the fields of initial values are where all weights come from a checkpoint.
+# Values of the fields of initial values if all weights come from a checkpoint.
 GIVEN_WEIGHTS = {
     "position_initializer": "normal",
     "output_bias_initializer": "zeros",
@@ -42,13 +42,13 @@ GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnl
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Steps of a pre-training run that have one batch size and one set of records.
+    """A range of pre-training steps with one batch size and one set of records.
 
     Attributes:
         first_step: steps done before the stage.
-        last_step: steps done behind it.
-        batch_size: sequences a step.
-        records_dir: where they come from.
+        last_step: steps done at its end.
+        batch_size: sequences per step.
+        records_dir: their records.
         first_row: rows that earlier stages took from the same records.
     """
 
@@ -294,16 +294,16 @@ class PretrainingConfig(Config):
 
     @property
     def cooldown_start(self) -> int:
-        """Steps that are done when the run begins to cool down; 0 where it has no cooldown."""
+        """Number of steps before the cooldown; 0 if the run has no cooldown."""
         if self.learning_rate_schedule != "trapezoid":
             return 0
         return self.num_train_steps - self._num_cooldown_steps(self.num_train_steps)
 
     def branch_steps(self, first_step: int = 0, last_step: int | None = None) -> int:
-        """Steps of all branches together, those of the trunk left out.
+        """Total number of steps of all branches, without steps of the trunk.
 
         Args:
-            first_step, last_step: count those between these two only, such as those of a stage.
+            first_step, last_step: count only steps between these two, such as those of a stage.
         """
         last_step = self.num_train_steps if last_step is None else last_step
         return sum(
@@ -313,7 +313,7 @@ class PretrainingConfig(Config):
 
     @property
     def branches(self) -> tuple[Self, ...]:
-        """The run that each branch equals, in the order of `cooldown_steps`."""
+        """The configs of the runs that equal the branches, in the order of `cooldown_steps`."""
         return tuple(
             self.replace(
                 workdir=str(pathlib.Path(self.workdir) / "branches" / f"step_{steps:08d}"),
@@ -329,20 +329,20 @@ class PretrainingConfig(Config):
         )
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
-        """As of any config, and the records of all stages."""
+        """The inputs of any config, and the records of all stages."""
         later = {stage.records_dir for stage in self.stages} - {self.records_dir}
         more = [Input("records", records_dir) for records_dir in sorted(later)]
         return {**super().inputs(without), **({"curriculum": more} if more else {})}
 
     @property
     def distils(self) -> bool:
-        """Whether a teacher takes part in the loss."""
+        """Whether the loss uses a teacher."""
         weights = self.distillation_hidden_weight + self.distillation_logits_weight
         return bool(self.teacher_checkpoint and weights)
 
     @property
     def stages(self) -> tuple["Stage", ...]:
-        """The stages of the curriculum, the first from step 0 on; one without a curriculum."""
+        """The stages of the curriculum, from step 0 on; one stage without a curriculum."""
         form = "curriculum must list STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR"
         starts = [(0, self.train_batch_size, self.records_dir)]
         for text in self.curriculum:
@@ -366,7 +366,7 @@ class PretrainingConfig(Config):
 
     @classmethod
     def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`do_whole_word_mask` of older configs is `masking_unit` now."""
+        """Replaces `do_whole_word_mask` of older configs by `masking_unit`."""
         if "do_whole_word_mask" not in values:
             return values
         values = dict(values)
@@ -380,7 +380,7 @@ def _listed(numbers: tuple[int, ...]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class TimingConfig(Config):
-    """Pre-training steps of a pattern and of the reference, in turn."""
+    """Alternating pre-training steps of a pattern and of the reference."""
 
     workdir: str = option("", "Directory of the cell; a study writes the result there.")
     records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
@@ -461,7 +461,7 @@ class FinetuningConfig(Config):
     )
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
-        """As of any config; from scratch no weights are read."""
+        """The inputs of any config; `from_scratch` reads no weights."""
         inputs = super().inputs(without)
         if self.from_scratch and "init_checkpoint" in inputs:
             inputs["init_checkpoint"] = [Input("architecture", self.init_checkpoint)]
@@ -478,7 +478,7 @@ class FinetuningConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class GlueConfig(Config):
-    """Fine-tuning and scoring on the tasks of GLUE, each for itself."""
+    """Fine-tuning and scoring on each task of GLUE."""
 
     workdir: str = option("", "Directory for a folder a task, results.json and results.md.")
     data: str = option(
@@ -510,7 +510,7 @@ class GlueConfig(Config):
             self.of_task(task)
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
-        """As of any config, and the files of all tasks in `data`."""
+        """The inputs of any config, and the files of all tasks in `data`."""
         tasks = [] if self.data == "tfds" else [Input("glue", self.data, self.tasks)]
         return {**super().inputs(without), **({"data": tasks} if tasks else {})}
 

@@ -1,12 +1,12 @@
-"""What an encoder looks at: how much its loss rises when parts of the context are hidden.
+"""Context use of an encoder: how much its loss rises if parts of the context are hidden.
 
-Measured at a sample of held-out places that show [MASK]. Each place is predicted in copies of its
-row that differ in what else is visible; word pieces are hidden by [MASK], while [CLS], [SEP] and
-padding stay, so that the row keeps its form and each piece its position.
+The loss is measured at a sample of held-out places that show [MASK]. Each place is predicted in
+several copies of its row with different visible pieces. Hidden pieces show [MASK]; [CLS], [SEP] and
+padding stay, so every piece keeps its position.
 
-An encoder was not trained on rows of which nearly all is hidden. So a loss at a short distance is
-an upper bound of what the pieces within it can tell; that of the neighbour model, which knows the
-two pieces next door, is the mark to read it against.
+An encoder was not trained on rows that are mostly hidden. So a loss at a short distance is an upper
+bound of the loss that its pieces allow. Compare it with the loss of the neighbour model, which uses
+the two adjacent pieces.
 
 References:
     Khandelwal et al. 2018, arXiv 1805.04623 (shuffled and dropped context of language models).
@@ -23,23 +23,23 @@ from undivided_tf.training.evaluation import HeldOut
 from undivided_tf.training.steps import Steps
 
 DISTANCES = (1, 2, 4, 8, 16)
-PLACES = 512  # Each is a row of every measurement, so this bounds the time.
+PLACES = 512  # Each is a row in every measurement; bounds the time.
 
 
 def measure(steps: Steps, curriculum: Curriculum) -> dict[str, Any] | None:
-    """The loss at a sample of places by what is visible of their rows.
+    """Measures the loss at a sample of places with parts of their rows hidden.
 
     Args:
         steps: compiled steps of the trained model.
         curriculum: of the run; its held-out rows are used.
 
     Returns:
-        None where no held-out place shows [MASK]. Else `places`, how many were measured; `loss`
-        and `neighbour_model_loss` there (nats) with all context; and a dict of `loss`, `rise` and
+        None if no held-out place shows [MASK]. Else `places` (their number); `loss` and
+        `neighbour_model_loss` (nats) with the whole context; and a dict of `loss`, `rise` and
         `interval` (95 % bootstrap over places of the rise, None for a single place) for `shuffled`,
-        where the visible pieces of a row have changed places at random, and for each of
+        where the visible pieces of a row are in random order, and for each entry of
         `hidden_beyond`, a list with `distance` k: pieces more than k places away are hidden.
-        Distances that hide nothing are left out.
+        Distances that hide no piece are left out.
     """
     held_out = curriculum.held_out
     row, slot = np.nonzero(held_out.shows_mask)
@@ -88,7 +88,7 @@ def measure(steps: Steps, curriculum: Curriculum) -> dict[str, Any] | None:
 def _predicted_alone(
     held_out: HeldOut, row: np.ndarray, slot: np.ndarray, token_ids: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Rows of the form of the held-out ones with one place to predict each, in the first slot."""
+    """Rows like the held-out ones, with one place to predict in the first slot."""
     rows = {name: value[row] for name, value in held_out.rows.items()}
     alone = {"token_ids": token_ids.astype(rows["token_ids"].dtype)}
     for name in ("masked_positions", "masked_ids", "masked_weights"):
@@ -98,7 +98,7 @@ def _predicted_alone(
 
 
 def _shuffled(ids: np.ndarray, is_piece: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Each row with its pieces (true in `is_piece`) in random order, at the places of pieces."""
+    """Permutes the pieces of each row (true in `is_piece`) at random."""
     shuffled = ids.copy()
     for row, pieces in zip(shuffled, is_piece, strict=True):
         row[pieces] = generator.permutation(row[pieces])

@@ -1,4 +1,4 @@
-"""The stages of a pre-training run: what each step sees, and what all steps cost."""
+"""The stages of a pre-training run: the batches of each step and the cost of all steps."""
 
 import dataclasses
 import functools
@@ -23,13 +23,13 @@ from undivided_tf.training.evaluation import HeldOut
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """What a device holds at a time in a stage.
+    """Memory need of a device in a stage.
 
     Attributes:
-        stage: which.
+        stage: the stage.
         length: word pieces a row.
         predictions: masked positions a row.
-        rows: whose activations are there together.
+        rows: number of rows whose activations are in memory together.
         bytes: estimate, see `memory.training_memory_bytes`.
     """
 
@@ -41,7 +41,7 @@ class Need:
 
 
 class Curriculum:
-    """Batches of all stages, and the held-out ones.
+    """Batches of all stages, and held-out batches.
 
     Args:
         config: the run.
@@ -49,12 +49,12 @@ class Curriculum:
         tokenizer: that of the records.
 
     Attributes:
-        metadata, length: of the records of the last stage. Its held-out records serve throughout,
-            so that the curve is of one measure.
-        next_sentence_weight: weight of the loss on pairs, 0 where the records hold none.
+        metadata, length: of the records of the last stage. Its held-out records are used in all
+            stages, so that all losses are comparable.
+        next_sentence_weight: weight of the loss on pairs; 0 if the records have no pairs.
 
     Raises:
-        InputError: records that do not fit the encoder, or that are not packed alike.
+        InputError: records that do not fit the encoder, or with different packings.
     """
 
     def __init__(self, config: PretrainingConfig, encoder: EncoderConfig, tokenizer: Tokenizer):
@@ -78,7 +78,7 @@ class Curriculum:
         }
 
     def slots(self, length: int) -> int:
-        """Width of `masked_positions` in training on rows of that length."""
+        """Width of `masked_positions` in training on rows of a length."""
         config = self.config
         return accounting.prediction_slots(
             length,
@@ -88,7 +88,7 @@ class Curriculum:
         )
 
     def needs(self, replicas: int) -> list[Need]:
-        """What each stage needs, with that many devices."""
+        """The memory need of each stage with a number of devices."""
         parts, needs = replicas * self.config.gradient_accumulation_steps, []
         for stage, length in zip(self.config.stages, self.lengths, strict=True):
             sizes = (length, self.slots(length), stage.batch_size // parts)
@@ -97,7 +97,7 @@ class Curriculum:
         return needs
 
     def batches(self, strategy: tf.distribute.Strategy, start_step: int) -> Iterator[Any]:
-        """Endless global batches, from the one that step `start_step` + 1 sees."""
+        """Endless global batches, starting with the batch of step `start_step` + 1."""
         config = self.config
         for stage in config.stages:
             first = max(start_step, stage.first_step)
@@ -113,8 +113,8 @@ class Curriculum:
                 start_row=stage.first_row + (first - stage.first_step) * stage.batch_size,
                 initial_masked_lm_prob=config.initial_masked_lm_prob,
                 num_train_steps=config.num_train_steps,
-                # All that depends on the budget lies in the cooldown, so that budgets can share
-                # what comes before.
+                # Only the cooldown depends on the budget, so that budgets can share the steps
+                # before it.
                 first_changing_step=config.cooldown_start,
                 intermediate_blocks=self.encoder.pattern.num_intermediate,
                 intermediate_drop_rate=config.intermediate_drop_rate,
@@ -126,7 +126,7 @@ class Curriculum:
 
     @functools.cached_property
     def held_out(self) -> HeldOut:
-        """The held-out rows with their masks, at the last masking rate, always the same."""
+        """The held-out rows with fixed masks at the last masking rate."""
         where = self.config.stages[-1].records_dir
         rows = masking.validation_arrays(
             where, self.tokenizer, max_rows=self.config.max_eval_rows, **self._masking
@@ -137,7 +137,7 @@ class Curriculum:
     def validation_batches(
         self, strategy: tf.distribute.Strategy, rows: dict[str, np.ndarray] | None = None
     ) -> Any:
-        """Held-out batches, or batches of other rows that have the form of the held-out ones."""
+        """Batches of the held-out rows, or of other rows of the same form."""
         stage = self.config.stages[-1]
         size = stage.batch_size // self.config.gradient_accumulation_steps
         rows = self.held_out.rows if rows is None else rows

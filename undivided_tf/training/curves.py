@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-_POINTS = 100  # Of the training curve, whatever the number of steps.
+_POINTS = 100  # Number of points of the training curve, for any number of steps.
 
 
 class Curves:
@@ -14,8 +14,8 @@ class Curves:
 
     Args:
         directory: for TensorBoard's event files.
-        num_train_steps: steps of the whole run, which decide how dense the points are.
-        start_step: steps that are done; what an interrupted run wrote beyond them is taken back.
+        num_train_steps: steps of the whole run; decides the density of the points.
+        start_step: steps that are done; later points of an interrupted run are dropped.
     """
 
     def __init__(self, directory: pathlib.Path, num_train_steps: int, start_step: int):
@@ -32,19 +32,19 @@ class Curves:
         learning_rate: float,
         last: bool,
     ) -> None:
-        """Adds a step to the open interval of the training curve, and closes it when it is full.
+        """Adds a step to the open interval of the training curve; closes a full interval.
 
         Args:
             state: of the run; `interval` and `training_history` change.
             sums: what the step returned.
             learning_rate: of the step.
-            last: whether it is the last step, which always has a point.
+            last: whether it is the last step, which always gets a point.
         """
         step, interval = state["step"], state["interval"]
         interval["loss"] += sums["loss"]
         interval["weight"] += sums["weight"]
         full = step % self._every == 0 or last
-        if full and interval["weight"]:  # It may have been skipped steps only.
+        if full and interval["weight"]:  # All its steps may have been skipped.
             point = {"step": step, "loss": interval["loss"] / interval["weight"]}
             state["training_history"].append(point)
             state["interval"] = {"loss": 0.0, "weight": 0.0}
@@ -61,12 +61,12 @@ class Curves:
                     tf.summary.scalar(f"{prefix}/{name}", value)
 
     def flush(self) -> None:
-        """Brings what was written onto the disk."""
+        """Writes buffered events to the disk."""
         self._writer.flush()
 
 
 def _forget_after(directory: pathlib.Path, step: int) -> None:
-    """Tells TensorBoard to drop what earlier files hold beyond `step`."""
+    """Makes TensorBoard drop points of earlier files after `step`."""
     start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
     now = time.time()
     path = directory / f"events.out.tfevents.{now:.6f}.resumed"

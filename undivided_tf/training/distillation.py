@@ -1,11 +1,11 @@
-"""Healing: what a run starts from, and a teacher that draws the states and the answers to its own.
+"""Healing: initial weights, and distillation of hidden states and predictions.
 
-After surgery the teacher is the encoder before it. It is frozen and computes without dropout and
-in float32; its gradient is never taken.
+After surgery the teacher is the encoder before surgery. It is frozen and computes in float32
+without dropout.
 
 References:
-    Hinton, Vinyals, Dean 2015, arXiv 1503.02531 (soft answers, temperature).
-    Jiao et al. 2019, arXiv 1909.10351, equations 8 to 11 (hidden states layer by layer).
+    Hinton, Vinyals, Dean 2015, arXiv 1503.02531 (soft targets, temperature). Jiao et al. 2019,
+    arXiv 1909.10351, equations 8 to 11 (hidden states layer by layer).
 """
 
 import pathlib
@@ -30,11 +30,11 @@ _MAY_DIFFER = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializ
 
 
 def load_start(model: Pretrainer, config: PretrainingConfig) -> None:
-    """Gives a model that is to be pre-trained further the weights of `config.init_checkpoint`.
+    """Assigns the weights of `config.init_checkpoint` to a model for further pre-training.
 
     Raises:
-        InputError: no checkpoint there, another architecture, or a weight that is missing and not
-            named in `config.new_weights`.
+        InputError: no checkpoint, another architecture, or a weight that is missing and not in
+            `config.new_weights`.
     """
     path = checkpoints.resolve(config.init_checkpoint)
     there, here = EncoderConfig.from_json(path / checkpoints.ENCODER), model.encoder.config
@@ -56,12 +56,12 @@ class Distillation:
         student: architecture of the student.
 
     Attributes:
-        matches: pairs of a tap of the student and the tap of the teacher that it shall equal, see
-            `matching_taps`; empty where hidden states have no weight.
+        matches: pairs of a tap of the student and its target tap of the teacher, see
+            `matching_taps`; empty if hidden states have no weight.
 
     Raises:
-        InputError: no checkpoint there, another vocabulary or hidden size, fewer positions, or a
-            teacher without the head whose logits have a weight.
+        InputError: no checkpoint, another vocabulary or hidden size, fewer positions, or a teacher
+            without a masked-language-model head if logits have a weight.
     """
 
     def __init__(self, config: PretrainingConfig, student: EncoderConfig):
@@ -89,23 +89,24 @@ class Distillation:
         self.matches = matching_taps(student.pattern, encoder.config.pattern, kept)
 
     def sums(self, batch: dict[str, tf.Tensor], outputs: dict[str, Any]) -> dict[str, tf.Tensor]:
-        """Sums over a batch, by the names `SUMS`.
+        """Sums over a batch, named `SUMS`.
 
         Args:
             batch: inputs of the student.
             outputs: of the student, with all taps.
 
         Returns:
-            Dict of float32 scalars: `hidden_loss`, over real tokens, the mean over matched taps
-            and features of the squared difference; `logits_loss`, over masked tokens, T^2 times
-            the Kullback-Leibler divergence in nats from the teacher's answers at temperature T;
-            `tokens`, how many are real. Rows without a masked token only fill a batch up.
+            Dict of float32 scalars: `hidden_loss`, over real tokens, the mean over matched taps and
+            features of the squared difference; `logits_loss`, over masked tokens, T^2 times the
+            Kullback-Leibler divergence in nats from the teacher's predictions at temperature T;
+            `tokens`, the number of real tokens. Rows without a masked token are padding of the
+            batch and do not count.
         """
         inputs = {name: value for name, value in batch.items() if name != "intermediate_scales"}
         theirs = self.teacher(inputs, training=False, return_taps=True)
         weights = batch["masked_weights"]
         real = tf.cast(batch["padding_mask"], tf.float32) * tf.reduce_max(weights, 1)[:, None]
-        # float32: squares of half-precision differences would lose the small ones.
+        # float32, because squares of small half-precision differences underflow.
         hidden = tf.zeros([])
         for mine, its in self.matches:
             difference = _float(outputs["taps"][mine]) - _still(theirs["taps"][its])
@@ -128,8 +129,11 @@ class Distillation:
         return hidden + self.logits_weight * sums["logits_loss"] / masked
 
     def scores(self, totals: Mapping[str, float]) -> dict[str, float]:
-        """Means of totals over held-out batches: `hidden_loss` and `logits_loss`, those that have a
-        weight, and `distillation_loss`, their weighted sum."""
+        """Means over held-out batches, from their totals.
+
+        `hidden_loss` and `logits_loss`, if they have a weight, and `distillation_loss`, their
+        weighted sum.
+        """
         masked, tokens = totals["weight"], totals["tokens"]
         scores = {"distillation_loss": self.loss(totals, masked, tokens)}
         if self.hidden_weight:
@@ -150,18 +154,18 @@ def _still(value: tf.Tensor) -> tf.Tensor:
 def matching_taps(
     student: BlockPattern, teacher: BlockPattern, kept: Mapping[str, str]
 ) -> list[tuple[str, str]]:
-    """Which state of the teacher each tap of the student shall equal.
+    """The target tap of the teacher for each tap of the student.
 
-    It is the state that the teacher hands to the counterpart of the student's next block: behind
-    a block whose successors were cut that is the tap of the last of those, so that the block learns
-    to do their work, and what comes next gets the inputs that it knows. The last tap thus goes
-    with the teacher's last. New blocks have no counterpart, so taps before one are left alone.
+    The target is the input of the counterpart of the student's next block in the teacher. If blocks
+    after a block were removed, its target is the tap of the last removed one: the block learns to
+    replace them, and the next block gets the inputs that it was trained on. So the last taps match.
+    New blocks have no counterpart, so a tap before a new block has no target.
 
     Args:
         student: its pattern.
         teacher: its pattern.
-        kept: from blocks of the student to their counterparts (surgery.json); empty: blocks of
-            the same name are.
+        kept: maps blocks of the student to their counterparts (surgery.json); empty: blocks of the
+            same name match.
 
     Raises:
         InputError: `kept` names blocks that the patterns lack.

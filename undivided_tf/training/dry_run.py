@@ -1,4 +1,4 @@
-"""What a run will cost, found out in the first steps of its stages, without writing anything."""
+"""Measures the cost of a run in the first steps of its stages; writes nothing."""
 
 import statistics
 import time
@@ -12,24 +12,23 @@ from undivided_tf.training.pretraining import Trainer, peak_memory_bytes
 
 
 def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
-    """Builds a run, takes a compiling step and 20 timed ones of each stage, and throws all away.
+    """Builds a run; runs a compiling step and 20 timed steps of each stage; discards all.
 
-    The steps are left out where the estimate exceeds the free memory, since the system might
-    end the process without a word.
+    The steps are left out if the estimate exceeds the free memory, since the system might kill the
+    process without a message.
 
     Args:
         config: the run; nothing is written to its workdir.
         timed_steps: of each stage of the curriculum.
 
     Returns:
-        `pattern`, `parameters` (encoder), `head_parameters`; `estimated_bytes` (of the stage
-        that needs most) and `free_bytes` (before the model was built), both beyond what the
-        process held; `fits`; `stages`, of each its `steps`, `branch_steps` (further ones, of
-        branches), `batch_size`, `length`, `rows` (at a time on a device) and `estimated_bytes`.
-        Where it fits each stage also has
-        `compile_seconds`, `step_milliseconds` and `tokens_per_second`, and all of them together
-        `measured_bytes` (peak over the same mark) and `projected_hours` (all steps, evaluations
-        and checkpoints left out).
+        `pattern`, `parameters` (encoder), `head_parameters`; `estimated_bytes` (of the largest
+        stage) and `free_bytes` (before the model was built), both in addition to the process's
+        memory at that time; `fits`; `stages`, each with `steps`, `branch_steps` (additional steps
+        of branches), `batch_size`, `length`, `rows` (at a time on a device) and `estimated_bytes`.
+        If the run fits, each stage also has `compile_seconds`, `step_milliseconds` and
+        `tokens_per_second`, and the result has `measured_bytes` (peak above the same base) and
+        `projected_hours` (all steps, without evaluations and checkpoints).
 
     Raises:
         InputError: as `pretrain`.
@@ -79,7 +78,7 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
 
 
 def _timed(trainer: Trainer, stage: Stage, steps: int) -> tuple[float, float]:
-    """Seconds of the first step of a stage, and the median of those that follow if any do."""
+    """Seconds of the first step of a stage, and the median of later steps, if there are any."""
     batches, seconds = iter(trainer.batches(stage.first_step)), []
     for _ in range(min(1 + steps, stage.last_step - stage.first_step)):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Held-out scores of a pre-training run, beside the reference lines that they are read against."""
+"""Held-out scores of a pre-training run, with the losses of the neighbour model."""
 
 import contextlib
 import dataclasses
@@ -16,10 +16,10 @@ from undivided_tf.training.steps import Steps
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Held-out rows under masks that never change.
+    """Held-out rows with fixed masks.
 
     Attributes:
-        rows: what `masking.validation_arrays` gives.
+        rows: result of `masking.validation_arrays`.
         neighbour_losses: float32 `(rows, predictions)`, nats of the neighbour model at the masked
             places, 0 in unused slots.
         tokenizer: that of the records.
@@ -33,8 +33,8 @@ class HeldOut:
     def shows_mask(self) -> np.ndarray:
         """Bool `(rows, predictions)`: the places to predict that show [MASK].
 
-        The others show the piece itself or a random one, which an encoder sees and the neighbour
-        model does not use.
+        Other places show the piece itself or a random one, which an encoder sees and the neighbour
+        model ignores.
         """
         rows = self.rows
         shown = np.take_along_axis(rows["token_ids"], rows["masked_positions"], axis=1)
@@ -51,10 +51,10 @@ def _sum(values: np.ndarray) -> np.floating:
 
 
 def place_losses(steps: Steps, batches: Any) -> tuple[dict[str, float], np.ndarray]:
-    """Evaluates batches: the sums of `steps.sums` over all, and the loss of each place in nats.
+    """Evaluates batches: the totals of `steps.sums`, and the loss of each place in nats.
 
     Returns:
-        The sums; float32 `(rows, predictions)`, rows that fill up the last batch included.
+        The totals; float32 `(rows, predictions)`, including rows that pad the last batch.
     """
     totals = dict.fromkeys(steps.sums, 0.0)
     places = []
@@ -67,22 +67,22 @@ def place_losses(steps: Steps, batches: Any) -> tuple[dict[str, float], np.ndarr
 
 
 def scores(steps: Steps, held_out: HeldOut, batches: Any) -> dict[str, float | int | bool | None]:
-    """Loss and accuracy over masked tokens, and over the labels of pairs if there are any.
+    """Loss and accuracy over masked tokens, and over labels of pairs, if there are any.
 
-    With a teacher what sets the student apart from it too, see `Distillation.scores`.
+    With a teacher also the distillation losses, see `Distillation.scores`.
 
     Args:
         steps: compiled steps of the model.
         held_out: the rows.
-        batches: the same as batches, what `Curriculum.validation_batches` gives.
+        batches: the rows as batches of `Curriculum.validation_batches`.
 
     Returns:
-        `loss` and `neighbour_model_loss`, nats a masked token, the latter of the neighbour model
-        under the same masks; the same two over the places that show [MASK] alone, with
-        `_at_mask` behind (None where no place does); `accuracy`, `masked_tokens`;
-        `excess_bound`, the one-sided 95 % upper bound of the first loss minus the second (nats,
-        bootstrap over rows; None for a single row); and `learnt`, whether that is below 0. It is
-        None where the head is not trained, whose loss says nothing about the encoder.
+        `loss` and `neighbour_model_loss`, nats per masked token, the latter of the neighbour model
+        with the same masks; both over only the places that show [MASK], with the suffix `_at_mask`
+        (None if there is no such place); `accuracy`, `masked_tokens`; `excess_bound`, the one-sided
+        95 % upper bound of the first loss minus the second (nats, bootstrap over rows; None for a
+        single row); and `learnt`, whether this bound is below 0. `learnt` is None if the head is
+        not trained, since its loss then says nothing about the encoder.
     """
     totals, losses = place_losses(steps, batches)
     losses = losses[: len(held_out.neighbour_losses)]
@@ -115,7 +115,7 @@ def _mean(values: np.ndarray, chosen: np.ndarray) -> float | None:
 
 
 def brief(steps: Steps, sums: dict[str, float], neighbours: float) -> str:
-    """The loss of a training step in words: the teacher's where masked tokens have no weight.
+    """The loss of a step as text: the distillation loss if masked tokens have no weight.
 
     Args:
         steps: compiled steps.
@@ -130,7 +130,7 @@ def brief(steps: Steps, sums: dict[str, float], neighbours: float) -> str:
 
 @contextlib.contextmanager
 def averaged_weights(model: Any, optimizer: Any) -> Iterator[None]:
-    """The model has the moving average of its weights inside, its own again behind."""
+    """Gives the model the moving average of its weights; restores its own weights at the end."""
     variables = model.trainable_variables
     own = [variable.numpy() for variable in variables]
     for variable, average in zip(variables, optimizers.averages(optimizer), strict=True):

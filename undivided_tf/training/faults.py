@@ -1,4 +1,4 @@
-"""What a run says and does when it is told to stop, computes NaN, or runs out of memory."""
+"""Handling of SIGTERM, NaN and lack of memory in a run."""
 
 import contextlib
 import re
@@ -19,7 +19,7 @@ from undivided_tf.training.curriculum import Need
 
 
 class StopRequest:
-    """Whether SIGTERM, the notice of pre-emption, has come."""
+    """Whether the process got SIGTERM, the signal of pre-emption."""
 
     def __init__(self):
         self.came = False
@@ -27,7 +27,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_sigterm() -> Iterator[StopRequest]:
-    """Yields a StopRequest that SIGTERM sets; so the run can end its step and save first."""
+    """Yields a StopRequest that SIGTERM sets, so that the run can finish its step and save."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # Only the main thread may set handlers.
@@ -46,14 +46,14 @@ def stop_on_sigterm() -> Iterator[StopRequest]:
 def not_finite_report(
     model: Any, parts: Iterable[dict[str, tf.Tensor]], sums: dict[str, float]
 ) -> str:
-    """Where NaN or Inf begins: the first tap that is not finite, the gradient norm of each block.
+    """Locates NaN or Inf: the first tap that is not finite, the gradient norm of each block.
 
-    The rows go through the model once more, with fresh dropout, up to the first part in which
-    anything is not finite.
+    The rows are computed again, with new dropout, up to the first part with a value that is not
+    finite.
 
     Args:
         model: Pretrainer, with the weights from before the step.
-        parts: the rows that this process had in the step, in parts that fit into memory.
+        parts: the rows of this process in the step, in parts that fit into memory.
         sums: what the step returned.
     """
     for part in parts:
@@ -102,12 +102,12 @@ def _taps_and_squares(
 def out_of_memory_advice(
     run: PretrainingConfig, encoder: EncoderConfig, needs: Sequence[Need]
 ) -> Iterator[None]:
-    """Turns TensorFlow's ResourceExhaustedError into a message that helps.
+    """Turns TensorFlow's ResourceExhaustedError into an InputError with advice.
 
     Args:
         run: the run.
         encoder: its encoder, with the vocabulary filled in.
-        needs: those of its stages; the message is about the greatest.
+        needs: of its stages; the message is about the largest.
 
     Raises:
         InputError: batch, length, pattern, estimated need, free memory and what to change.
@@ -128,7 +128,7 @@ def out_of_memory_advice(
 
 
 def _savings(run: PretrainingConfig, encoder: EncoderConfig, need: Need) -> list[str]:
-    """Changes of flags, each with the need that would be left, where that is less."""
+    """Changes of flags that lower the memory need, each with the resulting need."""
     length, predictions, rows = need.length, need.predictions, need.rows
     parts, half = 2 * run.gradient_accumulation_steps, -(-rows // 2)
     accumulating = run.replace(gradient_accumulation_steps=parts)
@@ -156,7 +156,7 @@ def _savings(run: PretrainingConfig, encoder: EncoderConfig, need: Need) -> list
 
 
 def _batch_flag(need: Need) -> str:
-    """What sets the batch size of that stage."""
+    """The flag that sets the batch size of the stage."""
     first = need.stage.first_step
     return f"the batch of --curriculum from step {first}" if first else "--train_batch_size"
 
@@ -166,7 +166,7 @@ def _gib(number: int) -> str:
 
 
 def free_bytes() -> int:
-    """Memory that is free: of the first GPU when there is one, else of this machine."""
+    """Free memory of the first GPU, or of this machine if there is no GPU."""
     if tf.config.list_logical_devices("GPU"):
         details = tf.config.experimental.get_memory_info("GPU:0")
         limit = tf.config.get_logical_device_configuration(

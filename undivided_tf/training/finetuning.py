@@ -29,9 +29,9 @@ VALIDATION = "validation"
 
 
 def finetune(config: FinetuningConfig) -> dict[str, Any]:
-    """Runs all seeds of a fine-tuning, or what an interrupted call left of them.
+    """Runs all seeds of a fine-tuning; resumes an interrupted call.
 
-    A run that was stopped goes on from its last checkpoint (`workdir/run_SEED/checkpoints`).
+    A stopped run resumes from its last checkpoint (`workdir/run_SEED/checkpoints`).
 
     Args:
         config: the runs; `config.workdir` receives config.json, a file and (with
@@ -39,8 +39,8 @@ def finetune(config: FinetuningConfig) -> dict[str, Any]:
             `write_predictions` also `predictions_SEED/SPLIT.jsonl`, of all splits but train.
 
     Returns:
-        The content of results.json: the scores of every run on the labelled splits, `primary`,
-        the name of the one that tables show, and `majority`, that score of a constant answer.
+        The content of results.json: the scores of every run on the labelled splits; `primary`, the
+        name of the score that tables show; and `majority`, this score of a constant answer.
 
     Raises:
         InputError: a task or checkpoint that cannot be used, a workdir of another config.
@@ -50,7 +50,7 @@ def finetune(config: FinetuningConfig) -> dict[str, Any]:
 
 
 def _results(tuner: "_Tuner") -> dict[str, Any]:
-    """Runs the seeds that are missing; what results.json holds."""
+    """Runs the missing seeds; returns the content of results.json."""
     config = tuner.config
     runs = []
     for seed in range(config.seed, config.seed + config.num_runs):
@@ -77,7 +77,7 @@ def _results(tuner: "_Tuner") -> dict[str, Any]:
 
 
 class _Tuner:
-    """One compiled classifier that serves all runs: each run assigns its own initial values."""
+    """One compiled classifier for all runs; each run assigns its own initial values."""
 
     def __init__(self, config: FinetuningConfig, task: Task):
         self.config = config
@@ -126,7 +126,7 @@ class _Tuner:
         self.classifier.compile(self.optimizer, loss)
 
     def _fresh(self, seed: int) -> tuple[Classifier, Tokenizer, dict[str, Any]]:
-        """A classifier with the initial values of a run, and what was loaded into it."""
+        """A classifier with the initial values of a run, and the record of its loaded weights."""
         config = self.config
         head = scores.head_of(self.task, config.pooling, config.max_seq_length)
         encoder, tokenizer = checkpoints.untrained_encoder(config.init_checkpoint, seed)
@@ -134,7 +134,7 @@ class _Tuner:
             encoder, self.task.labels, config.pooling, config.classifier_dropout, seed
         )
         if self.task.is_regression:
-            # From 0 the first hundreds of small steps would only lift the mean.
+            # A mean that starts at 0 would take hundreds of small steps to rise.
             classifier.head.bias.assign([self.splits["train"].labels.mean()])
         loading = {}
         if not config.from_scratch:
@@ -151,7 +151,7 @@ class _Tuner:
 
     @property
     def truncated(self) -> dict[str, int]:
-        """Rows of each split that fill `max_seq_length`: those that were cut, and exact fits."""
+        """Rows of each split that fill `max_seq_length`: truncated rows and exact fits."""
         longest = self.config.max_seq_length
         return {name: int((e.lengths == longest).sum()) for name, e in self.encoded.items()}
 
@@ -234,7 +234,7 @@ class _Tuner:
         )
 
     def run_directory(self, seed: int) -> pathlib.Path:
-        """Where a run's checkpoints lie while it trains."""
+        """Directory of a run's checkpoints during training."""
         return self.workdir / f"run_{seed}"
 
     def _logits(self, split: str) -> np.ndarray:
@@ -251,7 +251,7 @@ class _Tuner:
 
 
 def _write_predictions(path: pathlib.Path, task: Task, rows: Rows, logits: np.ndarray) -> None:
-    """One JSON object a row: texts, label where known, prediction, logits."""
+    """Writes a JSON object per row: texts, label if known, prediction, logits."""
     predictions = scores.predictions(task, logits)
     lines = []
     for i, text in enumerate(rows.first):

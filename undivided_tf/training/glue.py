@@ -1,6 +1,7 @@
-"""GLUE as a whole: every task for itself, seeds and settings, a table, the submission archive.
+"""All tasks of GLUE: seeds, settings, the table and the submission archive.
 
-WORKDIR/TASK/ is a fine-tuning run; with several settings WORKDIR/TASK/lr2e-05_epochs3/ are.
+WORKDIR/TASK/ is a fine-tuning run; with several settings each has a directory, such as
+WORKDIR/TASK/lr2e-05_epochs3/.
 """
 
 import json
@@ -26,19 +27,19 @@ _RULES = {"mean": statistics.fmean, "median": statistics.median, "maximum": max}
 
 
 def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
-    """Fine-tunes and scores on tasks of GLUE; a task that fails does not stop the others.
+    """Fine-tunes and scores on tasks of GLUE; a failed task does not stop the others.
 
-    A finished task is read again, a failed one tried again.
+    Results of finished tasks are reused; failed tasks run again.
 
     Args:
         config: the tasks; `config.workdir` receives results.json and results.md after every
             task and, with `write_predictions`, submission.zip.
-        command: what was called, for the results.
+        command: the command line, for the results.
 
     Returns:
-        `tasks` (by name: `status`, and `error` or `score`, `summary`, `chosen`, `selection`,
-        `runs` ...), `average` (None unless all nine tasks are finished), `command`, `config`,
-        `warnings` (that the encoder has not learnt in pre-training).
+        `tasks` (by name: `status`, and `error` or `score`, `summary`, `chosen`, `selection`, `runs`
+        ...), `average` (None unless all nine tasks are finished), `command`, `config`, `warnings`
+        (if the encoder has not learnt in pre-training).
 
     Raises:
         InputError: the workdir holds another config.
@@ -55,7 +56,7 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
     for task in config.tasks:
         try:
             results["tasks"][task] = _task_results(config, task, workdir)
-        except Exception as error:  # The others are still worth running.
+        except Exception as error:  # The other tasks still run.
             logging.exception("%s failed", task)
             results["tasks"][task] = {
                 "status": "failed",
@@ -75,9 +76,9 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
 
 
 def _let_failed_tasks_be_mended(workdir: pathlib.Path) -> None:
-    """Drops what is known of the data where a task failed, perhaps since its files were at fault.
+    """Forgets the hashes of data if a task failed, since its files may need a correction.
 
-    The directory of each task that finished still knows its files, and refuses other ones.
+    The directories of finished tasks keep the hashes of their files and refuse other files.
     """
     path = workdir / RESULTS
     tasks = files.read_json(path)["tasks"] if path.exists() else {}
@@ -86,14 +87,14 @@ def _let_failed_tasks_be_mended(workdir: pathlib.Path) -> None:
 
 
 def source(config: GlueConfig, task: str) -> str:
-    """Where a task is read from, as `load_task` takes it."""
+    """The name of a task for `load_task`."""
     return (
         f"tfds:glue/{task}" if config.data == "tfds" else f"{config.data}/{data.TASKS[task].folder}"
     )
 
 
 def _candidates(config: GlueConfig, task: str, workdir: pathlib.Path) -> list[FinetuningConfig]:
-    """The settings of a task, each with a directory of its own."""
+    """The settings of a task, each with its own directory."""
     base = config.of_task(task)
     tuned = [
         base.replace(learning_rate=rate, num_train_epochs=epochs)
@@ -138,7 +139,7 @@ def _task_results(config: GlueConfig, task: str, workdir: pathlib.Path) -> dict[
         "selection": {
             "rule": f"highest {config.selection} of {primary} on {VALIDATION} over the seeds",
             "tried": [{**_setting(c), config.selection: value} for value, c, _ in tried],
-            # What is chosen on the rows it is reported on looks better than it is.
+            # A setting chosen on the rows of the report has an optimistic score.
             "optimistic": len(tried) > 1,
         },
         "directory": str(pathlib.Path(chosen.workdir).relative_to(workdir)),
@@ -160,7 +161,7 @@ def _setting(config: FinetuningConfig) -> dict[str, Any]:
 
 
 def _submission_files(task: str, workdir: pathlib.Path, result: dict[str, Any]) -> dict[str, str]:
-    """Files of the run that is best on validation."""
+    """Submission files of the run with the best validation score."""
     best = max(result["runs"], key=lambda run: run[VALIDATION][result["primary"]])
     folder = workdir / result["directory"] / f"predictions_{best['seed']}"
     contents = {}
@@ -177,7 +178,7 @@ def _submission_files(task: str, workdir: pathlib.Path, result: dict[str, Any]) 
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as a Markdown table, one row a task and scored split."""
+    """The results as a Markdown table, one row per task and scored split."""
     lines = [
         "| task | split | metric | mean | 95 % interval | deviation | median | n | constant | "
         "train rows | learning rate | epochs |",
@@ -211,7 +212,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def failures(results: dict[str, Any]) -> None:
-    """Raises InputError when a task failed."""
+    """Raises InputError if a task failed."""
     failed = {t: r["error"] for t, r in results["tasks"].items() if r["status"] == "failed"}
     if failed:
         listed = "\n  ".join(f"{task}: {error}" for task, error in failed.items())

@@ -1,7 +1,7 @@
-"""Initial values of a fresh pre-training run, beside the truncated normal of every layer.
+"""Initial values of a fresh pre-training run, in addition to the layers' truncated normal.
 
-All of them are functions of the config and of the records' counts: they draw no random numbers,
-so encoders of one seed still share the initial values of the blocks that they have in common.
+All are functions of the config and of the records' counts. They draw no random numbers, so encoders
+of one seed still share the initial values of common blocks.
 """
 
 import math
@@ -15,16 +15,16 @@ from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.pattern import ATTENTION
 from undivided_tf.training.config import PretrainingConfig
 
-# The slowest pair of sine and cosine turns this many times more slowly than the fastest, which
-# turns by half a circle a place.
+# Ratio of the fastest to the slowest frequency of sines and cosines; the fastest is pi radians per
+# place.
 _SLOWEST = 100.0
-# Added to query and key projections of 64 features: the scores of the tokens looked for then stand
-# about five above the rest.
+# Scale of the values added to query and key projections of 64 features; the scores of the target
+# tokens are then about five above the others.
 _STRENGTH, _STRENGTH_WIDTH = 1.3, 64
 
 
 def set_initial_values(model: Pretrainer, config: PretrainingConfig) -> None:
-    """Gives a built model the initial values that the run asks for.
+    """Sets the initial values of a built model for a run.
 
     Args:
         model: with the initial values of its layers.
@@ -36,7 +36,7 @@ def set_initial_values(model: Pretrainer, config: PretrainingConfig) -> None:
 
     References:
         Sines and cosines as positions: Vaswani et al. 2017, arXiv 1706.03762, section 3.5. Residual
-        branches that begin at zero: Zhang, Dauphin, Ma 2019, arXiv 1901.09321 (Fixup); Bachlechner
+        branches that start at zero: Zhang, Dauphin, Ma 2019, arXiv 1901.09321 (Fixup); Bachlechner
         et al. 2020, arXiv 2003.04887 (ReZero). `neighbours` is our own.
     """
     encoder = model.encoder
@@ -66,7 +66,7 @@ def unigram_log_probabilities(counts: np.ndarray) -> np.ndarray:
 
 
 def sinusoids(config: EncoderConfig) -> np.ndarray:
-    """Sines and cosines of places, of the deviation `initializer_range`.
+    """Sines and cosines of places, with standard deviation `initializer_range`.
 
     Columns 2 k and 2 k + 1 are the sine and the cosine of `place * speed(k)`, with speeds from pi
     (k = 0) down to about pi / 100 radians a place, in a geometric progression.
@@ -83,19 +83,19 @@ def sinusoids(config: EncoderConfig) -> np.ndarray:
 
 
 def neighbour_offsets(num_attention_heads: int) -> list[int]:
-    """Where each head looks with `neighbours`: -1, +1, -2, +2 and so on."""
+    """Relative position of each head's target with `neighbours`: -1, +1, -2, +2 and so on."""
     return [(head // 2 + 1) * (1 if head % 2 else -1) for head in range(num_attention_heads)]
 
 
 def neighbour_projections(config: EncoderConfig) -> tuple[np.ndarray, np.ndarray]:
-    """What to add to query and key kernels for heads that look at their neighbours.
+    """Values to add to query and key kernels, so that heads attend to their neighbours.
 
-    Both copy some pairs of sine and cosine of `sinusoids` to the features of a head, the query
-    turned to those of the place looked for: `sinusoid(p) R(offset) = sinusoid(p + offset)`. The
-    pairs are spread evenly over the faster half of all, which tell near places apart; with two
-    heads they are that half. The strength is such that the score of the place looked for is the
-    same for heads of all widths; narrow heads look less sharply, since word embeddings disturb
-    them more.
+    Both copy some pairs of sine and cosine of `sinusoids` to the features of a head. The query's
+    pairs are rotated to those of the target place: `sinusoid(p) R(offset) = sinusoid(p + offset)`.
+    The pairs are spread evenly over the faster half of all pairs, which distinguish near places;
+    with two heads they are this whole half. The scale gives the target the same score for heads of
+    all widths. The attention of narrow heads is less sharp, since word embeddings disturb them
+    more.
 
     Returns:
         Two arrays (hidden_size, hidden_size): query and key.
@@ -127,6 +127,6 @@ def neighbour_projections(config: EncoderConfig) -> tuple[np.ndarray, np.ndarray
 
 
 def _speeds(hidden_size: int) -> np.ndarray:
-    """Radians a place of all pairs of sine and cosine, the fastest first."""
+    """Radians per place of all pairs of sine and cosine, the fastest first."""
     pairs = hidden_size // 2
     return math.pi * _SLOWEST ** (-np.arange(pairs) / pairs)

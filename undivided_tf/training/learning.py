@@ -15,10 +15,10 @@ ADVICE = (
 
 
 def verdict(scores: Mapping[str, Any]) -> str:
-    """The held-out loss against the neighbour model, in words; empty where it is not known.
+    """A sentence on the held-out loss and the neighbour model; empty if they are unknown.
 
     Args:
-        scores: what `evaluation.scores` gives, or what an older release gave.
+        scores: result of `evaluation.scores`, also of older releases.
     """
     if scores.get("learnt") is None:
         return ""
@@ -35,14 +35,14 @@ def verdict(scores: Mapping[str, Any]) -> str:
 
 
 def of_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
-    """The held-out scores that a checkpoint carries: of the last evaluation before it was saved.
+    """The held-out scores of a checkpoint, from the last evaluation before it was saved.
 
     Args:
         path: a pre-training workdir, one of its checkpoints, or the moving average in one.
 
     Returns:
-        As `evaluation.scores`; empty for weights without a state (converted, cut or fine-tuned
-        ones) or of a release that did not know the neighbour model.
+        Result of `evaluation.scores`; empty for weights without a state (converted, cut or
+        fine-tuned), or of a release without the neighbour model.
 
     Raises:
         InputError: there is no checkpoint at `path`.
@@ -62,16 +62,16 @@ def of_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
 
 
 def warnings(paths: Iterable[str | pathlib.Path]) -> list[str]:
-    """A line for each checkpoint that has not learnt, naming it; empty paths are none."""
+    """A line for each checkpoint that has not learnt; empty paths are skipped."""
     texts = [(path, warning(path)) for path in dict.fromkeys(paths) if path]
     return [f"WARNING: {path}: {text}" for path, text in texts if text]
 
 
 def warning(path: str | pathlib.Path) -> str:
-    """What a result on an encoder must say: that it has not learnt. Else empty, or not known.
+    """A warning if an encoder has not learnt; empty if it has learnt or this is unknown.
 
     Args:
-        path: as for `of_checkpoint`; one that is gone says nothing.
+        path: as for `of_checkpoint`; a missing checkpoint gives no warning.
     """
     try:
         scores = of_checkpoint(path)

@@ -1,9 +1,9 @@
 """Memory of a pre-training step by parts; needs no TensorFlow.
 
-What XLA keeps was read off its buffer assignment, and the rest off the resident memory of fresh
-processes; `python benchmarks/memory.py` measures again and shows how far the estimate is off.
-The random bits of dropout, and the places of the last blocks that are not masked, are counted
-although a step with XLA no longer keeps them: peaks of whole processes agree with the sum.
+XLA's share is from its buffer assignment, and the rest from the resident memory of fresh processes.
+`python benchmarks/memory.py` repeats the measurement and shows the error of the estimate. The
+random bits of dropout, and unmasked places of the last blocks, are counted, although a step with
+XLA no longer keeps them: the sum agrees with peaks of whole processes.
 """
 
 from undivided_tf import accounting
@@ -12,28 +12,27 @@ from undivided_tf.training.config import PretrainingConfig
 
 _FLOAT32_BYTES = 4
 
-# Tracing, XLA's compiler and what it compiled stay in the process: this much by itself, and this
-# much more for each block.
+# Memory of tracing, XLA's compiler and the compiled code: a constant, and a part per block.
 _RUNTIME_BYTES = 300 * 2**20
 _RUNTIME_BYTES_OF_A_BLOCK = 30 * 2**20
 
 # Arrays of the intermediate size that are kept for the backward pass. GELU: the product, two
-# factors of its derivative, the result; its tanh form and ReLU have one and two less.
+# factors of its derivative, the result. The tanh form has one fewer, ReLU two fewer.
 _KEPT_INNER = {"gelu": 4, "gelu_tanh": 3, "relu": 2}
 
-# Arrays of the hidden size that a block keeps when its inner part is computed once more: the
-# context, the sum and its norm.
+# Arrays of the hidden size that a block keeps if its inner part is recomputed: the context, the sum
+# and its norm.
 _KEPT_RECOMPUTING = {"attention": 3, "intermediate": 2}
 
 
 def _kept(config: EncoderConfig, kind: str, length: int) -> int:
-    """Elements that a block keeps of a row of that length until its backward pass.
+    """Elements that a block keeps per row until its backward pass.
 
-    An attention block keeps query, key, value, context, the sum and its norm, and the random
-    bits of the dropout (7 n H), and of each head the probabilities, their random bits and what
-    dropout left of them (3 n n). An intermediate block keeps the sum, its norm, the random bits
-    (3 n H) and `_KEPT_INNER` n I. Without dropout there are neither bits nor leavings. With
-    `query_key_norm` query and key before their norm are kept, too; rotation keeps nothing.
+    An attention block keeps query, key, value, context, the sum and its norm, and the random bits
+    of the dropout (7 n H), and for each head the probabilities, their random bits and their values
+    after dropout (3 n n). An intermediate block keeps the sum, its norm, the random bits (3 n H)
+    and `_KEPT_INNER` n I. Without dropout there are no random bits and no values after dropout.
+    With `query_key_norm` query and key before their norm are kept, too; rotation keeps nothing.
     """
     stream = length * config.hidden_size
     bits = stream if config.hidden_dropout_prob else 0
@@ -46,7 +45,7 @@ def _kept(config: EncoderConfig, kind: str, length: int) -> int:
 
 
 def _passing(config: EncoderConfig, kind: str, length: int) -> int:
-    """Elements that a block's backward pass needs for a while: gradients of what it kept."""
+    """Temporary elements of a block's backward pass: gradients of the kept arrays."""
     stream = length * config.hidden_size
     if kind == "attention":
         return 2 * stream + 2 * config.num_attention_heads * length**2
@@ -56,17 +55,17 @@ def _passing(config: EncoderConfig, kind: str, length: int) -> int:
 def activation_elements(
     config: EncoderConfig, length: int, predictions: int, recompute: bool = False
 ) -> int:
-    """Most elements that one row has in memory at a time, its batch of gradients left out.
+    """Largest number of elements of one row in memory, without gradients of weights.
 
-    That is what all blocks keep, and the larger of what the head and the backward pass of a
-    block need beside it. The head has three arrays of predictions x vocabulary: exponentials of
-    the logits, and the two parts of their gradient.
+    This is the sum of all kept elements, plus the larger of the head's need and the temporary need
+    of a block's backward pass. The head has three arrays of predictions x vocabulary: exponentials
+    of the logits, and the two parts of their gradient.
 
     Args:
         config: the encoder.
         length: word pieces a row.
         predictions: masked positions a row.
-        recompute: the inner parts of blocks are computed once more.
+        recompute: whether the inner parts of blocks are recomputed.
     """
     hidden, stream = config.hidden_size, length * config.hidden_size
     embeddings = (3 if config.hidden_dropout_prob else 2) * stream
@@ -94,7 +93,7 @@ def training_memory_bytes(
 ) -> dict[str, int]:
     """Estimated bytes for a pre-training step in float32 on one device, beyond TensorFlow itself.
 
-    Half precision needs less, and a GPU does not hold the `runtime`, which is of the process.
+    Half precision needs less. The `runtime` is in the memory of the process, not of a GPU.
 
     Args:
         config: the encoder.
@@ -102,10 +101,9 @@ def training_memory_bytes(
         predictions: masked positions a row.
         rows: that the device computes at a time.
         recompute: see `activation_elements`.
-        accumulation: parts of the batch; the gradients of more than one are added up in another
-            array.
+        accumulation: parts of the batch; several parts need another array for the sum of gradients.
         average: whether a moving average of the weights is kept.
-        optimizer: Muon keeps one moment of the kernels, all others two of every weight.
+        optimizer: Muon keeps one moment of the kernels; other optimizers keep two of every weight.
 
     Returns:
         `parameters` (weights, gradients, moments, and what the options above add),
@@ -130,7 +128,7 @@ def of_run(
     """`training_memory_bytes` with the options of a run.
 
     Args:
-        run: says whether blocks are recomputed, gradients accumulated and weights averaged.
+        run: gives the options of recomputation, accumulation and averaging.
         encoder: with the vocabulary of the records.
         length: word pieces a row.
         predictions: masked positions a row.

@@ -1,4 +1,4 @@
-"""AdamW, LAMB and Muon for BERT, built for their variables; LayerNorm and biases never decay."""
+"""AdamW, LAMB and Muon for BERT; LayerNorm and biases have no weight decay."""
 
 import keras
 import tensorflow as tf
@@ -8,10 +8,10 @@ from undivided_tf.training.schedules import WarmupDecay
 
 
 class _SummedGradients:
-    """Takes gradients as they come: the caller has summed them over the replicas.
+    """Expects gradients that the caller has summed over the replicas.
 
-    Keras sums them once more, which costs another exchange of all of them. `Steps` needs the sum
-    earlier, for the norm that it clips to. On one device there is nothing to sum.
+    Keras would sum them again, which costs another exchange of all gradients. `Steps` needs the sum
+    earlier, for clipping by the norm. On one device there is nothing to sum.
     """
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
@@ -19,14 +19,14 @@ class _SummedGradients:
 
 
 class _FusedAdam(_SummedGradients):
-    """Adam with decoupled decay in three operations a variable, at a rate of each variable's own.
+    """Adam with decoupled decay in three operations per variable, with a rate per variable.
 
-    Keras traces over fifty for each, the schedule of the rate among them, which together were
-    most of the operations of a fine-tuning step.
+    Keras traces over fifty operations per variable, including the schedule of the rate. Together
+    they were most operations of a fine-tuning step.
     """
 
     def _find_rates(self, variables):
-        """Finds factor and decay of each variable; later the variables come unnamed."""
+        """Stores factor and decay of each variable by index, since later calls have no names."""
         self._factors = [self.scales.get(variable.path, 1.0) for variable in variables]
         self._decays = [
             self.weight_decay if self._use_weight_decay(variable) else 0.0 for variable in variables
@@ -36,12 +36,12 @@ class _FusedAdam(_SummedGradients):
         """Leaves it to `update_step`."""
 
     def _with_powers(self, learning_rate, beta_1, beta_2):
-        """The learning rate and the powers of both betas, once for all variables."""
+        """The learning rate and the powers of both betas, computed once for all variables."""
         step = ops.cast(self.iterations + 1, "float32")
         return learning_rate, ops.power(beta_1, step), ops.power(beta_2, step)
 
     def _decayed_rate(self, index, variable, learning_rate):
-        """Takes the decay off a weight; returns the weight's own learning rate."""
+        """Applies the decay to a weight; returns the weight's own learning rate."""
         rate = ops.cast(learning_rate, variable.dtype) * self._factors[index]
         if self._decays[index]:
             variable.assign_sub(variable * (rate * self._decays[index]))
@@ -69,8 +69,8 @@ class AdamW(_FusedAdam, keras.optimizers.AdamW):
     """Keras's AdamW, without `amsgrad`, with fewer operations.
 
     Args:
-        scales: dict from paths of variables to factors of their learning rate, and with it of
-            their weight decay; other variables have 1.
+        scales: dict from paths of variables to factors of their learning rate, and so of their
+            weight decay; other variables have factor 1.
         **kwargs: those of Keras's AdamW.
     """
 
@@ -88,7 +88,7 @@ class AdamW(_FusedAdam, keras.optimizers.AdamW):
         super()._backend_update_step(grads, trainable_variables, shared)
 
     def update_step(self, gradient, variable, learning_rate):
-        """Moves one weight; beside the learning rate come the powers of both betas."""
+        """Updates one weight; `learning_rate` has the rate and the powers of both betas."""
         index = self._get_variable_index(variable)
         rate = self._decayed_rate(index, variable, learning_rate[0])
         moments = self._momentums[index], self._velocities[index]
@@ -102,16 +102,16 @@ class AdamW(_FusedAdam, keras.optimizers.AdamW):
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
 class Muon(_FusedAdam, keras.optimizers.Muon):
-    """Keras's Muon on the variables that are named, `AdamW` on all others.
+    """Keras's Muon for the named variables, `AdamW` for all others.
 
-    Kernels of one shape go through the Newton-Schulz iterations together, a wide one as its
-    transpose. A `(AI)*6` then has two groups instead of 37 kernels, each with 15 products.
+    Kernels of equal shape are stacked for the Newton-Schulz iterations; a wide kernel is transposed
+    first. `(AI)*6` then has two groups instead of 37 kernels, each with 15 products.
 
     Args:
-        orthogonalized: paths of the 2-D variables that take Muon's step.
+        orthogonalized: paths of the 2-D variables that Muon updates.
         scales: as for `AdamW`; the rate of AdamW's variables has the factor `adam_lr_ratio` too.
-        **kwargs: those of Keras's Muon but `exclude_layers`, `exclude_embeddings` and
-            `adam_weight_decay`: `weight_decay` is that of all variables.
+        **kwargs: those of Keras's Muon except `exclude_layers`, `exclude_embeddings` and
+            `adam_weight_decay`. `weight_decay` applies to all variables.
 
     References:
         Jordan et al. 2024, kellerjordan.github.io/posts/muon. The update is scaled to AdamW's
@@ -124,10 +124,10 @@ class Muon(_FusedAdam, keras.optimizers.Muon):
         self.scales = dict(scales or {})
 
     def build(self, variables):
-        """Makes momentum for all variables, second moments for those of AdamW."""
+        """Makes the momentum of all variables, and second moments for those of AdamW."""
         super().build(variables)
         self._find_rates(variables)
-        self._groups = {}  # Indices of Muon's variables by the sizes of their sides, in order.
+        self._groups = {}  # Indices of Muon's variables by shape, in order.
         for index, variable in enumerate(variables):
             if self._should_use_adamw(variable):
                 self._factors[index] *= self.adam_lr_ratio
@@ -139,7 +139,7 @@ class Muon(_FusedAdam, keras.optimizers.Muon):
         return variable.path not in self.orthogonalized
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        # `grads` may lack variables without a gradient, so a place in it is no variable's index.
+        # `grads` may lack variables without a gradient, so its indices are not those of variables.
         places = {self._get_variable_index(v): i for i, v in enumerate(trainable_variables)}
         grads = list(grads)
         for shape, group in self._groups.items():
@@ -163,9 +163,9 @@ class Muon(_FusedAdam, keras.optimizers.Muon):
         """Moves one weight.
 
         Args:
-            gradient: of AdamW's variables; of Muon's the new momentum and the update.
+            gradient: for AdamW's variables; for Muon's the new momentum and the update.
             variable: the weight.
-            learning_rate: itself and the powers of both betas.
+            learning_rate: the rate and the powers of both betas.
         """
         index = self._get_variable_index(variable)
         rate = self._decayed_rate(index, variable, learning_rate[0])
@@ -190,14 +190,14 @@ def _transposed(matrix, turned):
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
 class Lamb(_SummedGradients, keras.optimizers.Lamb):
-    """LAMB with the decay inside the trust ratio, and with weights that are spared both.
+    """LAMB with the decay inside the trust ratio; excludes some weights from both.
 
-    Keras takes the decay off the weight beside the ratio, and applies the ratio to biases too,
-    whose norm begins at 0: they would hardly move.
+    Keras applies the decay outside the ratio. It applies the ratio to biases too, whose norm is 0
+    at the start, so they would hardly change.
 
     Args:
-        weight_decay_rate: float. Decay times weight is part of the update, before its norm is
-            taken.
+        weight_decay_rate: float. Decay times weight is added to the update before its norm is
+            computed.
         **kwargs: those of Keras's Lamb, without `weight_decay`.
 
     References:
@@ -241,16 +241,16 @@ class Lamb(_SummedGradients, keras.optimizers.Lamb):
 
 
 def _is_spared(variable):
-    """Whether a Keras variable is of LayerNorm or the norm of queries or keys, or a bias."""
+    """Whether a variable is a bias, or of LayerNorm or the norm of queries or keys."""
     return "_norm/" in variable.path or variable.name.endswith("bias")
 
 
 def layerwise_scales(model, decay):
-    """Learning rates that fall from the top of an encoder to its embeddings.
+    """Factors of learning rates that fall from the top of an encoder to its embeddings.
 
-    The head and the pooler learn at the full rate, the blocks of the last encoder layer at
-    `decay` times it, those below at another `decay` each, the embeddings least. Weights that all
-    intermediate blocks share learn at the rate of the first of them.
+    The head and the pooler have the full rate, the blocks of the last encoder layer `decay` times
+    this rate, each layer below another factor `decay`, and the embeddings the lowest rate. Weights
+    that all intermediate blocks share have the rate of the first block.
 
     Args:
         model: Keras model with an `encoder`, whose variables' paths start with `encoder/`.
@@ -275,24 +275,24 @@ def layerwise_scales(model, decay):
 
 
 def adamw(variables, *, weight_decay_rate, scales=None, **options):
-    """AdamW with decoupled weight decay, built for its variables.
+    """Makes an AdamW with decoupled weight decay, built for its variables.
 
-    Unlike google-research/bert's optimizer it corrects the bias of the moments, as Adam does;
-    the difference is gone after a few hundred steps. Where there are several replicas, the
-    gradients must be summed over them already.
+    Unlike google-research/bert's optimizer it corrects the bias of the moments, as Adam does; the
+    difference vanishes after a few hundred steps. With several replicas the gradients must already
+    be summed over them.
 
     Args:
         variables: trainable Keras variables.
-        weight_decay_rate: decay times learning rate is taken off each weight at each step;
-            LayerNorm and biases are spared.
-        scales: factors of the learning rate by path of the variable, as `layerwise_scales` gives.
+        weight_decay_rate: each step multiplies each weight by 1 minus decay times learning rate;
+            LayerNorm and biases are excluded.
+        scales: factors of the learning rate by path of the variable, see `layerwise_scales`.
         **options: see `lamb`.
 
     References:
         Loshchilov and Hutter 2019, arXiv 1711.05101.
     """
     optimizer = AdamW(scales, weight_decay=weight_decay_rate, **_arguments(**options))
-    # By list: the patterns of `var_names` see "gamma" and "beta", never the layer's name.
+    # By list: the patterns of `var_names` match "gamma" and "beta", never the layer's name.
     optimizer.exclude_from_weight_decay(var_list=[v for v in variables if _is_spared(v)])
     optimizer.build(variables)
     return optimizer
@@ -307,12 +307,12 @@ def muon(
     scales=None,
     **options,
 ):
-    """Muon on the kernels of blocks and head, AdamW elsewhere, built for its variables.
+    """Makes a Muon for the kernels of blocks and head, with AdamW for other variables.
 
     Args:
         variables: trainable Keras variables, gradients as for `adamw`.
         weight_decay_rate: as for `adamw`.
-        adam_learning_rate_ratio: learning rate of AdamW's variables over that of Muon's.
+        adam_learning_rate_ratio: learning rate of AdamW's variables divided by that of Muon's.
         momentum: of Muon's variables.
         scales: as for `adamw`.
         **options: see `lamb`; both betas and `epsilon` are those of AdamW's variables.
@@ -334,10 +334,10 @@ def muon(
 
 
 def hidden_kernels(variables):
-    """The variables that Muon moves: 2-D kernels of blocks and of the head's transform.
+    """The variables that Muon updates: 2-D kernels of blocks and of the head's transform.
 
-    Tables of embeddings and vectors are left to AdamW, and so are pooler and classifiers, which
-    are few weights and need not learn anything in pre-training.
+    AdamW updates embedding tables and vectors. It also updates pooler and classifiers, which are
+    few weights and may have nothing to learn in pre-training.
 
     Args:
         variables: Keras variables.
@@ -352,17 +352,17 @@ def hidden_kernels(variables):
 
 
 def lamb(variables, *, weight_decay_rate, **options):
-    """LAMB, for large batches, built for its variables; gradients as for `adamw`.
+    """Makes a LAMB for large batches, built for its variables; gradients as for `adamw`.
 
     Args:
         variables: trainable Keras variables.
-        weight_decay_rate: see `Lamb`; LayerNorm and biases are spared decay and trust ratio.
+        weight_decay_rate: see `Lamb`; LayerNorm and biases have neither decay nor trust ratio.
         **options: `learning_rate` (the peak), `num_warmup_steps`, `num_train_steps`, `schedule`:
             see `WarmupDecay`; or `learning_rate` alone, a Keras schedule. `beta_1` and `beta_2`:
             decays of the moments. `epsilon`: added to the root of the second moment.
-            `max_gradient_norm`: clip gradients to this global norm; None when the caller has done
-            so. `ema_momentum`: keep an exponential moving average of the weights, after the first
-            step equal to them; 0: none.
+            `max_gradient_norm`: clip gradients to this global norm; None if the caller clips.
+            `ema_momentum`: keep an exponential moving average of the weights, which equals the
+            weights after the first step; 0: none.
     """
     optimizer = Lamb(weight_decay_rate=weight_decay_rate, **_arguments(**options))
     optimizer.build(variables)
@@ -378,7 +378,7 @@ def of_run(config, variables, schedule):
     Args:
         config: PretrainingConfig.
         variables: trainable Keras variables.
-        schedule: its learning rate, as `schedules.of_run` gives.
+        schedule: result of `schedules.of_run`.
     """
     own = {}
     if config.optimizer == "muon":
@@ -425,10 +425,10 @@ def _arguments(
 
 
 def averages(optimizer):
-    """The moving average of each variable that the optimizer was built for, in that order.
+    """The moving averages of the optimizer's variables, in their order.
 
     Args:
-        optimizer: of one of `OPTIMIZERS`.
+        optimizer: made by one of `OPTIMIZERS`.
 
     Returns:
         List of Keras variables, empty without `ema_momentum`.

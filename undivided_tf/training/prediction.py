@@ -19,23 +19,23 @@ _LINES = {SINGLE: "a line is one text", PAIR: "a line is two texts with a tab be
 def predict_lines(
     model: str, lines: Iterable[str | bytes], batch_size: int, where: str = "input"
 ) -> Iterator[str]:
-    """Predictions as JSON, one object a line, in the order of the input and as it comes in.
+    """Streams predictions as JSON, one object per line, in the order of the input.
 
     Args:
         model: directory of a fine-tuned model.
-        lines: one text each or, for pairs, two with a tab between them: what the model was
-            trained on. Where it does not say, the first line decides. Bytes are UTF-8.
-        batch_size: lines that are read before they are predicted.
+        lines: UTF-8 bytes: one text each or, for models of pairs, two texts separated by a tab. If
+            the model does not say its input, the first line decides.
+        batch_size: number of lines that are predicted together.
         where: names the input in errors.
 
     Yields:
-        `text`, `second_text` for pairs, and `label` with `probabilities` by label name; of a
-        regression `score`, within the range of its task; where several labels may hold, `labels`,
-        those of at least 1/2, with `probabilities`.
+        `text`, `second_text` for pairs, and `label` with `probabilities` by label name; for a
+        regression `score`, clipped to the range of its task; if several labels may hold, `labels`,
+        those with at least 1/2, with `probabilities`.
 
     Raises:
-        InputError: no fine-tuned model there; a line with a tab too few or too many, a NUL byte, or
-            one that is not UTF-8. The lines before it are predicted first.
+        InputError: no fine-tuned model; or a line that has a wrong number of tabs or a NUL byte, or
+            is not UTF-8. The lines before it are predicted first.
     """
     head = read_head(model)
     classifier, tokenizer = load_classifier(model)
@@ -73,7 +73,7 @@ def predict_lines(
             list(texts[1]) if width == 2 else None,
             max_seq_length=head.max_seq_length,
         )
-        # One shape for all batches: another would be compiled anew.
+        # One shape for all batches, since another shape would be compiled again.
         filled = {
             name: np.pad(ids, ((0, batch_size - len(rows)), (0, 0)), mode="edge")
             for name, ids in inputs.items()
@@ -87,7 +87,7 @@ def predict_lines(
 
 
 def _fault(fields: list[str], model: str, head: ClassifierHead) -> str:
-    """What is wrong with a line."""
+    """Describes the fault of a line."""
     nul = " and a NUL byte" if any("\0" in field for field in fields) else ""
     fields_shown = f"{len(fields)} field{'s' * (len(fields) != 1)}{nul}"
     if head.input:

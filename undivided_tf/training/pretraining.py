@@ -1,11 +1,11 @@
-"""Masked-language-model pre-training: one loop around `strategy.run`.
+"""Masked-language-model pre-training: a loop around `strategy.run`.
 
-Keras `fit` neither restores the data position of an interrupted epoch nor runs under every
-strategy, so the loop is ours. The same call resumes: weights, optimizer, step, dropout states
-and data position come from the newest checkpoint, and masks are a function of seed and step.
+The loop is our own, because Keras `fit` neither restores the data position of an interrupted epoch
+nor runs under every strategy. The same call resumes: weights, optimizer, step, dropout states and
+data position are restored from the newest checkpoint, and masks are a function of seed and step.
 
-A run with `cooldown_steps` has branches. Where one begins, the run is saved, the branch takes
-the model through its cooldown in a directory of its own, and the run is restored and goes on.
+A run with `cooldown_steps` has branches. At the start of a branch the run is saved. The branch
+trains the model through its cooldown in its own directory. Then the run is restored and continues.
 """
 
 import contextlib
@@ -42,36 +42,36 @@ from undivided_tf.training.initial_values import set_initial_values
 from undivided_tf.training.steps import POLICIES, Steps
 from undivided_tf.workdir import RESULTS, open_workdir, results_once
 
-_STOPPED = 128 + 15  # What a shell reports of a process that SIGTERM ended.
+_STOPPED = 128 + 15  # Exit status of a process that SIGTERM ended, as shells report it.
 _OF_A_BRANCH = ("steps", "tokens", "training_flops", "training_seconds", "validation")
 
 
 def pretrain(config: PretrainingConfig) -> dict[str, Any]:
-    """Trains an encoder, or goes on where an interrupted call stopped.
+    """Trains an encoder, or resumes an interrupted call.
 
     Args:
-        config: the run; `config.workdir` receives config.json, checkpoints, TensorBoard
-            events and, at the end, results.json. Of several workers the first one writes, and
-            all must see the directory. So does each branch in `workdir/branches/step_NNNNNNNN`.
+        config: the run; `config.workdir` receives config.json, checkpoints, TensorBoard events and,
+            at the end, results.json. With several workers the first one writes, and all must see
+            the directory. Each branch has the same files in `workdir/branches/step_NNNNNNNN`.
 
     Returns:
-        The content of results.json: sizes, costs, loss curves and the held-out loss. `branches`
-        has `steps`, `tokens`, `training_flops`, `training_seconds` and `validation` of each
-        branch, and last of the run itself.
+        The content of results.json: sizes, costs, loss curves and the held-out loss. `branches` has
+        `steps`, `tokens`, `training_flops`, `training_seconds` and `validation` of each branch; the
+        last entry is the run itself.
 
     Raises:
         InputError: records that do not fit, a workdir of another config, no readable checkpoint,
-            no memory left, a device that is not there.
-        FloatingPointError: more than `max_skipped_steps` steps were not finite; says where it
-            began. The newest checkpoint stays.
-        SystemExit: SIGTERM came; the step was ended and saved.
+            too little memory, or a missing device.
+        FloatingPointError: more than `max_skipped_steps` steps were not finite; names the first
+            such tap. The newest checkpoint stays.
+        SystemExit: SIGTERM arrived; the step was finished and saved.
     """
 
     def run(trainer: Trainer) -> dict[str, Any]:
         return trainer.results(trainer.train(trainer.restore()))
 
     if config.strategy == "multi_worker":
-        # Collectives must be set up before anything else, and by every worker.
+        # Every worker must set up collectives before anything else.
         trainer = Trainer(config)
         if not trainer.is_chief:
             return run(trainer)
@@ -80,10 +80,10 @@ def pretrain(config: PretrainingConfig) -> dict[str, Any]:
 
 
 class Course:
-    """Steps that end at a budget, with a directory of their own: a run, or a branch of it.
+    """Steps up to a budget with their own directory: a run or one of its branches.
 
     Args:
-        config: the run, or the run that the branch equals.
+        config: of the run, or of the run that the branch equals.
         curriculum: its batches.
     """
 
@@ -108,7 +108,7 @@ class Trainer:
         self.config = config
         self.tokenizer = records.read_tokenizer(config.records_dir)
         self.encoder_config = config.encoder
-        if not config.encoder.vocabulary_hash:  # One that names its vocabulary must fit as it is.
+        if not config.encoder.vocabulary_hash:  # A named vocabulary must fit unchanged.
             self.encoder_config = config.encoder.replace(
                 vocab_size=self.tokenizer.vocab_size,
                 vocabulary_hash=self.tokenizer.vocabulary_hash,
@@ -132,7 +132,7 @@ class Trainer:
                 next_sentence=pairs_weight > 0,
             )
             teacher = Distillation(config, self.encoder_config) if config.distils else None
-            # A head that nothing asks for would only decay.
+            # A head without a loss would only decay.
             asked = config.masked_lm_weight or (teacher and teacher.logits_weight)
             self.model.masked_lm_head.trainable = bool(asked)
             self.schedule = schedules.of_run(config)
@@ -143,7 +143,7 @@ class Trainer:
             self.strategy,
             self.model,
             self.optimizer,
-            # On a TPU all is compiled by XLA, and an inner compilation is an error.
+            # On a TPU XLA compiles everything, and an inner compilation is an error.
             jit_compile=config.jit_compile and config.strategy != "tpu",
             max_gradient_norm=config.max_gradient_norm,
             accumulation=config.gradient_accumulation_steps,
@@ -158,7 +158,7 @@ class Trainer:
             *self.steps.variables,
         ]
         self.trunk = Course(config, self.curriculum)
-        self.step_seconds: list[tuple[int, float]] = []  # Number of the step, its duration.
+        self.step_seconds: list[tuple[int, float]] = []  # (number of the step, its seconds).
         self.compiled: set[tuple[int, str] | None] = set()  # Batch size and records.
         if not checkpoints.newest(config.workdir):
             if config.init_checkpoint:
@@ -167,7 +167,7 @@ class Trainer:
                 set_initial_values(self.model, config)
 
     def restore(self) -> dict[str, Any]:
-        """State of the newest checkpoint, or that of a fresh run."""
+        """State of the newest checkpoint, or of a fresh run."""
         fresh = {
             "step": 0,
             "training_seconds": 0.0,
@@ -177,10 +177,10 @@ class Trainer:
             "best": None,
             "skipped_steps": [],
         }
-        return fresh | (self._restored(self.trunk) or {})  # Older releases counted less.
+        return fresh | (self._restored(self.trunk) or {})  # Older states lack some counts.
 
     def _restored(self, course: Course) -> dict[str, Any] | None:
-        """State of the newest checkpoint of a course, None where it has none."""
+        """State of the newest checkpoint of a course; None if it has none."""
         state = checkpoints.restore_latest(course.workdir, self.model, self.training_variables)
         if state:
             logging.info("resuming %s at step %d", course.workdir, state["step"])
@@ -204,7 +204,7 @@ class Trainer:
             return self._advance(trunk, state, until=config.num_train_steps)
 
     def _require_start(self, branch: Course, state: dict[str, Any]) -> None:
-        """Raises InputError where the run has passed the start of a branch that has no results."""
+        """Raises InputError if the run has passed the start of a branch without results."""
         start = branch.config.cooldown_start
         if state["step"] > start:
             raise InputError(
@@ -214,7 +214,7 @@ class Trainer:
             )
 
     def _run_branch(self, branch: Course, state: dict[str, Any]) -> None:
-        """Takes the model from the start of a branch, or from its checkpoint, to its end."""
+        """Trains the model from the start of a branch, or from its checkpoint, to its end."""
         if self.is_chief:
             open_workdir(branch.workdir, branch.config)
         state = self._restored(branch) or state
@@ -223,7 +223,7 @@ class Trainer:
             files.write_json(branch.results_path, self.results(state, branch))
 
     def _advance(self, course: Course, state: dict[str, Any], until: int) -> dict[str, Any]:
-        """Runs the steps of a course that are left until a step, behind which it is saved."""
+        """Runs the remaining steps of a course up to a step, and saves there."""
         if state["step"] >= until:
             return state
         last = course.config.num_train_steps
@@ -278,7 +278,7 @@ class Trainer:
         return state
 
     def memory_advice(self):
-        """Inside it, running out of memory ends in an InputError that says what helps."""
+        """Turns lack of memory into an InputError with advice."""
         needs = self.curriculum.needs(self.replicas)
         return faults.out_of_memory_advice(self.config, self.encoder_config, needs)
 
@@ -288,7 +288,7 @@ class Trainer:
         return {name: float(value) for name, value in sums.items()}
 
     def _keep(self, course: Course, state: dict[str, Any], save: bool) -> None:
-        """Evaluates and saves when it is time; a best evaluation is always saved."""
+        """Evaluates and saves if it is due; a best evaluation is always saved."""
         config, step = course.config, state["step"]
         best = False
         if step % config.eval_every_steps == 0 or step == config.num_train_steps:
@@ -315,14 +315,13 @@ class Trainer:
             )
 
     def batches(self, start_step: int, course: Course | None = None) -> Iterator[Any]:
-        """Endless global batches of the run, or a branch, from that of step `start_step` + 1 on."""
+        """Endless global batches of a course, starting with that of step `start_step` + 1."""
         return (course or self.trunk).curriculum.batches(self.strategy, start_step)
 
     def evaluate(self) -> dict[str, float]:
         """Scores of the held-out records, see `evaluation.scores`.
 
-        With a moving average of the weights all of them once more for it, their names beginning
-        with `ema_`.
+        With a moving average of the weights, also its scores, with the prefix `ema_`.
         """
         held_out, batches = self.curriculum.held_out, self.curriculum.validation_batches
         scores = evaluation.scores(self.steps, held_out, batches(self.strategy))
@@ -337,10 +336,10 @@ class Trainer:
     def _skip(
         self, course: Course, state: dict[str, Any], batch: Any, sums: dict[str, float]
     ) -> None:
-        """Leaves a step that is not finite out, or ends the run with a report."""
+        """Skips a step that is not finite, or ends the run with a report."""
         step = state["step"]
         if self.config.dtype == "float16" and float(self.steps.loss_scale) > 1:
-            # How the loss scale is found; the step has halved it.
+            # This is the normal search for the loss scale; the step has halved it.
             logging.info("step %d: overflow, loss scale %g", step, float(self.steps.loss_scale))
             return
         parts = (
@@ -361,12 +360,11 @@ class Trainer:
         logging.warning("%s\nleft out: %d of at most %d", report, skipped, allowed)
 
     def results(self, state: dict[str, Any], course: Course | None = None) -> dict[str, Any]:
-        """What results.json holds, of the run itself or of a branch."""
+        """The content of results.json, of the run or a branch."""
         course = course or self.trunk
         config, encoder = course.config, self.encoder_config
         last = config.stages[-1]
-        # Of the last stage, whose first step compiles. A run that had nothing left to do has no
-        # step to time.
+        # Of the last stage, whose first step compiles. A run without remaining steps has no timing.
         timed = [
             seconds
             for step, seconds in self.step_seconds
@@ -391,7 +389,7 @@ class Trainer:
             "training_history": state["training_history"],
             "validation_history": state["validation_history"],
             "validation": {k: v for k, v in validation.items() if k != "step"},
-            "learnt": validation.get("learnt"),  # An older release may have evaluated last.
+            "learnt": validation.get("learnt"),  # Older releases have no verdict.
             "context_use": context_use.measure(self.steps, self.curriculum),
             "best": state["best"],
             "skipped_steps": state["skipped_steps"],
@@ -409,11 +407,11 @@ class Trainer:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident memory of this process, or of its GPU when it has one."""
+    """Peak resident memory of this process, or memory of its GPU, if there is one."""
     if tf.config.list_logical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"]
     status = pathlib.Path("/proc/self/status")
-    if status.exists():  # What getrusage tells on Linux is never less than the parent's memory.
+    if status.exists():  # On Linux, getrusage includes the parent's peak.
         return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""Learning rates by the step."""
+"""Learning-rate schedules."""
 
 import math
 
@@ -16,12 +16,12 @@ def _linear_fall(left):
 
 
 def _cosine(share):
-    """0 at 0, 1 at 1, level at both ends."""
+    """0 at 0, 1 at 1, with slope 0 at both ends."""
     return (1.0 - ops.cos(math.pi * share)) / 2.0
 
 
-# By name: how the rate rises with the share of warm-up done, and falls with the share of the
-# steps behind it that is left; and the lowest rate of the rise.
+# By name: the rise as a function of the share of the warm-up that is done, the fall as a function
+# of the share of later steps that is left, and the start of the rise.
 _SCHEDULES = {
     "linear": (_linear_rise, _linear_fall, 0.0),
     "cosine": (_linear_rise, _cosine, 0.0),
@@ -31,15 +31,15 @@ _SCHEDULES = {
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises to the peak within the warm-up, then falls to 0 at the last step.
+    """Rises to the peak in the warm-up, then falls to 0 at the last step.
 
     Args:
         peak: float. Highest learning rate.
         num_warmup_steps: int. Steps of the rise.
         num_train_steps: int. All steps.
         schedule: str. `linear`: both are lines. `cosine`: a line up, half a cosine down.
-            `one_cycle`: half a cosine from a 25th of the peak up, half a cosine down; momentum,
-            which the paper lets fall and rise, stays.
+            `one_cycle`: half a cosine up from 1/25 of the peak, half a cosine down; momentum, which
+            the paper changes too, is constant.
 
     References:
         Linear: Devlin et al. 2018, arXiv 1810.04805, appendix A.2. Cosine: Loshchilov and Hutter
@@ -83,15 +83,16 @@ _COOLDOWNS = {"linear": _linear_fall, "1-sqrt": _inverse_root_fall}
 class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
     """Rises to the peak, stays there, and cools down to 0 at the last step.
 
-    Where the cooldown lies is held in variables, so that one compiled step serves a run and all
-    branches that leave it for a cooldown of their own.
+    The position of the cooldown is in variables, so that one compiled step serves a run and all its
+    branches, which have their own cooldowns.
 
     Args:
         peak: float. Highest learning rate.
         num_warmup_steps: int. Steps of the rise, a line.
         num_train_steps: int. All steps.
-        cooldown_start: int. Steps that are done when the fall begins; it ends with the last one.
-        cooldown: str. `linear`: a line. `1-sqrt`: one minus the root of the share that is done.
+        cooldown_start: int. Steps that are done when the fall starts; it ends at the last step.
+        cooldown: str. `linear`: a line. `1-sqrt`: one minus the square root of the share that is
+            done.
 
     References:
         Haegele et al. 2024, arXiv 2405.18392, equations 1 and 2.
@@ -108,7 +109,7 @@ class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
         self.cool_down(cooldown_start, num_train_steps)
 
     def cool_down(self, cooldown_start, num_train_steps):
-        """Moves the cooldown: it begins and ends when so many steps are done."""
+        """Sets the steps at which the cooldown starts and ends."""
         self.cooldown_start, self.num_train_steps = cooldown_start, num_train_steps
         self._last_step.assign(num_train_steps)
         self._cooldown_steps.assign(num_train_steps - cooldown_start)
@@ -127,7 +128,7 @@ class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def of_run(config):
-    """The schedule of a pre-training run; to be called under the scope of its strategy.
+    """The schedule of a pre-training run; call it in the scope of the strategy.
 
     Args:
         config: PretrainingConfig.

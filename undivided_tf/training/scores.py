@@ -1,4 +1,4 @@
-"""What a task's logits mean and how they score: GLUE's metrics, or accuracy and macro F1.
+"""Predictions and scores from a task's logits: GLUE's metrics, or accuracy and macro F1.
 
 Needs no TensorFlow.
 """
@@ -12,7 +12,7 @@ from undivided_tf.data.tasks.rows import Rows, Task
 from undivided_tf.metrics import classification, glue, regression
 from undivided_tf.models.heads import CLASSIFICATION, PAIR, REGRESSION, SINGLE, ClassifierHead
 
-MUCH_BETTER = 0.1  # Accuracy by which another order of the labels must win to be named.
+MUCH_BETTER = 0.1  # Gain of accuracy above which another label order is named.
 
 
 def primary(task: Task) -> str:
@@ -23,12 +23,12 @@ def primary(task: Task) -> str:
 
 
 def head_of(task: Task, pooling: str = "first", max_seq_length: int = 128) -> ClassifierHead:
-    """The head that a model of a task has.
+    """The head of a model of a task.
 
     Args:
         task: gives labels or range of scores, and whether rows are pairs.
         pooling: of the model.
-        max_seq_length: word pieces an example in training.
+        max_seq_length: word pieces per example in training.
     """
     return ClassifierHead(
         kind=REGRESSION if task.is_regression else CLASSIFICATION,
@@ -42,22 +42,22 @@ def head_of(task: Task, pooling: str = "first", max_seq_length: int = 128) -> Cl
 
 
 def predictions(task: Task, logits: np.ndarray) -> np.ndarray:
-    """Positions of labels, or scores within the task's range, of logits `(rows, outputs)`."""
+    """Indices of labels, or scores clipped to the task's range, from logits `(rows, outputs)`."""
     return head_of(task).answers(logits) if task.is_regression else logits.argmax(-1)
 
 
 def shown(task: Task, value: Any) -> str | float:
-    """A label's name, or a score, as JSON has it."""
+    """A label's name, or a score, as a JSON value."""
     return float(value) if task.is_regression else task.labels[int(value)]
 
 
 def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Scores of logits `(rows, outputs)`: for classes accuracy and macro F1, and GLUE's own."""
+    """Scores of logits `(rows, outputs)`: accuracy and macro F1 for classes, and GLUE's metrics."""
     return score_predictions(task, predictions(task, logits), labels)
 
 
 def score_predictions(task: Task, answers: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Scores of what `predictions` gave."""
+    """Scores of results of `predictions`."""
     if not task.is_regression:
         scores = classification.score(answers, labels, len(task.labels))
     elif task.glue:
@@ -68,15 +68,15 @@ def score_predictions(task: Task, answers: np.ndarray, labels: np.ndarray) -> di
 
 
 def constant(task: Task, train: Rows, rows: Rows) -> float:
-    """The primary score of one answer for all: the most frequent class, or the mean, of train."""
+    """The primary score of a constant answer: the most frequent class, or the mean, of train."""
     if task.is_regression:
-        return 0.0  # A constant correlates with nothing.
+        return 0.0  # A constant has no correlation.
     answer = np.bincount(train.labels).argmax()
     return score_predictions(task, np.full(len(rows), answer), rows.labels)[primary(task)]
 
 
 def warn_of_another_order(task: Task, logits: np.ndarray, labels: np.ndarray) -> None:
-    """Warns when another order of the label names would be much more accurate."""
+    """Warns if another order of the label names would be much more accurate."""
     if task.is_regression:
         return
     answers = predictions(task, logits)

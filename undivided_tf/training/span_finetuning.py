@@ -1,4 +1,4 @@
-"""Fine-tuning on SQuAD with Keras `compile` and `fit`, and its predictions."""
+"""Fine-tuning and prediction on SQuAD with Keras `compile` and `fit`."""
 
 import dataclasses
 import functools
@@ -29,9 +29,9 @@ from undivided_tf.workdir import once, results_once
 
 
 def finetune_spans(config: SquadConfig) -> dict[str, Any]:
-    """Trains on SQuAD, tunes the null threshold, predicts and scores; goes on when interrupted.
+    """Trains on SQuAD, tunes the null threshold, predicts and scores; resumes if interrupted.
 
-    Each run has a directory `workdir/run_SEED`: checkpoints while it trains, then the model,
+    Each run has a directory `workdir/run_SEED`: checkpoints during training, then the model,
     `predictions.json` and `nbest.json` as google-research/bert writes them and, with
     `version_2_with_negative`, `null_odds.json`.
 
@@ -57,7 +57,7 @@ class _DataSet:
 
 
 class _SpanTuner:
-    """The data sets of a config, and the runs on them."""
+    """The data sets and runs of a config."""
 
     def __init__(self, config: SquadConfig):
         self.config = config
@@ -118,7 +118,7 @@ class _SpanTuner:
         return dataclasses.replace(data, windows=data.windows.take(~data.windows.is_lost))
 
     def results(self) -> dict[str, Any]:
-        """Runs the seeds that are missing; what results.json holds."""
+        """Runs the missing seeds; returns the content of results.json."""
         config = self.config
         runs = []
         for seed in range(config.seed, config.seed + config.num_runs):
@@ -169,7 +169,7 @@ class _SpanTuner:
     def _score(
         self, predictions: Predictions, truths: list[dict[str, Any]], threshold: float
     ) -> dict[str, float]:
-        """The official scores at a threshold, and the best that any could give."""
+        """The official scores at a threshold, and the best scores over all thresholds."""
         scores = evaluate(truths, self._texts(predictions, threshold))
         if self.config.version_2_with_negative:
             best = evaluate(truths, predictions.texts, predictions.null_odds)
@@ -216,7 +216,7 @@ class _SpanTuner:
     # === Prediction ===
 
     def _predict(self, model: SpanPredictor, name: str) -> tuple[Predictions, list[dict[str, Any]]]:
-        """Predictions of a data set, and what they are scored against."""
+        """Predictions of a data set, and its truths."""
         config, data = self.config, self.data[name]
         predictions = predict_answers(
             data.questions,
@@ -260,14 +260,14 @@ def load_span_predictor(directory: str | pathlib.Path) -> tuple[SpanPredictor, T
     """Loads a model trained on SQuAD.
 
     Args:
-        directory: `WORKDIR/run_SEED/model` of `finetune_spans`; `SpanHead.read` says how the
-            windows were made in training.
+        directory: `WORKDIR/run_SEED/model` of `finetune_spans`; `SpanHead.read` gives the settings
+            of its windows.
 
     Returns:
         The model and its tokenizer.
 
     Raises:
-        InputError: no such model there, or files that do not fit together.
+        InputError: no such model at `directory`, or files that contradict each other.
     """
     directory = pathlib.Path(directory)
     if SpanHead.read(directory) is None:

@@ -13,7 +13,7 @@ from undivided_tf.models.pretrainer import (
 )
 from undivided_tf.training import distillation as teaching
 
-# Weights, softmax, LayerNorm and losses are float32 under each of them.
+# Weights, softmax, LayerNorm and losses are float32 under each policy.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 MASKED_LM_SUMS = ("loss", "correct", "weight")
 NEXT_SENTENCE_SUMS = ("next_sentence_loss", "next_sentence_correct", "sequences")
@@ -23,20 +23,21 @@ _FIRST_LOSS_SCALE, _STEPS_TO_DOUBLE_IT = 2.0**15, 2000
 class Steps:
     """One optimizer step and one evaluation step on distributed batches.
 
-    A step whose loss or gradient is not finite changes neither weights nor optimizer. Under
-    float16 the loss is scaled up so that small gradients do not vanish: the scale is halved
-    when they overflow, and doubled after 2000 steps in which they did not.
+    A step whose loss or gradient is not finite changes neither weights nor optimizer. Under float16
+    the loss is scaled up so that small gradients do not underflow. The scale is halved if gradients
+    overflow, and doubled after 2000 steps without overflow.
 
     Args:
         strategy: tf.distribute strategy under whose scope model and optimizer were made.
         model: Pretrainer.
         optimizer: Keras optimizer, built for the model's trainable variables.
-        jit_compile: bool. Compile with XLA what it can hold.
+        jit_compile: bool. Compile with XLA what it supports.
         max_gradient_norm: float. Clip the global gradient to this norm.
-        accumulation: int. Parts into which each replica splits its batch, one after another.
+        accumulation: int. Number of parts into which each replica splits its batch; computed in
+            sequence.
         scale_loss: bool. Whether the model computes in float16.
-        next_sentence_weight: float. Weight of the mean loss on pairs; 0 where the model has no
-            head for them.
+        next_sentence_weight: float. Weight of the mean loss on pairs; 0 if the model has no
+            next-sentence head.
         masked_lm_weight: float. Weight of the mean loss on masked tokens.
         distillation: teaching.Distillation or None. The teacher, made under the strategy's scope.
 
@@ -78,8 +79,8 @@ class Steps:
             self.loss_scale = tf.Variable(scale, trainable=False, aggregation=first)
             self.good_steps = tf.Variable(0, trainable=False, aggregation=first)
         self.variables = [self.loss_scale, self.good_steps]  # Part of a run's state.
-        # XLA holds what one replica does by itself, not the exchange between replicas.
-        # No Python control flow is over tensors; AutoGraph would take seconds to find none.
+        # XLA compiles the work of one replica, not the exchange between replicas. No Python control
+        # flow depends on tensors, so AutoGraph, which takes seconds, is off.
         graph = functools.partial(tf.function, autograph=False)
         self._part = graph(self._part_gradients, jit_compile=jit_compile)
         self._apply = self._update
@@ -89,10 +90,10 @@ class Steps:
         self.train = graph(self._train)
         self.evaluate = graph(self._evaluate_all)
 
-    # === What one replica does ===
+    # === One replica ===
 
     def losses(self, batch: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
-        """Sums over the masked tokens of a batch, and over its pairs, by their names `sums`."""
+        """Sums over the masked tokens and the pairs of a batch, named `sums`."""
         return self._sums(batch, self._outputs(batch, training))
 
     def _outputs(self, batch, training):
@@ -110,7 +111,7 @@ class Steps:
         return sums
 
     def _part_gradients(self, batch, sizes):
-        """Sums of a part of the batch, and the gradients of its part of the global mean loss.
+        """Sums over a part of the batch, and gradients of its share of the global mean loss.
 
         `sizes` are the masked tokens, the sequences and, with a teacher, the real tokens of the
         global batch.
@@ -125,13 +126,13 @@ class Steps:
             if self.distillation:
                 loss += self.distillation.loss(sums, sizes[0], sizes[2])
             loss *= self.loss_scale
-        # The pooler takes no part in masked-language-model training: its gradient is zero.
+        # Masked-language-model training does not use the pooler: its gradient is zero.
         zero = tf.UnconnectedGradients.ZERO
         gradients = tape.gradient(loss, variables, unconnected_gradients=zero)
         return sums, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     def _stacked_parts(self, batch):
-        """The rows of a replica as (parts, rows a part, ...)."""
+        """The rows of a replica as (parts, rows per part, ...)."""
         return {
             name: tf.reshape(
                 value, [self.accumulation, value.shape[0] // self.accumulation, *value.shape[1:]]
@@ -140,13 +141,13 @@ class Steps:
         }
 
     def parts(self, batch: dict[str, tf.Tensor]) -> Iterator[dict[str, tf.Tensor]]:
-        """The rows of a replica in the parts that it computes one after another."""
+        """The rows of a replica in the parts that it computes in sequence."""
         stacked = self._stacked_parts(batch)
         for index in range(self.accumulation):
             yield {name: value[index] for name, value in stacked.items()}
 
     def _accumulated_gradients(self, batch, sizes):
-        """As `_part_gradients`, of all parts, with the activations of one at a time in memory."""
+        """Like `_part_gradients`, for all parts; only one part's activations are in memory."""
         if self.accumulation == 1:
             return self._part(batch, sizes)
         parts = self._stacked_parts(batch)
@@ -160,7 +161,7 @@ class Steps:
             {name: tf.zeros([]) for name in self.sums},
             [tf.zeros(variable.shape) for variable in self.model.trainable_variables],
         )
-        # More parallel iterations would hold the activations of more than one part.
+        # Parallel iterations would keep the activations of several parts.
         _, sums, gradients = tf.while_loop(
             lambda index, *_: index < self.accumulation, add, (0, *zeros), parallel_iterations=1
         )
@@ -175,21 +176,21 @@ class Steps:
             return tf.distribute.get_replica_context().all_reduce("sum", values)
 
         weights = batch["masked_weights"]
-        rows = tf.reduce_max(weights, axis=1)  # 0 for those that only fill the batch up.
+        rows = tf.reduce_max(weights, axis=1)  # 0 for rows that pad the batch.
         sizes = [tf.reduce_sum(weights), tf.reduce_sum(rows)]
         if self.distillation:
             real = tf.cast(batch["padding_mask"], tf.float32)
             sizes.append(tf.reduce_sum(real * rows[:, tf.newaxis]))
         sizes = tuple(global_sum(sizes))
         sums, gradients = self._accumulated_gradients(batch, sizes)
-        # The norm is that of the global gradient, so the sum comes before clipping, and our
-        # optimizers do not take it once more.
+        # Clipping needs the norm of the global gradient, so gradients are summed here, and our
+        # optimizers do not sum them again.
         gradients = global_sum(gradients)
         norm = tf.linalg.global_norm(gradients) / self.loss_scale
-        # A tensor of its own in each replica: one that they share would not be summed.
+        # A separate tensor in each replica: a shared tensor would not be summed.
         sums = {**sums, "gradient_norm": norm / replicas, "stop": tf.identity(stop)}
-        # The factor of loss scale and clipping is left to the update, which reads all gradients
-        # anyway: XLA then writes no scaled ones.
+        # The update applies the factor of loss scale and clipping, since it reads all gradients
+        # anyway; so XLA writes no scaled copies.
         clip = self.max_gradient_norm / tf.maximum(norm, self.max_gradient_norm)
         return sums, gradients, clip / self.loss_scale
 
@@ -198,36 +199,36 @@ class Steps:
         self.optimizer.apply(gradients, self.model.trainable_variables)
 
     def _held_out_losses(self, batch):
-        """Sums as `losses` gives, and the loss of each masked token `(rows, predictions)`."""
+        """Sums of `losses`, and the loss of each masked token `(rows, predictions)`."""
         outputs = self._outputs(batch, training=False)
         places, _ = cross_entropies(outputs["masked_lm_logits"], batch["masked_ids"])
         return self._sums(batch, outputs), places * batch["masked_weights"]
 
     def _evaluate_replica(self, batch):
-        # `strategy.run` would compile a tf.function, given as it is, for all replicas at once.
+        # Wrapped, because `strategy.run` would compile a tf.function for all replicas at once.
         sums, places = self._held_out(batch)
         replicas = self.strategy.num_replicas_in_sync
         if replicas > 1:
-            # Each replica puts its rows where they belong among zeros, so that a sum gathers
-            # them: `strategy.gather` mixes up the runs of one process.
+            # Each replica pads its rows with zeros to the global batch, so that a sum gathers them:
+            # `strategy.gather` mixes up the runs of one process.
             own = tf.distribute.get_replica_context().replica_id_in_sync_group
             is_own = tf.one_hot(own, replicas, on_value=True, off_value=False)
             places = tf.where(is_own[:, tf.newaxis, tf.newaxis], places, 0.0)
             places = tf.reshape(places, [-1, places.shape[-1]])
         return sums, places
 
-    # === What all replicas do together ===
+    # === All replicas ===
 
     def _train(self, batch, stop):
         """One optimizer step.
 
         Args:
-            batch: what `strategies.distribute` yields.
-            stop: float32 scalar, above 0 where this process was asked to stop.
+            batch: from `strategies.distribute`.
+            stop: float32 scalar, above 0 if this process was asked to stop.
 
         Returns:
-            Dict of float32 scalars, the sums over all replicas: `SUMS`, `gradient_norm` (before
-            clipping; not finite where the step was left out) and `stop`.
+            Dict of float32 scalars, summed over all replicas: `SUMS`, `gradient_norm` (before
+            clipping; not finite if the step was skipped) and `stop`.
         """
         sums, gradients, factor = self.strategy.run(self._gradients, (batch, stop))
         sums = self._reduce(sums)
@@ -247,7 +248,7 @@ class Steps:
         return sums
 
     def _evaluate_all(self, batch):
-        """A held-out batch: the sums `SUMS` over all replicas, and the losses of all places.
+        """Evaluates a held-out batch: `SUMS` over all replicas, and the losses of all places.
 
         Returns:
             Dict of float32 scalars, and float32 `(rows, predictions)` in nats, 0 in unused

@@ -1,4 +1,4 @@
-"""tf.distribute strategies by name, their input, and the settings that make a run repeatable."""
+"""tf.distribute strategies by name, their input, and settings for repeatable runs."""
 
 import json
 import os
@@ -10,17 +10,17 @@ from undivided_tf.errors import InputError
 
 
 def get(name: str, tpu_name: str = "") -> tf.distribute.Strategy:
-    """The strategy of a `--strategy` flag; to be called before anything else of TensorFlow.
+    """The strategy of a `--strategy` flag; call it before anything else of TensorFlow.
 
     Args:
         name: `one_device` (the first GPU, else the CPU), `mirrored` (all GPUs, else all logical
-            CPUs, of this machine), `multi_worker` (one process a machine, all named in the
+            CPUs, of this machine), `multi_worker` (one process per machine, all named in the
             environment variable TF_CONFIG) or `tpu`.
-        tpu_name: for `tpu`: name or grpc:// address; empty: what the environment names, as in
-            Colab, or the TPU of this machine.
+        tpu_name: for `tpu`: name or grpc:// address; empty: the TPU of the environment variables,
+            as in Colab, or of this machine.
 
     Raises:
-        InputError: no TPU, or no TF_CONFIG, where it is needed.
+        InputError: a TPU or TF_CONFIG is needed and missing.
     """
     if name == "multi_worker":
         return _multi_worker()
@@ -69,7 +69,7 @@ def _tpu(tpu_name: str) -> tf.distribute.Strategy:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the files of the run; so does one of several workers."""
+    """Whether this process writes the files of the run: one of several workers does."""
     resolver = strategy.cluster_resolver
     return getattr(resolver, "task_type", None) != "worker" or not resolver.task_id
 
@@ -77,10 +77,10 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 def distribute(
     strategy: tf.distribute.Strategy, dataset: tf.data.Dataset
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Hands each replica its rows of every global batch, in order and with static shapes.
+    """Gives each replica its rows of every global batch, in order and with static shapes.
 
-    Every worker reads the whole stream and keeps its part, so that a batch is the same however
-    many workers share it.
+    Every worker reads the whole stream and keeps its part, so that batches are the same for any
+    number of workers.
 
     Args:
         strategy: any.
@@ -113,8 +113,8 @@ def make_repeatable(seed: int, deterministic: bool) -> None:
     """Seeds Python, NumPy and TensorFlow, and asks for deterministic kernels.
 
     Args:
-        seed: of all generators that no explicit seed governs.
-        deterministic: refuse kernels whose result depends on the order of threads.
+        seed: of all generators without an explicit seed.
+        deterministic: raise an error for kernels whose result depends on the order of threads.
     """
     keras.utils.set_random_seed(seed)
     if deterministic:

@@ -1,4 +1,4 @@
-"""Keras `fit` in stretches with a checkpoint after each, so that a stopped run goes on."""
+"""Keras `fit` in segments with a checkpoint after each, so that a stopped run can resume."""
 
 import contextlib
 import pathlib
@@ -17,7 +17,7 @@ from undivided_tf.tokenization import Tokenizer
 
 
 class _Progress(keras.callbacks.Callback):
-    """Moves a progress bar with every batch; the first one is compiled."""
+    """Updates a progress bar with every batch; the first batch compiles."""
 
     def __init__(self, progress):
         super().__init__()
@@ -40,8 +40,8 @@ class EarlyStopping:
 
     Args:
         model: the Keras model that is trained.
-        score: what it scores now; more is better.
-        patience: that number of epochs, from 1.
+        score: function that returns its present score; higher is better.
+        patience: number of epochs without a better score, from 1.
     """
 
     def __init__(self, model: keras.Model, score: Callable[[], float], patience: int):
@@ -49,7 +49,7 @@ class EarlyStopping:
         self.best = [keras.Variable(weight, trainable=False) for weight in model.weights]
 
     def goes_on(self, scores: list[float]) -> bool:
-        """Whether the run goes on after an epoch; `scores` receives that epoch's."""
+        """Whether to continue after an epoch; appends the epoch's score to `scores`."""
         scores.append(self.score())
         if scores[-1] > max(scores[:-1], default=-np.inf):
             _copy(self.model.weights, self.best)
@@ -77,25 +77,25 @@ def fit(
     description: str,
     early_stopping: EarlyStopping | None = None,
 ) -> dict[str, Any]:
-    """Trains a compiled model, from the newest checkpoint of the run where there is one.
+    """Trains a compiled model, from the newest checkpoint of the run if there is one.
 
-    A run that was stopped loses what it did since its last checkpoint and ends with the weights
-    of one that was not; a run of fewer steps than `save_checkpoints_steps` writes none.
+    A stopped run repeats the steps since its last checkpoint and ends with the weights of an
+    uninterrupted run. A run of fewer steps than `save_checkpoints_steps` writes no checkpoint.
 
     Args:
         model: compiled, with an `encoder` and the initial values of the run.
-        batches: gives the batches of so many steps (second argument) from a step on (first).
+        batches: function from a step and a number of steps to the batches of these steps.
         epochs: passes over the data.
-        steps_per_epoch: batches of each.
+        steps_per_epoch: batches per epoch.
         save_checkpoints_steps: steps between checkpoints.
-        workdir: the run's directory; its `checkpoints` are the caller's to remove.
+        workdir: the run's directory; the caller removes its `checkpoints`.
         tokenizer: the encoder's.
         description: of the run, for progress and errors.
         early_stopping: of this model.
 
     Returns:
-        `losses`, the mean of each epoch, `scores`, those of `early_stopping`, and `seconds`,
-        those of all calls.
+        `losses`, the mean loss of each epoch; `scores`, those of `early_stopping`; and `seconds`,
+        the total of all calls.
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -114,7 +114,7 @@ def fit(
             history = model.fit(
                 batches(state["step"], count),
                 callbacks=[moved, keras.callbacks.TerminateOnNaN()],
-                shuffle=False,  # The caller did, by the seed of the run.
+                shuffle=False,  # The caller shuffles with the run's seed.
                 verbose=0,
             )
             (loss,) = history.history["loss"]

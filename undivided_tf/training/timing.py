@@ -1,4 +1,4 @@
-"""Pre-training steps of two patterns in turn, so that what slows the machine slows both."""
+"""Alternating pre-training steps of two patterns: slowdowns of the machine affect both."""
 
 import functools
 from typing import Any
@@ -10,21 +10,21 @@ from undivided_tf.training.pretraining import Trainer
 
 
 def time_in_turn(config: TimingConfig) -> dict[str, Any]:
-    """Times steps of a pattern and of the reference, some of the one, then of the other.
+    """Times steps of a pattern and of the reference in alternation.
 
-    A machine's speed moves from hour to hour, with its load and its temperature: of steps that
-    are timed in one round it moves little, so that their ratio is that of the patterns. Weights
-    are those of a fresh run; compilation is left out. Of a curriculum the last stage is timed.
+    A machine's speed changes from hour to hour with its load and temperature. It changes little
+    within one round, so the ratio of the times is that of the patterns. Weights are initial values;
+    compilation is not timed. Of a curriculum the last stage is timed.
 
     Args:
         config: both patterns and the recipe that they share.
 
     Returns:
-        `milliseconds` of a step of the pattern and `reference_milliseconds`, each a list of one
-        mean a round.
+        `milliseconds` per step of the pattern and `reference_milliseconds`, each a list with the
+        mean of each round.
 
     Raises:
-        InputError: the records do not fit, or a device is not there; see `Trainer`.
+        InputError: the records do not fit, or a device is missing; see `Trainer`.
     """
     recipe = config.pretraining.replace(workdir=config.workdir, records_dir=config.records_dir)
     reference = recipe.encoder.replace(block_pattern=config.reference_pattern)
