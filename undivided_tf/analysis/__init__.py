@@ -1,1 +1,1 @@
-"""Looking inside an encoder: taps, CKA, probes."""
+"""Analyses of an encoder: taps, CKA, probes."""

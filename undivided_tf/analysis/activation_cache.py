@@ -1,4 +1,4 @@
-"""Activations on disk, one file a minibatch, for runs that look at the same ones again."""
+"""Activations on disk, one file per minibatch, for runs that use the same ones again."""
 
 import json
 import pathlib
@@ -24,32 +24,33 @@ def encoder_hash(encoder: Encoder) -> str:
 
 
 def rows_hash(rows: Rows) -> str:
-    """SHA-256 of the texts; labels do not matter."""
+    """SHA-256 of the texts, without labels."""
     return files.sha256(json.dumps([rows.first, rows.second], ensure_ascii=False))
 
 
 def cached(
     directory: str, key: Mapping[str, Any], make: Callable[[], Iterator[Activations]]
 ) -> Iterator[Activations]:
-    """Minibatches of activations, read from disk where they are, else made and written.
+    """Minibatches of activations, read from disk if present, else made and written.
 
-    Written as they come, so that memory holds one minibatch; what a consumer leaves unfinished is
-    not kept.
+    Each minibatch is written at once, so one minibatch is in memory. If the consumer stops early,
+    nothing is kept.
 
     Args:
         directory: holds a directory for each key; empty: nothing is read or written.
-        key: all that the activations depend on, as JSON: hashes of encoder and data, taps, draw.
-        make: gives the minibatches.
+        key: everything that determines the activations, as JSON: hashes of encoder and data, taps,
+            draw.
+        make: function that yields the minibatches.
 
     Yields:
-        What `make` gives, in its order.
+        The minibatches of `make`, in order.
     """
     place = pathlib.Path(directory) / files.sha256(json.dumps(key, sort_keys=True))[:16]
     if directory and (place / _KEY).exists():
         for path in sorted(place.glob("*.npz")):
             with np.load(path) as arrays:
                 yield {name: arrays[name] for name in arrays.files}
-    elif not directory or place in _being_written:  # An encoder that is compared with itself.
+    elif not directory or place in _being_written:  # The encoder is compared with itself.
         yield from make()
     else:
         _being_written.add(place)

@@ -1,8 +1,8 @@
-"""Where attention looks: statistics of heads, their likeness across encoders, rollout.
+"""Attention patterns: statistics of heads, their similarity across encoders, rollout.
 
-Sums run over the tokens of each text that are no padding, special tokens included. Rows of
-probabilities that do not add up to 1, as of ReLU attention, are divided by their sums. Needs
-no TensorFlow.
+Sums run over the tokens of each text without padding, special tokens included. Rows of
+probabilities that do not add up to 1, as with ReLU attention, are divided by their sums. Needs no
+TensorFlow.
 
 References:
     Clark, Khandelwal, Levy, Manning 2019, arXiv 1906.04341 (what BERT's heads look at).
@@ -19,7 +19,7 @@ STATISTICS = ("entropy", "distance", "first", "separator", "self", "next", "prev
 
 
 def row_normalized(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities `(..., keys)` in float64 whose rows add up to 1, or are 0 throughout."""
+    """Probabilities `(..., keys)` in float64; each row adds up to 1 or is all 0."""
     wide = np.asarray(probabilities, np.float64)
     sums = wide.sum(-1, keepdims=True)
     return np.divide(wide, sums, out=np.zeros_like(wide), where=sums > 0)
@@ -65,7 +65,7 @@ class HeadStatistics:
             self._tokens += int(length)
 
     def means(self) -> dict[str, list[float]]:
-        """For each head: entropy (nats), distance in tokens, and shares of the weight.
+        """Per head: entropy (nats), distance in tokens, and shares of the weight.
 
         `first` is the share on [CLS], `separator` on all [SEP], `self` on the token itself, `next`
         and `previous` on its neighbours.
@@ -86,13 +86,13 @@ class HeadDivergence:
 
         Args:
             first: probabilities `(texts, heads, length, length)` of a block.
-            second: of a block of another encoder, at the same tokens.
+            second: the same of a block of another encoder, for the same tokens.
             lengths: tokens of each text.
         """
         for one, other, length in zip(first, second, lengths, strict=True):
             one, other = (row_normalized(x[:, :length, :length]) for x in (one, other))
             entropies = [scipy.special.entr(x).sum((1, 2)) for x in (one, other)]
-            # One head of the first at a time: all pairs at once would be large.
+            # One head of the first at a time, since all pairs at once would take much memory.
             mixed = np.stack(
                 [scipy.special.entr((head[None] + other) / 2).sum((1, 2)) for head in one]
             )
@@ -115,15 +115,15 @@ class HeadDivergence:
 
 
 def rollout(blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """How much of every token's input reaches every token, block after block.
+    """Attention rollout: the share of every input token in every token after each block.
 
-    Heads are averaged, and the residual connection counts half: A = (W + 1) / 2.
+    Heads are averaged, and the residual connection has half the weight: A = (W + 1) / 2.
 
     Args:
         blocks: probabilities `(heads, length, length)` of one text, from the first block on.
 
     Returns:
-        For each block `(length, length)`, rows adding up to 1: the product of all up to it.
+        For each block `(length, length)`, the product of all blocks up to it; rows add up to 1.
     """
     reached, products = None, []
     for weights in blocks:

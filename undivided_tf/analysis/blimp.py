@@ -1,8 +1,8 @@
-"""Zero-shot syntax: does an encoder find the grammatical sentence of a pair likelier?
+"""Zero-shot syntax: does the grammatical sentence of a pair have the higher likelihood?
 
-A sentence is scored by its pseudo-log-likelihood, the sum over its word pieces. Sentences of a
-pair may have different numbers of pieces, and the sum then favours the shorter; how many pairs
-these are is reported.
+The score of a sentence is its pseudo-log-likelihood, the sum over its word pieces. If the sentences
+of a pair have different numbers of pieces, the sum favours the shorter one; the number of such
+pairs is reported.
 
 References:
     Warstadt et al. 2020, arXiv 1912.00582 (BLiMP).
@@ -29,13 +29,13 @@ def run_blimp(config: BlimpConfig) -> dict[str, Any]:
 
     Args:
         config: names checkpoint and archive; `config.workdir` receives config.json and
-            results.json, and when it has that already, it is read.
+            results.json. Existing results are read instead.
 
     Returns:
         As `score`.
 
     Raises:
-        InputError: no checkpoint there or one without the head, no archive, or a workdir of
+        InputError: no checkpoint, a checkpoint without the head, no archive, or a workdir of
             another config.
     """
 
@@ -57,9 +57,9 @@ def score(
 ) -> dict[str, Any]:
     """Share of the pairs whose grammatical sentence has the higher pseudo-log-likelihood.
 
-    A tie counts one half, as if drawn by lot: different sentences of equal word pieces, such as
-    those that differ in case alone to an uncased vocabulary, or equal likelihoods. Pairs of
-    equal sentences ask nothing and are left out.
+    A tie counts one half. A tie means equal likelihoods, or different sentences with equal word
+    pieces, for example sentences that differ only in case with an uncased vocabulary. Pairs of
+    equal sentences are left out.
 
     Args:
         subject: the encoder.
@@ -70,8 +70,8 @@ def score(
     Returns:
         `kind`, `encoder`, `accuracy` (mean over the paradigms; chance is 0.5), `paradigms` and
         `phenomena` (by name: `accuracy`, its 95 % Wilson interval `low` and `high`, `pairs`),
-        `pairs`, `pairs_of_unequal_length`, `ties`, and what is left out: `left_out` (pairs with a
-        sentence that is too long or has no word piece), `equal_sentences` (pairs of one sentence).
+        `pairs`, `pairs_of_unequal_length`, `ties`, and the counts `left_out` (pairs with a sentence
+        that is too long or has no word piece) and `equal_sentences` (pairs of equal sentences).
 
     Raises:
         InputError: a likelihood is not finite.
@@ -96,7 +96,7 @@ def score(
         alike += [good == bad for good, bad, fit in sides if fit]
     if equal:
         logging.warning("%d pairs of equal sentences are left out", equal)
-    # All at once: sentences of like length share a batch, whatever their paradigm.
+    # All paradigms at once, so that sentences of similar length share a batch.
     values = masked_lm.pseudo_log_likelihoods(
         model,
         subject,
@@ -109,7 +109,7 @@ def score(
             f"{int((~np.isfinite(values)).any(1).sum())} of {len(values)} pairs have a "
             "pseudo-log-likelihood that is not finite: the weights of the encoder are damaged"
         )
-    # The same pieces in two batches may differ in the last bits.
+    # Equal pieces in two batches may have likelihoods that differ in the last bits.
     ties = np.array(alike, bool) | (values[:, 0] == values[:, 1])
     wins = np.where(ties, 0.5, values[:, 0] > values[:, 1])
     found, phenomena = {}, {}

@@ -1,8 +1,8 @@
-"""Centred kernel alignment: how alike two sets of activations of the same examples are.
+"""Centred kernel alignment: similarity of two sets of activations of the same examples.
 
-Everything is NumPy in float64: HSIC is a small difference of large sums, and the names are
-those of google-research's representation_similarity/Demo.ipynb. All pairs of taps in one pass:
-analysis/minibatch_cka.py. Needs no TensorFlow.
+Everything is NumPy in float64, since HSIC is a small difference of large sums. The names are those
+of google-research's representation_similarity/Demo.ipynb. analysis/minibatch_cka.py computes all
+pairs of taps in one pass. Needs no TensorFlow.
 
 References:
     Kornblith, Norouzi, Lee, Hinton 2019, arXiv 1905.00414 (CKA).
@@ -39,8 +39,8 @@ def gram_rbf(x: np.ndarray, threshold: float = 1.0) -> np.ndarray:
 
     Args:
         x: `(examples, features)`.
-        threshold: bandwidth as a share of the median distance between examples; the median is
-            over all entries of the distance matrix, the diagonal included, as in Demo.ipynb.
+        threshold: bandwidth as a share of the median distance between examples. The median is over
+            all entries of the distance matrix, including the diagonal, as in Demo.ipynb.
 
     Returns:
         `(examples, examples)`, float64.
@@ -51,7 +51,7 @@ def gram_rbf(x: np.ndarray, threshold: float = 1.0) -> np.ndarray:
     if threshold <= 0:
         raise InputError(f"threshold must be above 0, got {threshold}")
     x = _examples(x, "x")
-    x = x - x.mean(0)  # Distances stay; the cancellation below shrinks.
+    x = x - x.mean(0)  # Keeps distances; reduces cancellation below.
     norms = np.einsum("ij,ij->i", x, x)
     squared = np.maximum(norms[:, None] + norms[None, :] - 2 * x @ x.T, 0)
     median = np.median(squared)
@@ -64,9 +64,9 @@ def center_gram(gram: np.ndarray, unbiased: bool = False) -> np.ndarray:
     """Centres a Gram matrix, so that HSIC is a plain inner product of two of them.
 
     Args:
-        gram: symmetric `(examples, examples)`; it is not changed.
+        gram: symmetric `(examples, examples)`; not modified.
         unbiased: U-centring: the inner product over n (n - 3) is then the unbiased HSIC_1. The
-            diagonal is zero before and after, and need not be meaningful.
+            diagonal is ignored, and 0 in the result.
 
     Returns:
         `(examples, examples)`, float64.
@@ -104,12 +104,12 @@ def cka(gram_x: np.ndarray, gram_y: np.ndarray, debiased: bool = False) -> float
     Args:
         gram_x: `(examples, examples)`.
         gram_y: `(examples, examples)` of the same examples.
-        debiased: from the unbiased HSIC_1; may be negative, and is then reported so. The ratio
-            of unbiased parts is itself only nearly unbiased.
+        debiased: use the unbiased HSIC_1; the result may be negative. The ratio of unbiased parts
+            is itself only nearly unbiased.
 
     Returns:
-        At most 1. NaN, with a RuntimeWarning that gives the reason, when a Gram matrix is
-        constant up to rounding.
+        At most 1. NaN, with a RuntimeWarning that gives the reason, if a Gram matrix is constant up
+        to rounding.
 
     Raises:
         InputError: as `center_gram`, or the numbers of examples differ.
@@ -126,11 +126,11 @@ def cka(gram_x: np.ndarray, gram_y: np.ndarray, debiased: bool = False) -> float
 
 
 def linear_cka(x: np.ndarray, y: np.ndarray, debiased: bool = False) -> float:
-    """CKA with the linear kernel, in feature or example space, whichever is cheaper.
+    """CKA with the linear kernel, in feature or example space, depending on the cost.
 
-    Unchanged by a permutation of the examples, by rotation, shift and isotropic scaling of
-    either side; changed by other invertible linear maps. The biased form is high even for
-    unrelated random features when features outnumber examples: prefer the debiased one then.
+    Invariant to permutation of the examples, and to rotation, shift and isotropic scaling of either
+    side, but not to other invertible linear maps. If there are more features than examples, the
+    biased form is high even for unrelated random features: then prefer the debiased form.
 
     Args:
         x: `(examples, features)`, at least four examples.
@@ -138,8 +138,8 @@ def linear_cka(x: np.ndarray, y: np.ndarray, debiased: bool = False) -> float:
         debiased: as for `cka`.
 
     Returns:
-        At most 1; from 0 when biased. NaN, with a RuntimeWarning that gives the reason, when all
-        examples are equal up to the rounding of their dtype.
+        At most 1; the biased form is at least 0. NaN, with a RuntimeWarning that gives the reason,
+        if all examples are equal up to the rounding of their dtype.
 
     Raises:
         InputError: fewer than four examples, unequal numbers, or a value that is not finite.
@@ -162,7 +162,7 @@ def linear_cka(x: np.ndarray, y: np.ndarray, debiased: bool = False) -> float:
         return cka(first @ first.T, second @ second.T, debiased)
     product = _debiased_product if debiased else _biased_product
     own_first, own_second = product(first, first), product(second, second)
-    # Rounding can leave nothing of an HSIC_1 that is tiny beside the sums that make it up.
+    # Rounding can cancel an HSIC_1 that is tiny compared with its sums.
     if own_first <= 0 or own_second <= 0:
         return _undefined("x" if own_first <= 0 else "y")
     return product(first, second) / (own_first * own_second) ** 0.5
@@ -195,14 +195,14 @@ def _examples(x: np.ndarray, name: str) -> np.ndarray:
 
 
 def centred_examples(x: np.ndarray, name: str, wide: bool = False) -> np.ndarray:
-    """Examples with their mean removed; exactly zero when only rounding is left.
+    """Examples minus their mean; exactly zero if only rounding is left.
 
-    Shifts leave HSIC as it is, and without them the Gram matrix cancels less.
+    HSIC is invariant to shifts, and the Gram matrix of centred examples has less cancellation.
 
     Args:
         x: `(examples, features)`.
         name: for messages.
-        wide: in float64 whatever comes; else float32 stays, which makes products twice as fast.
+        wide: convert to float64; else float32 is kept, which makes products twice as fast.
 
     Returns:
         `(examples, features)`.
@@ -213,7 +213,7 @@ def centred_examples(x: np.ndarray, name: str, wide: bool = False) -> np.ndarray
     x = np.asarray(x)
     rounding = np.finfo(x.dtype if np.issubdtype(x.dtype, np.floating) else np.float64).eps
     narrow = not wide and x.dtype == np.float32 and x.ndim == 2 and x.size
-    # A mean is finite when all values are, and much sooner looked at.
+    # Checks the mean first, which is faster: it is finite if all values are.
     if not (narrow and np.isfinite(mean := x.mean(0)).all()):
         x = _examples(x, name)
         mean = x.mean(0)

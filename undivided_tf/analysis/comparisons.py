@@ -1,4 +1,4 @@
-"""Several encoders at the same tokens, read once, and the first compared with each of them."""
+"""Compares one encoder with several others on the same tokens, in one reading."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,24 +15,24 @@ from undivided_tf.analysis.subjects import Subject
 from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
 
-_MAX_BYTES = 4 << 30  # Of the Gram matrices of a whole sample.
+_MAX_BYTES = 4 << 30  # Limit for the Gram matrices of a whole sample.
 
 
 class Sample:
-    """Some encoders at the tokens, or words, of some rows.
+    """Activations of several encoders at the tokens, or words, of some rows.
 
     Attributes:
         dropped: tokens of minibatches too small for an estimate.
-        unseen_words: words that not all encoders see whole.
+        unseen_words: words that at least one encoder does not see completely.
 
     Args:
-        encoders: `first`, `second`, and others by any name that the first is compared with too.
+        encoders: `first`, `second`, and others, by name, to compare with the first.
         rows: texts.
         config: unit, measure and sizes.
 
     Raises:
-        InputError: encoders of different vocabularies, unless words are compared; pairs of texts,
-            when words are.
+        InputError: encoders of different vocabularies if tokens are compared, or pairs of texts if
+            words are compared.
     """
 
     def __init__(self, encoders: Mapping[str, Subject], rows: Rows, config: CkaConfig):
@@ -55,9 +55,9 @@ class Sample:
 
         Returns:
             A `MinibatchCka` or `WholeSample` by the name of each encoder: the first against it.
-            Besides `within_second`: the second against itself; `shuffled`: the first against
-            the second at other tokens; `without_high_norm`: against the second, without the
-            tokens of highest norm. The last two when the config asks for them.
+            Also `within_second`: the second against itself; and, if the config asks for them,
+            `shuffled`: the first against the second at other tokens, and `without_high_norm`: the
+            first against the second without the tokens of highest norm.
 
         Raises:
             InputError: as `taps.token_activations`, fewer than four tokens, or a whole sample of
@@ -96,7 +96,7 @@ class Sample:
         return pairs
 
     def estimator(self, minibatches: int) -> str:
-        """What was computed, in words."""
+        """Describes the estimator."""
         config = self.config
         tokens = "without special tokens" if config.unit == "pieces" else "of whole words"
         if self.measure:
@@ -215,15 +215,15 @@ def _length(activations: Activations) -> int:
 
 
 def ordinary(first: Activations, second: Activations, share: float) -> np.ndarray:
-    """Places of all tokens but those of highest norm.
+    """Indices of all tokens except those of highest norm.
 
-    A token's norm is judged by the tap, of either encoder, where it stands out most from the
-    median of the tap.
+    A token's norm is compared with the median of each tap of both encoders; the largest ratio
+    counts.
 
     Args:
         first: `(tokens, hidden)` by tap.
         second: of another encoder at the same tokens.
-        share: of the tokens to leave out, at least one.
+        share: share of the tokens to leave out; at least one token.
     """
     highest = np.zeros(_length(first))
     for activations in (first, second):

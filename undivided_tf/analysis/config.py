@@ -1,4 +1,4 @@
-"""What is asked of a trained encoder; needs no TensorFlow."""
+"""Configs of analyses; needs no TensorFlow."""
 
 import dataclasses
 from typing import Any
@@ -94,7 +94,7 @@ class CkaConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class ProbingConfig(Config):
-    """Linear probes on every tap of an encoder, beside what their scores must be read against."""
+    """Linear probes on every tap of an encoder, with baselines."""
 
     workdir: str = option("", "Directory for results and figures.")
     init_checkpoint: str = option(
@@ -137,7 +137,7 @@ class ProbingConfig(Config):
 
     @classmethod
     def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`inverse_l2` was one number."""
+        """Accepts older configs, in which `inverse_l2` was one number."""
         if isinstance(values.get("inverse_l2"), int | float):
             plain = {"control_task": False, "codelength": False, "scalar_mix": False}
             return {"num_seeds": 1, **plain, **values, "inverse_l2": [values["inverse_l2"]]}
@@ -171,7 +171,7 @@ class DiagnosticsConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class BlimpConfig(Config):
-    """Which of two sentences that differ in a point of grammar an encoder finds likelier."""
+    """Likelihoods of minimal pairs of a grammatical and an ungrammatical sentence."""
 
     workdir: str = option("", "Directory for results and figures.")
     init_checkpoint: str = option(

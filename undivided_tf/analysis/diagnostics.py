@@ -1,4 +1,4 @@
-"""Everything that can be said of the blocks of one encoder, beside its untrained twin."""
+"""Diagnostics of the blocks of one encoder and of its untrained twin."""
 
 from typing import Any
 
@@ -14,18 +14,17 @@ from undivided_tf.workdir import results_once
 
 
 def run_diagnostics(config: DiagnosticsConfig) -> dict[str, Any]:
-    """Looks at the blocks of a checkpoint on the texts of a task.
+    """Measures the blocks of a checkpoint on the texts of a task.
 
     Args:
-        config: names the checkpoint, the task and the sample; `config.workdir` receives
-            config.json and results.json, and when it has that already, it is read.
+        config: names the checkpoint, the task and the sample; `config.workdir` receives config.json
+            and results.json. Existing results are read instead.
 
     Returns:
         As `diagnose`.
 
     Raises:
-        InputError: no checkpoint or task there, different vocabularies, or a workdir of another
-            config.
+        InputError: no checkpoint or task, different vocabularies, or a workdir of another config.
     """
 
     def inputs() -> tuple:
@@ -49,7 +48,7 @@ def diagnose(
     head: Pretrainer | None = None,
     second: Subject | None = None,
 ) -> dict[str, Any]:
-    """Looks at every block of an encoder.
+    """Measures every block of an encoder.
 
     Args:
         subject: the encoder.
@@ -61,9 +60,9 @@ def diagnose(
     Returns:
         `kind`, `encoder` (pattern, seed, trained), `taps`, `blocks` and `untrained_blocks` (see
         `rank.measure_blocks`), `attention` and `untrained_attention` (by block: see
-        `HeadStatistics.means`, and `rollout_self`, the share of a token that is its own
-        after all blocks up to this one), `heads` (matching with `second`, by pair of blocks, or
-        None), `read_out` (see `masked_lm.logit_lens`; None without a head).
+        `HeadStatistics.means`, and `rollout_self`, the share of its own input in a token after all
+        blocks up to this one), `heads` (matching with `second`, by pair of blocks, or None),
+        `read_out` (see `masked_lm.logit_lens`; None without a head).
     """
     rows = rows.take(config.num_examples, config.seed)
     few = rows.take(config.num_attention_examples, config.seed)
@@ -142,7 +141,7 @@ def match_heads(
 
 
 def _attention(subject: Subject, rows: Rows, batch_size: int, max_seq_length: int):
-    """Minibatches of probabilities by block, ids, and the lengths of the texts."""
+    """Minibatches of probabilities by block, token ids, and lengths of the texts."""
     stream = taps.attention_probabilities(
         subject.encoder,
         subject.tokenizer,

@@ -1,4 +1,4 @@
-"""An encoder's activations in the graph: which there are, on which inputs, and read by what.
+"""Computes an encoder's activations in the graph.
 
 The public streams are in analysis/taps.py.
 """
@@ -15,15 +15,15 @@ from undivided_tf.tokenization import Tokenizer
 
 Activations = dict[str, np.ndarray]
 
-_LENGTHS = 16  # Minibatches are cut to a multiple of it: the encoder is traced once a length.
+_LENGTHS = 16  # Minibatches are cut to a multiple of this; the encoder is traced once per length.
 
 
 def known_taps(
     encoder: Encoder, taps: Sequence[str] | None, contributions: bool = False
 ) -> tuple[str, ...]:
-    """The names asked for, all when none are; InputError for one that the encoder lacks.
+    """The requested taps; all for None; InputError for a tap that the encoder lacks.
 
-    Contributions are of blocks: there is none of the embeddings.
+    Only blocks have contributions, not the embeddings.
     """
     names = tuple(encoder.config.pattern.tap_names)[contributions:]
     for tap in taps or ():
@@ -36,7 +36,7 @@ def known_taps(
 
 
 def check(encoder: Encoder, rows: int, max_seq_length: int) -> None:
-    """Raises InputError when there are no rows, or texts longer than the encoder's positions."""
+    """Raises InputError for no rows, or texts longer than the encoder's positions."""
     if not rows:
         raise InputError("there are no rows to look at: the split is empty")
     encoder.config.require_length(max_seq_length)
@@ -45,9 +45,9 @@ def check(encoder: Encoder, rows: int, max_seq_length: int) -> None:
 def batches(
     encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
 ) -> Iterator[tuple[dict[str, tf.Tensor], int]]:
-    """Encoded texts and how many of them are real; the last minibatch is filled with empty ones.
+    """Encoded texts and the number of real ones; empty texts pad the last minibatch.
 
-    So all have one shape, and the encoder is traced once.
+    So all minibatches have one shape, and the encoder is traced once.
     """
     check(encoder, len(rows), max_seq_length)
     if rows.second is not None:
@@ -61,14 +61,14 @@ def batches(
 
 
 def cut(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """A minibatch without most of its padding: less to compute, the same activations."""
+    """Removes most of the padding of a minibatch; the activations are the same."""
     longest = int(tf.reduce_max(tf.reduce_sum(inputs["padding_mask"], 1)))
     length = -(-longest // _LENGTHS) * _LENGTHS
     return {name: value[:, :length] for name, value in inputs.items()}
 
 
 def before(taps: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The input of every block: the tap before its own."""
+    """The input of every block: the tap before it."""
     names = list(taps)
     return {name: taps[previous] for previous, name in zip(names, names[1:], strict=False)}
 
@@ -76,7 +76,7 @@ def before(taps: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 def block_contributions(
     encoder: Encoder, taps: dict, padding_mask: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """What every block adds to the residual stream, from the taps."""
+    """The addition of every block to the residual stream, computed from the taps."""
     inputs, added = before(taps), {}
     for block, layer in zip(encoder.config.pattern, encoder.blocks, strict=True):
         others = (padding_mask,) if block.kind == "attention" else ()
@@ -87,7 +87,7 @@ def block_contributions(
 def forward(
     encoder: Encoder, names: Sequence[str], reduce: Callable, contributions: bool = False
 ) -> Callable:
-    """The encoder, followed in the graph by a reduction, so that little leaves the device."""
+    """The encoder followed by a reduction in the graph, so that little data leaves the device."""
 
     @tf.function(autograph=False)
     def forward(inputs, positions):

@@ -1,4 +1,4 @@
-"""Milliseconds of forward passes, of several encoders in turn so that noise hits all alike."""
+"""Times of forward passes of several encoders in turn, so that noise affects all alike."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,7 +9,7 @@ from undivided_tf.models.encoder import Encoder
 from undivided_tf.support import stopwatch
 from undivided_tf.support.stopwatch import Name
 
-# As many rows are worked off between two readings of the clock, whose grain a short pass feels.
+# Number of rows between two readings of the clock, since a pass is short for its resolution.
 _ROWS = 32
 
 
@@ -19,10 +19,10 @@ def forward_milliseconds(
     """Times compiled forward passes of full rows of random word pieces.
 
     Args:
-        encoders: by any name; all of one vocabulary.
+        encoders: by name; all of one vocabulary.
         batch_size: rows of a pass.
         length: word pieces of a row.
-        rounds: in each of which every encoder has its turn, after one to warm up.
+        rounds: number of rounds, each with all encoders, after one warm-up.
 
     Returns:
         By name, the milliseconds of a pass in each round.
@@ -37,7 +37,7 @@ def forward_milliseconds(
 
 
 def _forward(encoder: Encoder, batch: dict[str, tf.Tensor]) -> Callable[[], object]:
-    """A compiled pass over a batch, which ends when its output is there."""
+    """A compiled forward pass over a batch; returns when the output is computed."""
     compiled = tf.function(
         lambda batch: encoder(batch, training=False)["sequence_output"],
         jit_compile=True,

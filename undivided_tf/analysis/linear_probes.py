@@ -1,4 +1,4 @@
-"""Linear probes and what tells whether a probe's score means anything. Needs no TensorFlow.
+"""Linear probes and their controls. Needs no TensorFlow.
 
 References:
     Alain, Bengio 2017, arXiv 1610.01644 (linear classifier probes).
@@ -24,12 +24,12 @@ from undivided_tf.errors import InputError
 from undivided_tf.metrics import classification
 
 MAX_ITERATIONS = 2000
-# Shares of the training rows after which the next portion is encoded, as in Voita and Titov.
+# Shares of the training rows at the ends of portions, as in Voita and Titov.
 PORTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 
 
 def fit(x: np.ndarray, labels: np.ndarray, inverse_l2: float) -> tuple[Pipeline, bool]:
-    """Trains a multinomial logistic regression, standardised with what it is trained on.
+    """Trains a multinomial logistic regression; standardised by its training rows.
 
     Args:
         x: activations `(examples, features)`.
@@ -48,7 +48,7 @@ def fit(x: np.ndarray, labels: np.ndarray, inverse_l2: float) -> tuple[Pipeline,
         StandardScaler(), LogisticRegression(C=inverse_l2, max_iter=MAX_ITERATIONS)
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # Counted by the caller.
+        warnings.simplefilter("ignore", ConvergenceWarning)  # The caller counts them.
         model.fit(x.astype(np.float64), labels)
     return model, bool(model[-1].n_iter_.max() < MAX_ITERATIONS)
 
@@ -60,12 +60,12 @@ def fit_best(
     validation_labels: np.ndarray | None,
     choices: Sequence[float],
 ) -> tuple[float, Pipeline, bool]:
-    """As `fit`, with the penalty of the highest validation accuracy, of equals the strongest.
+    """Like `fit`, with the penalty of best validation accuracy; of equal ones the strongest.
 
     Args:
         x: training activations `(examples, features)`.
         labels: class ids `(examples,)`.
-        validation_x: activations `(others, features)`; not looked at for a single choice.
+        validation_x: activations `(others, features)`; not used for a single choice.
         validation_labels: class ids `(others,)`.
         choices: inverse strengths.
 
@@ -116,13 +116,13 @@ def linear_probe(
 
 @dataclasses.dataclass(frozen=True)
 class ControlTask:
-    """Labels that say nothing but which word it is: a random one for each word type.
+    """Control task: a random label for each word type.
 
-    Drawn from the labels' own frequencies, so that the two tasks are equally uneven. What a probe
-    scores here it has memorised.
+    The labels are drawn with the frequencies of the true labels, so that both tasks are equally
+    unbalanced. A probe can solve this task only by memorising word types.
 
     Attributes:
-        labels: the label of each type that training has.
+        labels: the label of each word type in training.
     """
 
     labels: dict[str, int]
@@ -141,7 +141,7 @@ class ControlTask:
         return cls(dict(zip(names, drawn.tolist(), strict=True)))
 
     def of(self, types: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of rows, and the places of the rows that have one: types that training has."""
+        """Labels of the rows whose type is in training, and the indices of these rows."""
         places = np.array([i for i, name in enumerate(types) if name in self.labels], np.int64)
         return np.array([self.labels[types[i]] for i in places], np.int64), places
 
@@ -149,11 +149,11 @@ class ControlTask:
 def online_codelength(
     x: np.ndarray, labels: np.ndarray, num_labels: int, inverse_l2: float
 ) -> dict[str, float]:
-    """Bits that it takes to send the labels to someone who has the activations.
+    """Bits to send the labels to a receiver who has the activations.
 
-    The first portion is sent as it is; each next one with a probe trained on all before it. So a
-    probe that needs much data pays for it. Its probabilities are mixed with 1 / (rows + 1) of the
-    uniform distribution, since a label may come that was not there yet.
+    The first portion is sent with the uniform code. Each later portion is sent with a probe trained
+    on all earlier ones, so a probe that needs much data has a longer code. Its probabilities are
+    mixed with 1 / (rows + 1) of the uniform distribution, since a label may be new.
 
     Args:
         x: activations `(rows, features)`, in the order in which they are sent.
@@ -196,7 +196,7 @@ def scalar_mix(
     num_labels: int,
     inverse_l2: float,
 ) -> dict[str, float | list[float]]:
-    """A linear probe on a weighted mean of all taps, its weights learnt with it.
+    """A linear probe on a weighted mean of all taps, with learnt weights.
 
     Args:
         train_x: for each tap `(train_examples, features)`.
@@ -207,8 +207,8 @@ def scalar_mix(
         inverse_l2: as for `fit`.
 
     Returns:
-        `accuracy`, `weights` (one a tap, adding up to 1) and `centre_of_gravity`: the mean place of
-        a tap, the first at 0, by these weights.
+        `accuracy`, `weights` (one per tap, adding up to 1) and `centre_of_gravity`: the mean index
+        of a tap under these weights, from 0.
     """
     scalers = [StandardScaler().fit(x.astype(np.float64)) for x in train_x]
     train, test = (

@@ -1,9 +1,9 @@
-"""What the masked-language-model head reads: from every tap, and of whole sentences.
+"""Readings of the masked-language-model head: from every tap, and of whole sentences.
 
 References:
-    nostalgebraist 2020, "interpreting GPT: the logit lens" (a head read off every layer).
-    Salazar, Liang, Nguyen, Kirchhoff 2020, arXiv 1910.14659 (pseudo-log-likelihood).
-    Wang, Cho 2019, arXiv 1902.04094.
+    nostalgebraist 2020, "interpreting GPT: the logit lens" (the head applied to every layer).
+    Salazar, Liang, Nguyen, Kirchhoff 2020, arXiv 1910.14659 (pseudo-log-likelihood). Wang, Cho
+    2019, arXiv 1902.04094.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ from undivided_tf.models.weights import load_weights, read_weights
 from undivided_tf.support import progress
 
 HEAD = "masked_lm_head"
-MASKED_SHARE = 0.15  # Of the word pieces, as Devlin et al. train.
+MASKED_SHARE = 0.15  # Share of the word pieces, as in Devlin et al.
 
 
 def load_head(checkpoint: str, subject: Subject) -> Pretrainer | None:
-    """The subject's encoder with the head of its checkpoint; None when that has none.
+    """The subject's encoder with the head of its checkpoint; None if there is no head.
 
     Args:
         checkpoint: as for `subjects.load`.
-        subject: what that gave.
+        subject: its result.
     """
     path = checkpoints.resolve(checkpoint)
     if not any(name.startswith(f"{HEAD}/") for name in read_weights(path)):
@@ -47,8 +47,8 @@ class Masked:
 
     Attributes:
         inputs: of the encoder.
-        positions: `(texts, predictions)`, where pieces were masked.
-        ids: `(texts, predictions)`, what stood there.
+        positions: `(texts, predictions)`, positions of masked pieces.
+        ids: `(texts, predictions)`, the original pieces.
         weights: `(texts, predictions)`, 0 for unused slots.
     """
 
@@ -70,9 +70,9 @@ def logit_lens(
 ) -> dict[str, Any]:
     """Loss and top-k accuracy of the head on every tap, at the same masked pieces.
 
-    The head was trained on the last tap only: a high loss below it does not say that the word
-    is not there, but that it is not there in the form that the head reads. With pre-norm every
-    tap goes through the final LayerNorm first.
+    The head was trained on the last tap only. A high loss at a lower tap does not mean that the
+    information is absent, only that the head cannot read it in this form. With pre-norm the final
+    LayerNorm is applied to every tap first.
 
     Args:
         model: see `load_head`.
@@ -84,7 +84,7 @@ def logit_lens(
         seed: decides which pieces are masked.
 
     Returns:
-        `loss` (nats), `accuracy` and `top_accuracy` (one a tap), `top`, `masked_tokens`.
+        `loss` (nats), `accuracy` and `top_accuracy` (one per tap), `top`, `masked_tokens`.
 
     Raises:
         InputError: as `rank.measure_blocks`, or no text has a word piece to mask.
@@ -115,7 +115,7 @@ def logit_lens(
 
 
 def _scores(model: Pretrainer, tap, positions, ids, weights, top: int):
-    """Sums over the masked pieces: loss, correct, among the first k."""
+    """Sums over the masked pieces: loss, correct, among the top k."""
     if model.encoder.final_layer_norm:
         tap = model.encoder.final_layer_norm(tap)
     logits = model.masked_lm_head(
@@ -133,7 +133,7 @@ def _scores(model: Pretrainer, tap, positions, ids, weights, top: int):
 def masked_batches(
     subject: Subject, rows: Rows, batch_size: int, max_seq_length: int, seed: int
 ) -> Iterator[Masked]:
-    """Every chosen piece becomes [MASK]; at least one a text that has pieces."""
+    """Masks every chosen piece by [MASK]; at least one per text with pieces."""
     tokenizer = subject.tokenizer
     slots = max(1, round(MASKED_SHARE * max_seq_length))
     row = 0
@@ -163,7 +163,7 @@ def pseudo_log_likelihoods(
     batch_size: int,
     max_seq_length: int,
 ) -> np.ndarray:
-    """Sum over the word pieces of each sentence of the log-probability of the piece, masked alone.
+    """Sum over a sentence's pieces of the log-probability of each piece, masked alone.
 
     Args:
         model: see `load_head`.
@@ -199,7 +199,7 @@ def pseudo_log_likelihoods(
         )
         return tf.gather(tf.nn.log_softmax(logits), ids, batch_dims=2)[:, 0]
 
-    # Sentences of like length share a batch, so that little of it is padding.
+    # Sentences of similar length share a batch, so that it has little padding.
     copies = [
         (s, p) for s in np.argsort([len(ids) for ids in pieces]) for p in range(len(pieces[s]))
     ]
@@ -210,7 +210,7 @@ def pseudo_log_likelihoods(
             ids = np.full((batch_size, max_seq_length), tokenizer.pad_id, np.int32)
             mask, true = np.zeros_like(ids), np.zeros((batch_size, 1), np.int32)
             positions = np.ones((batch_size, 1), np.int32)
-            mask[len(some) :, 0] = 1  # Rows that fill the last batch up need a token.
+            mask[len(some) :, 0] = 1  # Padding rows need a token.
             for i, (sentence, place) in enumerate(some):
                 row = [tokenizer.cls_id, *pieces[sentence], tokenizer.sep_id]
                 ids[i, : len(row)], mask[i, : len(row)] = row, 1

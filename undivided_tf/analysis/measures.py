@@ -1,6 +1,6 @@
-"""Other measures of how alike two sets of activations are, with the interface of CKA.
+"""Other similarity measures of two sets of activations, with the interface of CKA.
 
-All take the whole sample at once, `(examples, features)` a tap, in float64. Needs no TensorFlow.
+All take the whole sample at once, `(examples, features)` per tap, in float64. Needs no TensorFlow.
 
 References:
     Raghu, Gilmer, Yosinski, Sohl-Dickstein 2017, arXiv 1706.05806 (SVCCA).
@@ -23,18 +23,18 @@ from undivided_tf.analysis.minibatch_cka import pair_reasons
 from undivided_tf.errors import InputError
 from undivided_tf.support import threads
 
-KEPT_VARIANCE = 0.99  # Of the directions that SVCCA keeps, as in the paper.
+KEPT_VARIANCE = 0.99  # Variance share that SVCCA keeps, as in the paper.
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A measure of two taps in two steps, so that what belongs to one tap is worked out once.
+    """A measure of two taps in two steps, so that work per tap is done once.
 
     Attributes:
         label: for tables and figures.
-        prepare: centred examples `(examples, features)` to what `pair` needs of a tap.
-        pair: two prepared taps to a number.
-        is_distance: 0 for equal taps, else 1 for equal taps.
+        prepare: function from centred examples `(examples, features)` to an argument of `pair`.
+        pair: function from two prepared taps to a number.
+        is_distance: true: equal taps have 0; false: equal taps have 1.
     """
 
     label: str
@@ -62,12 +62,12 @@ def _basis(x: np.ndarray, kept: float) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         x: centred.
-        kept: share of the variance that the directions kept hold; 1: all that are not rounding.
+        kept: share of the variance in the kept directions; 1: all directions above rounding.
     """
     left, values, _ = np.linalg.svd(x, full_matrices=False)
     real = values > values[0] * max(x.shape) * np.finfo(np.float64).eps
     shares = np.cumsum(values**2) / np.sum(values**2)
-    # The first direction that reaches the share is kept too.
+    # The direction that reaches the share is kept, too.
     count = min(int(real.sum()), int(np.searchsorted(shares, kept)) + 1 if kept < 1 else len(real))
     _require_more_examples(len(x), count)
     return left[:, :count], x
@@ -82,13 +82,13 @@ def _require_more_examples(examples: int, directions: int) -> None:
 
 
 def _svcca(first: tuple, second: tuple) -> float:
-    """Mean canonical correlation, over as many directions as the smaller side has."""
+    """Mean canonical correlation over the directions of the smaller side."""
     correlations = np.linalg.svd(first[0].T @ second[0], compute_uv=False)
     return float(np.minimum(correlations, 1).mean())
 
 
 def _pwcca(first: tuple, second: tuple) -> float:
-    """Canonical correlations weighted by how much of the first side each variate accounts for.
+    """Canonical correlations weighted by each variate's share of the first side.
 
     Not symmetric: the weights are those of the first side.
     """
@@ -126,7 +126,7 @@ MEASURES = {
 
 
 class Examples:
-    """Activations of one encoder for some examples, and what a measure makes of them.
+    """Activations of one encoder for some examples, prepared for a measure.
 
     Args:
         measure: one of `MEASURES`.
@@ -152,13 +152,13 @@ class Examples:
         return len(next(iter(self.activations.values())))
 
     def take(self, places: np.ndarray) -> "Examples":
-        """The examples at some places, in the order of the places."""
+        """The examples at some indices, in the order of the indices."""
         taken = {name: x[places] for name, x in self.activations.items()}
         return Examples(self._measure, list(taken), taken)
 
     @functools.cached_property
     def prepared(self) -> dict[str, Any]:
-        """What `Measure.pair` needs, by tap; None for a tap without variance."""
+        """Results of `Measure.prepare` by tap; None for a tap without variance."""
 
         def prepare(name: str) -> Any:
             x = centred_examples(self.activations[name], f"tap {name}", wide=True)
@@ -171,8 +171,8 @@ class Examples:
 class WholeSample:
     """A measure of every tap of one encoder against every tap of another.
 
-    The interface of `MinibatchCka`, but all examples come at once. Memory is O(examples x features
-    of all taps), for RSA O(examples^2 x taps).
+    It has the interface of `MinibatchCka`, but takes all examples at once. Memory is O(examples x
+    features of all taps), for RSA O(examples^2 x taps).
 
     Args:
         measure: one of `MEASURES`.
@@ -189,14 +189,14 @@ class WholeSample:
         self._sides: tuple[Examples, Examples] | None = None
 
     def update(self, first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> None:
-        """Takes the examples; arguments as of `MinibatchCka.update`."""
+        """Takes the examples; arguments as in `MinibatchCka.update`."""
         self.add(
             Examples(self._measure, self.first_taps, first),
             Examples(self._measure, self.second_taps, second),
         )
 
     def add(self, first: Examples, second: Examples) -> None:
-        """As `update`, of examples that several comparisons may share."""
+        """Like `update`, for examples that several comparisons share."""
         if self._sides:
             raise InputError("this measure takes the whole sample at once, not in parts")
         if len(first) != len(second):
@@ -204,11 +204,11 @@ class WholeSample:
         self._sides, self.examples = (first, second), len(first)
 
     def matrix(self) -> np.ndarray:
-        """The measure `(first taps, second taps)`; NaN where `reasons` says why.
+        """The measure `(first taps, second taps)`; NaN entries are explained by `reasons`.
 
         Raises:
-            InputError: no or fewer than four examples, a value that is not finite, or too few
-                examples for CCA.
+            InputError: fewer than four examples, a value that is not finite, or too few examples
+                for CCA.
         """
         if not self._sides:
             raise InputError("a measure needs at least four examples")
@@ -225,7 +225,7 @@ class WholeSample:
         return np.array(threads.each(row, self.first_taps))
 
     def interval(self) -> None:
-        """None: examples that come twice in a resample would distort these measures."""
+        """None: repeated examples in a resample would distort these measures."""
 
     def reasons(self) -> dict[str, str]:
         """Why an entry of `matrix` is NaN, by `"first tap x second tap"`."""

@@ -1,13 +1,13 @@
 """CKA of all pairs of taps of two encoders in one pass over the data.
 
-HSIC of every pair is summed over minibatches; the ratio is taken once, at the end. Products of
-a minibatch are taken between its Gram matrices (example space) or between its features,
-whichever is cheaper; sums are float64. Needs no TensorFlow.
+HSIC of every pair is summed over minibatches; the ratio is taken once, at the end. The products of
+a minibatch are computed from its Gram matrices (example space) or its features, depending on the
+cost; sums are float64. Needs no TensorFlow.
 
 References:
-    Nguyen, Raghu, Kornblith 2021, arXiv 2010.15327, eq. 3 (minibatch CKA).
-    Hanley, MacGibbon 2006, Computer Methods and Programs in Biomedicine 83(1) (the bootstrap of a
-    stream: each part counts Poisson(1) times).
+    Nguyen, Raghu, Kornblith 2021, arXiv 2010.15327, eq. 3 (minibatch CKA). Hanley, MacGibbon 2006,
+    Computer Methods and Programs in Biomedicine 83(1) (bootstrap of a stream: each part has a
+    Poisson(1) count).
 """
 
 import functools
@@ -21,15 +21,15 @@ from undivided_tf.errors import InputError
 from undivided_tf.support import threads
 
 CONFIDENCE = 0.95
-MIN_MINIBATCHES = 8  # Fewer say nothing of their spread.
+MIN_MINIBATCHES = 8  # Fewer give no estimate of the variance.
 
 
 class Minibatch:
     """Activations of an encoder for some examples, centred.
 
     Attributes:
-        centred: for each tap `(examples, features)`, exactly zero where a tap is constant.
-        examples: how many.
+        centred: for each tap `(examples, features)`, exactly zero if a tap is constant.
+        examples: number of examples.
     """
 
     def __init__(self, centred: Sequence[np.ndarray], squared_scales=None, diagonal=False):
@@ -40,7 +40,7 @@ class Minibatch:
 
     @property
     def features(self) -> int:
-        """Features of all taps together."""
+        """Total number of features of all taps."""
         return sum(x.shape[1] for x in self.centred)
 
     @functools.cached_property
@@ -58,7 +58,7 @@ class Minibatch:
             elif x.any():
                 np.exp(squared_distances(x) / (-2 * self._squared_scales[i]), out=grams[i])
             else:
-                grams[i] = 0  # A constant kernel: nothing is left of it when it is centred.
+                grams[i] = 0  # A constant kernel is 0 after centring.
             if not self._diagonal:
                 np.fill_diagonal(grams[i], 0)
 
@@ -66,9 +66,9 @@ class Minibatch:
         return grams
 
     def take(self, places: np.ndarray) -> "Minibatch":
-        """The examples at some places, in the order of the places.
+        """The examples at some indices, in the order of the indices.
 
-        They keep the mean of all of them, which no HSIC sees.
+        They are not centred again, since HSIC is invariant to shifts.
         """
         taken = Minibatch([x[places] for x in self.centred], self._squared_scales, self._diagonal)
         taken._whole = (self, places)
@@ -81,9 +81,9 @@ class Minibatches:
     Args:
         taps: names of its taps.
         kernel: `linear` or `rbf`.
-        threshold: bandwidth of `rbf` as a share of the median distance. The median is that of the
-            first minibatch, for each tap, so that all minibatches estimate one quantity.
-        diagonal: whether Gram matrices keep their diagonals, as the biased HSIC needs.
+        threshold: bandwidth of `rbf` as a share of the median distance. The median of the first
+            minibatch is used for each tap, so that all minibatches estimate the same quantity.
+        diagonal: whether Gram matrices keep their diagonals, for the biased HSIC.
     """
 
     def __init__(self, taps: Sequence[str], kernel="linear", threshold=0.5, diagonal=False):
@@ -112,7 +112,7 @@ class Minibatches:
                     f"tap {name}: {len(x)} examples, the others have {len(centred[0])}"
                 )
         if self._kernel == "rbf" and self._squared_scales is None:
-            # Of a constant tap it is 0, and not used.
+            # 0 for a constant tap, which does not use it.
             medians = [np.median(squared_distances(x)) for x in centred]
             for name, x, median in zip(self.taps, centred, medians, strict=True):
                 if median == 0 and x.any():
@@ -128,20 +128,20 @@ class MinibatchCka:
     """CKA of every tap of one encoder against every tap of another, streaming.
 
     The unbiased HSIC_1 of each pair of taps, and of each tap with itself, is averaged over the
-    minibatches; the ratio is taken once, at the end. So the three averages estimate without
-    bias what the whole data would give, whatever the batch size. A minibatch weighs by its
-    number of examples; when all are equal this is the plain mean of the paper.
+    minibatches; the ratio is taken once, at the end. So the three averages are unbiased estimates
+    of the values of the whole data, for any batch size. A minibatch is weighted by its number of
+    examples; with equal sizes this is the paper's mean.
 
-    Memory is O(taps x batch x (batch + features) + replicates x taps^2), however many minibatches
-    come. One minibatch with all examples gives the estimate of the whole sample.
+    Memory is O(taps x batch x (batch + features) + replicates x taps^2), for any number of
+    minibatches. One minibatch with all examples gives the estimate of the whole sample.
 
     Args:
         first_taps: names of the taps of the first encoder.
         second_taps: names of the taps of the second.
         kernel: `linear` or `rbf`.
         threshold: as for `Minibatches`.
-        debiased: from the unbiased HSIC_1, else from HSIC; the bias of HSIC does not go away by
-            averaging, so take one minibatch then.
+        debiased: use the unbiased HSIC_1, else HSIC. Averaging does not reduce the bias of HSIC, so
+            then use one minibatch.
         replicates: of the bootstrap over minibatches; 0: no interval.
         seed: of the bootstrap.
     """
@@ -165,7 +165,7 @@ class MinibatchCka:
             for taps in (self.first_taps, self.second_taps)
         )
         rows, columns = len(self.first_taps), len(self.second_taps)
-        # The first of the sums counts each minibatch once, the others are replicates.
+        # The first sum counts each minibatch once; the others are bootstrap replicates.
         self._across = np.zeros((1 + replicates, rows, columns))
         self._first_own = np.zeros((1 + replicates, rows))
         self._second_own = np.zeros((1 + replicates, columns))
@@ -175,7 +175,7 @@ class MinibatchCka:
 
         Args:
             first: for each of `first_taps` the activations `(examples, features)`.
-            second: for each of `second_taps` those of the same examples.
+            second: for each of `second_taps` the activations of the same examples.
 
         Raises:
             InputError: as `Minibatches`, or the numbers of examples differ.
@@ -183,13 +183,13 @@ class MinibatchCka:
         self.add(self._first(first), self._second(second))
 
     def add(self, first: Minibatch, second: Minibatch) -> None:
-        """As `update`, of minibatches that several comparisons may share."""
+        """Like `update`, for minibatches that several comparisons share."""
         n = first.examples
         if n != second.examples:
             raise InputError(f"same examples needed, got {n} and {second.examples}")
         counts = np.ones(len(self._across))
         counts[1:] = self._rng.poisson(1, len(counts) - 1)
-        # HSIC_1 divides by n (n - 3), HSIC by (n - 1)^2; a minibatch weighs n.
+        # HSIC_1 divides by n (n - 3), HSIC by (n - 1)^2; a minibatch has weight n.
         counts *= n / (n * (n - 3) if self._debiased else (n - 1) ** 2)
         across, first_own, second_own = hsic_products(first, second, self._debiased)
         self._across += counts[:, None, None] * across
@@ -199,10 +199,10 @@ class MinibatchCka:
         self.minibatches += 1
 
     def matrix(self) -> np.ndarray:
-        """CKA `(first taps, second taps)`; NaN where `reasons` says why, negative left as it is.
+        """CKA `(first taps, second taps)`, not clipped; `reasons` explains NaN entries.
 
         Raises:
-            InputError: no minibatch has come.
+            InputError: there was no minibatch.
         """
         if not self.minibatches:
             raise InputError("CKA needs at least one minibatch of four examples")
@@ -211,8 +211,8 @@ class MinibatchCka:
     def interval(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Bootstrap interval of each entry of `matrix`: its 2.5 % and 97.5 % quantiles.
 
-        None without replicates, or with fewer than eight minibatches. What varies are the
-        minibatches, and so the texts; the weights of the encoders do not.
+        None without replicates, or with fewer than eight minibatches. The interval covers the
+        choice of minibatches, so of texts, but not the weights of the encoders.
         """
         if len(self._across) == 1 or self.minibatches < MIN_MINIBATCHES:
             return None
@@ -233,7 +233,7 @@ class MinibatchCka:
 
 
 def pair_reasons(first_flat: Mapping[str, bool], second_flat: Mapping[str, bool]) -> dict[str, str]:
-    """Which entries of a matrix of pairs are NaN for want of variance, and the words for it."""
+    """Reasons for the entries of a matrix of pairs that are NaN without variance."""
     reasons = {}
     for first, is_first_flat in first_flat.items():
         for second, is_second_flat in second_flat.items():
@@ -254,7 +254,7 @@ def squared_distances(x: np.ndarray) -> np.ndarray:
 def hsic_products(
     first: Minibatch, second: Minibatch, debiased: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numerators of HSIC: of all pairs of taps, of the first's with themselves, of the second's.
+    """Numerators of HSIC: all pairs of taps, the first's with themselves, the second's.
 
     Args:
         first: of one encoder.
@@ -277,7 +277,7 @@ def _products_of_grams(
     first: np.ndarray, second: np.ndarray, debiased: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n = first.shape[1]
-    # In terms of the sums of rows HSIC needs no centred copy of the matrices.
+    # With the sums of rows HSIC needs no centred copy of the matrices.
     rows, sums = zip(*((k.sum(2), k.sum((1, 2))) for k in (first, second)), strict=True)
     flat = [k.reshape(len(k), -1) for k in (first, second)]
     by_rows, by_sums = (-2 / (n - 2), 1 / ((n - 1) * (n - 2))) if debiased else (-2 / n, 1 / n**2)
@@ -286,7 +286,7 @@ def _products_of_grams(
         inner = np.einsum("ij,ij->i", flat[i], flat[i])
         by_row = np.einsum("ij,ij->i", rows[i], rows[i])
         value = inner + by_rows * by_row + by_sums * sums[i] ** 2
-        return np.where(value <= 1e-13 * inner, 0.0, value)  # What rounding left.
+        return np.where(value <= 1e-13 * inner, 0.0, value)  # Removes rounding errors.
 
     across = np.stack(threads.each(lambda row: flat[1] @ row, flat[0]))
     across += by_rows * (rows[0] @ rows[1].T) + by_sums * np.outer(sums[0], sums[1])
@@ -298,7 +298,7 @@ def _products_of_features(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """In feature space, as in google-research's representation_similarity/Demo.ipynb."""
     n = first.examples
-    # HSIC does not see shifts, but this form of it does: examples that were taken are centred.
+    # HSIC is invariant to shifts, but this form is not, so subsets of examples are centred.
     batches = [[x - x.mean(0) for x in batch.centred] for batch in (first, second)]
     norms = [np.array([np.square(x.astype(np.float64)).sum(1) for x in batch]) for batch in batches]
 

@@ -1,4 +1,4 @@
-"""What probes are trained and scored on: activations of every tap, labels and word types."""
+"""Data of probes: activations of every tap, labels and word types."""
 
 import dataclasses
 from typing import Any
@@ -16,13 +16,13 @@ from undivided_tf.errors import InputError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Examples of a split, chosen.
+    """The chosen examples of a split.
 
     Attributes:
         name: `train`, `validation` or `test`.
         rows: Rows of sentences, or WordRows.
-        types: the word type of each row, of a sentence that of its first word.
-        unseen: words that were left out since `max_seq_length` cuts them off.
+        types: the word type of each row; for a sentence that of its first word.
+        unseen: number of words left out because `max_seq_length` cuts them off.
     """
 
     name: str
@@ -41,21 +41,21 @@ def read(
 ) -> tuple[dict[str, Split], int]:
     """The splits `train`, `validation` and `test` that probes use.
 
-    Without labels in the test split the validation split is scored instead, and a fifth of the
-    training rows takes its part. Test rows whose text, of words their sentence, is also in
-    training are left out: they could be answered from memory.
+    If the test split has no labels, the validation split is scored instead, and a fifth of the
+    training rows replaces it for validation. Test rows whose text (for words: whose sentence) is
+    also in training are left out, since a probe could memorise them.
 
     Args:
         task: of words or of sentences.
-        subject: says which words are cut off.
+        subject: decides which words are cut off.
         config: sizes.
-        seed: decides which rows are taken.
+        seed: decides which rows are chosen.
 
     Returns:
-        The splits, and how many test rows were left out for being in training.
+        The splits, and the number of test rows left out because they are in training.
 
     Raises:
-        InputError: a split has no rows, or none is left of it.
+        InputError: a split has no rows, or no rows that remain.
     """
     found, dropped = (_words if isinstance(task, WordTask) else _sentences)(task, config, seed)
     if dropped:
@@ -81,7 +81,7 @@ def read(
 
 
 def _words(task: WordTask, config: ProbingConfig, seed: int) -> tuple[dict[str, WordRows], int]:
-    """The chosen words of each split, and how many of test were in training."""
+    """The chosen words of each split, and the number of test words left out."""
     train, test = task.read("train").take(config.max_train_rows, seed), task.read("test")
     known = set(train.sentences)
     fresh = np.flatnonzero([test.sentences[s] not in known for s in test.sentence])
@@ -95,7 +95,7 @@ def _words(task: WordTask, config: ProbingConfig, seed: int) -> tuple[dict[str, 
 def _sentences(
     task: Task, config: ProbingConfig, seed: int
 ) -> tuple[dict[str, tuple[str, Rows]], int]:
-    """As `_words`, with the name of the split that the rows are from."""
+    """Like `_words`, with the name of the split of the rows."""
     test = task.read("test")
     train, validation = task.read("train"), task.read("validation")
     scored = "test"
@@ -148,10 +148,10 @@ def _first_word(text: str) -> str:
 
 
 def activations(subject: Subject, split: Split, config: ProbingConfig) -> dict[str, np.ndarray]:
-    """Activations of the rows, `(rows, features)` a tap; of pairs of words side by side."""
+    """Activations `(rows, features)` per tap; those of a pair of words are concatenated."""
     sizes = {"batch_size": config.batch_size, "max_seq_length": config.max_seq_length}
     rows = split.rows
-    # The encoder sees texts of like length together, and so little padding.
+    # Texts of similar length are batched together, so there is little padding.
     if isinstance(rows, Rows):
         order = np.argsort([len("".join(text)) for text in _texts(rows)], kind="stable")
         stream = taps.pooled_activations(
@@ -181,5 +181,5 @@ def activations(subject: Subject, split: Split, config: ProbingConfig) -> dict[s
 
 
 def _joined(batches: list[dict[str, np.ndarray]], places: np.ndarray) -> dict[str, np.ndarray]:
-    """Minibatches one behind the other, and of that some places."""
+    """Concatenates minibatches and selects some indices."""
     return {name: np.concatenate([batch[name] for batch in batches])[places] for name in batches[0]}

@@ -1,8 +1,8 @@
-"""Linear probes on every tap of an encoder, with all that a score must be read against.
+"""Linear probes on every tap of an encoder, with baselines and controls.
 
 References:
-    Alain, Bengio 2017, arXiv 1610.01644 (linear classifier probes).
-    Hewitt, Liang 2019, arXiv 1909.03368 (a score means little without its baselines).
+    Alain, Bengio 2017, arXiv 1610.01644 (linear classifier probes). Hewitt, Liang 2019, arXiv
+    1909.03368 (a score needs baselines).
 """
 
 import collections
@@ -22,22 +22,22 @@ from undivided_tf.metrics.inference import summarize
 from undivided_tf.support import progress, threads
 from undivided_tf.workdir import results_once
 
-MIX_ROWS = 5000  # Of the training rows: the scalar mix has them of all taps in memory at once.
+MIX_ROWS = 5000  # Training rows of the scalar mix, which has all taps in memory.
 
 
 def run_probing(config: ProbingConfig) -> dict[str, Any]:
     """Probes a checkpoint and its untrained twin on a task.
 
     Args:
-        config: names the checkpoint, the task and the sample; `config.workdir` receives
-            config.json and results.json, and when it has that already, it is read.
+        config: names the checkpoint, the task and the sample; `config.workdir` receives config.json
+            and results.json. Existing results are read instead.
 
     Returns:
         As `probe`.
 
     Raises:
-        InputError: no checkpoint or task there, no labelled rows to score on, or a workdir of
-            another config.
+        InputError: no checkpoint or task, no labelled rows to score, or a workdir of another
+            config.
     """
 
     def inputs() -> tuple[Subject, Task | WordTask]:
@@ -47,30 +47,30 @@ def run_probing(config: ProbingConfig) -> dict[str, Any]:
 
 
 def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dict[str, Any]:
-    """Accuracy of a linear probe on every tap, beside the untrained twin and other baselines.
+    """Accuracy of a linear probe on every tap, with the untrained twin and other baselines.
 
     A probe is a multinomial logistic regression, standardised with mean and deviation of the
-    training rows, on the pooled tap of a sentence, on the mean of a word's pieces, or on two
-    words side by side. It is scored on the test split, or on the validation split when the test
-    split is absent or unlabelled.
+    training rows, on the pooled tap of a sentence, on the mean of a word's pieces, or on the
+    concatenation of two words. It is scored on the test split, or on the validation split if the
+    test split is absent or unlabelled.
 
     Args:
         subject: the encoder.
-        task: whose rows are probed; of a regression the rounded scores are classes.
-        config: sample sizes, pooling, penalties, what else to measure, and seeds.
+        task: gives the rows; the classes of a regression are the rounded scores.
+        config: sample sizes, pooling, penalties, further measurements, and seeds.
 
     Returns:
         `kind`, `pattern`, `pretraining_seed`, `task`, `taps`, `rows` (`train`, `test`), `split`
         (the one scored on), `pooling`, `unit` (`sentences` or `words`), `seeds`, `unconverged`
         (probes whose solver stopped early), `majority_accuracy`, `type_majority_accuracy` (each
-        word type has its most frequent label), `seen_type_share` (of the scored rows, those
-        whose word type is in training), `duplicates_dropped` (test rows whose text, of words
-        their sentence, was in training too), `unseen_words` (cut off), and one a tap, means over
-        the seeds: `accuracy`, `low` and `high` (95 % interval over the seeds, None for one),
-        `untrained_accuracy`, `accuracy_runs` (one list a seed), `inverse_l2` (chosen, one list a
-        seed), `new_type_accuracy` (on word types that training lacks; None when there are none),
-        and as the config asks `control_accuracy`, `selectivity`, `compression`,
-        `untrained_compression`, `scalar_mix` (see `linear_probes.scalar_mix`).
+        word type has its most frequent label), `seen_type_share` (share of the scored rows whose
+        word type is in training), `duplicates_dropped` (test rows whose text, or for words whose
+        sentence, is also in training), `unseen_words` (cut off), and one per tap, as means over the
+        seeds: `accuracy`, `low` and `high` (95 % interval over the seeds, None for one),
+            `untrained_accuracy`, `accuracy_runs` (one list per seed), `inverse_l2` (chosen, one
+            list per seed), `new_type_accuracy` (on word types that are not in training; None if
+            there are none), and depending on the config `control_accuracy`, `selectivity`,
+            `compression`, `untrained_compression`, `scalar_mix` (see `linear_probes.scalar_mix`).
 
     Raises:
         InputError: a split has no rows or no labels, or an activation is not finite.
@@ -133,7 +133,7 @@ def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dic
 
 
 def _means(runs: list[list[float | None]]) -> list[float | None]:
-    """Mean over the runs of each tap; None where a run has none."""
+    """Mean over the runs for each tap; None if a run has none."""
     return [
         None if None in values else float(np.mean(values)) for values in zip(*runs, strict=True)
     ]
@@ -168,7 +168,7 @@ def _run(
             results[prefix + key] = [tap[key] for tap in measured]
         if not prefix and config.scalar_mix:
             few = np.random.default_rng(seed).permutation(len(train.rows))[:MIX_ROWS]
-            # Of the penalties chosen at the taps the one in the middle.
+            # The median of the penalties chosen at the taps.
             middle = sorted(results["inverse_l2"])[len(results["inverse_l2"]) // 2]
             results["scalar_mix"] = linear_probes.scalar_mix(
                 [values[few] for values in x["train"].values()],
@@ -199,7 +199,7 @@ class _TapProbes:
 
     Args:
         x: activations by split.
-        splits: what they are of.
+        splits: their examples.
         num_labels: number of classes.
         config: what to measure.
     """
@@ -216,12 +216,12 @@ class _TapProbes:
     def measure(
         self, control: linear_probes.ControlTask | None, new: np.ndarray, seed: int
     ) -> dict[str, Any]:
-        """All that `probe` reports of a tap.
+        """The results of `probe` for a tap.
 
         Args:
             control: the control task, None to leave it out.
-            new: bool `(test rows,)`, of word types that training lacks.
-            seed: the order in which labels are sent for the codelength.
+            new: bool `(test rows,)`, true for word types that are not in training.
+            seed: of the order of labels for the codelength.
         """
         x, train, test = self.x, self.splits["train"], self.splits["test"]
         chosen, model, converged = linear_probes.fit_best(
@@ -251,7 +251,7 @@ class _TapProbes:
                     inverse_l2=chosen,
                 )
                 measures["control_accuracy"] = score
-                # On the same rows: those of new types have no control label.
+                # On the same rows, since rows of new types have no control label.
                 measures["selectivity"] = float(right[places].mean()) - score
             else:
                 measures["control_accuracy"] = measures["selectivity"] = None
@@ -264,7 +264,7 @@ class _TapProbes:
 
 
 def _type_majority(train: Split, test: Split) -> float:
-    """Accuracy of the most frequent label of each word type, of any word for a new type."""
+    """Accuracy of the most frequent label of each word type; for a new type, of all words."""
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     for name, label in zip(train.types, train.labels.tolist(), strict=True):
         counts[name][label] += 1

@@ -1,4 +1,4 @@
-"""What every block does to the tokens of a text: collapse, size of its contribution, linearity.
+"""Effects of every block on the tokens of a text: collapse, contribution, linearity.
 
 References:
     Dong, Cordonnier, Loukas 2021, arXiv 2103.03404 (rank collapse).
@@ -28,7 +28,7 @@ TOO_FEW_TOKENS = "fewer tokens than twice the hidden size: a linear map would fi
 def measure_blocks(
     subject: Subject, rows: Rows, *, batch_size: int, max_seq_length: int
 ) -> dict[str, Any]:
-    """Looks at every tap and block on the tokens of each text, special tokens included.
+    """Measures every tap and block on the tokens of each text, special tokens included.
 
     Args:
         subject: the encoder.
@@ -37,11 +37,11 @@ def measure_blocks(
         max_seq_length: word pieces a text.
 
     Returns:
-        `collapse`: for each name of `MEASURES` its mean over the texts, one a tap;
-        `contribution_norm`: by block, the mean over tokens of the norm of what the block adds,
-        divided by that of the residual stream it adds to; `linear_r2`: by intermediate block,
-        see `LinearFit`, of its `contribution` and its `output`, None where `linear_reason` says
-        why; `texts` and `tokens`.
+        `collapse`: for each name of `MEASURES` its mean over the texts, one per tap;
+        `contribution_norm`: by block, the mean over tokens of the norm of the block's contribution,
+        divided by the norm of the residual stream before it; `linear_r2`: by intermediate block,
+        see `LinearFit`, of its `contribution` and its `output`; None if `linear_reason` gives a
+        reason; `texts` and `tokens`.
 
     Raises:
         InputError: no rows, texts longer than the encoder's positions, or an activation that is
@@ -88,7 +88,7 @@ def measure_blocks(
         for block in blocks:
             norms = [np.linalg.norm(x, axis=1) for x in (added[block], values[before[block]])]
             shares[block] += float((norms[0] / np.maximum(norms[1], 1e-30)).sum())
-        # Texts alternate between fitting and scoring: tokens of one text are too alike.
+        # Texts alternate between fitting and scoring, since tokens of one text are too similar.
         scored = np.repeat((texts + np.arange(size)) % 2 == 1, mask[:size].sum(1))
         for block in intermediate:
             for of, y in (("contribution", added[block]), ("output", values[block])):
@@ -113,13 +113,13 @@ def measure_blocks(
 
 
 class LinearFit:
-    """How well the best affine map from x to y does on tokens that it was not fitted on.
+    """R² of the best affine map from x to y, on tokens that it was not fitted on.
 
-    1: y is a linear map of x in disguise; 0: no better than the mean of the scored tokens;
-    below 0: worse. Sums of products are kept, no tokens: memory is O(width^2).
+    1: y is an affine map of x; 0: the map is no better than the mean of the scored tokens; below 0:
+        worse. Only sums of products are kept, not tokens: memory is O(width^2).
 
     Attributes:
-        fitted: tokens that the map is fitted on.
+        fitted: number of tokens that the map is fitted on.
     """
 
     def __init__(self):
@@ -150,7 +150,7 @@ class LinearFit:
     def r2(self) -> float | None:
         """Share of the variance of y, over all its features, that the map explains.
 
-        None when nothing was scored, or y has no variance.
+        None if nothing was scored, or y has no variance.
         """
         if not self._scored or not self.fitted:
             return None

@@ -1,8 +1,7 @@
-"""How alike two encoders represent the same tokens: CKA or another measure of every pair of taps.
+"""Similarity of two encoders on the same tokens: CKA or another measure of all tap pairs.
 
-The number comes with what it has to be read against: the same at shuffled examples, at another
-sample, against an untrained encoder and against another seed, without the tokens of highest
-norm, and with an interval.
+Each number has baselines and an interval: shuffled examples, another sample, an untrained encoder,
+another seed, and the same without the tokens of highest norm.
 """
 
 import math
@@ -24,14 +23,14 @@ def run_cka(config: CkaConfig) -> dict[str, Any]:
 
     Args:
         config: names the checkpoints, the task and the sample; `config.workdir` receives
-            config.json and results.json, and when it has that already, it is read.
+            config.json and results.json. Existing results are read instead.
 
     Returns:
         As `compare`.
 
     Raises:
-        InputError: no checkpoint or task there, different vocabularies, too few tokens, or a
-            workdir of another config.
+        InputError: no checkpoint or task, different vocabularies, too few tokens, or a workdir of
+            another config.
     """
 
     def inputs() -> tuple[Subject, Subject, Rows, Subject | None]:
@@ -59,30 +58,32 @@ def compare(
     config: CkaConfig,
     other_seed: Subject | None = None,
 ) -> dict[str, Any]:
-    """Similarity of every tap of one encoder and every tap of another, and its reference lines.
+    """Similarity of every tap of one encoder and every tap of another, with baselines.
 
-    Special tokens and padding are left out; all encoders are seen at the same tokens, or words.
+    Special tokens and padding are left out; all encoders are compared at the same tokens or words.
 
     Args:
         first: an encoder.
-        second: another of the same vocabulary unless words are compared; or the same.
+        second: another encoder, with the same vocabulary unless words are compared; or the same
+            encoder.
         rows: texts to choose from.
         config: measure, sizes of the sample, references and seed.
         other_seed: the pattern of the first, pre-trained with another seed.
 
     Returns:
         `kind`, `measure`, `is_distance`, `unit`, `first` and `second` (pattern, seed, trained),
-        `first_taps`, `second_taps`, `matrix` (None where `reasons` says why), `reasons`, `low`
-        and `high` (95 % interval as matrices, or None), `negative` (entries below 0),
-        `within_first` and `within_second` (each encoder's taps against its own), `references`
-        (by name: `first`, `second`, `second_taps`, `matrix`, `reasons`, `low`, `high`),
-        `absent_references` (why, by name), `without_high_norm` (the same without the tokens of
-        highest norm, and their `share`), `estimator`, `examples`, `tokens`, `dropped_tokens` (of
-        minibatches too small for an estimate), `unseen_words` (cut off for one of the encoders).
+        `first_taps`, `second_taps`, `matrix` (None entries are explained by `reasons`), `reasons`,
+        `low` and `high` (95 % interval as matrices, or None), `negative` (entries below 0),
+        `within_first` and `within_second` (each encoder's taps against its own), `references` (by
+        name: `first`, `second`, `second_taps`, `matrix`, `reasons`, `low`, `high`),
+            `absent_references` (reasons by name), `without_high_norm` (the same without the tokens
+            of highest norm, and their `share`), `estimator`, `examples`, `tokens`, `dropped_tokens`
+            (of minibatches too small for an estimate), `unseen_words` (cut off for one of the
+            encoders).
 
     Raises:
-        InputError: different vocabularies, no rows, an activation that is not finite, no
-            minibatch with four tokens, or a sample that is too large to be taken whole.
+        InputError: different vocabularies, no rows, an activation that is not finite, no minibatch
+            with four tokens, or a sample that is too large for memory.
     """
     encoders = {"first": first, "second": second}
     absent = {}
@@ -133,14 +134,14 @@ def compare(
 
 
 def _samples(rows: Rows, config: CkaConfig) -> tuple[Rows, Rows | None]:
-    """The rows to look at, and as many others if there are."""
+    """The rows to compare, and as many others, if there are enough."""
     if len(rows) < config.num_examples:
         logging.info("%d examples asked for, the split has %d", config.num_examples, len(rows))
     if not 0 < config.num_examples < len(rows):
         return rows, None
     order = np.random.default_rng(config.seed).permutation(len(rows))
     other = order[config.num_examples : 2 * config.num_examples]
-    # A much smaller sample would differ by its size, too.
+    # A much smaller sample would differ because of its size.
     others = rows.pick(np.sort(other)) if 2 * len(other) >= config.num_examples else None
     return rows.take(config.num_examples, config.seed), others
 

@@ -1,7 +1,7 @@
-"""The structural probe: a linear view of a tap in which squared distances are those in the tree.
+"""The structural probe: a linear view of a tap whose squared distances are tree distances.
 
-One view a tap, all trained at once: Adam works number by number, so that each is trained as if
-it were alone. A tap is divided by the deviation of its values, so that one learning rate fits.
+The views of all taps are trained together. Adam is elementwise, so this equals separate training. A
+tap is divided by the standard deviation of its values, so that one learning rate suits all taps.
 
 References:
     Hewitt, Manning 2019, NAACL, "A Structural Probe for Finding Syntax in Word Representations".
@@ -31,13 +31,13 @@ def run_structural(config: StructuralConfig) -> dict[str, Any]:
 
     Args:
         config: names checkpoint and treebank; `config.workdir` receives config.json and
-            results.json, and when it has that already, it is read.
+            results.json. Existing results are read instead.
 
     Returns:
         As `probe_structure`.
 
     Raises:
-        InputError: no checkpoint or treebank there, or a workdir of another config.
+        InputError: no checkpoint or treebank, or a workdir of another config.
     """
 
     def inputs() -> tuple[Subject, dict[str, Sequence[Sentence]]]:
@@ -51,7 +51,7 @@ def run_structural(config: StructuralConfig) -> dict[str, Any]:
 def probe_structure(
     subject: Subject, sentences: dict[str, Sequence[Sentence]], config: StructuralConfig
 ) -> dict[str, Any]:
-    """Trains a view of every tap and scores the trees that it gives.
+    """Trains a view of every tap and scores its trees.
 
     Args:
         subject: the encoder.
@@ -59,11 +59,11 @@ def probe_structure(
         config: sizes, rank, training and seed.
 
     Returns:
-        `kind`, `encoder`, `taps`, `uuas` and `spearman` (one a tap, on the test split; see
+        `kind`, `encoder`, `taps`, `uuas` and `spearman` (one per tap, on the test split; see
         `metrics.trees`), `untrained_uuas` and `untrained_spearman`, `chain_uuas` and
-        `chain_spearman` (every word joined to the next: no encoder at all), `epochs` (the best by
-        the validation loss, one a tap), `rows` (sentences by split), `left_out` (by split, cut
-        off by `max_seq_length`), `duplicates_dropped` (test sentences that are in training too).
+        `chain_spearman` (every word joined to the next, without an encoder), `epochs` (the best by
+        validation loss, one per tap), `rows` (sentences by split), `left_out` (by split, cut off by
+        `max_seq_length`), `duplicates_dropped` (test sentences that are in training too).
 
     Raises:
         InputError: a split without sentences that fit, or a rank above the hidden size.
@@ -117,9 +117,9 @@ class _Trees:
 
     Attributes:
         activations: `(taps, words of all sentences, hidden)`, float32.
-        starts: where each sentence starts among the words, and the end of the last.
+        starts: index of the first word of each sentence, and the end of the last sentence.
         distances: in the tree, `(words, words)` of each sentence.
-        counted: places of the words that are no punctuation.
+        counted: indices of the words that are not punctuation.
     """
 
     activations: np.ndarray
@@ -130,7 +130,7 @@ class _Trees:
     def batch(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Activations `(taps, sentences, words, hidden)`, distances and mask, padded."""
         lengths = [len(self.distances[i]) for i in places]
-        widest = -(-max(lengths) // 8) * 8  # Few shapes, since each is traced.
+        widest = -(-max(lengths) // 8) * 8  # Few shapes: each is traced.
         shape = (len(places), widest)
         x = np.zeros((len(self.activations), *shape, self.activations.shape[2]), np.float32)
         distances = np.zeros((*shape, widest), np.float32)
@@ -166,7 +166,7 @@ def _trees(subject: Subject, sentences: Sequence[Sentence], config: StructuralCo
 def _train(
     data: dict[str, _Trees], config: StructuralConfig, description: str
 ) -> tuple[np.ndarray, list[int]]:
-    """Views `(taps, hidden, rank)`, each of its best epoch, and these epochs, from 1."""
+    """Views `(taps, hidden, rank)` at their best epochs, and these epochs, from 1."""
     train = data["train"]
     count, _, hidden = train.activations.shape
     scale = train.activations.std((1, 2), keepdims=True)[..., None] + 1e-12
@@ -177,7 +177,7 @@ def _train(
     optimizer.build([views])
 
     def losses(x, distances, mask):
-        """Mean over the sentences of the absolute error of a pair of words, one a tap."""
+        """Mean absolute error per pair of words, averaged over sentences, one per tap."""
         seen = _squared_distances(x / scale, views)
         errors = tf.reduce_sum(tf.abs(seen - distances) * mask, (2, 3))
         return tf.reduce_mean(errors / tf.reduce_sum(mask, (1, 2)), 1)
@@ -205,7 +205,7 @@ def _train(
 
 
 def _squared_distances(x: Any, views: Any) -> Any:
-    """`(taps, sentences, words, words)`, of the words seen through the views."""
+    """Squared distances `(taps, sentences, words, words)` of the words under the views."""
     seen = tf.einsum("tbwh,thr->tbwr", x, views)
     norms = tf.reduce_sum(tf.square(seen), -1)
     products = tf.matmul(seen, seen, transpose_b=True)
@@ -213,7 +213,7 @@ def _squared_distances(x: Any, views: Any) -> Any:
 
 
 def _batches(data: _Trees, batch_size: int, rng: np.random.Generator | None = None):
-    """Minibatches of sentences of like length, in random order where a generator is given."""
+    """Minibatches of sentences of similar length; in random order if a generator is given."""
     lengths = np.array([len(d) for d in data.distances])
     ties = rng.random(len(lengths)) if rng else np.arange(len(lengths))
     order = np.lexsort((ties, lengths))

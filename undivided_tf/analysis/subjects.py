@@ -1,4 +1,4 @@
-"""An encoder under study, together with what every result has to say about it."""
+"""An encoder under study, with the facts that every result reports."""
 
 import dataclasses
 import pathlib
@@ -19,7 +19,7 @@ class Subject:
     Attributes:
         encoder: Encoder.
         tokenizer: the Tokenizer whose ids it was trained on.
-        seed: of its pre-training, or of its weights when untrained; None when unknown.
+        seed: of its pre-training, or of its weights if untrained; None if unknown.
         trained: False for random weights.
     """
 
@@ -34,16 +34,16 @@ class Subject:
         return self.encoder.config.block_pattern
 
     def describe(self) -> dict[str, Any]:
-        """What a result says about the encoder: pattern, seed, trained."""
+        """The facts of the encoder for a result: pattern, seed, trained."""
         return {"pattern": self.pattern, "seed": self.seed, "trained": self.trained}
 
     def untrained_twin(self, seed: int) -> "Subject":
-        """The same architecture and vocabulary with random weights: what training has not made.
+        """The same architecture and vocabulary with random weights.
 
         Args:
-            seed: decides the weights. They differ from those with which a pre-training of the
-                same seed starts: a trained encoder stays like its own start, which would make
-                the baseline look better than an independent one.
+            seed: of the weights. They differ from the initial values of a pre-training with the
+                same seed: a trained encoder stays similar to its own start, so these would give too
+                high a baseline.
         """
         encoder = Encoder(self.encoder.config, seed=derive_seed(seed, "untrained twin"))
         return Subject(encoder, self.tokenizer, seed, trained=False)
@@ -56,14 +56,14 @@ def load(checkpoint: str) -> Subject:
         checkpoint: a pre-training workdir, or one of its checkpoints.
 
     Raises:
-        InputError: no readable checkpoint there.
+        InputError: no readable checkpoint.
     """
     encoder, tokenizer = checkpoints.load_encoder(checkpoint)
     return Subject(encoder, tokenizer, _pretraining_seed(pathlib.Path(checkpoint)))
 
 
 def require_same_vocabulary(first: Subject, second: Subject) -> None:
-    """Raises InputError when two encoders cut text in different ways, so that rows do not match."""
+    """Raises InputError if two encoders tokenise differently, so that rows do not match."""
     for name in ("vocabulary_hash", "do_lower_case"):
         values = [getattr(subject.tokenizer, name) for subject in (first, second)]
         if values[0] != values[1]:
@@ -76,7 +76,7 @@ def require_same_vocabulary(first: Subject, second: Subject) -> None:
 
 
 def _pretraining_seed(checkpoint: pathlib.Path) -> int | None:
-    """The seed in the config of the run that wrote a checkpoint; None when it has none."""
+    """The seed in the config of the run that wrote a checkpoint; None if there is none."""
     for run in (checkpoint, *checkpoint.absolute().parents[:2]):
         if (run / "checkpoints").is_dir() and (run / "config.json").exists():
             return files.read_json(run / "config.json").get("seed")

@@ -1,13 +1,13 @@
-"""Activations of an encoder on real text, one minibatch at a time: what every analysis reads.
+"""Streams an encoder's activations on text, one minibatch at a time, for all analyses.
 
-Token-level activations are drawn from the tokens of each text, padding excluded; the draw
-depends on the seed, the row and the tokenizer only, so that all encoders of one vocabulary
-are seen at the same tokens. Word-level ones are means over the pieces of a word, which
-encoders of different vocabularies have in common. Pooled activations are one vector a text.
-Memory does not grow with the number of rows.
+Token-level activations are drawn from the tokens of each text, without padding. The draw depends
+only on the seed, the row and the tokenizer, so that all encoders of one vocabulary have the same
+tokens. Word-level activations are means over the pieces of a word, a unit that encoders of
+different vocabularies share. Pooled activations are one vector per text. Memory does not grow with
+the number of rows.
 
-What is read is the activation after every block (a tap) or, with `contributions`, what each
-block adds to the residual stream; attention probabilities have a stream of their own.
+An activation is the output of a block (a tap) or, with `contributions`, the block's addition to the
+residual stream. Attention probabilities have a separate stream.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,16 +42,16 @@ def token_activations(
         encoder: the encoder.
         tokenizer: the one of its ids.
         rows: texts; labels are not looked at.
-        tokens_per_example: tokens to draw; a shorter text gives all that it has. Few, since
-            the tokens of one text are no independent examples.
+        tokens_per_example: tokens to draw; a shorter text gives all its tokens. Use few, since the
+            tokens of one text are not independent examples.
         batch_size: texts a minibatch.
         max_seq_length: word pieces a text; what is beyond is cut.
         seed: decides the draw.
         taps: names of the taps; None for all.
-        special_tokens: whether [CLS], [SEP] and [UNK] may be drawn. Their norms stand out and can
-            carry a similarity on their own.
-        contributions: what each block adds to the residual stream, instead of the sum; there is
-            none of the embeddings.
+        special_tokens: whether [CLS], [SEP] and [UNK] may be drawn. Their large norms can dominate
+            a similarity.
+        contributions: yield each block's addition to the residual stream instead of taps; the
+            embeddings have none.
 
     Yields:
         For each minibatch a dict, in the order of `taps`, from names to float32
@@ -62,7 +62,7 @@ def token_activations(
             activation that is not finite (names the tap).
 
     References:
-        Davari et al. 2022, arXiv 2210.16156 (few points of high norm can move CKA).
+        Davari et al. 2022, arXiv 2210.16156 (few points of high norm can change CKA).
     """
 
     def gather(activation, inputs, positions):
@@ -85,16 +85,16 @@ def token_activations(
 def draw_words(
     allowed: Sequence[np.ndarray], words_per_example: int, seed: int
 ) -> list[np.ndarray]:
-    """Draws at most so many allowed words of each sentence, in ascending order.
+    """Draws allowed words of each sentence, in ascending order.
 
     Args:
-        allowed: for each sentence bool `(words,)`, see `words.seen`; of several encoders all
-            must allow a word.
-        words_per_example: words to draw; 0: all that are allowed.
+        allowed: for each sentence bool `(words,)`, see `words.seen`; with several encoders, true
+            only if all allow the word.
+        words_per_example: largest number of words to draw; 0: all allowed words.
         seed: of the draw.
 
     Returns:
-        For each sentence the places of the words.
+        For each sentence the indices of the words.
     """
     drawn = []
     for row, mask in enumerate(allowed):
@@ -122,15 +122,14 @@ def word_activations(
         encoder: the encoder.
         tokenizer: the one of its ids.
         sentences: lists of words.
-        places: for each sentence the places of the words to read, all of them words that
-            `words.seen` allows.
+        places: for each sentence the indices of the words to read, which `words.seen` must allow.
         batch_size: sentences a minibatch.
         max_seq_length: word pieces a sentence; what is beyond is cut.
         taps: names of the taps; None for all.
 
     Yields:
-        For each minibatch a dict, in the order of `taps`, from names to float32
-        `(words, hidden)`: the sentences in their order, in each the words in theirs.
+        For each minibatch a dict, in the order of `taps`, from names to float32 `(words, hidden)`,
+        in the order of sentences and words.
 
     Raises:
         InputError: as `token_activations`.
@@ -172,9 +171,8 @@ def attention_probabilities(
         max_seq_length: word pieces a text; what is beyond is cut.
 
     Yields:
-        For each minibatch a dict from the names of attention blocks to float32
-        `(texts, heads, length, length)`, the last axis that of the tokens looked at, and the
-        ids of the tokens, int32 `(texts, length)`, padding included.
+        For each minibatch a dict from the names of attention blocks to float32 `(texts, heads,
+        queries, keys)`, and the ids of the tokens, int32 `(texts, length)`, padding included.
 
     Raises:
         InputError: no rows, or texts longer than the encoder's positions.
@@ -209,13 +207,13 @@ def pooled_activations(
     max_seq_length: int,
     taps: Sequence[str] | None = None,
 ) -> Iterator[Activations]:
-    """One vector a text and tap.
+    """One vector per text and tap.
 
     Args:
         encoder: the encoder.
         tokenizer: the one of its ids.
         rows: texts; labels are not looked at.
-        pooling: `first` ([CLS]), `mean` or `max`, the last two over all tokens but padding.
+        pooling: `first` ([CLS]), or `mean` or `max` over all tokens except padding.
         batch_size: texts a minibatch.
         max_seq_length: word pieces a text; what is beyond is cut.
         taps: names of the taps; None for all.
@@ -261,13 +259,13 @@ def _draw(
 
     Args:
         allowed: bool `(batch, length)`.
-        count: positions a row.
+        count: positions per row.
         seed: of the draw.
-        first_row: the place of the minibatch in the data; a row's draw does not depend on the
-            batch size.
+        first_row: index of the minibatch's first row in the data, so that a row's draw does not
+            depend on the batch size.
 
     Returns:
-        int32 positions `(batch, count)` and bool `(batch, count)`, false where a row ran out.
+        int32 positions `(batch, count)` and bool `(batch, count)`, false for unused entries.
     """
     length = allowed.shape[1]
     lots = np.stack(

@@ -1,8 +1,8 @@
-"""Words as the common unit of encoders that cut text into different pieces.
+"""Words as the common unit of encoders with different word pieces.
 
-A sentence is a list of words. A word's activation is the mean over its pieces. A word that is
-cut off by `max_seq_length`, whole or in part, is not seen; which these are is known before any
-encoder runs, so that it can be the same for all encoders that are compared.
+A sentence is a list of words. A word's activation is the mean over its pieces. A word that
+`max_seq_length` cuts off, completely or in part, is not seen. This is known before any encoder
+runs, so that all compared encoders can use the same words.
 """
 
 import re
@@ -16,7 +16,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def split(text: str) -> list[str]:
-    """Runs of letters and digits, and every other character that is no space by itself."""
+    """Splits text into runs of letters and digits, and single other characters except spaces."""
     return _WORD.findall(text)
 
 
@@ -26,18 +26,18 @@ def pieces(
     """Word pieces of sentences, without special tokens.
 
     Args:
-        tokenizer: cuts the words, joined by spaces.
-        sentences: lists of words; a word may hold spaces.
+        tokenizer: applied to the words, joined by spaces.
+        sentences: lists of words; a word may contain spaces.
 
     Returns:
-        For each sentence the ids of its pieces and the place of each piece's word, int32.
+        For each sentence the ids of its pieces and the index of each piece's word, int32.
     """
     if not len(sentences):
         return []
     ids, starts, _ = tokenizer.tokenize_with_offsets([" ".join(words) for words in sentences])
     kept = []
     for words, row, places in zip(sentences, ids.to_list(), starts.to_list(), strict=True):
-        # Where each word begins in the joined sentence.
+        # Offset of each word in the joined sentence.
         begins = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
         of_word = np.searchsorted(begins, np.array(places, np.int64), side="right") - 1
         kept.append((np.array(row, np.int32), of_word.astype(np.int32)))
@@ -47,16 +47,16 @@ def pieces(
 def seen(
     tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_seq_length: int
 ) -> list[np.ndarray]:
-    """Which words an encoder sees whole.
+    """Which words an encoder sees completely.
 
     Args:
         tokenizer: the encoder's.
         sentences: lists of words.
-        max_seq_length: word pieces a sentence, [CLS] and [SEP] included.
+        max_seq_length: word pieces per sentence, [CLS] and [SEP] included.
 
     Returns:
-        For each sentence bool `(words,)`; false too for a word without pieces, such as a
-        control character.
+        For each sentence bool `(words,)`; also false for a word without pieces, such as a control
+        character.
     """
     masks = []
     for start in range(0, len(sentences), 1024):
@@ -71,7 +71,7 @@ def seen(
 def seen_by_all(
     tokenizers: Sequence[Tokenizer], sentences: Sequence[Sequence[str]], max_seq_length: int
 ) -> list[np.ndarray]:
-    """As `seen`, of the words that every one of some encoders sees whole."""
+    """Like `seen`, for the words that all of several encoders see completely."""
     distinct = {(t.vocabulary_hash, t.do_lower_case): t for t in tokenizers}
     masks = [seen(tokenizer, sentences, max_seq_length) for tokenizer in distinct.values()]
     return [np.logical_and.reduce(of_sentence) for of_sentence in zip(*masks, strict=True)]
@@ -80,11 +80,11 @@ def seen_by_all(
 def encode(
     tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_seq_length: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Encodes sentences as `Tokenizer.encode` does, and says which word each piece belongs to.
+    """Encodes sentences like `Tokenizer.encode`, with the index of each piece's word.
 
     Returns:
-        int32 `token_ids`, `segment_ids`, `padding_mask` and the places of the words, each
-        `(sentences, max_seq_length)`; the place is -1 for special tokens and padding.
+        int32 `token_ids`, `segment_ids`, `padding_mask` and the indices of the words, each
+        `(sentences, max_seq_length)`; the index is -1 for special tokens and padding.
     """
     shape = (len(sentences), max_seq_length)
     ids, of_words = np.full(shape, tokenizer.pad_id, np.int32), np.full(shape, -1, np.int32)
