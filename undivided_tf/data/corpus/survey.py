@@ -34,7 +34,7 @@ class Survey(NamedTuple):
         sources: for each source its counts and the SHA-256 of its paragraphs, one per line, with a
             blank line after each document (equal to `sha256sum` of a text file in this form).
         documents: number of documents of each portion, before any is left out.
-        kept_documents, kept_bytes: numbers of the documents that are not left out.
+        kept_documents, kept_bytes: number and bytes of the documents that are not left out.
         duplicates: left-out documents, by kind, and their bytes.
         threshold: documents with a position below it are held out.
     """
