@@ -87,7 +87,7 @@ class CkaConfig(Config):
     seed: int = seed_option("Decides examples, tokens, shuffling and untrained weights.")
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
         if self.measure != "cka" and (self.kernel, self.estimator) != ("linear", "minibatch"):
             raise InputError(f"kernel and estimator belong to cka, the measure is {self.measure}")
 

@@ -78,8 +78,8 @@ def logit_lens(
         model: see `load_head`.
         subject: the encoder.
         rows: texts.
-        batch_size: texts a forward pass.
-        max_seq_length: word pieces a text.
+        batch_size: texts per forward pass.
+        max_seq_length: word pieces per text.
         top: k of the accuracy.
         seed: decides which pieces are masked.
 
@@ -169,8 +169,8 @@ def pseudo_log_likelihoods(
         model: see `load_head`.
         subject: the encoder.
         sentences: texts.
-        batch_size: masked copies of sentences a forward pass.
-        max_seq_length: word pieces a sentence.
+        batch_size: masked copies of sentences per forward pass.
+        max_seq_length: word pieces per sentence.
 
     Returns:
         Nats, float64 `(sentences,)`.

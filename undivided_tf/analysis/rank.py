@@ -33,8 +33,8 @@ def measure_blocks(
     Args:
         subject: the encoder.
         rows: texts.
-        batch_size: texts a forward pass.
-        max_seq_length: word pieces a text.
+        batch_size: texts per forward pass.
+        max_seq_length: word pieces per text.
 
     Returns:
         `collapse`: for each name of `MEASURES` its mean over the texts, one per tap;

@@ -40,12 +40,12 @@ def token_activations(
 
     Args:
         encoder: the encoder.
-        tokenizer: the one of its ids.
-        rows: texts; labels are not looked at.
+        tokenizer: of the encoder.
+        rows: texts; labels are ignored.
         tokens_per_example: tokens to draw; a shorter text gives all its tokens. Use few, since the
             tokens of one text are not independent examples.
-        batch_size: texts a minibatch.
-        max_seq_length: word pieces a text; what is beyond is cut.
+        batch_size: texts per minibatch.
+        max_seq_length: word pieces per text; longer ones are truncated.
         seed: decides the draw.
         taps: names of the taps; None for all.
         special_tokens: whether [CLS], [SEP] and [UNK] may be drawn. Their large norms can dominate
@@ -120,11 +120,11 @@ def word_activations(
 
     Args:
         encoder: the encoder.
-        tokenizer: the one of its ids.
+        tokenizer: of the encoder.
         sentences: lists of words.
         places: for each sentence the indices of the words to read, which `words.seen` must allow.
-        batch_size: sentences a minibatch.
-        max_seq_length: word pieces a sentence; what is beyond is cut.
+        batch_size: sentences per minibatch.
+        max_seq_length: word pieces per sentence; longer ones are truncated.
         taps: names of the taps; None for all.
 
     Yields:
@@ -165,10 +165,10 @@ def attention_probabilities(
 
     Args:
         encoder: the encoder.
-        tokenizer: the one of its ids.
-        rows: texts; labels are not looked at.
-        batch_size: texts a minibatch.
-        max_seq_length: word pieces a text; what is beyond is cut.
+        tokenizer: of the encoder.
+        rows: texts; labels are ignored.
+        batch_size: texts per minibatch.
+        max_seq_length: word pieces per text; longer ones are truncated.
 
     Yields:
         For each minibatch a dict from the names of attention blocks to float32 `(texts, heads,
@@ -211,11 +211,11 @@ def pooled_activations(
 
     Args:
         encoder: the encoder.
-        tokenizer: the one of its ids.
-        rows: texts; labels are not looked at.
+        tokenizer: of the encoder.
+        rows: texts; labels are ignored.
         pooling: `first` ([CLS]), or `mean` or `max` over all tokens except padding.
-        batch_size: texts a minibatch.
-        max_seq_length: word pieces a text; what is beyond is cut.
+        batch_size: texts per minibatch.
+        max_seq_length: word pieces per text; longer ones are truncated.
         taps: names of the taps; None for all.
 
     Yields:

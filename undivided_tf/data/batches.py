@@ -81,7 +81,7 @@ def training_batches(
 
     Args:
         encoded: labelled rows.
-        batch_size: rows a batch.
+        batch_size: rows per batch.
         epochs: passes over the rows.
         seed: of the orders.
         pad_to_multiple_of: see `Encoded.batches`; if not 0, rows of similar length out of 32 random

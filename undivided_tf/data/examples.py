@@ -54,7 +54,7 @@ class Layout:
     """Lays out blocks of records in the format of a TFRecord file.
 
     Args:
-        max_seq_length: word pieces a row.
+        max_seq_length: word pieces per row.
         pairs: whether the records have `PAIR_FIELDS`.
 
     References:

@@ -176,8 +176,8 @@ def pretraining_batches(
     other masks.
 
     Args:
-        records_dir: what `create_records` wrote.
-        tokenizer: that of the records (`read_tokenizer`).
+        records_dir: output of `create_records`.
+        tokenizer: of the records (`read_tokenizer`).
         batch_size: rows per batch; the last batch of an epoch is full, too.
         seed: of order and masks.
         start_step: number of the first batch.
@@ -241,8 +241,8 @@ def validation_arrays(
     """Held-out rows with masks; both are the same for all seeds of a run.
 
     Args:
-        records_dir: what `create_records` wrote.
-        tokenizer: that of the records.
+        records_dir: output of `create_records`.
+        tokenizer: of the records.
         max_rows: at most so many rows; 0: all.
         masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
 
@@ -271,7 +271,7 @@ def full_batches(rows: dict[str, np.ndarray], batch_size: int) -> tf.data.Datase
 
     Args:
         rows: result of `validation_arrays`.
-        batch_size: rows a batch.
+        batch_size: rows per batch.
     """
     count = len(rows["token_ids"])
     number = np.arange(-(-count // batch_size) * batch_size)

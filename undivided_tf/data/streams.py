@@ -76,7 +76,7 @@ def validation_rows(records_dir: str | os.PathLike, max_rows: int = 0) -> dict[s
     """Held-out rows, always the same: a random choice, since the first rows are of few documents.
 
     Args:
-        records_dir: what `create_records` wrote.
+        records_dir: output of `create_records`.
         max_rows: largest number of rows; 0: all.
 
     Returns:

@@ -140,7 +140,7 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
     pairs the p-value is at least 2^(1 - n), so five pairs cannot reach 0.05.
 
     Args:
-        differences: one number a pair.
+        differences: one number per pair.
         seed: of the random changes of sign.
 
     Raises:
@@ -203,7 +203,7 @@ def equivalence_test(differences: Sequence[float], margin: float) -> float:
     """P-value of two one-sided t-tests (TOST) against "the mean differs by `margin` or more".
 
     Args:
-        differences: one number a pair.
+        differences: one number per pair.
         margin: the largest difference that does not matter, chosen before the data are seen.
 
     Raises:

@@ -127,7 +127,7 @@ def write_json(path: str | os.PathLike, value: Any, shared: bool = False) -> Non
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file, which may begin with a byte order mark.
+    """Reads a JSON file, which may start with a byte order mark.
 
     Raises:
         FileNotFoundError: the file does not exist.

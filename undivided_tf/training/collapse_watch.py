@@ -23,8 +23,8 @@ class CollapseWatch:
 
     Args:
         encoder: the Encoder in training.
-        records_dir: what `create_records` wrote.
-        tokenizer: that of the records.
+        records_dir: output of `create_records`.
+        tokenizer: of the records.
     """
 
     def __init__(self, encoder: Any, records_dir: str, tokenizer: Tokenizer):

@@ -229,7 +229,7 @@ class PretrainingConfig(Config):
     deterministic: bool = option(True, "Use deterministic kernels only.")
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
         for name in ("adam_learning_rate_ratio", "muon_momentum"):
             default = type(self).__dataclass_fields__[name].default
             if self.optimizer != "muon" and getattr(self, name) != default:
@@ -468,7 +468,7 @@ class FinetuningConfig(Config):
         return inputs
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
         if not self.num_train_epochs and (self.from_scratch or self.new_weights):
             raise InputError(
                 "num_train_epochs 0 scores init_checkpoint as it is, so nothing in it may start "
@@ -505,7 +505,7 @@ class GlueConfig(Config):
     )
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
         for task in GLUE_TASKS:
             self.of_task(task)
 
@@ -601,7 +601,7 @@ class SquadConfig(Config):
     )
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
         room = self.max_seq_length - self.max_query_length - 3
         if self.doc_stride > room:
             raise InputError(

@@ -27,8 +27,8 @@ class Need:
 
     Attributes:
         stage: the stage.
-        length: word pieces a row.
-        predictions: masked positions a row.
+        length: word pieces per row.
+        predictions: masked positions per row.
         rows: number of rows whose activations are in memory together.
         bytes: estimate, see `memory.training_memory_bytes`.
     """
@@ -46,7 +46,7 @@ class Curriculum:
     Args:
         config: the run.
         encoder: with the vocabulary of the records.
-        tokenizer: that of the records.
+        tokenizer: of the records.
 
     Attributes:
         metadata, length: of the records of the last stage. Its held-out records are used in all

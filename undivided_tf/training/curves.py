@@ -36,7 +36,7 @@ class Curves:
 
         Args:
             state: of the run; `interval` and `training_history` change.
-            sums: what the step returned.
+            sums: result of the step.
             learning_rate: of the step.
             last: whether it is the last step, which always gets a point.
         """

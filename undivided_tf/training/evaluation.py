@@ -22,7 +22,7 @@ class HeldOut:
         rows: result of `masking.validation_arrays`.
         neighbour_losses: float32 `(rows, predictions)`, nats of the neighbour model at the masked
             places, 0 in unused slots.
-        tokenizer: that of the records.
+        tokenizer: of the records.
     """
 
     rows: dict[str, np.ndarray]
@@ -119,7 +119,7 @@ def brief(steps: Steps, sums: dict[str, float], neighbours: float) -> str:
 
     Args:
         steps: compiled steps.
-        sums: what the step returned.
+        sums: result of the step.
         neighbours: loss of the neighbour model on the held-out rows.
     """
     if steps.masked_lm_weight:

@@ -54,7 +54,7 @@ def not_finite_report(
     Args:
         model: Pretrainer, with the weights from before the step.
         parts: the rows of this process in the step, in parts that fit into memory.
-        sums: what the step returned.
+        sums: result of the step.
     """
     for part in parts:
         taps, squares = _taps_and_squares(model, part)

@@ -63,8 +63,8 @@ def activation_elements(
 
     Args:
         config: the encoder.
-        length: word pieces a row.
-        predictions: masked positions a row.
+        length: word pieces per row.
+        predictions: masked positions per row.
         recompute: whether the inner parts of blocks are recomputed.
     """
     hidden, stream = config.hidden_size, length * config.hidden_size
@@ -97,8 +97,8 @@ def training_memory_bytes(
 
     Args:
         config: the encoder.
-        length: word pieces a row.
-        predictions: masked positions a row.
+        length: word pieces per row.
+        predictions: masked positions per row.
         rows: that the device computes at a time.
         recompute: see `activation_elements`.
         accumulation: parts of the batch; several parts need another array for the sum of gradients.
@@ -130,8 +130,8 @@ def of_run(
     Args:
         run: gives the options of recomputation, accumulation and averaging.
         encoder: with the vocabulary of the records.
-        length: word pieces a row.
-        predictions: masked positions a row.
+        length: word pieces per row.
+        predictions: masked positions per row.
         rows: that a device computes at a time.
     """
     return training_memory_bytes(

@@ -55,7 +55,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self._rise, self._fall, self._lowest = _SCHEDULES[schedule]
 
     def __call__(self, step):
-        """The learning rate of a step; the first step is 0 and already has some."""
+        """The learning rate of step 0, 1, ...; above 0 from step 0 on."""
         step = ops.cast(step, "float32")
         done = (step + 1.0) / max(self.num_warmup_steps, 1)
         left = (self.num_train_steps - step) / max(self.num_train_steps - self.num_warmup_steps, 1)
@@ -115,7 +115,7 @@ class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
         self._cooldown_steps.assign(num_train_steps - cooldown_start)
 
     def __call__(self, step):
-        """The learning rate of a step; the first step is 0 and already has some."""
+        """The learning rate of step 0, 1, ...; above 0 from step 0 on."""
         step = ops.cast(step, "float32")
         rise = ops.clip((step + 1.0) / max(self.num_warmup_steps, 1), 0.0, 1.0)
         left = ops.clip((self._last_step - step) / self._cooldown_steps, 0.0, 1.0)

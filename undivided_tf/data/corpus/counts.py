@@ -18,7 +18,7 @@ def read_counts(records_dir: str | os.PathLike) -> NgramCounts:
     directory is writable.
 
     Args:
-        records_dir: what `create_records` wrote.
+        records_dir: output of `create_records`.
 
     Returns:
         The counts of the training rows, see `NgramCounts`.

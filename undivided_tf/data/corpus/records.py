@@ -279,7 +279,7 @@ def check_records(records_dir: str | os.PathLike, encoder: EncoderConfig) -> dic
     """Raises an error if records do not fit an encoder.
 
     Args:
-        records_dir: what `create_records` wrote.
+        records_dir: output of `create_records`.
         encoder: its `vocabulary_hash` is compared unless it is empty (not known).
 
     Returns:

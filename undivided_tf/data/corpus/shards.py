@@ -115,7 +115,7 @@ def describe(
         records: folder with the record files.
         config: see `RecordsConfig`.
         by_split: result of `totals`.
-        tokenizer: that of the records.
+        tokenizer: of the records.
     """
     described: dict[str, Any] = {}
     for split, facts in by_split.items():
