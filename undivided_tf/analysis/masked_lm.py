@@ -2,8 +2,8 @@
 
 References:
     nostalgebraist 2020, "interpreting GPT: the logit lens" (the head applied to every layer).
-    Salazar, Liang, Nguyen, Kirchhoff 2020, arXiv 1910.14659 (pseudo-log-likelihood). Wang, Cho
-    2019, arXiv 1902.04094.
+    Salazar, Liang, Nguyen, Kirchhoff 2020, arXiv 1910.14659 (pseudo-log-likelihood).
+    Wang, Cho 2019, arXiv 1902.04094.
 """
 
 import dataclasses

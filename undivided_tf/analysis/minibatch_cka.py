@@ -5,9 +5,9 @@ a minibatch are computed from its Gram matrices (example space) or its features,
 cost; sums are float64. Needs no TensorFlow.
 
 References:
-    Nguyen, Raghu, Kornblith 2021, arXiv 2010.15327, eq. 3 (minibatch CKA). Hanley, MacGibbon 2006,
-    Computer Methods and Programs in Biomedicine 83(1) (bootstrap of a stream: each part has a
-    Poisson(1) count).
+    Nguyen, Raghu, Kornblith 2021, arXiv 2010.15327, eq. 3 (minibatch CKA).
+    Hanley, MacGibbon 2006, Computer Methods and Programs in Biomedicine 83(1) (bootstrap of a
+    stream: each part has a Poisson(1) count).
 """
 
 import functools

@@ -1,8 +1,8 @@
 """Linear probes on every tap of an encoder, with baselines and controls.
 
 References:
-    Alain, Bengio 2017, arXiv 1610.01644 (linear classifier probes). Hewitt, Liang 2019, arXiv
-    1909.03368 (a score needs baselines).
+    Alain, Bengio 2017, arXiv 1610.01644 (linear classifier probes).
+    Hewitt, Liang 2019, arXiv 1909.03368 (a score needs baselines).
 """
 
 import collections

@@ -37,8 +37,8 @@ class AttentionBlock(ResidualBlock):
     References:
         Vaswani et al. 2017, arXiv 1706.03762, section 3.2; Devlin et al. 2018, arXiv 1810.04805.
         `relu` is our reading of TrimBERT (Sridhar, Sarah, Sundaresan 2022, arXiv 2202.12411), whose
-        abstract alone is known to us: "a computationally simpler alternative" to softmax. Attention
-        by ReLU over the length: Wortsman et al. 2023, arXiv 2309.08586.
+        abstract alone is known to us: "a computationally simpler alternative" to softmax.
+        Attention by ReLU over the length: Wortsman et al. 2023, arXiv 2309.08586.
         Rotary: Su et al. 2021, arXiv 2104.09864. Query-key norm: Henry et al. 2020, arXiv
         2010.04245; Dehghani et al. 2023, arXiv 2302.05442, section 2.
     """

@@ -27,8 +27,9 @@ def pool(encoded, inputs, pooling):
         pooling: str.
             - `first`: the pooler's output on [CLS].
             - `mean`, `max`: over real tokens.
-            - `segments`: for a pair, the means u and v over the tokens of each text, |u - v| and u
-              * v, concatenated. A linear head on u and v alone could not compare them.
+            - `segments`: for a pair, the concatenation of u, v, |u - v| and u * v, where u and v
+              are the means over the tokens of each text. A linear head on u and v alone could
+              not compare them.
 
     Returns:
         Float tensor (batch, hidden), with `segments` (batch, 4 * hidden).

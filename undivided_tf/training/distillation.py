@@ -4,8 +4,8 @@ After surgery the teacher is the encoder before surgery. It is frozen and comput
 without dropout.
 
 References:
-    Hinton, Vinyals, Dean 2015, arXiv 1503.02531 (soft targets, temperature). Jiao et al. 2019,
-    arXiv 1909.10351, equations 8 to 11 (hidden states layer by layer).
+    Hinton, Vinyals, Dean 2015, arXiv 1503.02531 (soft targets, temperature).
+    Jiao et al. 2019, arXiv 1909.10351, equations 8 to 11 (hidden states layer by layer).
 """
 
 import pathlib
