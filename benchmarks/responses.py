@@ -1,0 +1,107 @@
+"""Which tasks respond to pre-training: an encoder against its untrained twin, seed by seed.
+
+    python benchmarks/responses.py --init_checkpoint=runs/small --tasks=trec:qc.zip,wiki_pair
+
+Fine-tunes both on few training rows, where pre-training has most to give, and prints the gain of
+the primary metric with its 95 % interval over the seeds (paired t). The same command goes on where
+it stopped. Writes results/benchmarks/responses.json; see benchmarks/README.md.
+"""
+
+import pathlib
+import re
+import shlex
+import sys
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from absl import app, flags
+
+from undivided_tf.support import files, process
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("init_checkpoint", "", "Pre-training workdir of the encoder.")
+flags.DEFINE_list("tasks", ["wiki_topic", "wiki_pair"], "Tasks, as run_finetuning takes them.")
+flags.DEFINE_string("workdir", "runs/responses", "Directory of the runs.")
+flags.DEFINE_string("pooling", "mean", "As of run_finetuning.")
+flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate of both starts.")
+flags.DEFINE_integer("max_train_rows", 1000, "Training rows.")
+flags.DEFINE_integer("num_train_epochs", 4, "Passes over them.")
+flags.DEFINE_integer("num_runs", 5, "Seeds.")
+
+
+def scores(task: str, from_scratch: bool) -> dict[str, Any]:
+    """Name of the task, its metric, and the score of each seed."""
+    from undivided_tf.training import finetuning
+    from undivided_tf.training.config import FinetuningConfig
+
+    start = "scratch" if from_scratch else "pretrained"
+    folder = re.sub("[^A-Za-z0-9]+", "_", pathlib.Path(task).name)
+    results = finetuning.finetune(
+        FinetuningConfig(
+            workdir=str(pathlib.Path(FLAGS.workdir) / f"{folder}_{FLAGS.pooling}_{start}"),
+            init_checkpoint=FLAGS.init_checkpoint,
+            from_scratch=from_scratch,
+            task=task,
+            max_seq_length=64,
+            train_batch_size=16,
+            learning_rate=FLAGS.learning_rate,
+            num_train_epochs=FLAGS.num_train_epochs,
+            pooling=FLAGS.pooling,
+            classifier_dropout=0.0,
+            max_train_rows=FLAGS.max_train_rows,
+            num_runs=FLAGS.num_runs,
+            save_models=False,
+        )
+    )
+    split, metric = results["split"], results["primary"]
+    return {
+        "task": results["task"],
+        "split": split,
+        "metric": metric,
+        "scores": [run[split][metric] for run in results["runs"]],
+    }
+
+
+def compare(task: str) -> dict[str, Any]:
+    """Scores of both starts, and the mean gain with its 95 % interval."""
+    trained, untrained = scores(task, from_scratch=False), scores(task, from_scratch=True)
+    gains = np.subtract(trained["scores"], untrained["scores"])
+    interval = scipy.stats.ttest_1samp(gains, 0).confidence_interval()
+    return {
+        **trained,
+        "untrained_scores": untrained["scores"],
+        "gain": float(gains.mean()),
+        "low": float(interval.low),
+        "high": float(interval.high),
+    }
+
+
+def line(found: dict[str, Any]) -> str:
+    """A row of the table, in points."""
+    trained, untrained = np.mean(found["scores"]), np.mean(found["untrained_scores"])
+    gain, low, high = (100 * found[name] for name in ("gain", "low", "high"))
+    return (
+        f"| {found['task']} ({found['metric']}) | {100 * trained:.1f} | {100 * untrained:.1f} "
+        f"| {gain:+.1f} ({low:+.1f} to {high:+.1f}) |"
+    )
+
+
+def main(_):
+    """Compares task by task; writes after each, so that a later failure loses nothing."""
+    process.set_up()
+    output = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "responses.json"
+    result: dict[str, Any] = {
+        "benchmark": "gain of pre-training by task, after fine-tuning on few rows",
+        "command": shlex.join(["python", *sys.argv]),
+        "tasks": [],
+    }
+    print("| task | pre-trained | random weights | gain |\n|---|---|---|---|")
+    for task in FLAGS.tasks:
+        result["tasks"].append(compare(task))
+        files.write_json(output, result)
+        print(line(result["tasks"][-1]), flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
