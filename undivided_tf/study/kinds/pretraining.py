@@ -434,7 +434,7 @@ def _language_modelling(study: StudyResults, pattern: str) -> Verdict:
     )
     scores = {"held-out text": Scores(own, full, -min(unigrams, default=0.0))}
     margin = study.config.loss_margin
-    return not_worse(scores, margin, f"{margin:g} nats of held-out loss")
+    return not_worse(scores, margin, f"{margin:g} nats")
 
 
 def _parameters(study: StudyResults, pattern: str) -> Verdict:
