@@ -282,3 +282,40 @@ def accuracies(value):
             run["test"]["accuracy"] = value + 0.001 * (i + result["pretraining_seed"] % 2)
 
     return change
+
+
+def add_branches(study, loss_of, steps=(300, 600, 1200)):
+    """Gives pre-trainings annealed points at these steps and at the end of the run.
+
+    Args:
+        study: the results, changed in place.
+        loss_of: from pattern, seed and training FLOPs to the held-out loss.
+        steps: of the branches.
+    """
+    config = study["config"]["pretraining"]
+    config.update(learning_rate_schedule="trapezoid", cooldown_steps=list(steps))
+    for cell in study["cells"]:
+        if cell["kind"] != "pretraining":
+            continue
+        result = cell["result"]
+        ends = [*steps, result["steps"]]
+        result["branches"] = [branch(result, end, loss_of) for end in ends]
+        result["validation"] = result["branches"][-1]["validation"]
+        result["learnt"] = result["validation"].get("learnt")
+    return study
+
+
+def branch(result, steps, loss_of):
+    """One annealed point of a pre-training, as its results.json has it."""
+    flops = result["training_flops"] * steps / result["steps"]
+    loss = loss_of(result["pattern"], result["seed"], flops)
+    validation = {**result["validation"], "loss": loss}
+    if "neighbour_model_loss" in validation:
+        validation["learnt"] = loss < validation["neighbour_model_loss"]
+    return {
+        "steps": steps,
+        "tokens": result["tokens"] * steps // result["steps"],
+        "training_flops": flops,
+        "training_seconds": result["training_seconds"] * steps / result["steps"],
+        "validation": validation,
+    }

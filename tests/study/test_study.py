@@ -39,6 +39,7 @@ def test_another_recipe_another_reference_or_another_margin_is_another_study(tmp
         config.replace(patterns=config.patterns[::-1]),
         config.replace(seed=1),
         config.replace(accuracy_margin=0.1),
+        config.replace(worth_margins=(0.8, 1.2)),
     ):
         with pytest.raises(InputError, match="another config"):
             claim(other)

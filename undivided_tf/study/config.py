@@ -20,6 +20,8 @@ from undivided_tf.training.config import FinetuningConfig, PretrainingConfig
 EQUAL_PARAMETERS = ("more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate")
 # The budget that a pattern has in common with the reference.
 FRAMES = ("steps", "flops", "time", *EQUAL_PARAMETERS, "surgery")
+# Of a compute multiplier: below the first the arm is cheaper by more than does not matter.
+WORTH_MARGINS = (0.90, 1.10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +102,13 @@ class StudyConfig(Config):
         "The largest rise of the held-out loss (nats) that does not matter, named likewise.",
         above=0,
     )
+    worth_margins: tuple[float, ...] = option(
+        WORTH_MARGINS,
+        "Lower and upper margin of the compute multiplier, named likewise; for studies with "
+        "pretraining.cooldown_steps.",
+        above=0,
+        min_items=2,
+    )
     kinds: tuple[str, ...] = option(
         (),
         "More kinds of cells, such as analyses of your own: MODULE:CLASS, a subclass of "
@@ -175,6 +184,11 @@ class StudyConfig(Config):
             raise InputError(
                 f"num_other_seeds must be at most num_pretraining_seeds = "
                 f"{self.num_pretraining_seeds}, got {self.num_other_seeds}"
+            )
+        if len(self.worth_margins) != 2 or self.worth_margins[0] >= self.worth_margins[1]:
+            raise InputError(
+                "worth_margins must list a lower and a higher margin, such as 0.9,1.1, got "
+                + ", ".join(f"{margin:g}" for margin in self.worth_margins)
             )
         for size in self.sizes:
             self.encoder(self.patterns[0], size)

@@ -5,7 +5,7 @@ Needs no TensorFlow.
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from undivided_tf.metrics import inference
 from undivided_tf.study.frames import STEPS
@@ -127,7 +127,11 @@ class Claim:
 
 def not_learnt(study: StudyResults, pattern: str) -> str:
     """Says that encoders of a pattern have not learnt from their context; else empty."""
-    known = study.values("pretraining", "learnt", pattern=pattern)
+    return unlearnt(study.values("pretraining", "learnt", pattern=pattern))
+
+
+def unlearnt(known: Sequence[float]) -> str:
+    """Says how many encoders have not learnt (0); empty where all have."""
     if all(known):
         return ""
     return (

@@ -99,7 +99,9 @@ def claim(config: StudyConfig) -> pathlib.Path:
     """
 
     def grown(there: StudyConfig) -> bool:
-        margins = [(one.accuracy_margin, one.loss_margin) for one in (there, config)]
+        margins = [
+            (one.accuracy_margin, one.loss_margin, one.worth_margins) for one in (there, config)
+        ]
         return margins[0] == margins[1] and _names(there) <= _names(config)
 
     return open_workdir(config.workdir, config, grown)

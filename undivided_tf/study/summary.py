@@ -1,11 +1,12 @@
 """A study in a few lines of text, for the terminal and README: scores, costs and verdicts."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from undivided_tf.reporting import formatting
-from undivided_tf.study import claims, judging, kinds
+from undivided_tf.study import claims, judging, kinds, multipliers
 from undivided_tf.study.overview import overview
 from undivided_tf.study.results import StudyResults
 
@@ -21,7 +22,7 @@ _GATED = {
 
 
 def summary_lines(results: dict[str, Any]) -> list[str]:
-    """The study in at most 25 lines of 100 columns.
+    """The study in at most 25 lines of 100 columns, behind those on compute multipliers.
 
     Args:
         results: the study's results, as in its results.json.
@@ -39,7 +40,16 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
     statuses = {verdict.status for of in verdicts.values() for verdict in of.values()}
     closing = _closing(study, hidden + more_hidden, statuses)
     patterns = _at_most(LINES - len(judged) - len(closing), patterns, "patterns")
-    return [line[:COLUMNS] for line in (*patterns, *judged, *closing)]
+    worth = _worth(study) if multipliers.asked(study.config) else []
+    return [line[:COLUMNS] for line in (*worth, *patterns, *judged, *closing)]
+
+
+def _worth(study: StudyResults) -> list[str]:
+    """The sentence on each pattern, and the table of multipliers."""
+    sentences = [multipliers.sentence(study, pattern).replace("`", "") for pattern in study.reduced]
+    table = multipliers.table(study)
+    rows, _ = _aligned([table.columns, *([value.text for value in row] for row in table.rows)])
+    return [*(line for text in sentences for line in textwrap.wrap(text, COLUMNS)), *rows]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:

@@ -84,6 +84,14 @@ class Pretraining(Kind):
                 yield {"metric": name, "value": one["rise"]}
         if result.get("learnt") is not None:
             yield {"metric": "learnt", "value": result["learnt"]}
+        for point in result.get("branches", ()):  # Older releases had none.
+            found = {"training_flops": point["training_flops"]} | {
+                name: point["validation"].get(name)
+                for name in ("loss", "neighbour_model_loss", "learnt")
+            }
+            for name, value in found.items():
+                if value is not None:
+                    yield {"metric": f"annealed_{name}", "run": point["steps"], "value": value}
 
     def claims(self, config: StudyConfig) -> Iterator[Claim]:
         yield Claim(

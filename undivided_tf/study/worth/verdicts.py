@@ -6,11 +6,11 @@ import math
 import scipy.stats
 
 from undivided_tf.errors import InputError
+from undivided_tf.study.config import WORTH_MARGINS as MARGINS
 from undivided_tf.study.worth.multiplier import Multiplier
 
 WORTH, DISPENSABLE, HARMFUL = "worth its compute", "dispensable", "harmful"
 UNDECIDED = "undecided"
-MARGINS = (0.90, 1.10)
 _MOST_SEEDS = 9999
 
 

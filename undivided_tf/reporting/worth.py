@@ -1,0 +1,105 @@
+"""Figures of what intermediate blocks are worth: loss over compute, and the multiplier."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from undivided_tf.reporting import formatting
+from undivided_tf.reporting.style import BLACK, GREY, drawing, legend, pattern_marks, styles_of
+
+_FLOPS = FuncFormatter(lambda value, _: formatting.large(value))
+# Of a band: FLOPs, then its middle, its lower and its upper end.
+Band = Sequence[tuple[float, float, float, float]]
+
+
+def loss_over_compute(
+    curves: Mapping[str, Band], lines: Mapping[str, float], path: str | os.PathLike
+) -> None:
+    """Draws annealed losses over training FLOPs, one line an arm with its band.
+
+    Args:
+        curves: from each pattern to its points; losses in nats.
+        lines: horizontal ones, from their names to their losses.
+        path: where to write, `.png` or `.svg`.
+    """
+    styles = styles_of(curves)
+    with drawing(path, 3.0 + 0.2 * len(styles)) as figure:
+        axes = figure.subplots()
+        for pattern, points in curves.items():
+            colour, marker = styles[pattern]
+            flops, middle, low, high = np.transpose(sorted(points))
+            axes.plot(flops, middle, color=colour, marker=marker)
+            axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
+        for (name, loss), style in zip(lines.items(), (":", "--"), strict=False):
+            axes.axhline(loss, color=BLACK, ls=style, lw=1.1)
+            axes.annotate(
+                f"{name} {formatting.loss(loss)}",
+                (1, loss),
+                (-2, 3),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+            )
+        axes.margins(y=0.1)
+        _compute_axis(axes, "training FLOPs")
+        axes.set_ylabel("held-out MLM loss (nats)")
+        legend(figure, pattern_marks(styles), [])
+
+
+def multipliers(
+    bands: Mapping[str, Band],
+    marked: Mapping[str, Sequence[tuple[float, float]]],
+    margins: tuple[float, float],
+    path: str | os.PathLike,
+) -> None:
+    """Draws compute multipliers over the training FLOPs of the reference, with their intervals.
+
+    Args:
+        bands: from each pattern to its multipliers; an open end is 0 or inf and reaches the edge.
+        marked: of each pattern the budgets that were trained, and their multipliers.
+        margins: lower and upper, drawn as lines.
+        path: where to write, `.png` or `.svg`.
+    """
+    styles = styles_of(bands)
+    with drawing(path, 3.0 + 0.2 * len(styles)) as figure:
+        axes = figure.subplots()
+        ends = [1.0, *margins, *(x for band in bands.values() for _, *xs in band for x in xs)]
+        ends = [x for x in ends if 0 < x < math.inf]
+        bottom, top = min(ends) / 1.05, max(ends) * 1.05
+        for pattern, band in bands.items():
+            colour, marker = styles[pattern]
+            flops, middle, low, high = np.transpose(sorted(band))
+            axes.plot(flops, middle, color=colour)
+            low, high = np.clip((low, high), bottom, top)
+            axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
+            axes.plot(*np.reshape(marked[pattern], (-1, 2)).T, marker, color=colour)
+        axes.axhline(1, color=GREY, lw=0.9)
+        for margin in margins:
+            axes.axhline(margin, color=BLACK, ls="--", lw=1.1)
+            axes.annotate(
+                f"margin {margin:g}",
+                (1, margin),
+                (-2, 3),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+            )
+        axes.set_ylim(bottom, top)
+        _compute_axis(axes, "training FLOPs of the reference")
+        axes.set_ylabel("compute multiplier")
+        legend(figure, pattern_marks(styles), [])
+
+
+def _compute_axis(axes: Axes, name: str) -> None:
+    """A logarithmic axis with a few numbers, whether or not it holds a power of ten."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(_FLOPS)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(name)

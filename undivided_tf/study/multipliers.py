@@ -1,0 +1,289 @@
+"""What the intermediate blocks of a study are worth in training compute.
+
+A study whose pre-trainings have branches (`pretraining.cooldown_steps`) has a loss-compute curve
+for each pattern and seed. This module judges the compute multiplier of each pattern and lays out
+its part of the report. Needs no TensorFlow.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from undivided_tf.reporting import formatting
+from undivided_tf.reporting.content import Figure, Section, Table, Text, Value, code, number
+from undivided_tf.study import judging, worth
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.results import StudyResults
+from undivided_tf.study.worth.verdicts import DISPENSABLE, HARMFUL, UNDECIDED, WORTH
+
+CHAPTER = "What intermediate blocks are worth"
+_BLOCKS_ARE = {
+    WORTH: "are worth their compute",
+    DISPENSABLE: "are dispensable",
+    HARMFUL: "are harmful",
+}
+_BETWEEN = 40  # Budgets between the trained ones at which the figure has a multiplier.
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A pattern against the reference at one budget of the reference.
+
+    Attributes:
+        steps: of the reference.
+        loss: mean held-out loss of the reference, in nats.
+        multiplier: the pattern's; NaN with a reason where it is not known.
+        verdict: of `worth.judge`, or `judging.NO_VERDICT` or `judging.DID_NOT_LEARN`.
+    """
+
+    steps: int
+    loss: float
+    multiplier: worth.Multiplier
+    verdict: worth.Verdict
+
+
+def asked(config: StudyConfig) -> bool:
+    """Whether a study has loss-compute curves to compare."""
+    return bool(config.pretraining.cooldown_steps) and len(config.patterns) > 1
+
+
+def annealed(study: StudyResults, pattern: str) -> pd.DataFrame:
+    """The annealed points of a pattern.
+
+    Returns:
+        A row for each seed and budget, its index `seed` and `run` (steps); columns
+        `training_flops`, `loss` and, where they are known, `neighbour_model_loss` and `learnt`.
+    """
+    rows = study.select("pretraining", pattern=pattern)
+    rows = rows[rows["metric"].str.startswith("annealed_")]
+    wide = rows.pivot(index=["seed", "run"], columns="metric", values="value")
+    wide = wide.rename(columns=lambda name: name.removeprefix("annealed_"))
+    return wide.reindex(columns=["training_flops", "loss", "neighbour_model_loss", "learnt"])
+
+
+def compare(study: StudyResults, pattern: str) -> list[Comparison]:
+    """A pattern against the reference at each budget of the reference, by rising budget.
+
+    There is no verdict at a budget at which an encoder of the reference is not below the
+    neighbour model. Where all are, and an encoder of the pattern is not at the end of its run,
+    the pattern did not learn.
+    """
+    full, own = annealed(study, study.reference), annealed(study, pattern)
+    budgets = full.groupby("run")[["training_flops", "loss"]].mean().sort_index()
+    known = full["learnt"].dropna().groupby("run").agg(list)
+    found = _multipliers(full, own, budgets["training_flops"].tolist())
+    compared = []
+    for steps, loss, one in zip(budgets.index, budgets["loss"], found, strict=True):
+        if reason := judging.unlearnt(known.get(steps, [])):
+            reason = f"the reference has not learnt at this budget: {reason}"
+            verdict = worth.Verdict(judging.NO_VERDICT, reason=reason)
+        elif reason := judging.not_learnt(study, pattern):
+            reason = f"the reference has learnt, the pattern has not by its end: {reason}"
+            verdict = worth.Verdict(judging.DID_NOT_LEARN, reason=reason)
+        else:
+            verdict = worth.judge(one, study.config.worth_margins)
+        compared.append(Comparison(steps, loss, one, verdict))
+    return compared
+
+
+def _multipliers(
+    full: pd.DataFrame, own: pd.DataFrame, budgets: Sequence[float]
+) -> list[worth.Multiplier]:
+    seeds = min(len(points.index.unique("seed")) for points in (full, own))
+    if not budgets:
+        return []
+    if seeds < judging.MIN_PAIRS:
+        reason = f"seeds: {seeds}, an interval takes {judging.MIN_PAIRS}"
+        nan = math.nan
+        return [worth.Multiplier(c, nan, nan, nan, 0.95, seeds, reason) for c in budgets]
+    return worth.compute_multiplier(_curves(full), _curves(own), budgets)
+
+
+def _curves(points: pd.DataFrame) -> dict[int, np.ndarray]:
+    """Points (training FLOPs, loss) by seed."""
+    return {
+        seed: rows[["training_flops", "loss"]].to_numpy()
+        for seed, rows in points.groupby(level="seed")
+    }
+
+
+def main(found: Sequence[Comparison]) -> Comparison | None:
+    """The comparison that a pattern's sentence is about; None where there is none.
+
+    The one at the largest budget whose multiplier is known, or which has no verdict since
+    encoders have not learnt; the largest of all where there is no such budget.
+    """
+    told = [
+        one
+        for one in found
+        if one.verdict.name != UNDECIDED or not math.isnan(one.multiplier.value)
+    ]
+    return (told or [*found] or [None])[-1]
+
+
+def sentence(study: StudyResults, pattern: str) -> str:
+    """The verdict on a pattern, in a sentence with backticks."""
+    one = main(compare(study, pattern))
+    if one is None:
+        return f"`{pattern}`: {UNDECIDED}, no encoder of `{study.reference}` is pre-trained."
+    verdict, multiplier = one.verdict, one.multiplier
+    budget = f"{formatting.large(multiplier.budget)} training FLOPs of `{study.reference}`"
+    if math.isnan(multiplier.value) or verdict.name in (judging.NO_VERDICT, judging.DID_NOT_LEARN):
+        return f"`{pattern}`: {verdict.name} at {budget}, since {verdict.reason}."
+    text = (
+        f"`{pattern}` needs {_number(multiplier.value)} times ({interval(multiplier)}) the "
+        f"training compute of `{study.reference}` for the same held-out loss at {budget}: "
+    )
+    if verdict.name in _BLOCKS_ARE:
+        return f"{text}the blocks that it lacks {_BLOCKS_ARE[verdict.name]}."
+    needed = f"; {verdict.seeds_needed} seeds in all would decide" if verdict.seeds_needed else ""
+    return f"{text}{UNDECIDED}, since {verdict.reason}{needed}."
+
+
+def interval(multiplier: worth.Multiplier) -> str:
+    """The interval of a multiplier that is known; an end that leaves the arm's curve is open."""
+    low, high = multiplier.low, multiplier.high
+    if low > 0 and math.isfinite(high):
+        return f"{_number(low)} to {_number(high)}"
+    if low > 0:
+        return f"above {_number(low)}"
+    return f"below {_number(high)}" if math.isfinite(high) else "no interval"
+
+
+def _number(value: float) -> str:
+    return formatting.decimals(value, 2)
+
+
+# === The report ===
+
+
+def section(study: StudyResults) -> Section:
+    """Loss over compute, the verdict on each pattern, and the multipliers."""
+    from undivided_tf.reporting import worth as drawn  # Late: brings matplotlib.
+
+    points = {pattern: annealed(study, pattern) for pattern in study.patterns}
+    points = {pattern: found for pattern, found in points.items() if len(found)}
+    parts: list[Any] = []
+    if points:
+        names = ", ".join(points)
+        lines = {
+            name: min(values)
+            for name, metric in (
+                ("neighbour model", "annealed_neighbour_model_loss"),
+                ("unigram entropy", "unigram_entropy"),
+            )
+            if (values := study.values("pretraining", metric))
+        }
+        curves = {pattern: _band(found) for pattern, found in points.items()}
+        parts.append(
+            Figure(
+                "loss_over_compute",
+                "Held-out loss over training compute: mean, lowest and highest of the seeds, each "
+                "point annealed to the end of its budget",
+                f"Curves of held-out MLM loss over training FLOPs for {names}; horizontal lines "
+                f"mark {' and '.join(lines)}. The reference's losses stand in the table below.",
+                functools.partial(drawn.loss_over_compute, curves, lines),
+            )
+        )
+    parts += [Text(sentence(study, pattern), stress=True) for pattern in study.reduced]
+    bands = {pattern: _multiplier_band(study, pattern) for pattern in study.reduced}
+    bands = {pattern: band for pattern, band in bands.items() if band}
+    if bands:
+        marked = {
+            pattern: [
+                (one.multiplier.budget, one.multiplier.value)
+                for one in compare(study, pattern)
+                if one.verdict.name != judging.NO_VERDICT and not math.isnan(one.multiplier.value)
+            ]
+            for pattern in bands
+        }
+        parts.append(
+            Figure(
+                "compute_multipliers",
+                "Compute multiplier over training compute, with its 95 % interval and the margins; "
+                "markers are the budgets of the reference",
+                f"Curves of the compute multiplier over the training FLOPs of {study.reference} "
+                f"for {', '.join(bands)}, with the two margins. The values at the budgets stand in "
+                "the table below.",
+                functools.partial(
+                    drawn.multipliers, bands, marked, tuple(study.config.worth_margins)
+                ),
+            )
+        )
+    return Section(CHAPTER, "", (*parts, table(study)))
+
+
+def _band(points: pd.DataFrame) -> list[tuple[float, ...]]:
+    """Training FLOPs, mean, lowest and highest loss over seeds, by steps."""
+    return [
+        (rows["training_flops"].mean(), rows["loss"].mean(), rows["loss"].min(), rows["loss"].max())
+        for _, rows in points.groupby(level="run")
+    ]
+
+
+def _multiplier_band(study: StudyResults, pattern: str) -> list[tuple[float, ...]]:
+    """Multipliers at and between the budgets from the first on at which the reference learnt."""
+    learnt = [
+        one.multiplier.budget
+        for one in compare(study, pattern)
+        if one.verdict.name != judging.NO_VERDICT
+    ]
+    if not learnt:
+        return []
+    full, own = annealed(study, study.reference), annealed(study, pattern)
+    budgets = np.unique([*learnt, *np.geomspace(min(learnt), max(learnt), _BETWEEN)])
+    return [
+        (one.budget, one.value, one.low, one.high)
+        for one in _multipliers(full, own, budgets.tolist())
+        if not math.isnan(one.value)
+    ]
+
+
+def table(study: StudyResults) -> Table:
+    """One row for each pattern and budget of the reference."""
+    rows = tuple(
+        (code(pattern), *_row(one)) for pattern in study.reduced for one in compare(study, pattern)
+    )
+    columns = (
+        "pattern",
+        "training FLOPs",
+        "multiplier",
+        "95 % interval",
+        "verdict",
+        "seeds needed",
+        "seeds",
+        "steps",
+        "held-out loss, nats",
+    )
+    low, high = study.config.worth_margins
+    note = (
+        f"How many times the training compute of `{study.reference}` a pattern needs for the same "
+        "held-out loss; FLOPs, steps and loss are the reference's. Nothing is extrapolated; each "
+        f"interval is for its budget alone. The margins {low:g} and {high:g} were set before the "
+        "run: the blocks that a pattern lacks are worth their compute when the interval lies "
+        "above both, harmful below both, dispensable between them; else it is undecided. The "
+        "sentence above is of the largest budget that can be read off both curves. No verdict: "
+        "the reference has not learnt from its context at this budget. Did not learn: the "
+        "reference has, the pattern has not by the end of its runs."
+    )
+    return Table("Compute multipliers", columns, rows, note)
+
+
+def _row(one: Comparison) -> tuple[Value, ...]:
+    multiplier, verdict = one.multiplier, one.verdict
+    needed, known = verdict.seeds_needed, not math.isnan(multiplier.value)
+    return (
+        number(multiplier.budget, formatting.large),
+        number(multiplier.value, _number) if known else Value("not known"),
+        Value(interval(multiplier) if known else "-"),
+        Value(verdict.name, verdict.reason),
+        Value("-") if needed is None else number(needed, formatting.count),
+        number(multiplier.seeds, formatting.count),
+        number(one.steps, formatting.count),
+        number(one.loss, formatting.loss),
+    )
