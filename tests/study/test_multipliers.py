@@ -97,9 +97,9 @@ def test_what_leaves_the_curves_is_not_known_and_the_sentence_is_of_a_smaller_bu
     *known, last = compared(raw, NONE)
     assert not any(math.isnan(one.multiplier.value) for one in known)
     assert math.isnan(last.multiplier.value) and "ends above the loss" in last.verdict.reason
-    assert multipliers.main([*known, last]) == known[-1]
+    assert multipliers.headline([*known, last]) == known[-1]
     sentence = multipliers.sentence(read_results(raw), NONE)
-    assert f"`{NONE}` needs 0.80 times (" in sentence and "it lacks are harmful" in sentence
+    assert f"`{NONE}` needs 0.80 times (95 % interval " in sentence and "it lacks are harmful" in sentence
 
 
 def test_no_verdict_where_the_reference_has_not_learnt():

@@ -112,7 +112,7 @@ def _curves(points: pd.DataFrame) -> dict[int, np.ndarray]:
     }
 
 
-def main(found: Sequence[Comparison]) -> Comparison | None:
+def headline(found: Sequence[Comparison]) -> Comparison | None:
     """The comparison that a pattern's sentence is about; None where there is none.
 
     The one at the largest budget whose multiplier is known, or which has no verdict since
@@ -128,7 +128,7 @@ def main(found: Sequence[Comparison]) -> Comparison | None:
 
 def sentence(study: StudyResults, pattern: str) -> str:
     """The verdict on a pattern, in a sentence with backticks."""
-    one = main(compare(study, pattern))
+    one = headline(compare(study, pattern))
     if one is None:
         return f"`{pattern}`: {UNDECIDED}, no encoder of `{study.reference}` is pre-trained."
     verdict, multiplier = one.verdict, one.multiplier
@@ -136,7 +136,8 @@ def sentence(study: StudyResults, pattern: str) -> str:
     if math.isnan(multiplier.value) or verdict.name in (judging.NO_VERDICT, judging.DID_NOT_LEARN):
         return f"`{pattern}`: {verdict.name} at {budget}, since {verdict.reason}."
     text = (
-        f"`{pattern}` needs {_number(multiplier.value)} times ({interval(multiplier)}) the "
+        f"`{pattern}` needs {_number(multiplier.value)} times (95 % interval "
+        f"{interval(multiplier)}) the "
         f"training compute of `{study.reference}` for the same held-out loss at {budget}: "
     )
     if verdict.name in _BLOCKS_ARE:
@@ -152,7 +153,7 @@ def interval(multiplier: worth.Multiplier) -> str:
         return f"{_number(low)} to {_number(high)}"
     if low > 0:
         return f"above {_number(low)}"
-    return f"below {_number(high)}" if math.isfinite(high) else "no interval"
+    return f"below {_number(high)}" if math.isfinite(high) else "not bounded"
 
 
 def _number(value: float) -> str:
