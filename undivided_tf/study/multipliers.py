@@ -137,8 +137,8 @@ def sentence(study: StudyResults, pattern: str) -> str:
         return f"`{pattern}`: {verdict.name} at {budget}, since {verdict.reason}."
     text = (
         f"`{pattern}` needs {_number(multiplier.value)} times (95 % interval "
-        f"{interval(multiplier)}) the "
-        f"training compute of `{study.reference}` for the same held-out loss at {budget}: "
+        f"{interval(multiplier)}) the training compute of `{study.reference}` for the same "
+        f"held-out loss at {budget}: "
     )
     if verdict.name in _BLOCKS_ARE:
         return f"{text}the blocks that it lacks {_BLOCKS_ARE[verdict.name]}."
