@@ -103,6 +103,15 @@ def test_what_leaves_the_curves_is_not_known_and_the_sentence_is_of_a_smaller_bu
     assert sentence.endswith("the blocks that it lacks are harmful.")
 
 
+def test_an_interval_that_leaves_the_curve_gives_way_to_one_of_a_smaller_budget():
+    found = compared(results(none=0.8, noise=0.05), NONE)
+    assert math.isinf(found[2].multiplier.high) and math.isnan(found[3].multiplier.value)
+    assert multipliers.headline(found) == found[1]
+    assert math.isfinite(found[1].multiplier.high)
+    assert multipliers.headline(found[2:]) == found[2]
+    assert multipliers.headline(found[3:]) == found[3] and multipliers.headline([]) is None
+
+
 def test_no_verdict_where_the_reference_has_not_learnt():
     # The reference passes this loss between 300 and 600 steps.
     found = compared(results(neighbours=4.7), THIRD)

@@ -99,7 +99,10 @@ def multipliers(
 def _compute_axis(axes: Axes, name: str) -> None:
     """A logarithmic axis with a few numbers, whether or not it holds a power of ten."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if high > 4 * low else (1, 1.5, 2, 3, 4, 6, 8))
+    )
     axes.xaxis.set_major_formatter(_FLOPS)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(name)

@@ -115,15 +115,13 @@ def _curves(points: pd.DataFrame) -> dict[int, np.ndarray]:
 def headline(found: Sequence[Comparison]) -> Comparison | None:
     """The comparison that a pattern's sentence is about; None where there is none.
 
-    The one at the largest budget whose multiplier is known, or which has no verdict since
-    encoders have not learnt; the largest of all where there is no such budget.
+    The one at the largest budget that has a verdict, or whose interval is undecided although both
+    its ends are known. Where there is none, at the largest whose multiplier is known, else at the
+    largest.
     """
-    told = [
-        one
-        for one in found
-        if one.verdict.name != UNDECIDED or not math.isnan(one.multiplier.value)
-    ]
-    return (told or [*found] or [None])[-1]
+    told = [one for one in found if one.verdict.name != UNDECIDED or not one.multiplier.reason]
+    known = [one for one in found if not math.isnan(one.multiplier.value)]
+    return (told or known or [*found] or [None])[-1]
 
 
 def sentence(study: StudyResults, pattern: str) -> str:
@@ -268,7 +266,8 @@ def table(study: StudyResults) -> Table:
         f"interval is for its budget alone. The margins {low:g} and {high:g} were set before the "
         "run: the blocks that a pattern lacks are worth their compute when the interval lies "
         "above both, harmful below both, dispensable between them; else it is undecided. The "
-        "sentence above is of the largest budget that can be read off both curves. No verdict: "
+        "sentence above is of the largest budget that has a verdict, or whose interval can be read "
+        "off both curves. No verdict: "
         "the reference has not learnt from its context at this budget. Did not learn: the "
         "reference has, the pattern has not by the end of its runs."
     )
