@@ -141,7 +141,8 @@ def sentence(study: StudyResults, pattern: str) -> str:
     if verdict.name in _BLOCKS_ARE:
         return f"{text}the blocks that it lacks {_BLOCKS_ARE[verdict.name]}."
     needed = f"; {verdict.seeds_needed} seeds in all would decide" if verdict.seeds_needed else ""
-    return f"{text}{UNDECIDED}, since {verdict.reason}{needed}."
+    since = f", since {multiplier.reason}" if multiplier.reason else ""
+    return f"{text}{UNDECIDED}{since}{needed}."
 
 
 def interval(multiplier: worth.Multiplier) -> str:

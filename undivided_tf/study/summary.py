@@ -1,5 +1,6 @@
 """A study in a few lines of text, for the terminal and README: scores, costs and verdicts."""
 
+import itertools
 import re
 import textwrap
 from collections.abc import Sequence
@@ -49,7 +50,8 @@ def _worth(study: StudyResults) -> list[str]:
     sentences = [multipliers.sentence(study, pattern).replace("`", "") for pattern in study.reduced]
     table = multipliers.table(study)
     rows, _ = _aligned([table.columns, *([value.text for value in row] for row in table.rows)])
-    return [*(line for text in sentences for line in textwrap.wrap(text, COLUMNS)), *rows]
+    lines = [textwrap.wrap(text, COLUMNS, break_on_hyphens=False) for text in sentences]
+    return [*itertools.chain.from_iterable(lines), *rows]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
