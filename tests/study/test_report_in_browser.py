@@ -1,5 +1,6 @@
 """The page in headless Chromium: it fits, asks for nothing, sorts, and axe-core finds no fault."""
 
+import math
 import shutil
 
 import made_up_study
@@ -21,10 +22,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Of a report with a failed cell and a task of a long name."""
+    """Of a report with branches, a failed cell and a task of a long name."""
     folder = tmp_path_factory.mktemp("report")
     results = made_up_study.results(
-        patterns=("(AI)*12", "(AAI)*6", "A*4(AI)*8I*4"), tasks=("wiki_topic", "x" * 60)
+        patterns=("(AI)*12", "(AAI)*6", "A*4(AI)*8I*4"), tasks=("wiki_topic", "x" * 60), seeds=2
+    )
+    made_up_study.add_branches(
+        results,
+        lambda pattern, seed, flops: 20 - 0.5 * math.log(flops) + 0.01 * seed * len(pattern),
     )
     report.write_report(made_up_study.fail(results, "probing/(AI)*12"), folder)
     return (folder / "report.html").as_uri()

@@ -16,17 +16,25 @@ _FLOPS = FuncFormatter(lambda value, _: formatting.large(value))
 Band = Sequence[tuple[float, float, float, float]]
 
 
+NEIGHBOURS, UNIGRAMS = "neighbour model", "unigram entropy"
+_LINES = {NEIGHBOURS: ":", UNIGRAMS: "--"}
+
+
 def loss_over_compute(
-    curves: Mapping[str, Band], lines: Mapping[str, float], path: str | os.PathLike
+    patterns: Sequence[str],
+    curves: Mapping[str, Band],
+    lines: Mapping[str, float],
+    path: str | os.PathLike,
 ) -> None:
     """Draws annealed losses over training FLOPs, one line an arm with its band.
 
     Args:
-        curves: from each pattern to its points; losses in nats.
-        lines: horizontal ones, from their names to their losses.
+        patterns: all of the study, whose colours are those of its other figures.
+        curves: from a pattern to its points; losses in nats.
+        lines: losses of `NEIGHBOURS` and `UNIGRAMS`, where they are known.
         path: where to write, `.png` or `.svg`.
     """
-    styles = styles_of(curves)
+    styles = {pattern: style for pattern, style in styles_of(patterns).items() if pattern in curves}
     with drawing(path, 3.0 + 0.2 * len(styles)) as figure:
         axes = figure.subplots()
         for pattern, points in curves.items():
@@ -34,8 +42,8 @@ def loss_over_compute(
             flops, middle, low, high = np.transpose(sorted(points))
             axes.plot(flops, middle, color=colour, marker=marker)
             axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
-        for (name, loss), style in zip(lines.items(), (":", "--"), strict=False):
-            axes.axhline(loss, color=BLACK, ls=style, lw=1.1)
+        for name, loss in lines.items():
+            axes.axhline(loss, color=BLACK, ls=_LINES[name], lw=1.1)
             axes.annotate(
                 f"{name} {formatting.loss(loss)}",
                 (1, loss),
@@ -52,6 +60,7 @@ def loss_over_compute(
 
 
 def multipliers(
+    patterns: Sequence[str],
     bands: Mapping[str, Band],
     marked: Mapping[str, Sequence[tuple[float, float]]],
     margins: tuple[float, float],
@@ -60,12 +69,13 @@ def multipliers(
     """Draws compute multipliers over the training FLOPs of the reference, with their intervals.
 
     Args:
-        bands: from each pattern to its multipliers; an open end is 0 or inf and reaches the edge.
+        patterns: all of the study, as for `loss_over_compute`.
+        bands: from a pattern to its multipliers; an open end is 0 or inf and reaches the edge.
         marked: of each pattern the budgets that were trained, and their multipliers.
         margins: lower and upper, drawn as lines.
         path: where to write, `.png` or `.svg`.
     """
-    styles = styles_of(bands)
+    styles = {pattern: style for pattern, style in styles_of(patterns).items() if pattern in bands}
     with drawing(path, 3.0 + 0.2 * len(styles)) as figure:
         axes = figure.subplots()
         ends = [1.0, *margins, *(x for band in bands.values() for _, *xs in band for x in xs)]
@@ -79,16 +89,16 @@ def multipliers(
             axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
             axes.plot(*np.reshape(marked[pattern], (-1, 2)).T, marker, color=colour)
         axes.axhline(1, color=GREY, lw=0.9)
-        for margin in margins:
+        for margin, side in zip(margins, (-1, 1), strict=True):
             axes.axhline(margin, color=BLACK, ls="--", lw=1.1)
             axes.annotate(
                 f"margin {margin:g}",
                 (1, margin),
-                (-2, 3),
+                (-2, 3 * side),
                 xycoords=("axes fraction", "data"),
                 textcoords="offset points",
                 ha="right",
-                va="bottom",
+                va="bottom" if side > 0 else "top",
             )
         axes.set_ylim(bottom, top)
         _compute_axis(axes, "training FLOPs of the reference")

@@ -174,8 +174,8 @@ def section(study: StudyResults) -> Section:
         lines = {
             name: min(values)
             for name, metric in (
-                ("neighbour model", "annealed_neighbour_model_loss"),
-                ("unigram entropy", "unigram_entropy"),
+                (drawn.NEIGHBOURS, "annealed_neighbour_model_loss"),
+                (drawn.UNIGRAMS, "unigram_entropy"),
             )
             if (values := study.values("pretraining", metric))
         }
@@ -187,7 +187,7 @@ def section(study: StudyResults) -> Section:
                 "point annealed to the end of its budget",
                 f"Curves of held-out MLM loss over training FLOPs for {names}; horizontal lines "
                 f"mark {' and '.join(lines)}. The reference's losses stand in the table below.",
-                functools.partial(drawn.loss_over_compute, curves, lines),
+                functools.partial(drawn.loss_over_compute, study.patterns, curves, lines),
             )
         )
     parts += [Text(sentence(study, pattern), stress=True) for pattern in study.reduced]
@@ -211,7 +211,7 @@ def section(study: StudyResults) -> Section:
                 f"for {', '.join(bands)}, with the two margins. The values at the budgets stand in "
                 "the table below.",
                 functools.partial(
-                    drawn.multipliers, bands, marked, tuple(study.config.worth_margins)
+                    drawn.multipliers, study.patterns, bands, marked, study.config.worth_margins
                 ),
             )
         )
@@ -282,7 +282,8 @@ def _row(one: Comparison) -> tuple[Value, ...]:
         number(multiplier.budget, formatting.large),
         number(multiplier.value, _number) if known else Value("not known"),
         Value(interval(multiplier) if known else "-"),
-        Value(verdict.name, verdict.reason),
+        # Whether a known interval covers a margin is seen beside it.
+        Value(verdict.name, multiplier.reason if verdict.name == UNDECIDED else verdict.reason),
         Value("-") if needed is None else number(needed, formatting.count),
         number(multiplier.seeds, formatting.count),
         number(one.steps, formatting.count),
