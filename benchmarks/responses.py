@@ -21,13 +21,17 @@ from undivided_tf.support import files, process
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("init_checkpoint", "", "Pre-training workdir of the encoder.")
-flags.DEFINE_list("tasks", ["wiki_topic", "wiki_pair"], "Tasks, as run_finetuning takes them.")
+flags.DEFINE_list(
+    "tasks",
+    ["wiki_topic", "wiki_pair"],
+    "Tasks, as run_finetuning takes them; TASK@POOLING for another pooling than mean.",
+)
 flags.DEFINE_string("workdir", "runs/responses", "Directory of the runs.")
-flags.DEFINE_string("pooling", "mean", "As of run_finetuning.")
 flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate of both starts.")
 flags.DEFINE_integer("max_train_rows", 1000, "Training rows.")
 flags.DEFINE_integer("num_train_epochs", 4, "Passes over them.")
 flags.DEFINE_integer("num_runs", 5, "Seeds.")
+flags.DEFINE_integer("seed", 12345, "The first of them.")
 
 
 def scores(task: str, from_scratch: bool) -> dict[str, Any]:
@@ -35,11 +39,13 @@ def scores(task: str, from_scratch: bool) -> dict[str, Any]:
     from undivided_tf.training import finetuning
     from undivided_tf.training.config import FinetuningConfig
 
+    task, _, pooling = task.partition("@")
+    pooling = pooling or "mean"
     start = "scratch" if from_scratch else "pretrained"
     folder = re.sub("[^A-Za-z0-9]+", "_", pathlib.Path(task).name)
     results = finetuning.finetune(
         FinetuningConfig(
-            workdir=str(pathlib.Path(FLAGS.workdir) / f"{folder}_{FLAGS.pooling}_{start}"),
+            workdir=str(pathlib.Path(FLAGS.workdir) / f"{folder}_{pooling}_{start}"),
             init_checkpoint=FLAGS.init_checkpoint,
             from_scratch=from_scratch,
             task=task,
@@ -47,16 +53,18 @@ def scores(task: str, from_scratch: bool) -> dict[str, Any]:
             train_batch_size=16,
             learning_rate=FLAGS.learning_rate,
             num_train_epochs=FLAGS.num_train_epochs,
-            pooling=FLAGS.pooling,
+            pooling=pooling,
             classifier_dropout=0.0,
             max_train_rows=FLAGS.max_train_rows,
             num_runs=FLAGS.num_runs,
+            seed=FLAGS.seed,
             save_models=False,
         )
     )
     split, metric = results["split"], results["primary"]
     return {
         "task": results["task"],
+        "pooling": pooling,
         "split": split,
         "metric": metric,
         "scores": [run[split][metric] for run in results["runs"]],
