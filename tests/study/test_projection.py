@@ -1,8 +1,11 @@
 """What a study will cost, told before it runs."""
 
+import dataclasses
+
 import made_up_cells
 import pytest
 
+from undivided_tf.reporting import formatting
 from undivided_tf.study import frames, grid, outcomes, projection, running
 from undivided_tf.study.cells import COMPILATION_SECONDS
 from undivided_tf.study.config import StudyConfig
@@ -50,6 +53,17 @@ def test_finished_cells_give_the_times_of_the_others(config):
     (in_turn,) = (one for one in found if one.cell.kind.name == "timing")
     rounds = in_turn.cell.recipe.num_rounds * in_turn.cell.recipe.steps_per_round
     assert in_turn.seconds == pytest.approx(2 * COMPILATION_SECONDS + rounds * 0.06)
+
+
+def test_workers_share_all_cells_but_those_that_are_timed(config):
+    found, source = projection.project(config)
+    found = [dataclasses.replace(one, seconds=100.0, finished=False) for one in found]
+    alone = sum(one.cell.alone for one in found)
+    assert 0 < alone < len(found)
+    expected = formatting.duration(100 * alone + 100 * (len(found) - alone) / 4)
+    text = projection.describe(config.replace(num_workers=4), found, source)
+    assert text.splitlines()[-1].endswith(f", {expected} with 4 workers")
+    assert "workers" not in projection.describe(config.replace(num_workers=1), found, source)
 
 
 def test_dry_run_says_what_is_left_and_where_times_come_from(config):

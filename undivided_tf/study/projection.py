@@ -222,6 +222,15 @@ def _evaluation(
     return COMPILATION_SECONDS + often * recipe.max_eval_rows * flops / times.speed
 
 
+def _side_by_side(left: list[Projection], work: float, workers: int) -> str:
+    """What several workers make of the time; timed cells run alone, all others share it."""
+    if workers < 2:
+        return ""
+    alone = sum(one.seconds for one in left if one.cell.alone)
+    seconds = alone + (work - alone) / workers
+    return f", {formatting.duration(seconds)} with {workers} workers"
+
+
 def describe(config: StudyConfig, projections: list[Projection], source: str) -> str:
     """The lines that `--dry_run` prints."""
     lines = [f"{'parameters':>12} {'steps':>8} {'FLOPs':>8} {'time':>12}  cell"]
@@ -251,7 +260,11 @@ def describe(config: StudyConfig, projections: list[Projection], source: str) ->
                 f"{formatting.duration(seconds):>12}  {told}"
             )
     lines += [*frames.obstacles(config)]
-    left = sum(one.seconds for one in projections if not one.finished)
+    left = [one for one in projections if not one.finished]
+    work = sum(one.seconds for one in left)
     lines.append(f"step times: {source}; {os.cpu_count()} cores")
-    lines.append(f"{len(projections)} cells, projected time left: {formatting.duration(left)}")
+    lines.append(
+        f"{len(projections)} cells, projected time left: {formatting.duration(work)}"
+        + _side_by_side(left, work, config.num_workers)
+    )
     return "\n".join(lines)
