@@ -263,6 +263,7 @@ OTHERS = {
     "signatures": [("embed",)],
     "sizes": [("64x4",)],
     "tasks": [("cola",)],
+    "worth_margins": [(0.8, 1.2)],
 }
 
 

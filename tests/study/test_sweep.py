@@ -131,7 +131,7 @@ def test_a_study_trains_each_pattern_at_the_rate_of_the_sweep(tmp_path, best_at)
     )  # fmt: skip
     tuned = sweep.with_rates(study, tmp_path / "sweep.json")
     assert tuned.learning_rates == {"(AI)*2": 4e-3, "A*2": 1e-3} and tuned.pilot_seeds == (7, 8)
-    cells = [cell for cell in grid.expand(tuned) if cell.kind == "pretraining"]
+    cells = [cell for cell in grid.expand(tuned) if cell.kind.name == "pretraining"]
     found = {(c.label["pattern"], c.recipe.learning_rate, c.label.get("frame")) for c in cells}
     assert found == {("(AI)*2", 4e-3, None), ("A*2", 1e-3, None), ("A*2", 1e-3, "flops")}
     assert StudyConfig.from_dict(tuned.to_dict()) == tuned
