@@ -136,12 +136,14 @@ def _wait(client: Any, futures: dict[Any, Cell], bar: Any, workdir: pathlib.Path
 
     completed = distributed.as_completed(list(futures))
     while completed.count():
-        if client.status != "running":
+        batch = completed.next_batch(block=False)
+        # A client that loses its scheduler cancels what it waits for, perhaps before it says so.
+        cancelled = any(future.status == "cancelled" for future in batch)
+        if cancelled or client.status != "running":
             raise InputError(
                 "the Dask scheduler has gone away; what is finished is kept, and the same command "
                 "goes on"
             )
-        batch = completed.next_batch(block=False)
         for future in batch:
             _note(futures[future], future, workdir)
             bar.update()
