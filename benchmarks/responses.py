@@ -14,9 +14,9 @@ import sys
 from typing import Any
 
 import numpy as np
-import scipy.stats
 from absl import app, flags
 
+from undivided_tf.metrics import inference
 from undivided_tf.support import files, process
 
 FLAGS = flags.FLAGS
@@ -30,7 +30,7 @@ flags.DEFINE_string("workdir", "runs/responses", "Directory of the runs.")
 flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate of both starts.")
 flags.DEFINE_integer("max_train_rows", 1000, "Training rows.")
 flags.DEFINE_integer("num_train_epochs", 4, "Passes over them.")
-flags.DEFINE_integer("num_runs", 5, "Seeds.")
+flags.DEFINE_integer("num_runs", 5, "Seeds, at least two.", lower_bound=2)
 flags.DEFINE_integer("seed", 12345, "The first of them.")
 
 
@@ -75,13 +75,13 @@ def compare(task: str) -> dict[str, Any]:
     """Scores of both starts, and the mean gain with its 95 % interval."""
     trained, untrained = scores(task, from_scratch=False), scores(task, from_scratch=True)
     gains = np.subtract(trained["scores"], untrained["scores"])
-    interval = scipy.stats.ttest_1samp(gains, 0).confidence_interval()
+    summary = inference.summarize(gains)
     return {
         **trained,
         "untrained_scores": untrained["scores"],
-        "gain": float(gains.mean()),
-        "low": float(interval.low),
-        "high": float(interval.high),
+        "gain": summary["mean"],
+        "low": summary["low"],
+        "high": summary["high"],
     }
 
 

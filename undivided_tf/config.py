@@ -235,6 +235,7 @@ POSITION_TYPES = ("absolute", "rotary")
 DEFAULT_ROTARY_BASE = 10000.0
 POOLINGS = ("first", "mean", "max")
 PAIR_POOLING = "segments"
+CLASSIFIER_POOLINGS = (*POOLINGS, PAIR_POOLING)
 POOLING_HELP = (
     "Vector of a row: first ([CLS], pooler), mean, max; of pairs also segments, the means u and v "
     "of both texts with |u - v| and u * v."

@@ -5,7 +5,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from undivided_tf.config import PAIR_POOLING, POOLINGS
+from undivided_tf.config import CLASSIFIER_POOLINGS, PAIR_POOLING
 from undivided_tf.layers.dropout import Dropout
 from undivided_tf.layers.initializers import derive_seed, truncated_normal
 from undivided_tf.models.heads import (
@@ -51,7 +51,7 @@ def pool(encoded, inputs, pooling):
         second = real * inputs["segment_ids"]
         u, v = _mean(sequence, real - second), _mean(sequence, second)
         return ops.concatenate([u, v, ops.abs(u - v), u * v], axis=-1)
-    known = ", ".join((*POOLINGS, PAIR_POOLING))
+    known = ", ".join(CLASSIFIER_POOLINGS)
     raise ValueError(f"pooling must be one of {known}, got {pooling!r}")
 
 

@@ -13,7 +13,14 @@ from typing import Any, Self
 import numpy as np
 import scipy.special
 
-from undivided_tf.config import PAIR_POOLING, POOLING_HELP, POOLINGS, Config, option
+from undivided_tf.config import (
+    CLASSIFIER_POOLINGS,
+    PAIR_POOLING,
+    POOLING_HELP,
+    POOLINGS,
+    Config,
+    option,
+)
 from undivided_tf.errors import InputError
 from undivided_tf.support import files
 
@@ -69,7 +76,7 @@ class ClassifierHead(_Head):
     labels: tuple[str, ...] = option(
         (), "Names of the outputs, in their order; of a regression none, or the score's name."
     )
-    pooling: str = option("first", POOLING_HELP, one_of=(*POOLINGS, PAIR_POOLING))
+    pooling: str = option("first", POOLING_HELP, one_of=CLASSIFIER_POOLINGS)
     input: str = option(
         "", "What a row is: single, pair; empty: not known.", one_of=("", SINGLE, PAIR)
     )

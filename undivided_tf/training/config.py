@@ -9,9 +9,8 @@ import typing
 from typing import Any, Self
 
 from undivided_tf.config import (
-    PAIR_POOLING,
+    CLASSIFIER_POOLINGS,
     POOLING_HELP,
-    POOLINGS,
     SENTENCE_TASK_HELP,
     Config,
     EncoderConfig,
@@ -442,7 +441,7 @@ class FinetuningConfig(Config):
         "0: never.",
         at_least=0,
     )
-    pooling: str = option("first", POOLING_HELP, one_of=(*POOLINGS, PAIR_POOLING))
+    pooling: str = option("first", POOLING_HELP, one_of=CLASSIFIER_POOLINGS)
     classifier_dropout: float = option(
         0.1, "Dropout before the classifier's last layer.", at_least=0, below=1
     )

@@ -82,6 +82,7 @@ class _Tuner:
     def __init__(self, config: FinetuningConfig, task: Task):
         self.config = config
         self.task = task
+        self.head = scores.head_of(task, config.pooling, config.max_seq_length)
         self.workdir = pathlib.Path(config.workdir)
         strategies.make_repeatable(config.seed, config.deterministic)
         self.splits = {"train": task.read("train").take(config.max_train_rows, config.seed)}
@@ -128,7 +129,6 @@ class _Tuner:
     def _fresh(self, seed: int) -> tuple[Classifier, Tokenizer, dict[str, Any]]:
         """A classifier with the initial values of a run, and the record of its loaded weights."""
         config = self.config
-        head = scores.head_of(self.task, config.pooling, config.max_seq_length)
         encoder, tokenizer = checkpoints.untrained_encoder(config.init_checkpoint, seed)
         classifier = Classifier(
             encoder, self.task.labels, config.pooling, config.classifier_dropout, seed
@@ -138,7 +138,7 @@ class _Tuner:
             classifier.head.bias.assign([self.splits["train"].labels.mean()])
         loading = {}
         if not config.from_scratch:
-            loading = load_start(classifier, config.init_checkpoint, config.new_weights, head)
+            loading = load_start(classifier, config.init_checkpoint, config.new_weights, self.head)
         return classifier, tokenizer, loading
 
     @functools.cached_property
@@ -167,15 +167,14 @@ class _Tuner:
         description = f"{self.task.name} {self.pattern} {start}, seed {seed}"
         trained = self._train(seed, description)
         if config.save_models:
-            head = scores.head_of(self.task, config.pooling, config.max_seq_length)
             save_classifier(
                 self.workdir / f"model_{seed}",
                 self.classifier,
                 self.tokenizer,
-                task=head.task,
-                max_seq_length=head.max_seq_length,
-                input=head.input,
-                score_range=head.score_range,
+                task=self.head.task,
+                max_seq_length=self.head.max_seq_length,
+                input=self.head.input,
+                score_range=self.head.score_range,
             )
         logits = {name: self._logits(name) for name in self.splits if name != "train"}
         if config.write_predictions:
