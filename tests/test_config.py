@@ -248,7 +248,7 @@ OTHERS = {
     "drop_blocks": [("block_01/attention",)],
     "drop_encoder_blocks": [(1,)],
     "epochs": [(1,)],
-    "frames": [("steps", "flops")],
+    "budgets": [("steps", "flops")],
     "kind": ["multi_label"],
     "labels": [("a", "b")],
     "latency_batch_sizes": [(2,)],

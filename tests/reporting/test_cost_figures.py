@@ -1,11 +1,11 @@
 from undivided_tf.reporting import pretraining
 
 POINTS = [
-    {"pattern": "(AI)*2", "frame": "steps", "score": 0.8, "parameters": 9, "training_flops": 4e9,
+    {"pattern": "(AI)*2", "budget": "steps", "score": 0.8, "parameters": 9, "training_flops": 4e9,
      "training_seconds": 30.0, "latency_milliseconds": 3.0},
-    {"pattern": "A*2", "frame": "steps", "score": 0.7, "parameters": 5, "training_flops": 2e9,
+    {"pattern": "A*2", "budget": "steps", "score": 0.7, "parameters": 5, "training_flops": 2e9,
      "training_seconds": 20.0, "latency_milliseconds": 2.0},
-    {"pattern": "A*2", "frame": "flops", "score": 0.78, "parameters": 5, "training_flops": 4e9,
+    {"pattern": "A*2", "budget": "flops", "score": 0.78, "parameters": 5, "training_flops": 4e9,
      "training_seconds": 31.0, "latency_milliseconds": 2.0},
 ]  # fmt: skip
 

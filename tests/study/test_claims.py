@@ -294,27 +294,27 @@ def test_a_pattern_that_did_not_learn_is_reported_as_that():
     )
 
 
-def test_in_a_frame_the_encoder_of_that_frame_must_have_learnt():
+def test_in_a_budget_the_encoder_of_that_budget_must_have_learnt():
     """The same pattern may have learnt with the larger budget and not at equal steps."""
     view = {"steps": False, "flops": True}
 
     class Study:
         reference, size = "(AI)*6", ""
 
-        def __init__(self, frame="steps"):
-            self.frame = frame
+        def __init__(self, budget="steps"):
+            self.budget = budget
 
-        def seen_as(self, frame, size):
-            return Study(frame)
+        def seen_as(self, budget, size):
+            return Study(budget)
 
         def values(self, kind, metric, pattern):
-            return [float(pattern == self.reference or view[self.frame])]
+            return [float(pattern == self.reference or view[self.budget])]
 
     kept = judging.Verdict(judging.SUPPORTED, "kept")
-    for frames, status in (
+    for budgets, status in (
         (("flops",), judging.SUPPORTED),
         (("steps", "flops"), judging.DID_NOT_LEARN),
         ((), judging.SUPPORTED),
     ):
-        claim = judging.Claim("x", "", "", "", "", lambda *_: kept, frames=frames)
+        claim = judging.Claim("x", "", "", "", "", lambda *_: kept, budgets=budgets)
         assert claim.verdict(Study(), "A*6").status == status

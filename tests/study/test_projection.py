@@ -6,7 +6,7 @@ import made_up_cells
 import pytest
 
 from undivided_tf.reporting import formatting
-from undivided_tf.study import frames, grid, outcomes, projection, running
+from undivided_tf.study import budgets, grid, outcomes, projection, running
 from undivided_tf.study.cells import COMPILATION_SECONDS
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.projection import StepTimes
@@ -18,7 +18,7 @@ def config(tmp_path, monkeypatch):
     """A small study whose records and two of three pre-trainings are finished, as if measured."""
     config = StudyConfig(
         workdir=str(tmp_path), patterns=("(AI)*2", "A*2"), tasks=("wiki_topic",),
-        frames=("steps", "time"), diagnose=True,
+        budgets=("steps", "time"), diagnose=True,
     )  # fmt: skip
     monkeypatch.setattr(projection, "_rows", lambda task: {"train": 100, "test": 50})
     cells = [c for c in grid.expand(config) if c.kind.name in ("records", "pretraining")]
@@ -38,15 +38,15 @@ def test_finished_cells_give_the_times_of_the_others(config):
     found, source = projection.project(config)
     assert source == projection.SCALED
     assert [one.cell.name for one in found if one.finished] != []
-    by_frame = {
-        (one.cell.label["pattern"], one.cell.label.get("frame")): one
+    by_budget = {
+        (one.cell.label["pattern"], one.cell.label.get("budget")): one
         for one in found
         if one.cell.kind.name == "pretraining"
     }
-    full, none = by_frame["(AI)*2", None], by_frame["A*2", None]
+    full, none = by_budget["(AI)*2", None], by_budget["A*2", None]
     assert full.finished and none.finished and full.parameters > none.parameters
-    assert full.flops == full.steps * frames.step_flops(config, full.cell.recipe.encoder)
-    timed = by_frame["A*2", "time"]  # 30 ms and 20 ms a step.
+    assert full.flops == full.steps * budgets.step_flops(config, full.cell.recipe.encoder)
+    timed = by_budget["A*2", "time"]  # 30 ms and 20 ms a step.
     assert not timed.finished and timed.steps == 1.5 * none.steps
     assert timed.seconds == pytest.approx(timed.steps * 0.02, rel=0.5)
     assert all(one.seconds > 0 for one in found)

@@ -13,7 +13,7 @@ from undivided_tf.study.study import claim
         {"num_pretraining_seeds": 3},
         {"patterns": ("(AI)*6", "A*3(AI)*3", "(AAI)*3", "A*6")},
         {"tasks": ("wiki_topic", "wiki_pair", "shared/glue/CoLA")},
-        {"frames": ("steps", "flops")},
+        {"budgets": ("steps", "flops")},
         {"sizes": ("256x4",)},
         {"num_workers": 2},
         {},

@@ -14,7 +14,7 @@ def test_summary_fits_the_terminal(patterns):
         patterns=tuple(f"(AI)*{i + 1}" for i in range(patterns)),
         tasks=tuple(f"task_{i}" for i in range(9)),
     )
-    results["config"]["frames"] = ["steps", "flops", "time", "surgery"]
+    results["config"]["budgets"] = ["steps", "flops", "time", "surgery"]
     lines = summary_lines(made_up_study.fail(results, "probing"))
     assert len(lines) <= 25 and max(map(len, lines)) <= 100
     assert lines[1].startswith("(AI)") or lines[1].startswith("AI")

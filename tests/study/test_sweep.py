@@ -5,7 +5,7 @@ import pytest
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
-from undivided_tf.study import frames, grid, sweep
+from undivided_tf.study import budgets, grid, sweep
 from undivided_tf.study.config import StudyConfig, SweepConfig
 from undivided_tf.training import pretraining
 from undivided_tf.training.config import PretrainingConfig
@@ -126,13 +126,13 @@ def test_a_study_trains_each_pattern_at_the_rate_of_the_sweep(tmp_path, best_at)
     best_at(whole=4e-3, attention=1e-3)
     sweep.run_sweep(config_of(tmp_path))
     study = StudyConfig(
-        patterns=("(AI)*2", "A*2"), frames=("steps", "flops"), tasks=("wiki_topic",), seed=20,
+        patterns=("(AI)*2", "A*2"), budgets=("steps", "flops"), tasks=("wiki_topic",), seed=20,
         pretraining=RECIPE.replace(num_train_steps=1000), num_pretraining_seeds=2,
     )  # fmt: skip
     tuned = sweep.with_rates(study, tmp_path / "sweep.json")
     assert tuned.learning_rates == {"(AI)*2": 4e-3, "A*2": 1e-3} and tuned.pilot_seeds == (7, 8)
     cells = [cell for cell in grid.expand(tuned) if cell.kind.name == "pretraining"]
-    found = {(c.label["pattern"], c.recipe.learning_rate, c.label.get("frame")) for c in cells}
+    found = {(c.label["pattern"], c.recipe.learning_rate, c.label.get("budget")) for c in cells}
     assert found == {("(AI)*2", 4e-3, None), ("A*2", 1e-3, None), ("A*2", 1e-3, "flops")}
     assert StudyConfig.from_dict(tuned.to_dict()) == tuned
     for seed in (6, 7, 8):  # It has two seeds from there on.
@@ -164,7 +164,7 @@ def test_budgets_of_branches_keep_their_share_of_other_steps():
         num_train_steps=1000, num_warmup_steps=50, learning_rate_schedule="trapezoid",
         cooldown_steps=(250, 500),
     )  # fmt: skip
-    longer = frames.with_steps(recipe, 1.5)
+    longer = budgets.with_steps(recipe, 1.5)
     assert (longer.num_train_steps, longer.cooldown_steps) == (1500, (375, 750))
     assert recipe.branch_steps() == 50 + 100
     # The branches run from 200 to 250 and from 400 to 500.

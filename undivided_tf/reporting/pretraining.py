@@ -37,7 +37,7 @@ def quality_against_cost(points: Sequence[dict[str, Any]], path: str | os.PathLi
     what nothing else surpasses at no more cost.
 
     Args:
-        points: `pattern`, `frame`, `score` and what `COSTS` names; the first one
+        points: `pattern`, `budget`, `score` and what `COSTS` names; the first one
             is the reference at equal steps.
         path: where to write, `.png` or `.svg`.
     """
@@ -50,7 +50,7 @@ def quality_against_cost(points: Sequence[dict[str, Any]], path: str | os.PathLi
             axes.plot(*zip(*best, strict=True), color=GREY, lw=0.9, drawstyle="steps-post")
             for point in points:
                 colour, marker = styles[point["pattern"]]
-                hollow = point["frame"] != "steps"
+                hollow = point["budget"] != "steps"
                 axes.plot(
                     point[key],
                     point["score"],
@@ -65,7 +65,7 @@ def quality_against_cost(points: Sequence[dict[str, Any]], path: str | os.PathLi
             pattern_marks(styles),
             [
                 Line2D([], [], color=GREY, ls="", marker="o", label="equal steps"),
-                Line2D([], [], color=GREY, ls="", marker="o", mfc="white", label="other frame"),
+                Line2D([], [], color=GREY, ls="", marker="o", mfc="white", label="other budget"),
                 Line2D([], [], color=GREY, ls=":", label="the full model"),
                 Line2D([], [], color=GREY, label="not surpassed"),
             ],

@@ -17,8 +17,8 @@ from undivided_tf.reporting.content import Finding, Section
 from undivided_tf.support import files
 
 if TYPE_CHECKING:  # Their modules read the frame that kinds fill.
+    from undivided_tf.study.budgets import Arm
     from undivided_tf.study.config import StudyConfig
-    from undivided_tf.study.frames import Arm
     from undivided_tf.study.judging import Claim
     from undivided_tf.study.results import StudyResults
 

@@ -4,7 +4,7 @@ A verdict holds at the study's size and data, never for BERT-Base unless BERT-Ba
 The margins are named in the study's config, before it runs. Needs no TensorFlow.
 """
 
-from undivided_tf.study.frames import STEPS
+from undivided_tf.study.budgets import STEPS
 from undivided_tf.study.judging import Claim, Verdict
 from undivided_tf.study.results import StudyResults
 
@@ -17,7 +17,7 @@ def declared(study: StudyResults) -> tuple[Claim, ...]:
         if kind.asked(study.config)
         for claim in kind.claims(study.config)
     ]
-    return tuple(sorted(found, key=lambda claim: not {STEPS}.issuperset(claim.frames)))
+    return tuple(sorted(found, key=lambda claim: not {STEPS}.issuperset(claim.budgets)))
 
 
 def verdicts(study: StudyResults) -> dict[str, dict[str, Verdict]]:

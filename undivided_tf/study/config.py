@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 from undivided_tf.analysis.config import BlimpConfig, CkaConfig, DiagnosticsConfig, ProbingConfig
 from undivided_tf.config import (
@@ -18,8 +19,8 @@ from undivided_tf.training.config import FinetuningConfig, PretrainingConfig
 
 # Where the parameters went that removed blocks freed, so that there are as many.
 EQUAL_PARAMETERS = ("more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate")
-# The budget that a pattern has in common with the reference.
-FRAMES = ("steps", "flops", "time", *EQUAL_PARAMETERS, "surgery")
+# What a pattern has in common with the reference.
+BUDGETS = ("steps", "flops", "time", *EQUAL_PARAMETERS, "surgery")
 # Of a compute multiplier: below the first the arm is cheaper by more than does not matter.
 WORTH_MARGINS = (0.90, 1.10)
 
@@ -37,22 +38,22 @@ class StudyConfig(Config):
         "More sizes of all patterns beside that of pretraining.*, as HIDDENxHEADS such as "
         "256x4; intermediate blocks keep their proportion.",
     )
-    frames: tuple[str, ...] = option(
+    budgets: tuple[str, ...] = option(
         ("steps",),
-        "Budgets that a pattern has in common with the reference: steps, always there; "
+        "What a pattern has in common with the reference: steps, always there; "
         "flops (of training); time (measured, of a step); and of parameters, with those that were "
         "freed in more_attention, wider_intermediate, wider_hidden or shared_intermediate (one "
-        "wide block for all places). Beside budgets, surgery: cut out of the trained reference, "
+        "wide block for all places); and surgery: cut out of the trained reference, "
         "then healed.",
-        one_of=FRAMES,
+        one_of=BUDGETS,
     )
     healing_proportion: float = option(
-        0.1, "Steps that frame surgery heals for, as a share of those of pre-training.", above=0
+        0.1, "Steps of healing at budget surgery, as a share of those of pre-training.", above=0
     )
     core_patterns: int = option(
         0,
         "The first so many patterns have all their seeds before the others begin, and they "
-        "alone have frames beside steps; 0: all alike.",
+        "alone have budgets beside equal steps; 0: all alike.",
         at_least=0,
     )
     from_scratch_patterns: int = option(
@@ -170,10 +171,17 @@ class StudyConfig(Config):
         without=("workdir", "init_checkpoint", "seed"),
     )
 
+    @classmethod
+    def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Results of older releases call the budgets frames."""
+        return {"budgets" if name == "frames" else name: value for name, value in values.items()}
+
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        if self.pretraining.curriculum and {"flops", "time", "surgery"} & set(self.frames):
-            raise InputError("frames of other steps (flops, time, surgery) go with no curriculum")
+        if self.pretraining.curriculum and {"flops", "time", "surgery"} & set(self.budgets):
+            raise InputError(
+                "a curriculum fixes the steps: budgets cannot have flops, time or surgery"
+            )
         for name in ("core_patterns", "from_scratch_patterns"):
             if getattr(self, name) > len(self.patterns):
                 raise InputError(

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from undivided_tf.study import frames, kinds
+from undivided_tf.study import budgets, kinds
 from undivided_tf.study.cells import Cell
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.kinds import pretraining
@@ -15,7 +15,7 @@ def expand(config: StudyConfig) -> list[Cell]:
     """All cells of a study, in the order in which they run.
 
     The core patterns have had one seed before any of them has its second, so that an interrupted
-    study is balanced. Behind these come the other patterns and other frames, in the same way.
+    study is balanced. Behind these come the other patterns and other budgets, in the same way.
     """
     found: dict[str, Cell] = {}
     rank = {}
@@ -26,7 +26,7 @@ def expand(config: StudyConfig) -> list[Cell]:
             if kind.asked(config):
                 found |= {cell.name: cell for cell in kind.cells(config, encoders)}
     return sorted(
-        found.values(), key=lambda cell: (cell.turn, "frame" in cell.label, rank[cell.kind.name])
+        found.values(), key=lambda cell: (cell.turn, "budget" in cell.label, rank[cell.kind.name])
     )
 
 
@@ -52,7 +52,7 @@ def resolved(cell: Cell, outcome_of: Callable[[Cell], dict[str, Any] | None]) ->
             return None
         rows = cell.timing.kind.rows(outcome["result"])
         ratio = statistics.median(row["value"] for row in rows if row["metric"] == "ratio")
-        recipe = frames.with_steps(cell.recipe, 1 / ratio)
+        recipe = budgets.with_steps(cell.recipe, 1 / ratio)
         return dataclasses.replace(cell, recipe=recipe, places=places)
     changed = any(places[field] is not need for field, need in cell.places.items())
     return dataclasses.replace(cell, places=places) if changed else cell

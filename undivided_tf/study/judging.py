@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from undivided_tf.metrics import inference
-from undivided_tf.study.frames import STEPS
+from undivided_tf.study.budgets import STEPS
 from undivided_tf.study.results import StudyResults
 
 SUPPORTED, NOT_SUPPORTED, UNDERPOWERED = "supported", "not supported", "underpowered"
@@ -89,7 +89,7 @@ class Claim:
         unit: of its differences: `points` of a hundred, `count`, or `plain`.
         needs_learning: whether it is about what encoders have learnt, and not about their size or
             speed.
-        frames: the frames whose encoders of the pattern it is about; none where it is about the
+        budgets: the budgets whose encoders of the pattern it is about; none where it is about the
             reference alone.
     """
 
@@ -101,7 +101,7 @@ class Claim:
     judge: Callable[[StudyResults, str], Verdict]
     unit: str = "plain"
     needs_learning: bool = True
-    frames: tuple[str, ...] = (STEPS,)
+    budgets: tuple[str, ...] = (STEPS,)
 
     def verdict(self, study: StudyResults, pattern: str) -> Verdict:
         """The judge's verdict, unless encoders that it rests on have not learnt.
@@ -118,8 +118,8 @@ class Claim:
             return dataclasses.replace(
                 found, status=NO_VERDICT, reason=f"the reference has not learnt: {reason}"
             )
-        for frame in self.frames:
-            view = study.seen_as(frame, study.size)
+        for budget in self.budgets:
+            view = study.seen_as(budget, study.size)
             if pattern != study.reference and (reason := not_learnt(view, pattern)):
                 return dataclasses.replace(found, status=DID_NOT_LEARN, reason=reason)
         return found

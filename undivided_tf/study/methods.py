@@ -18,7 +18,7 @@ from undivided_tf.reporting.content import (
     Text,
     Value,
 )
-from undivided_tf.study import frames
+from undivided_tf.study import budgets
 from undivided_tf.study.results import StudyResults
 
 CHAPTER = "Methods"
@@ -31,7 +31,7 @@ def section(study: StudyResults) -> Section:
     parts = (
         Text("Written from the config of this run, which was started by:"),
         Code(study.raw["command"]),
-        Findings((*told, *_frames(study))),
+        Findings((*told, *_budgets(study))),
         sources(study),
         corpus(study),
         environment(study),
@@ -42,30 +42,30 @@ def section(study: StudyResults) -> Section:
 
 
 _TOLD = {
-    frames.FLOPS: "equal training FLOPs: its steps are multiplied by the ratio of closed-form "
+    budgets.FLOPS: "equal training FLOPs: its steps are multiplied by the ratio of closed-form "
     "FLOPs of a step (matrix products, forward and backward), warm-up keeps its share",
-    frames.TIME: "equal training time: its steps are multiplied by the ratio of step times, the "
+    budgets.TIME: "equal training time: its steps are multiplied by the ratio of step times, the "
     "median of the rounds in turn",
     "more_attention": "equal parameters by more attention blocks, spread evenly",
     "wider_intermediate": "equal parameters by wider intermediate blocks",
     "wider_hidden": "equal parameters by a wider hidden size at the same number of heads",
-    frames.SURGERY: "an equal start: its blocks are cut out of the trained reference of the same "
+    budgets.SURGERY: "an equal start: its blocks are cut out of the trained reference of the same "
     "seed, with their weights, and pre-trained on for a share of the steps (healing), which come "
     "on top of the reference's",
     "shared_intermediate": "equal parameters by one wide intermediate block that all places share",
 }
 
 
-def _frames(study: StudyResults) -> Iterator[Finding]:
+def _budgets(study: StudyResults) -> Iterator[Finding]:
     """How the budgets beside equal steps were met."""
-    if told := [_TOLD[frame] for frame in frames.other_frames(study.config)]:
-        patterns = ", ".join(f"`{pattern}`" for pattern in frames.compared(study.config))
+    if told := [_TOLD[budget] for budget in budgets.others(study.config)]:
+        patterns = ", ".join(f"`{pattern}`" for pattern in budgets.compared(study.config))
         yield Finding(
-            "Frames",
-            f"{patterns}: pre-trained and fine-tuned once more with the budget of "
+            "Budgets",
+            f"{patterns}: pre-trained and fine-tuned once more at "
             f"`{study.reference}`, the same seeds and tasks, at {'; at '.join(told)}. Equal "
-            f"parameters are within {formatting.percent(frames.TOLERANCE)} %, all else is as at "
-            "equal steps. The encoders of these frames are not looked into.",
+            f"parameters are within {formatting.percent(budgets.TOLERANCE)} %, all else is as at "
+            "equal steps. The encoders of these budgets are not looked into.",
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from undivided_tf.errors import InputError
-from undivided_tf.study import frames
+from undivided_tf.study import budgets
 from undivided_tf.study.cells import Kind
 from undivided_tf.study.config import StudyConfig
 
@@ -23,7 +23,7 @@ COLUMNS = (
     "seconds",
     "pattern",
     "seed",
-    "frame",
+    "budget",
     "size",
     "task",
     "start",
@@ -85,7 +85,7 @@ def _rows(cell: dict[str, Any], kind: Kind) -> Iterator[dict[str, Any]]:
         **{key: cell[key] for key in ("kind", "status", "error", "seconds")},
         "pattern": first.get("pattern"),
         "seed": first.get("pretraining_seed", first.get("seed")),
-        "frame": label.get("frame", frames.STEPS),
+        "budget": label.get("budget", budgets.STEPS),
         "size": label.get("size"),
         "task": task_name(label.get("task", "")),
         "start": label.get("start"),
@@ -95,28 +95,28 @@ def _rows(cell: dict[str, Any], kind: Kind) -> Iterator[dict[str, Any]]:
     yield from (row | one for one in found or [{}])
 
 
-def view(whole: pd.DataFrame, config: StudyConfig, frame: str, size: str) -> pd.DataFrame:
-    """The rows that one frame and size of encoders have, with the times of steps in turn.
+def view(whole: pd.DataFrame, config: StudyConfig, budget: str, size: str) -> pd.DataFrame:
+    """The rows that one budget and size of encoders have, with the times of steps in turn.
 
-    The reference is the same in all frames. Where an encoder of equal steps stands for another,
+    The reference is the same in all budgets. Where an encoder of equal steps stands for another,
     its rows have the name of that one.
     """
     of_size = whole[whole["size"] == size]
-    plain = of_size[of_size["frame"] == frames.STEPS]
+    plain = of_size[of_size["budget"] == budgets.STEPS]
     reference, *_ = config.canonical_patterns
-    if frame == frames.STEPS:
+    if budget == budgets.STEPS:
         return _with_times_in_turn(plain, of_size, reference)
-    parts = [of_size[of_size["frame"] == frame], plain[plain["pattern"] == reference]]
-    for pattern in frames.compared(config):
+    parts = [of_size[of_size["budget"] == budget], plain[plain["pattern"] == reference]]
+    for pattern in budgets.compared(config):
         try:
-            other = frames.same_as(config, pattern, frame, size)
+            other = budgets.same_as(config, pattern, budget, size)
         except InputError:
             continue
         own = plain[plain["pattern"] == (other or pattern)].assign(pattern=pattern)
         if other is None:
             # Steps or weights differ, but the step time does not, so reuse the timing. A partner
             # of equal parameters has a timing of its own.
-            own = own[(own["kind"] == "timing") & (frame not in frames.INVESTMENTS)]
+            own = own[(own["kind"] == "timing") & (budget not in budgets.INVESTMENTS)]
         parts.append(own)
     return _with_times_in_turn(pd.concat(parts, ignore_index=True), of_size, reference)
 

@@ -1,4 +1,4 @@
-"""Tables that set cost and scores of all kinds side by side: patterns, frames, sizes."""
+"""Tables that set cost and scores of all kinds side by side: patterns, budgets, sizes."""
 
 import functools
 import statistics
@@ -8,7 +8,7 @@ from typing import Any
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Section, Table, Text, Value, code, number
 from undivided_tf.reporting.layout import slug
-from undivided_tf.study import frames
+from undivided_tf.study import budgets
 from undivided_tf.study.kinds import finetuning, pretraining
 from undivided_tf.study.kinds.pretraining import COST_CHAPTER
 from undivided_tf.study.results import StudyResults
@@ -38,8 +38,8 @@ def sections(study: StudyResults) -> Iterator[Section]:
     """Other budgets, other sizes, and quality against cost."""
     from undivided_tf.reporting.pretraining import quality_against_cost  # Late: matplotlib.
 
-    if frames.other_frames(study.config):
-        parts = (budgets(study), *map(Text, frames.obstacles(study.config)))
+    if budgets.others(study.config):
+        parts = (other_budgets(study), *map(Text, budgets.infeasible(study.config)))
         yield Section(COST_CHAPTER, "With other budgets", parts)
     for size in study.config.sizes:
         table = overview(study.seen_as(size=size))
@@ -60,21 +60,21 @@ def sections(study: StudyResults) -> Iterator[Section]:
     yield Section(COST_CHAPTER, "Quality against cost", figures)
 
 
-def budgets(study: StudyResults) -> Table:
-    """One row a pattern and frame: its budget beside the reference's, and its scores."""
-    names = (frames.STEPS, *frames.other_frames(study.config))
+def other_budgets(study: StudyResults) -> Table:
+    """One row for each pattern and budget: what it cost beside the reference, and its scores."""
+    names = (budgets.STEPS, *budgets.others(study.config))
     rows = tuple(
         (
             code(pattern),
-            Value(frames.NAMES[frame]),
-            *_budget(study.seen_as(frame, study.size), pattern),
+            Value(budgets.NAMES[budget]),
+            *_costs(study.seen_as(budget, study.size), pattern),
         )
-        for pattern in frames.compared(study.config)
-        for frame in names
+        for pattern in budgets.compared(study.config)
+        for budget in names
     )
     columns = (
         "pattern",
-        "frame",
+        "budget",
         "parameters",
         "steps",
         "training FLOPs",
@@ -84,13 +84,13 @@ def budgets(study: StudyResults) -> Table:
     )
     note = (
         f"Small print: ratio of each cost to the reference `{study.reference}`, which is the same "
-        "in all frames, and the difference of each score, paired by seed. Ratios show how well a "
+        "in all budgets, and the difference of each score, paired by seed. Ratios show how well a "
         "budget was met."
     )
     return Table("The same patterns with other budgets", columns, rows, note)
 
 
-def _budget(view: StudyResults, pattern: str) -> Iterator[Value]:
+def _costs(view: StudyResults, pattern: str) -> Iterator[Value]:
     for metric, show in (
         ("parameters", formatting.count),
         ("steps", formatting.count),
@@ -113,21 +113,21 @@ def _budget(view: StudyResults, pattern: str) -> Iterator[Value]:
 
 
 def quality(study: StudyResults, task: str) -> list[dict[str, Any]]:
-    """Score and cost of every pattern in every frame, the reference at equal steps first.
+    """Score and cost of every pattern in every budget, the reference at equal steps first.
 
     Returns:
-        One dict for each that is finished: `pattern`, `frame`, `score` (mean over encoders), and
+        One dict for each that is finished: `pattern`, `budget`, `score` (mean over encoders), and
         the metrics of `reporting.pretraining.COSTS` (means over encoders). Nothing without the
         reference; encoders whose steps were not timed are left out.
     """
     from undivided_tf.reporting.pretraining import COSTS
 
     found = []
-    for frame in (frames.STEPS, *frames.other_frames(study.config)):
-        view = study.seen_as(frame, study.size)
-        for pattern in view.patterns if frame == frames.STEPS else view.reduced:
+    for budget in (budgets.STEPS, *budgets.others(study.config)):
+        view = study.seen_as(budget, study.size)
+        for pattern in view.patterns if budget == budgets.STEPS else view.reduced:
             score = finetuning.score(view, task, pattern).estimate
             costs = {key: view.mean("pretraining", key, pattern=pattern) for key, _ in COSTS}
             if score is not None and None not in costs.values():
-                found.append({"pattern": pattern, "frame": frame, "score": score.mean, **costs})
+                found.append({"pattern": pattern, "budget": budget, "score": score.mean, **costs})
     return found if found and found[0]["pattern"] == study.reference else []

@@ -16,7 +16,7 @@ from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data.tasks.probing_tasks import load_sentence_task
 from undivided_tf.reporting import formatting
-from undivided_tf.study import frames, grid, kept, kinds
+from undivided_tf.study import budgets, grid, kept, kinds
 from undivided_tf.study.cells import COMPILATION_SECONDS, FINISHED, Cell, Speed
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.outcomes import listed
@@ -114,7 +114,7 @@ def _finished_times(
     found: dict[int, list[float]] = {}
     for cell in cells:
         if cell.kind.name == "pretraining" and cell.name in outcomes:
-            flops = frames.step_flops(config, cell.recipe.encoder)
+            flops = budgets.step_flops(config, cell.recipe.encoder)
             found.setdefault(flops, []).append(_measured(outcomes[cell.name]["result"]))
     if not found:
         return None
@@ -126,7 +126,7 @@ def _short_timing(
 ) -> StepTimes:
     """Times the steps of most and of fewest FLOPs, on the records, which are made for it."""
     recipes = {
-        frames.step_flops(config, cell.recipe.encoder): cell.recipe
+        budgets.step_flops(config, cell.recipe.encoder): cell.recipe
         for cell in cells
         if cell.kind.name == "pretraining"
     }
@@ -175,12 +175,12 @@ def _project(
     found: dict[str, int | None] = {"parameters": None, "flops": None, "steps": None}
     if cell.kind.name == "pretraining":
         recipe = cell.recipe
-        encoder = recipe.encoder.replace(vocab_size=frames.vocab_size(config.records))
-        step = frames.step_flops(config, encoder)
+        encoder = recipe.encoder.replace(vocab_size=budgets.vocab_size(config.records))
+        step = budgets.step_flops(config, encoder)
         steps = recipe.num_train_steps
         if cell.timing and cell.timing.name not in outcomes and cell.name not in outcomes:
             reference = encoder.replace(block_pattern=cell.timing.recipe.reference_pattern)
-            full = times.seconds(frames.step_flops(config, reference))
+            full = times.seconds(budgets.step_flops(config, reference))
             steps = round(steps * full / times.seconds(step))
         found = {
             "parameters": accounting.count_parameters(encoder),
@@ -259,7 +259,7 @@ def describe(config: StudyConfig, projections: list[Projection], source: str) ->
                 f"{kind.name:<12} {len(of):>6} {len(of) - len(left):>9} "
                 f"{formatting.duration(seconds):>12}  {told}"
             )
-    lines += [*frames.obstacles(config)]
+    lines += [*budgets.infeasible(config)]
     left = [one for one in projections if not one.finished]
     work = sum(one.seconds for one in left)
     lines.append(f"step times: {source}; {os.cpu_count()} cores")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from undivided_tf.reporting import formatting
-from undivided_tf.study import frames, numbers
+from undivided_tf.study import budgets, numbers
 from undivided_tf.study.cells import FAILED, FINISHED, NOT_RUN, Kind
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.numbers import task_name
@@ -17,18 +17,18 @@ PRETRAINED, SCRATCH = "pretrained", "scratch"
 
 
 class StudyResults:
-    """A study, as one frame and one size of encoders show it.
+    """A study, as one budget and one size of encoders show it.
 
     Args:
         raw: the content of results.json.
         config: its config.
         kinds: the kinds of its cells.
         whole: all its numbers; see `numbers.tidy`.
-        frame: one of `frames.NAMES`. The reference is the same in all of them.
+        budget: one of `budgets.NAMES`. The reference is the same in all of them.
         size: one of the config's `sizes`; empty: that of its flags.
 
     Attributes:
-        numbers: those of this frame and size; see `numbers.view`.
+        numbers: those of this budget and size; see `numbers.view`.
         cells, failed_cells, left_cells: of the whole study; those that failed, and those that
             have not run.
         machines: those that ran the finished cells, as `process.machine` numbers them.
@@ -43,12 +43,12 @@ class StudyResults:
         config: StudyConfig,
         kinds: Iterable[Kind],
         whole: pd.DataFrame,
-        frame: str = frames.STEPS,
+        budget: str = budgets.STEPS,
         size: str = "",
     ):
         self.raw, self.config, self.kinds, self.whole = raw, config, tuple(kinds), whole
-        self.frame, self.size = frame, size
-        self.numbers = numbers.view(whole, config, frame, size)
+        self.budget, self.size = budget, size
+        self.numbers = numbers.view(whole, config, budget, size)
         is_finished = self.numbers["status"] == FINISHED
         self._unfinished, finished = self.numbers[~is_finished], self.numbers[is_finished]
         # Most questions are about one metric, and of one pattern.
@@ -67,22 +67,22 @@ class StudyResults:
         reference, *others = config.canonical_patterns
         begun = {c["label"].get("pattern") for c in self.cells if c["status"] != NOT_RUN}
         self.left_patterns = [pattern for pattern in others if pattern not in begun]
-        compared = others if frame == frames.STEPS else frames.compared(config)
+        compared = others if budget == budgets.STEPS else budgets.compared(config)
         self.reference = reference
         self.reduced = [pattern for pattern in compared if pattern in begun]
         self.patterns = [reference, *self.reduced]
         self.tasks = [task_name(task) for task in config.tasks]
         self.probed = list(dict.fromkeys((*self.tasks, *map(task_name, config.probing_tasks))))
 
-    def seen_as(self, frame: str = frames.STEPS, size: str = "") -> Self:
-        """The same study in another frame, or with encoders of another size."""
-        if (frame, size) not in self._views:
-            self._views[frame, size] = (
+    def seen_as(self, budget: str = budgets.STEPS, size: str = "") -> Self:
+        """The same study in another budget, or with encoders of another size."""
+        if (budget, size) not in self._views:
+            self._views[budget, size] = (
                 self
-                if (frame, size) == (self.frame, self.size)
-                else type(self)(self.raw, self.config, self.kinds, self.whole, frame, size)
+                if (budget, size) == (self.budget, self.size)
+                else type(self)(self.raw, self.config, self.kinds, self.whole, budget, size)
             )
-        return self._views[frame, size]
+        return self._views[budget, size]
 
     def select(self, kind: str, metric: str = "", **columns: Any) -> pd.DataFrame:
         """Rows of finished cells.
@@ -132,7 +132,7 @@ class StudyResults:
             for cell in self.cells
             if (cell["kind"], cell["status"]) == (kind, FINISHED)
             and cell["label"].get("size", "") == self.size
-            and "frame" not in cell["label"]
+            and "budget" not in cell["label"]
             and task in ("", task_name(cell["label"].get("task", "")))
             and label.items() <= cell["label"].items()
         ]

@@ -90,8 +90,8 @@ def run_study(
 def claim(config: StudyConfig) -> pathlib.Path:
     """Makes the workdir of a study, or goes on in it with the same study or one grown out of it.
 
-    More seeds, patterns, tasks, frames or sizes leave every cell as it is. The margins stay as they
-    were named before the study ran.
+    More seeds, patterns, tasks, budgets or sizes leave every cell as it is. The margins stay as
+    they were named before the study ran.
 
     Raises:
         InputError: the directory holds a study with other cells, or another margin; shows the

@@ -6,9 +6,9 @@ from typing import Any
 from undivided_tf import accounting
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Section, Table, Value, code, number
+from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import INSIDE, START_SECONDS, Cell, Kind, Row, Speed, per_encoder
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import ACCURACY_MARGIN, Claim, Scores, Verdict, not_worse, points
 from undivided_tf.study.results import StudyResults
 

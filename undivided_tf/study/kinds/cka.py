@@ -25,9 +25,9 @@ from undivided_tf.reporting.content import (
 )
 from undivided_tf.reporting.formatting import encoder_name
 from undivided_tf.reporting.layout import slug
+from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import INSIDE, START_SECONDS, Cell, Kind, Row, Speed
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import (
     LEVEL,
     MIN_BAND,

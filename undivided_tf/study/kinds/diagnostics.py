@@ -8,9 +8,9 @@ from typing import Any
 from undivided_tf import accounting
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Section, Table, Value, code, number
+from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import INSIDE, START_SECONDS, Cell, Kind, Row, Speed, per_encoder
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import Claim, Verdict, beyond, paired
 from undivided_tf.study.results import StudyResults
 
@@ -65,7 +65,7 @@ class Diagnostics(Kind):
             f"{NEARLY_LINEAR:g}",
             "the share is above the margin (one-sided t-test); not supported when it is below",
             _linear,
-            frames=(),
+            budgets=(),
         )
 
     def report(self, study: StudyResults) -> Iterator[Section]:

@@ -11,7 +11,8 @@ from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
 from undivided_tf.reporting.formatting import Estimate
 from undivided_tf.reporting.layout import slug
-from undivided_tf.study import frames
+from undivided_tf.study import budgets
+from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import (
     COMPILATION_SECONDS,
     FAILED,
@@ -23,7 +24,6 @@ from undivided_tf.study.cells import (
     Speed,
 )
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
     NOT_SUPPORTED,
@@ -95,26 +95,26 @@ class Finetuning(Kind):
             accuracy,
             "points",
         )
-        for frame in frames.other_frames(config):
-            name = frames.NAMES[frame]
+        for budget in budgets.others(config):
+            name = budgets.NAMES[budget]
             yield Claim(
                 f"accuracy kept at {name}",
                 f"At {name} fine-tuning accuracy falls by little.",
                 metric,
                 ACCURACY_MARGIN,
                 NOT_WORSE,
-                functools.partial(_there, frame),
+                functools.partial(_there, budget),
                 "points",
-                frames=(frame,),
+                budgets=(budget,),
             )
             yield Claim(
                 f"same verdict at {name}",
                 f"The verdict on accuracy at {name} is that at equal steps.",
-                "the verdicts on accuracy in both frames",
+                "the verdicts on accuracy in both budgets",
                 ACCURACY_MARGIN,
                 "both are decided, and alike; not supported when they differ",
-                functools.partial(_unchanged, frame),
-                frames=(frames.STEPS, frame),
+                functools.partial(_unchanged, budget),
+                budgets=(budgets.STEPS, budget),
             )
 
     def findings(self, study: StudyResults, pattern: str) -> Iterator[Finding]:
@@ -318,7 +318,7 @@ def _estimated(found: Estimate, show: Callable[[float], str], unit: str) -> Valu
 
 
 def accuracy(study: StudyResults, pattern: str) -> Verdict:
-    """Verdict on "fine-tuning accuracy falls by little" in the frame of the results."""
+    """Verdict on "fine-tuning accuracy falls by little" in the budget of the results."""
 
     def scores(task: str, of: str):
         return study.by_seed(
@@ -337,15 +337,15 @@ def accuracy(study: StudyResults, pattern: str) -> Verdict:
     return not_worse(found, margin, points(margin, "accuracy"))
 
 
-def _there(frame: str, study: StudyResults, pattern: str) -> Verdict:
-    if pattern not in frames.compared(study.config):
-        return Verdict(UNDERPOWERED, "not compared in this frame")
-    return accuracy(study.seen_as(frame, study.size), pattern)
+def _there(budget: str, study: StudyResults, pattern: str) -> Verdict:
+    if pattern not in budgets.compared(study.config):
+        return Verdict(UNDERPOWERED, "not compared in this budget")
+    return accuracy(study.seen_as(budget, study.size), pattern)
 
 
-def _unchanged(frame: str, study: StudyResults, pattern: str) -> Verdict:
-    before, after = accuracy(study, pattern), _there(frame, study, pattern)
-    reason = f"at equal steps {before.status}; at {frames.NAMES[frame]} {after.status}"
+def _unchanged(budget: str, study: StudyResults, pattern: str) -> Verdict:
+    before, after = accuracy(study, pattern), _there(budget, study, pattern)
+    reason = f"at equal steps {before.status}; at {budgets.NAMES[budget]} {after.status}"
     if UNDERPOWERED in (before.status, after.status):
         return Verdict(UNDERPOWERED, reason)
     return Verdict(SUPPORTED if before.status == after.status else NOT_SUPPORTED, reason)

@@ -10,10 +10,10 @@ from typing import Any
 from undivided_tf.errors import InputError
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
-from undivided_tf.study import frames
+from undivided_tf.study import budgets
+from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import Cell, Kind, Row
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import (
     LOSS_MARGIN,
     NOT_SUPPORTED,
@@ -52,7 +52,7 @@ _MEASURES = (
 
 
 class Pretraining(Kind):
-    """One cell for each pattern, seed, frame and size."""
+    """One cell for each pattern, seed, budget and size."""
 
     name = section = "pretraining"
     title = "Pre-training"
@@ -210,7 +210,7 @@ class Pretraining(Kind):
 
 
 def encoders(config: StudyConfig, size: str) -> dict[Arm, Cell]:
-    """Pre-trainings of one size: at equal steps, then in the other frames; the reference first."""
+    """Pre-trainings of one size: at equal steps, then in the other budgets; the reference first."""
     patterns = config.canonical_patterns
     needed = records.cell(config)
     cells: dict[Arm, Cell] = {}
@@ -220,28 +220,28 @@ def encoders(config: StudyConfig, size: str) -> dict[Arm, Cell]:
         label = {"pattern": arm.pattern, "seed": arm.seed, **arm.extra}
         turn = arm.seed - config.seed + (config.num_pretraining_seeds if later else 0)
         places = {"records_dir": needed}
-        if arm.frame == frames.SURGERY:
+        if arm.budget == budgets.SURGERY:
             reference = {"input": cells[Arm(patterns[0], arm.seed, size=size)]}
             operation = SurgeryConfig(block_pattern=arm.pattern)
             places["init_checkpoint"] = Cell(Surgery(), label, operation, reference, turn=turn)
         timed = None
-        if arm.frame == frames.TIME:
+        if arm.budget == budgets.TIME:
             timed = timing.cell_of(config, cells[Arm(arm.pattern, config.seed, size=size)])
-        recipe = frames.pretraining(config, arm)
+        recipe = budgets.pretraining(config, arm)
         cells[arm] = Cell(Pretraining(), label, recipe, places, timing=timed, turn=turn)
 
     for seed in config.seeds(patterns[0]):
         for pattern in patterns:
             if seed in config.seeds(pattern):
                 add(Arm(pattern, seed, size=size))
-        for frame in frames.other_frames(config):
-            for pattern in frames.compared(config):
+        for budget in budgets.others(config):
+            for pattern in budgets.compared(config):
                 try:
-                    if frames.same_as(config, pattern, frame, size):
+                    if budgets.same_as(config, pattern, budget, size):
                         continue
                 except InputError:
-                    continue  # Named by `frames.obstacles`, which report and dry run show.
-                add(Arm(pattern, seed, frame, size))
+                    continue  # Named by `budgets.infeasible`, which report and dry run show.
+                add(Arm(pattern, seed, budget, size))
     return cells
 
 

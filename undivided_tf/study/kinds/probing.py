@@ -9,9 +9,9 @@ from undivided_tf import accounting
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
 from undivided_tf.reporting.layout import slug
+from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import INSIDE, START_SECONDS, Cell, Kind, Row, Speed, per_encoder
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import (
     ACCURACY_MARGIN,
     NOT_WORSE,

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Finding
+from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import START_SECONDS, Cell, Kind, Speed
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.frames import Arm
 from undivided_tf.study.results import StudyResults
 
 

@@ -4,15 +4,15 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import Cell, Kind
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.frames import Arm
 from undivided_tf.support import files
 from undivided_tf.surgery.config import SurgeryConfig
 
 
 class Surgery(Kind):
-    """One cell for each encoder of the frame `surgery`."""
+    """One cell for each encoder of the budget `surgery`."""
 
     name = "surgery"
     title = "Surgery"

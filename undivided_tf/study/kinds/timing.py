@@ -8,10 +8,10 @@ from typing import Any
 from undivided_tf.metrics import inference
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Finding
-from undivided_tf.study import frames
+from undivided_tf.study import budgets
+from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import COMPILATION_SECONDS, Cell, Kind, Row, Speed
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.frames import Arm
 from undivided_tf.study.judging import (
     LEVEL,
     MIN_PAIRS,
@@ -37,7 +37,7 @@ class Timing(Kind):
         full = next(iter(encoders.values())).recipe.encoder
         for arm, encoder in encoders.items():
             own = encoder.recipe.encoder
-            once = arm.seed == config.seed and arm.frame in (frames.STEPS, *frames.INVESTMENTS)
+            once = arm.seed == config.seed and arm.budget in (budgets.STEPS, *budgets.INVESTMENTS)
             if once and own != full == own.replace(block_pattern=full.block_pattern):
                 yield cell_of(config, encoder)
 

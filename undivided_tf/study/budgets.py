@@ -1,7 +1,7 @@
 """What a pattern has in common with the reference: steps, FLOPs, time, parameters or weights.
 
 At equal steps the encoders differ in their blocks only, so that the smaller one costs less. The
-other frames give it what it saved, in more steps, or more blocks, or wider ones; or what the
+other budgets give it what it saved, in more steps, or more blocks, or wider ones; or what the
 reference has learnt.
 """
 
@@ -45,45 +45,45 @@ class Arm:
         pattern: canonical pattern that it stands for; a partner of equal parameters may have
             more blocks.
         seed: of its pre-training.
-        frame: one of `NAMES`.
+        budget: one of `NAMES`.
         size: one of the config's `sizes`; empty: that of its flags.
     """
 
     pattern: str
     seed: int
-    frame: str = STEPS
+    budget: str = STEPS
     size: str = ""
 
     @property
     def at_equal_steps(self) -> bool:
         """Whether it is trained as long as the reference, and no more."""
-        return self.frame == STEPS
+        return self.budget == STEPS
 
     @property
     def extra(self) -> dict[str, Any]:
         """What a label says beyond pattern and seed: nothing at equal steps and first size."""
-        frame = {} if self.frame == STEPS else {"frame": self.frame}
-        return frame | ({"size": self.size} if self.size else {})
+        budget = {} if self.budget == STEPS else {"budget": self.budget}
+        return budget | ({"size": self.size} if self.size else {})
 
 
 def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
     """The recipe of an arm; of equal time that of equal steps, until times are measured.
 
     Raises:
-        InputError: the pattern has no place in the frame; see `partner`.
+        InputError: the pattern cannot have this budget; see `partner`.
     """
     recipe = config.pretraining.replace(
         encoder=config.encoder(arm.pattern, arm.size),
         seed=arm.seed,
         learning_rate=config.learning_rates.get(arm.pattern, config.pretraining.learning_rate),
     )
-    if arm.frame in INVESTMENTS:
-        return recipe.replace(encoder=partner(config, arm.pattern, arm.frame, arm.size))
-    if arm.frame == FLOPS:
+    if arm.budget in INVESTMENTS:
+        return recipe.replace(encoder=partner(config, arm.pattern, arm.budget, arm.size))
+    if arm.budget == FLOPS:
         reference = config.encoder(config.canonical_patterns[0], arm.size)
         own, full = (step_flops(config, encoder) for encoder in (recipe.encoder, reference))
         return with_steps(recipe, full / own)
-    if arm.frame == SURGERY:
+    if arm.budget == SURGERY:
         whole = BlockPattern.parse(config.canonical_patterns[0])
         if "" in recipe.encoder.pattern.counterparts(whole):
             raise InputError(f"{arm.pattern} has more attention blocks than {whole}")
@@ -106,8 +106,8 @@ def with_steps(recipe: PretrainingConfig, factor: float) -> PretrainingConfig:
     )
 
 
-def partner(config: StudyConfig, pattern: str, frame: str, size: str = "") -> EncoderConfig:
-    """The encoder of a pattern with the reference's parameters, by `INVESTMENTS[frame]`.
+def partner(config: StudyConfig, pattern: str, budget: str, size: str = "") -> EncoderConfig:
+    """The encoder of a pattern with the reference's parameters, by `INVESTMENTS[budget]`.
 
     An encoder within `TOLERANCE` of the reference is its own partner.
 
@@ -122,22 +122,22 @@ def partner(config: StudyConfig, pattern: str, frame: str, size: str = "") -> En
     counts = [accounting.count_parameters(encoder) for encoder in (own, full)]
     if abs(counts[0] / counts[1] - 1) <= TOLERANCE:
         return plain
-    found = accounting.matched_partner(own, full, INVESTMENTS[frame], TOLERANCE)
+    found = accounting.matched_partner(own, full, INVESTMENTS[budget], TOLERANCE)
     return found.replace(vocab_size=plain.vocab_size)
 
 
-def same_as(config: StudyConfig, pattern: str, frame: str, size: str = "") -> str | None:
-    """The pattern whose encoder at equal steps is this one in this frame, where there is one.
+def same_as(config: StudyConfig, pattern: str, budget: str, size: str = "") -> str | None:
+    """The pattern whose encoder at equal steps is this one at this budget, where there is one.
 
     That is the pattern itself when it has the budget of the reference anyway, or another pattern
     of the grid that its partner happens to be.
 
     Raises:
-        InputError: the pattern has no place in the frame.
+        InputError: the pattern cannot have this budget.
     """
-    recipe = pretraining(config, Arm(pattern, config.seed, frame, size))
-    if frame in (STEPS, TIME, SURGERY):
-        return pattern if frame == STEPS else None
+    recipe = pretraining(config, Arm(pattern, config.seed, budget, size))
+    if budget in (STEPS, TIME, SURGERY):
+        return pattern if budget == STEPS else None
     for other in config.canonical_patterns:
         if recipe == pretraining(config, Arm(other, config.seed, STEPS, size)):
             return other
@@ -145,26 +145,26 @@ def same_as(config: StudyConfig, pattern: str, frame: str, size: str = "") -> st
 
 
 def compared(config: StudyConfig) -> tuple[str, ...]:
-    """The patterns that are compared in frames beside equal steps."""
+    """The patterns that are compared at budgets beside equal steps."""
     return config.core[1:]
 
 
-def other_frames(config: StudyConfig) -> tuple[str, ...]:
-    """The config's frames beside equal steps, each once."""
-    return tuple(frame for frame in dict.fromkeys(config.frames) if frame != STEPS)
+def others(config: StudyConfig) -> tuple[str, ...]:
+    """The config's budgets beside equal steps, each once."""
+    return tuple(budget for budget in dict.fromkeys(config.budgets) if budget != STEPS)
 
 
-def obstacles(config: StudyConfig) -> list[str]:
-    """Which patterns have no place in a frame, and why, a sentence each."""
+def infeasible(config: StudyConfig) -> list[str]:
+    """Which patterns cannot have a budget, and why: a sentence each."""
     found = []
     for size in ("", *config.sizes):
-        for frame in other_frames(config):
+        for budget in others(config):
             for pattern in compared(config):
                 try:
-                    pretraining(config, Arm(pattern, config.seed, frame, size))
+                    pretraining(config, Arm(pattern, config.seed, budget, size))
                 except InputError as error:
-                    where = f"{NAMES[frame]}{f', size {size}' if size else ''}"
-                    found.append(f"`{pattern}` has no place among {where}: {error}.")
+                    where = f"{NAMES[budget]}{f', size {size}' if size else ''}"
+                    found.append(f"`{pattern}` cannot have {where}: {error}.")
     return found
 
 
