@@ -119,10 +119,13 @@ def test_every_flag_reaches_the_config(name):
         if line and not line.startswith(("#", "--flagfile=")):
             flag, _, text = line.removeprefix("--").partition("=")
             if flag == "learning_rate_sweep":
-                rates = json.loads((ROOT / text).read_text())["patterns"]
-                assert values["pattern_learning_rates"] == [
-                    f"{pattern}={rates[pattern]['learning_rate']}" for pattern in values["patterns"]
+                sweeps = [json.loads((ROOT / path).read_text()) for path in text.split(",")]
+                chosen = [
+                    found["learning_rate"] for one in sweeps for found in one["patterns"].values()
                 ]
+                rates = values["pattern_learning_rates"]
+                assert len(rates) == len(values["patterns"]) * (1 + len(values["sizes"]))
+                assert {float(rate.partition("=")[2]) for rate in rates} <= set(chosen)
                 continue
             value = values
             field = flag.removeprefix("no") if flag.startswith("no") and not text else flag

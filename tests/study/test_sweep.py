@@ -130,7 +130,8 @@ def test_a_study_trains_each_pattern_at_the_rate_of_the_sweep(tmp_path, best_at)
         pretraining=RECIPE.replace(num_train_steps=1000), num_pretraining_seeds=2,
     )  # fmt: skip
     tuned = sweep.with_rates(study, tmp_path / "sweep.json")
-    assert tuned.learning_rates == {"(AI)*2": 4e-3, "A*2": 1e-3} and tuned.pilot_seeds == (7, 8)
+    assert tuned.learning_rates == {("(AI)*2", ""): 4e-3, ("A*2", ""): 1e-3}
+    assert tuned.pilot_seeds == (7, 8)
     cells = [cell for cell in grid.expand(tuned) if cell.kind.name == "pretraining"]
     found = {(c.label["pattern"], c.recipe.learning_rate, c.label.get("budget")) for c in cells}
     assert found == {("(AI)*2", 4e-3, None), ("A*2", 1e-3, None), ("A*2", 1e-3, "flops")}
@@ -146,12 +147,43 @@ def test_a_study_trains_each_pattern_at_the_rate_of_the_sweep(tmp_path, best_at)
             sweep.with_rates(other, tmp_path / "sweep.json")
 
 
+def test_each_size_has_the_rates_of_its_own_sweep(tmp_path, best_at):
+    study = StudyConfig(patterns=("(AI)*2", "A*2"), sizes=("16x1",), seed=20, pretraining=RECIPE)
+    paths = []
+    for size, rate in (("8x2", 4e-3), ("16x1", 1e-3)):
+        best_at(whole=rate, attention=rate)
+        encoder = study.encoder("A", "" if size == "8x2" else size)
+        config = config_of(tmp_path / size).replace(pretraining=RECIPE.replace(encoder=encoder))
+        sweep.run_sweep(config)
+        paths.append(tmp_path / size / "sweep.json")
+    tuned = sweep.with_rates(study, *reversed(paths))
+    found = {
+        (cell.recipe.encoder.hidden_size, cell.recipe.learning_rate)
+        for cell in grid.expand(tuned)
+        if cell.kind.name == "pretraining"
+    }
+    assert found == {(8, 4e-3), (16, 1e-3)}
+    with pytest.raises(InputError, match="are of size 8x2, none is of 16x1: .*hidden_size=16"):
+        sweep.with_rates(study, paths[0])
+    with pytest.raises(InputError, match="and another sweep are both of size 8x2"):
+        sweep.with_rates(study, paths[0], paths[0])
+
+
+def test_a_rate_at_the_edge_of_its_sweep_is_refused(tmp_path, best_at):
+    best_at(whole=1.5e-3, attention=1e-1)
+    sweep.run_sweep(config_of(tmp_path, max_extensions=1))
+    study = StudyConfig(patterns=("(AI)*2", "A*2"), seed=20, pretraining=RECIPE)
+    with pytest.raises(InputError, match=r"the best rate of A\*2, .* is at the edge"):
+        sweep.with_rates(study, tmp_path / "sweep.json")
+
+
 @pytest.mark.parametrize(
     ("rates", "message"),
     [
         (("A*2=x", "(AI)*2=1"), "must list PATTERN=RATE .* got 'A\\*2=x'"),
-        (("A*2=1e-3",), r"every pattern .* but \(AI\)\*2 is only among patterns"),
-        (("AA=1e-3", "AIAI=1", "AAA=1"), "no other, but A\\*3 is only there"),
+        (("A*2=1e-3",), r"every pattern .* but \(AI\)\*2 is only in the study"),
+        (("AA=1e-3", "AIAI=1", "AAA=1"), "no\\s+other, but A\\*3 is only there"),
+        (("AA=1", "AIAI=1", "AA@64x1=1"), "but A\\*2@64x1 is only there"),
     ],
 )
 def test_rates_that_are_not_those_of_the_patterns_are_refused(rates, message):

@@ -22,10 +22,10 @@ flags.DEFINE_string(
     "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a "
     "cluster on this machine.",
 )
-flags.DEFINE_string(
+flags.DEFINE_list(
     "learning_rate_sweep",
-    "",
-    "sweep.json of run_sweep: sets pattern_learning_rates and pilot_seeds.",
+    [],
+    "sweep.json of run_sweep, one of each size: sets pattern_learning_rates and pilot_seeds.",
 )
 flags.DEFINE_boolean("report_only", False, "Run nothing: report what is finished.")
 flags.DEFINE_string(
@@ -44,7 +44,7 @@ def parse() -> StudyConfig:
     if flags.FLAGS.learning_rate_sweep:
         from undivided_tf.study import sweep
 
-        return sweep.with_rates(config, flags.FLAGS.learning_rate_sweep)
+        return sweep.with_rates(config, *flags.FLAGS.learning_rate_sweep)
     return config
 
 

@@ -75,7 +75,9 @@ def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
     recipe = config.pretraining.replace(
         encoder=config.encoder(arm.pattern, arm.size),
         seed=arm.seed,
-        learning_rate=config.learning_rates.get(arm.pattern, config.pretraining.learning_rate),
+        learning_rate=config.learning_rates.get(
+            (arm.pattern, arm.size), config.pretraining.learning_rate
+        ),
     )
     if arm.budget in INVESTMENTS:
         return recipe.replace(encoder=partner(config, arm.pattern, arm.budget, arm.size))

@@ -21,6 +21,8 @@ from undivided_tf.training.config import FinetuningConfig, PretrainingConfig
 EQUAL_PARAMETERS = ("more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate")
 # What a pattern has in common with the reference.
 BUDGETS = ("steps", "flops", "time", *EQUAL_PARAMETERS, "surgery")
+# Kinds of cells that a study of losses alone can do without.
+OPTIONAL_KINDS = ("timing", "finetuning", "cka", "probing")
 # Of a compute multiplier: below the first the arm is cheaper by more than does not matter.
 WORTH_MARGINS = (0.90, 1.10)
 
@@ -72,13 +74,20 @@ class StudyConfig(Config):
         "More tasks to probe only, such as ud:pos:FOLDER; see run_probing.",
         input="probing_task",
     )
+    leave_out: tuple[str, ...] = option(
+        (),
+        "Kinds of cells to leave out, with their claims; all of them leave a study of held-out "
+        "losses.",
+        one_of=OPTIONAL_KINDS,
+    )
     diagnose: bool = option(
         False, "Look for rank collapse and at the linearity of blocks, too, in every encoder."
     )
     pattern_learning_rates: tuple[str, ...] = option(
         (),
         "Peak learning rates of pre-training as PATTERN=RATE, one for each pattern, in place "
-        "of pretraining.learning_rate; run_sweep finds them.",
+        "of pretraining.learning_rate; PATTERN@SIZE=RATE for those of `sizes`. run_sweep finds "
+        "them.",
     )
     pilot_seeds: tuple[int, ...] = option(
         (),
@@ -182,6 +191,8 @@ class StudyConfig(Config):
             raise InputError(
                 "a curriculum fixes the steps: budgets cannot have flops, time or surgery"
             )
+        if "time" in self.budgets and "timing" in self.leave_out:
+            raise InputError("budgets has time, which needs the timing that leave_out names")
         for name in ("core_patterns", "from_scratch_patterns"):
             if getattr(self, name) > len(self.patterns):
                 raise InputError(
@@ -206,11 +217,15 @@ class StudyConfig(Config):
 
     def _validate_rates(self) -> None:
         rates = self.learning_rates  # Raises what is wrong with its spelling.
-        for pattern in {*rates, *self.canonical_patterns} if rates else ():
-            if pattern not in rates or pattern not in self.canonical_patterns:
+        arms = [
+            (pattern, size) for size in ("", *self.sizes) for pattern in self.canonical_patterns
+        ]
+        for arm in dict.fromkeys((*rates, *arms)) if rates else ():
+            if arm not in rates or arm not in arms:
                 raise InputError(
-                    "pattern_learning_rates must name every pattern of the study and no other, "
-                    f"but {pattern} is only {'there' if pattern in rates else 'among patterns'}"
+                    "pattern_learning_rates must name every pattern and size of the study and no "
+                    f"other, but {'@'.join(filter(None, arm))} is only "
+                    f"{'there' if arm in rates else 'in the study'}"
                 )
         used = [s for s in self.pilot_seeds if s in self.seeds(self.canonical_patterns[0])]
         if used:
@@ -226,11 +241,12 @@ class StudyConfig(Config):
         return tuple(self.encoder(pattern).block_pattern for pattern in self.patterns)
 
     @functools.cached_property
-    def learning_rates(self) -> dict[str, float]:
-        """Peak rates by canonical pattern; empty where one rate is that of all."""
+    def learning_rates(self) -> dict[tuple[str, str], float]:
+        """Peak rates by canonical pattern and size; empty where one rate is that of all."""
         found = {}
         for text in self.pattern_learning_rates:
-            pattern, _, rate = text.rpartition("=")
+            arm, _, rate = text.rpartition("=")
+            pattern, _, size = arm.partition("@")
             try:
                 number = float(rate)
             except ValueError:
@@ -239,8 +255,13 @@ class StudyConfig(Config):
                 raise InputError(
                     f"pattern_learning_rates must list PATTERN=RATE such as A*6=2e-3, got {text!r}"
                 )
-            found[self.encoder(pattern).block_pattern] = number
+            found[self.encoder(pattern, size).block_pattern, size] = number
         return found
+
+    def size_name(self, size: str = "") -> str:
+        """HIDDENxHEADS of one of `sizes`; empty: of the flags."""
+        encoder = self.pretraining.encoder
+        return size or f"{encoder.hidden_size}x{encoder.num_attention_heads}"
 
     @property
     def core(self) -> tuple[str, ...]:

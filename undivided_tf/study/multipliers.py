@@ -16,7 +16,7 @@ import pandas as pd
 
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Section, Table, Text, Value, code, number
-from undivided_tf.study import judging, worth
+from undivided_tf.study import budgets, judging, worth
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.results import StudyResults
 from undivided_tf.study.worth.verdicts import DISPENSABLE, HARMFUL, UNDECIDED, WORTH
@@ -53,15 +53,18 @@ def asked(config: StudyConfig) -> bool:
 
 
 def annealed(study: StudyResults, pattern: str) -> pd.DataFrame:
-    """The annealed points of a pattern.
+    """The annealed points of a pattern, of equal steps and of equal training FLOPs.
 
     Returns:
         A row for each seed and budget, its index `seed` and `run` (steps); columns
         `training_flops`, `loss` and, where they are known, `neighbour_model_loss` and `learnt`.
     """
-    rows = study.select("pretraining", pattern=pattern)
+    views = [study]
+    if budgets.FLOPS in study.config.budgets and pattern != study.reference:
+        views.append(study.seen_as(budgets.FLOPS, study.size))
+    rows = pd.concat([view.select("pretraining", pattern=pattern) for view in views])
     rows = rows[rows["metric"].str.startswith("annealed_")]
-    wide = rows.pivot(index=["seed", "run"], columns="metric", values="value")
+    wide = rows.pivot_table(index=["seed", "run"], columns="metric", values="value")
     wide = wide.rename(columns=lambda name: name.removeprefix("annealed_"))
     return wide.reindex(columns=["training_flops", "loss", "neighbour_model_loss", "learnt"])
 

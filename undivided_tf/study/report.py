@@ -30,8 +30,7 @@ QUESTION = "Does BERT need its intermediate blocks?"
 LEAD = (
     "In every layer of BERT, an intermediate (feed-forward) block follows a self-attention block. "
     "Sridhar and Sarah (https://arxiv.org/abs/2012.11881) ask whether intermediate blocks are "
-    "needed. This run pre-trains encoders that differ only in their blocks, fine-tunes them, and "
-    "compares their activations."
+    "needed. This run pre-trains encoders that differ only in their blocks, and compares them."
 )
 FOOTER = (
     "Every number on this page comes from `results.json` beside it; `cells.csv` has them in rows, "
@@ -88,12 +87,15 @@ def _shows(study: StudyResults) -> Iterator[Any]:
     if config.num_other_seeds:
         core = ", ".join(f"`{pattern}`" for pattern in config.core)
         seeds += f" (those beside {core} from {config.num_other_seeds})"
-    tasks = formatting.plural(len(study.tasks), "task")
+    tuned = ""
+    if study.tasks:
+        tasks = formatting.plural(len(study.tasks), "task")
+        runs = formatting.plural(config.finetuning.num_runs, "time")
+        tuned = f", then fine-tuned {runs} on each of {tasks}"
     yield Text(
         f"{formatting.plural(len(study.patterns), 'block pattern')} at hidden size "
         f"{config.pretraining.encoder.hidden_size}, each pre-trained for "
-        f"{formatting.count(config.pretraining.num_train_steps)} steps from {seeds}, then "
-        f"fine-tuned {formatting.plural(config.finetuning.num_runs, 'time')} on each of {tasks}. "
+        f"{formatting.count(config.pretraining.num_train_steps)} steps from {seeds}{tuned}. "
         f"The reference is `{study.reference}`. All results hold at this size, on this data and "
         "with this number of seeds; they claim nothing for BERT-Base. The patterns are our reading "
         "of the paper's abstract.",

@@ -71,7 +71,8 @@ class StudyResults:
         self.reference = reference
         self.reduced = [pattern for pattern in compared if pattern in begun]
         self.patterns = [reference, *self.reduced]
-        self.tasks = [task_name(task) for task in config.tasks]
+        tasks = () if "finetuning" in config.leave_out else config.tasks
+        self.tasks = [task_name(task) for task in tasks]
         self.probed = list(dict.fromkeys((*self.tasks, *map(task_name, config.probing_tasks))))
 
     def seen_as(self, budget: str = budgets.STEPS, size: str = "") -> Self:

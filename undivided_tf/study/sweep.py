@@ -156,20 +156,68 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def with_rates(config: StudyConfig, path: str | pathlib.Path) -> StudyConfig:
-    """A study with the learning rates that a sweep found for its patterns.
+def with_rates(config: StudyConfig, *paths: str | pathlib.Path) -> StudyConfig:
+    """A study with the learning rates that sweeps found for its patterns.
 
     Args:
         config: the study.
-        path: sweep.json.
+        paths: sweep.json of each size of the study.
 
     Raises:
-        InputError: no sweep there, one of another optimizer, or none of a pattern's rates; or
-            seeds of the study are pilot seeds of the sweep.
+        InputError: no sweep there, one of another optimizer or with a best rate at its edge; no
+            sweep of a size, or two; no rate of a pattern; or seeds of the study are pilot seeds.
     """
+    sweeps: dict[str, Any] = {}
+    for path in paths:
+        found = _read(config, path)
+        if (size := _size(found)) in sweeps:
+            raise InputError(f"{path} and another sweep are both of size {size}")
+        sweeps[size] = found, path
+    rates, pilots = [], {}
+    for size in ("", *config.sizes):
+        name = config.size_name(size)
+        if name not in sweeps:
+            hidden, _, heads = name.partition("x")
+            raise InputError(
+                f"the sweeps are of size {', '.join(sweeps)}, none is of {name}: run run_sweep "
+                f"with --pretraining.hidden_size={hidden} --pretraining.num_attention_heads={heads}"
+            )
+        found, path = sweeps[name]
+        pilots |= dict.fromkeys(found["pilot_seeds"])
+        for pattern in config.canonical_patterns:
+            rate = _rate(found["patterns"], pattern, path)
+            rates.append(f"{pattern}{f'@{size}' if size else ''}={rate!r}")
+    return config.replace(pattern_learning_rates=tuple(rates), pilot_seeds=tuple(pilots))
+
+
+def _size(found: dict[str, Any]) -> str:
+    encoder = found["config"]["pretraining"]["encoder"]
+    return f"{encoder['hidden_size']}x{encoder['num_attention_heads']}"
+
+
+def _rate(swept: dict[str, Any], pattern: str, path: str | pathlib.Path) -> float:
+    """The best rate of a pattern."""
+    found = swept.get(pattern, {})
+    if found.get("learning_rate") is None:
+        raise InputError(
+            f"{path} has no learning rate for {pattern}; it has some for "
+            f"{', '.join(p for p in swept if swept[p]['learning_rate'])}: run run_sweep with "
+            f"--patterns that name {pattern}"
+        )
+    if not found["interior"]:
+        raise InputError(
+            f"{path}: the best rate of {pattern}, {found['learning_rate']:g}, is at the edge of "
+            "those measured, so a better one may lie beyond: run run_sweep with a higher "
+            "--max_extensions"
+        )
+    return found["learning_rate"]
+
+
+def _read(config: StudyConfig, path: str | pathlib.Path) -> dict[str, Any]:
+    """A sweep, checked against the study that takes its rates."""
     try:
         found = files.read_json(path)
-        swept, pilots = found["patterns"], tuple(found["pilot_seeds"])
+        _, _, _ = found["patterns"], found["pilot_seeds"], _size(found)
         optimizer = found["config"]["pretraining"]["optimizer"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no {SWEEP} of run_sweep: {error!r}") from error
@@ -179,14 +227,4 @@ def with_rates(config: StudyConfig, path: str | pathlib.Path) -> StudyConfig:
             f"{config.pretraining.optimizer}: give --pretraining.optimizer={optimizer} or run "
             "another sweep"
         )
-    rates = []
-    for pattern in config.canonical_patterns:
-        rate = swept.get(pattern, {}).get("learning_rate")
-        if rate is None:
-            raise InputError(
-                f"{path} has no learning rate for {pattern}; it has some for "
-                f"{', '.join(p for p in swept if swept[p]['learning_rate'])}: run run_sweep with "
-                f"--patterns that name {pattern}"
-            )
-        rates.append(f"{pattern}={rate!r}")
-    return config.replace(pattern_learning_rates=tuple(rates), pilot_seeds=pilots)
+    return found

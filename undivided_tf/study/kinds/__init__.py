@@ -37,7 +37,7 @@ KINDS = (
 
 
 def of(config: StudyConfig) -> tuple[Kind, ...]:
-    """The kinds of a study: `KINDS`, and those that its config names.
+    """The kinds of a study: `KINDS` but for those left out, and those that its config names.
 
     Raises:
         InputError: a name is no class of kind, or two kinds have one name.
@@ -47,7 +47,7 @@ def of(config: StudyConfig) -> tuple[Kind, ...]:
     for kind in found[len(KINDS) :]:
         if names.count(kind.name) > 1:
             raise InputError(f"kinds: {kind.name!r} is the name of two kinds: {', '.join(names)}")
-    return found
+    return tuple(kind for kind in found if kind.name not in config.leave_out)
 
 
 def _load(path: str) -> Kind:

@@ -516,7 +516,8 @@ def _peak(config: StudyConfig) -> str:
     if not config.learning_rates:
         return f"peak learning rate {config.pretraining.learning_rate:g}"
     rates = ", ".join(
-        f"{rate:g} for `{pattern}`" for pattern, rate in config.learning_rates.items()
+        f"{rate:g} for `{pattern}`{f' at size {size}' if size else ''}"
+        for (pattern, size), rate in config.learning_rates.items()
     )
     pilots = ", ".join(map(str, config.pilot_seeds))
     source = f" (chosen on pilot seeds {pilots}, none of which counts here)" if pilots else ""
