@@ -5,7 +5,8 @@
 The same command goes on where it stopped and retries what failed. --scheduler=tcp://HOST:8786
 uses a standing Dask cluster, whose workers must see the work directory. --report_only
 reports what is finished so far. --kept_results=FILE goes on from a results.json that was kept
-without the directories of its cells.
+without the directories of its cells. --until_decided adds seeds until the compute multipliers
+are decided.
 """
 
 from absl import flags
@@ -59,9 +60,13 @@ def main() -> None:
     command = config_flags.command(without=HOW_FAR)
     from undivided_tf.study.study import run_study
     from undivided_tf.study.summary import summary_lines
+    from undivided_tf.study.until_decided import run_until_decided
 
     given = flags.FLAGS
-    results = run_study(config, command, given.scheduler, given.report_only, given.kept_results)
+    if config.until_decided and not given.report_only:
+        results = run_until_decided(config, command, given.scheduler, given.kept_results)
+    else:
+        results = run_study(config, command, given.scheduler, given.report_only, given.kept_results)
     print("\n".join(summary_lines(results)))
     print(f"report: {config.workdir}/report.html")
     failed = [cell["name"] for cell in results["cells"] if cell["status"] == "failed"]

@@ -1,8 +1,11 @@
 """Figures of what intermediate blocks are worth: loss over compute, and the multiplier."""
 
+import contextlib
+import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,7 +25,7 @@ _LINES = {NEIGHBOURS: ":", UNIGRAMS: "--"}
 
 def loss_over_compute(
     patterns: Sequence[str],
-    curves: Mapping[str, Band],
+    curves: Mapping[str, Mapping[str, Band]],
     lines: Mapping[str, float],
     path: str | os.PathLike,
 ) -> None:
@@ -30,39 +33,30 @@ def loss_over_compute(
 
     Args:
         patterns: all of the study, whose colours are those of its other figures.
-        curves: from a pattern to its points; losses in nats.
+        curves: from the title of a panel, such as a size, and a pattern to its points; losses in
+            nats.
         lines: losses of `NEIGHBOURS` and `UNIGRAMS`, where they are known.
         path: where to write, `.png` or `.svg`.
     """
-    styles = {pattern: style for pattern, style in styles_of(patterns).items() if pattern in curves}
-    with drawing(path, 3.0 + 0.2 * len(styles)) as figure:
-        axes = figure.subplots()
-        for pattern, points in curves.items():
-            colour, marker = styles[pattern]
-            flops, middle, low, high = np.transpose(sorted(points))
-            axes.plot(flops, middle, color=colour, marker=marker)
-            axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
-        for name, loss in lines.items():
-            axes.axhline(loss, color=BLACK, ls=_LINES[name], lw=1.1)
-            axes.annotate(
-                f"{name} {formatting.loss(loss)}",
-                (1, loss),
-                (-2, 3),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-            )
-        axes.margins(y=0.1)
-        _compute_axis(axes, "training FLOPs")
-        axes.set_ylabel("held-out MLM loss (nats)")
-        legend(figure, pattern_marks(styles), [])
+    with _panels_of(patterns, curves, path) as (panels, styles):
+        for axes, found in zip(panels, curves.values(), strict=True):
+            for pattern, points in found.items():
+                colour, marker = styles[pattern]
+                flops, middle, low, high = np.transpose(sorted(points))
+                axes.plot(flops, middle, color=colour, marker=marker)
+                axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
+            for name, loss in lines.items():
+                axes.axhline(loss, color=BLACK, ls=_LINES[name], lw=1.1)
+                _label(axes, loss, f"{name} {formatting.loss(loss)}", above=True)
+            axes.margins(y=0.1)
+            _compute_axis(axes, "training FLOPs")
+        panels[0].set_ylabel("held-out MLM loss (nats)")
 
 
 def multipliers(
     patterns: Sequence[str],
-    bands: Mapping[str, Band],
-    marked: Mapping[str, Sequence[tuple[float, float]]],
+    bands: Mapping[str, Mapping[str, Band]],
+    marked: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
     margins: tuple[float, float],
     path: str | os.PathLike,
 ) -> None:
@@ -70,40 +64,59 @@ def multipliers(
 
     Args:
         patterns: all of the study, as for `loss_over_compute`.
-        bands: from a pattern to its multipliers; an open end is 0 or inf and reaches the edge.
-        marked: of each pattern the budgets that were trained, and their multipliers.
+        bands: by panel and pattern the multipliers; an open end is 0 or inf and reaches the edge.
+        marked: likewise the budgets that were trained, and their multipliers.
         margins: lower and upper, drawn as lines.
         path: where to write, `.png` or `.svg`.
     """
-    styles = {pattern: style for pattern, style in styles_of(patterns).items() if pattern in bands}
+    points = [point for found in bands.values() for band in found.values() for point in band]
+    ends = [1.0, *margins, *itertools.chain.from_iterable(values for _, *values in points)]
+    ends = [end for end in ends if 0 < end < math.inf]
+    bottom, top = min(ends) / 1.05, max(ends) * 1.05
+    with _panels_of(patterns, bands, path) as (panels, styles):
+        for axes, (title, found) in zip(panels, bands.items(), strict=True):
+            for pattern, band in found.items():
+                colour, marker = styles[pattern]
+                flops, middle, low, high = np.transpose(sorted(band))
+                axes.plot(flops, middle, color=colour)
+                low, high = np.clip((low, high), bottom, top)
+                axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
+                axes.plot(*np.reshape(marked[title][pattern], (-1, 2)).T, marker, color=colour)
+            axes.axhline(1, color=GREY, lw=0.9)
+            for margin, above in zip(margins, (False, True), strict=True):
+                axes.axhline(margin, color=BLACK, ls="--", lw=1.1)
+                _label(axes, margin, f"margin {margin:g}", above)
+            axes.set_ylim(bottom, top)
+            _compute_axis(axes, "training FLOPs of the reference")
+        panels[0].set_ylabel("compute multiplier")
+
+
+@contextlib.contextmanager
+def _panels_of(
+    patterns: Sequence[str], content: Mapping[str, Mapping[str, Any]], path: str | os.PathLike
+) -> Iterator[tuple[Sequence[Axes], dict[str, Any]]]:
+    """Axes beside each other, one for each title, and the styles of the patterns that they show."""
+    shown = {pattern for found in content.values() for pattern in found}
+    styles = {pattern: style for pattern, style in styles_of(patterns).items() if pattern in shown}
     with drawing(path, 3.0 + 0.2 * len(styles)) as figure:
-        axes = figure.subplots()
-        ends = [1.0, *margins, *(x for band in bands.values() for _, *xs in band for x in xs)]
-        ends = [x for x in ends if 0 < x < math.inf]
-        bottom, top = min(ends) / 1.05, max(ends) * 1.05
-        for pattern, band in bands.items():
-            colour, marker = styles[pattern]
-            flops, middle, low, high = np.transpose(sorted(band))
-            axes.plot(flops, middle, color=colour)
-            low, high = np.clip((low, high), bottom, top)
-            axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
-            axes.plot(*np.reshape(marked[pattern], (-1, 2)).T, marker, color=colour)
-        axes.axhline(1, color=GREY, lw=0.9)
-        for margin, side in zip(margins, (-1, 1), strict=True):
-            axes.axhline(margin, color=BLACK, ls="--", lw=1.1)
-            axes.annotate(
-                f"margin {margin:g}",
-                (1, margin),
-                (-2, 3 * side),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha="right",
-                va="bottom" if side > 0 else "top",
-            )
-        axes.set_ylim(bottom, top)
-        _compute_axis(axes, "training FLOPs of the reference")
-        axes.set_ylabel("compute multiplier")
+        panels = figure.subplots(1, len(content), sharey=True, squeeze=False)[0]
+        for axes, title in zip(panels, content, strict=True):
+            axes.set_title(title)
+        yield panels, styles
         legend(figure, pattern_marks(styles), [])
+
+
+def _label(axes: Axes, height: float, text: str, above: bool) -> None:
+    """Writes beside a horizontal line, at its right end."""
+    axes.annotate(
+        text,
+        (1, height),
+        (-2, 3 if above else -3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="bottom" if above else "top",
+    )
 
 
 def _compute_axis(axes: Axes, name: str) -> None:

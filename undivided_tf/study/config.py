@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 from undivided_tf.analysis.config import BlimpConfig, CkaConfig, DiagnosticsConfig, ProbingConfig
@@ -100,6 +102,20 @@ class StudyConfig(Config):
         0,
         "Pre-trained encoders of each pattern beyond core_patterns; 0: as many as of those.",
         at_least=0,
+    )
+    arm_seeds: tuple[str, ...] = option(
+        (),
+        "Pre-trained encoders of single arms, in place of those numbers, as PATTERN=NUMBER or "
+        "PATTERN@SIZE=NUMBER; the reference must have as many. --until_decided sets it.",
+    )
+    until_decided: bool = option(
+        False,
+        "Add seeds, two at a time, until every compute multiplier is decided; intervals are valid "
+        "under all looks. See docs/worth.md.",
+    )
+    max_seeds: int = option(9, "Most seeds of an arm that until_decided may reach.", above=1)
+    budget_hours: float = option(
+        0.0, "Core-hours of all cells that until_decided may spend; 0: no limit.", at_least=0
     )
     seed: int = seed_option("First seed.")
     accuracy_margin: float = option(
@@ -214,12 +230,11 @@ class StudyConfig(Config):
         if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
         self._validate_rates()
+        self._validate_seeds()
 
     def _validate_rates(self) -> None:
         rates = self.learning_rates  # Raises what is wrong with its spelling.
-        arms = [
-            (pattern, size) for size in ("", *self.sizes) for pattern in self.canonical_patterns
-        ]
+        arms = list(itertools.product(self.canonical_patterns, ("", *self.sizes)))
         for arm in dict.fromkeys((*rates, *arms)) if rates else ():
             if arm not in rates or arm not in arms:
                 raise InputError(
@@ -227,12 +242,42 @@ class StudyConfig(Config):
                     f"other, but {'@'.join(filter(None, arm))} is only "
                     f"{'there' if arm in rates else 'in the study'}"
                 )
-        used = [s for s in self.pilot_seeds if s in self.seeds(self.canonical_patterns[0])]
+        reference, sizes = self.canonical_patterns[0], ("", *self.sizes)
+        most = max(len(self.seeds(reference, size)) for size in sizes)
+        most = max(most, self.max_seeds if self.until_decided else 0)
+        used = [s for s in self.pilot_seeds if s in range(self.seed, self.seed + most)]
         if used:
             raise InputError(
                 f"seed {used[0]} of the study is one of the pilot_seeds "
                 f"{', '.join(map(str, self.pilot_seeds))}, on which its learning rates were "
                 "chosen: give another --seed"
+            )
+
+    def _validate_seeds(self) -> None:
+        reference, *others = self.canonical_patterns
+        for pattern, size in self._arm_seeds:
+            if pattern not in self.canonical_patterns or size not in ("", *self.sizes):
+                arm = "@".join(filter(None, (pattern, size)))
+                raise InputError(f"arm_seeds has {arm}, which is no arm of the study")
+        for pattern, size in itertools.product(others, ("", *self.sizes)):
+            own, full = len(self.seeds(pattern, size)), len(self.seeds(reference, size))
+            if own > full:
+                raise InputError(
+                    f"{pattern} at size {self.size_name(size)} has {own} seeds, but the reference "
+                    f"{reference} has {full}: raise it in arm_seeds"
+                )
+        if not self.until_decided:
+            return
+        if not (self.pretraining.cooldown_steps and others):
+            raise InputError(
+                "until_decided judges compute multipliers: give pretraining.cooldown_steps and a "
+                "pattern beside the reference"
+            )
+        if not 2 <= self.num_pretraining_seeds <= self.max_seeds or self.num_other_seeds:
+            raise InputError(
+                f"until_decided begins with 2 to max_seeds = {self.max_seeds} seeds of every "
+                f"arm, but num_pretraining_seeds is {self.num_pretraining_seeds} and "
+                f"num_other_seeds {self.num_other_seeds}"
             )
 
     @functools.cached_property
@@ -243,18 +288,24 @@ class StudyConfig(Config):
     @functools.cached_property
     def learning_rates(self) -> dict[tuple[str, str], float]:
         """Peak rates by canonical pattern and size; empty where one rate is that of all."""
+        return self._by_arm("pattern_learning_rates", float, "RATE such as A*6=2e-3")
+
+    @functools.cached_property
+    def _arm_seeds(self) -> dict[tuple[str, str], int]:
+        return self._by_arm("arm_seeds", int, "NUMBER such as A*6=5")
+
+    def _by_arm(self, name: str, read: Callable, expected: str) -> dict[tuple[str, str], Any]:
+        """Positive numbers by canonical pattern and size, of a field that lists them."""
         found = {}
-        for text in self.pattern_learning_rates:
-            arm, _, rate = text.rpartition("=")
+        for text in getattr(self, name):
+            arm, _, value = text.rpartition("=")
             pattern, _, size = arm.partition("@")
             try:
-                number = float(rate)
+                number = read(value)
             except ValueError:
-                number = 0.0
+                number = 0
             if not pattern or number <= 0:
-                raise InputError(
-                    f"pattern_learning_rates must list PATTERN=RATE such as A*6=2e-3, got {text!r}"
-                )
+                raise InputError(f"{name} must list PATTERN={expected}, got {text!r}")
             found[self.encoder(pattern, size).block_pattern, size] = number
         return found
 
@@ -273,11 +324,12 @@ class StudyConfig(Config):
         """Those of the canonical patterns that are fine-tuned from random weights, too."""
         return self.canonical_patterns[: self.from_scratch_patterns or len(self.core)]
 
-    def seeds(self, pattern: str) -> range:
-        """The pre-training seeds of a canonical pattern."""
+    def seeds(self, pattern: str, size: str = "") -> range:
+        """The pre-training seeds of a canonical pattern at one of `sizes`."""
         number = self.num_pretraining_seeds
         if pattern not in self.core:
             number = self.num_other_seeds or number
+        number = self._arm_seeds.get((pattern, size), number)
         return range(self.seed, self.seed + number)
 
     def encoder(self, pattern: str, size: str = "") -> EncoderConfig:

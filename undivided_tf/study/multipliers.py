@@ -8,12 +8,13 @@ its part of the report. Needs no TensorFlow.
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from undivided_tf.errors import InputError
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Section, Table, Text, Value, code, number
 from undivided_tf.study import budgets, judging, worth
@@ -27,6 +28,8 @@ _BLOCKS_ARE = {
     DISPENSABLE: "are dispensable",
     HARMFUL: "are harmful",
 }
+LEVEL = 0.95  # Of intervals; of a study that adds seeds, of all looks together.
+ADDED_SEEDS = 2
 _BETWEEN = 40  # Budgets between the trained ones at which the figure has a multiplier.
 
 
@@ -79,7 +82,7 @@ def compare(study: StudyResults, pattern: str) -> list[Comparison]:
     full, own = annealed(study, study.reference), annealed(study, pattern)
     budgets = full.groupby("run")[["training_flops", "loss"]].mean().sort_index()
     known = full["learnt"].dropna().groupby("run").agg(list)
-    found = _multipliers(full, own, budgets["training_flops"].tolist())
+    found = _multipliers(full, own, budgets["training_flops"].tolist(), study.config)
     compared = []
     for steps, loss, one in zip(budgets.index, budgets["loss"], found, strict=True):
         if reason := judging.unlearnt(known.get(steps, [])):
@@ -95,16 +98,31 @@ def compare(study: StudyResults, pattern: str) -> list[Comparison]:
 
 
 def _multipliers(
-    full: pd.DataFrame, own: pd.DataFrame, budgets: Sequence[float]
+    full: pd.DataFrame, own: pd.DataFrame, budgets: Sequence[float], config: StudyConfig
 ) -> list[worth.Multiplier]:
     seeds = min(len(points.index.unique("seed")) for points in (full, own))
     if not budgets:
         return []
+    level = _level(config, seeds)
     if seeds < judging.MIN_PAIRS:
         reason = f"seeds: {seeds}, an interval takes {judging.MIN_PAIRS}"
         nan = math.nan
-        return [worth.Multiplier(c, nan, nan, nan, 0.95, seeds, reason) for c in budgets]
-    return worth.compute_multiplier(_curves(full), _curves(own), budgets)
+        return [worth.Multiplier(c, nan, nan, nan, level, seeds, reason) for c in budgets]
+    return worth.compute_multiplier(_curves(full), _curves(own), budgets, level)
+
+
+def looks(config: StudyConfig) -> tuple[int, ...]:
+    """Numbers of seeds at which a study that is `until_decided` looks at its intervals."""
+    return tuple(range(config.num_pretraining_seeds, config.max_seeds + 1, ADDED_SEEDS))
+
+
+def _level(config: StudyConfig, seeds: int) -> float:
+    """Nominal level of an interval: 95 %, or of the look that so many seeds are at or before."""
+    if not config.until_decided:
+        return LEVEL
+    planned = looks(config)
+    taken = next((i for i, look in enumerate(planned, 1) if seeds <= look), len(planned))
+    return worth.look_levels(planned[:taken], config.max_seeds, LEVEL)[-1]
 
 
 def _curves(points: pd.DataFrame) -> dict[int, np.ndarray]:
@@ -130,14 +148,17 @@ def headline(found: Sequence[Comparison]) -> Comparison | None:
 def sentence(study: StudyResults, pattern: str) -> str:
     """The verdict on a pattern, in a sentence with backticks."""
     one = headline(compare(study, pattern))
+    arm = f"`{pattern}`"
+    if study.config.sizes:
+        arm += f" at size {study.config.size_name(study.size)}"
     if one is None:
-        return f"`{pattern}`: {UNDECIDED}, no encoder of `{study.reference}` is pre-trained."
+        return f"{arm}: {UNDECIDED}, no encoder of `{study.reference}` is pre-trained."
     verdict, multiplier = one.verdict, one.multiplier
     budget = f"{formatting.large(multiplier.budget)} training FLOPs of `{study.reference}`"
     if math.isnan(multiplier.value) or verdict.name in (judging.NO_VERDICT, judging.DID_NOT_LEARN):
-        return f"`{pattern}`: {verdict.name} at {budget}, since {verdict.reason}."
+        return f"{arm}: {verdict.name} at {budget}, since {verdict.reason}."
     text = (
-        f"`{pattern}` needs {_number(multiplier.value)} times (95 % interval "
+        f"{arm} needs {_number(multiplier.value)} times (95 % interval "
         f"{interval(multiplier)}) the training compute of `{study.reference}` for the same "
         f"held-out loss at {budget}: "
     )
@@ -162,18 +183,61 @@ def _number(value: float) -> str:
     return formatting.decimals(value, 2)
 
 
+def views(study: StudyResults) -> list[StudyResults]:
+    """The study at each of its sizes that has begun, the first size first."""
+    found = [study.seen_as(size=size) for size in ("", *study.config.sizes)]
+    return [view for view in found if not annealed(view, view.reference).empty] or found[:1]
+
+
+def sentences(study: StudyResults) -> list[str]:
+    """The verdicts on all arms, then what changes over sizes, each a sentence with backticks."""
+    return [
+        *(sentence(view, pattern) for view in views(study) for pattern in view.reduced),
+        *filter(None, (over_compute(study, pattern) for pattern in study.reduced)),
+    ]
+
+
+def over_compute(study: StudyResults, pattern: str) -> str:
+    """At which compute the better arm changes, in a sentence; empty where no interval is known."""
+    full, own = {}, {}
+    for view in views(study):
+        name = study.config.size_name(view.size)
+        points = annealed(view, view.reference), annealed(view, pattern)
+        if min(len(one.index.unique("seed")) for one in points) >= judging.MIN_PAIRS:
+            full[name], own[name] = map(_curves, points)
+    if not full:
+        return ""
+    try:
+        found = worth.crossover(full, own, LEVEL)
+    except InputError:
+        return f"`{pattern}` and `{study.reference}` have no training compute in common."
+    low, high = map(formatting.large, found.searched)
+    searched = f"between {low} and {high} training FLOPs, each arm at its best size"
+    if found.value is None:
+        leads = {"throughout": f"`{pattern}`", "nowhere": f"`{study.reference}`"}[found.arm_leads]
+        return f"{leads} has the lower mean loss {searched}: no crossover with `{pattern}`."
+    first = f"`{pattern}`" if found.arm_leads == "below" else f"`{study.reference}`"
+    ends = " to ".join(
+        formatting.large(end) if 0 < end < math.inf else "open" for end in (found.low, found.high)
+    )
+    shown = "" if found.shown else "; not shown, the leads may be noise"
+    return (
+        f"`{pattern}` against `{study.reference}`, {searched}: {first} leads below "
+        f"{formatting.large(found.value)} training FLOPs (95 % interval {ends}{shown})."
+    )
+
+
 # === The report ===
 
 
 def section(study: StudyResults) -> Section:
-    """Loss over compute, the verdict on each pattern, and the multipliers."""
+    """Loss over compute, the verdict on each arm, the multipliers, and what sizes change."""
     from undivided_tf.reporting import worth as drawn  # Late: brings matplotlib.
 
-    points = {pattern: annealed(study, pattern) for pattern in study.patterns}
-    points = {pattern: found for pattern, found in points.items() if len(found)}
+    names = {view.size: _panel(view) for view in views(study)}
     parts: list[Any] = []
-    if points:
-        names = ", ".join(points)
+    curves = {names[view.size]: _bands(view) for view in views(study)}
+    if any(curves.values()):
         lines = {
             name: min(values)
             for name, metric in (
@@ -182,28 +246,27 @@ def section(study: StudyResults) -> Section:
             )
             if (values := study.values("pretraining", metric))
         }
-        curves = {pattern: _band(found) for pattern, found in points.items()}
         parts.append(
             Figure(
                 "loss_over_compute",
                 "Held-out loss over training compute: mean, lowest and highest of the seeds, each "
                 "point annealed to the end of its budget",
-                f"Curves of held-out MLM loss over training FLOPs for {names}; horizontal lines "
-                f"mark {' and '.join(lines)}. The reference's losses stand in the table below.",
+                f"Curves of held-out MLM loss over training FLOPs for {', '.join(study.patterns)}"
+                f"{_panels(names)}; horizontal lines mark {' and '.join(lines)}. The reference's "
+                "losses stand in the table below.",
                 functools.partial(drawn.loss_over_compute, study.patterns, curves, lines),
             )
         )
-    parts += [Text(sentence(study, pattern), stress=True) for pattern in study.reduced]
-    bands = {pattern: _multiplier_band(study, pattern) for pattern in study.reduced}
-    bands = {pattern: band for pattern, band in bands.items() if band}
-    if bands:
+    parts += [Text(text, stress=True) for text in sentences(study)]
+    bands = {
+        names[view.size]: {
+            pattern: band for pattern in view.reduced if (band := _multiplier_band(view, pattern))
+        }
+        for view in views(study)
+    }
+    if any(bands.values()):
         marked = {
-            pattern: [
-                (one.multiplier.budget, one.multiplier.value)
-                for one in compare(study, pattern)
-                if one.verdict.name != judging.NO_VERDICT and not math.isnan(one.multiplier.value)
-            ]
-            for pattern in bands
+            names[view.size]: {p: _marked(view, p) for p in view.reduced} for view in views(study)
         }
         parts.append(
             Figure(
@@ -211,21 +274,50 @@ def section(study: StudyResults) -> Section:
                 "Compute multiplier over training compute, with its 95 % interval and the margins; "
                 "markers are the budgets of the reference",
                 f"Curves of the compute multiplier over the training FLOPs of {study.reference} "
-                f"for {', '.join(bands)}, with the two margins. The values at the budgets stand in "
-                "the table below.",
+                f"for {', '.join(study.reduced)}{_panels(names)}, with the two margins. The values "
+                "at the budgets stand in the table below.",
                 functools.partial(
                     drawn.multipliers, study.patterns, bands, marked, study.config.worth_margins
                 ),
             )
         )
-    return Section(CHAPTER, "", (*parts, table(study)))
+    return Section(CHAPTER, "", (*parts, table(study), *_joint_fit(study)))
 
 
-def _band(points: pd.DataFrame) -> list[tuple[float, ...]]:
-    """Training FLOPs, mean, lowest and highest loss over seeds, by steps."""
+def _panel(view: StudyResults) -> str:
+    """Title of the panel of a size; empty where there is only one."""
+    return f"size {view.config.size_name(view.size)}" if view.config.sizes else ""
+
+
+def _panels(names: dict[str, str]) -> str:
+    titles = list(filter(None, names.values()))
+    return f", a panel each for {', '.join(titles)}" if titles else ""
+
+
+def _bands(view: StudyResults) -> dict[str, list[tuple[float, ...]]]:
+    """Of each pattern, by steps: FLOPs, and mean, lowest and highest loss over seeds."""
+    points = {pattern: annealed(view, pattern) for pattern in view.patterns}
+    return {
+        pattern: [
+            (
+                rows["training_flops"].mean(),
+                rows["loss"].mean(),
+                rows["loss"].min(),
+                rows["loss"].max(),
+            )
+            for _, rows in found.groupby(level="run")
+        ]
+        for pattern, found in points.items()
+        if len(found)
+    }
+
+
+def _marked(view: StudyResults, pattern: str) -> list[tuple[float, float]]:
+    """Budgets of the reference at which it has learnt, with the multiplier."""
     return [
-        (rows["training_flops"].mean(), rows["loss"].mean(), rows["loss"].min(), rows["loss"].max())
-        for _, rows in points.groupby(level="run")
+        (one.multiplier.budget, one.multiplier.value)
+        for one in compare(view, pattern)
+        if one.verdict.name != judging.NO_VERDICT and not math.isnan(one.multiplier.value)
     ]
 
 
@@ -242,18 +334,27 @@ def _multiplier_band(study: StudyResults, pattern: str) -> list[tuple[float, ...
     budgets = np.unique([*learnt, *np.geomspace(min(learnt), max(learnt), _BETWEEN)])
     return [
         (one.budget, one.value, one.low, one.high)
-        for one in _multipliers(full, own, budgets.tolist())
+        for one in _multipliers(full, own, budgets.tolist(), study.config)
         if not math.isnan(one.value)
     ]
 
 
 def table(study: StudyResults) -> Table:
-    """One row for each pattern and budget of the reference."""
+    """One row for each size, pattern and budget of the reference."""
+    several = bool(study.config.sizes)
     rows = tuple(
-        (code(pattern), *_row(one)) for pattern in study.reduced for one in compare(study, pattern)
+        (
+            code(pattern),
+            *([Value(study.config.size_name(view.size))] if several else []),
+            *_row(one),
+        )
+        for view in views(study)
+        for pattern in view.reduced
+        for one in compare(view, pattern)
     )
     columns = (
         "pattern",
+        *(["size"] if several else []),
         "training FLOPs",
         "multiplier",
         "95 % interval",
@@ -264,10 +365,15 @@ def table(study: StudyResults) -> Table:
         "held-out loss, nats",
     )
     low, high = study.config.worth_margins
+    looked = (
+        "Intervals hold under all looks that the study may take, while it adds seeds"
+        if study.config.until_decided
+        else "Each interval is for its budget alone"
+    )
     note = (
         f"How many times the training compute of `{study.reference}` a pattern needs for the same "
-        "held-out loss; FLOPs, steps and loss are the reference's. Nothing is extrapolated; each "
-        f"interval is for its budget alone. The margins {low:g} and {high:g} were set before the "
+        "held-out loss; FLOPs, steps and loss are the reference's. Nothing is extrapolated. "
+        f"{looked}. The margins {low:g} and {high:g} were set before the "
         "run: the blocks that a pattern lacks are worth their compute when the interval lies "
         "above both, harmful below both, dispensable between them; else it is undecided. The "
         "sentence above is of the largest budget that has a verdict, or whose interval can be read "
@@ -292,3 +398,54 @@ def _row(one: Comparison) -> tuple[Value, ...]:
         number(one.steps, formatting.count),
         number(one.loss, formatting.loss),
     )
+
+
+def _joint_fit(study: StudyResults) -> Iterator[Table]:
+    """The multipliers of one law for all arms and sizes, beside the interpolated ones."""
+    rows = pd.concat(
+        [
+            annealed(view, pattern)
+            .reset_index()
+            .assign(arm=pattern, size=study.config.size_name(view.size), parameters=parameters)
+            for view in views(study)
+            for pattern in view.patterns
+            if (parameters := view.mean("pretraining", "parameters", pattern=pattern))
+        ]
+        or [pd.DataFrame()]
+    )
+    if rows.empty:
+        return
+    batch = study.config.pretraining.train_batch_size * study.config.records.max_seq_length
+    rows = rows.rename(columns={"training_flops": "flops"}).assign(tokens=rows["run"] * batch)
+    try:
+        fit = worth.fit_jointly(rows, study.reference)
+    except InputError:
+        return  # Fewer sizes, budgets or seeds than a fit takes.
+    columns = ("pattern", "size", "training FLOPs", "fitted", "interpolated", "agree")
+    found = []
+    for view in views(study):
+        name = study.config.size_name(view.size)
+        for pattern in view.reduced:
+            budgets = [one.multiplier.budget for one in compare(view, pattern)]
+            for one in fit.compare(pattern, name, budgets).itertuples():
+                ends = [
+                    Value("not known")
+                    if math.isnan(value)
+                    else Value(_number(value), f"{_number(low)} to {_number(high)}", value)
+                    for value, low, high in (
+                        (one.fitted, one.fitted_low, one.fitted_high),
+                        (one.interpolated, one.interpolated_low, one.interpolated_high),
+                    )
+                ]
+                agree = Value("yes" if one.agree else "no")
+                budget = number(one.budget, formatting.large)
+                found.append((code(pattern), Value(name), budget, *ends, agree))
+    law = fit.coefficients.iloc[0]
+    note = (
+        "One law for all arms and sizes, L = E + A N^-a + B D^-b (parameters N, tokens D): "
+        f"E = {law['E']:.2f} nats, a = {law['a']:.2f}, b = {law['b']:.2f}; p = "
+        f"{fit.p_separate:.3f} of equal exponents; residuals of log losses up to "
+        f"{fit.points['residual'].abs().max():.4f}. Small print: 95 % intervals. They agree when "
+        "each covers the other's value."
+    )
+    yield Table("The joint fit beside interpolation", columns, tuple(found), note)

@@ -102,6 +102,8 @@ def claim(config: StudyConfig) -> pathlib.Path:
         margins = [
             (one.accuracy_margin, one.loss_margin, one.worth_margins) for one in (there, config)
         ]
+        if config.until_decided and there.replace(arm_seeds=()) == config.replace(arm_seeds=()):
+            return True  # It finds again how many seeds each arm needs.
         return margins[0] == margins[1] and _names(there) <= _names(config)
 
     return open_workdir(config.workdir, config, grown)

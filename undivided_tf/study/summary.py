@@ -47,7 +47,7 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
 
 def _worth(study: StudyResults) -> list[str]:
     """The sentence on each pattern, and the table of multipliers."""
-    sentences = [multipliers.sentence(study, pattern).replace("`", "") for pattern in study.reduced]
+    sentences = [text.replace("`", "") for text in multipliers.sentences(study)]
     table = multipliers.table(study)
     rows, _ = _aligned([table.columns, *([value.text for value in row] for row in table.rows)])
     lines = [textwrap.wrap(text, COLUMNS, break_on_hyphens=False) for text in sentences]

@@ -230,12 +230,14 @@ def encoders(config: StudyConfig, size: str) -> dict[Arm, Cell]:
         recipe = budgets.pretraining(config, arm)
         cells[arm] = Cell(Pretraining(), label, recipe, places, timing=timed, turn=turn)
 
-    for seed in config.seeds(patterns[0]):
+    for seed in config.seeds(patterns[0], size):
         for pattern in patterns:
-            if seed in config.seeds(pattern):
+            if seed in config.seeds(pattern, size):
                 add(Arm(pattern, seed, size=size))
         for budget in budgets.others(config):
             for pattern in budgets.compared(config):
+                if seed not in config.seeds(pattern, size):
+                    continue
                 try:
                     if budgets.same_as(config, pattern, budget, size):
                         continue
