@@ -5,12 +5,14 @@ import dataclasses
 import made_up_cells
 import pytest
 
+from undivided_tf.config import EncoderConfig
 from undivided_tf.reporting import formatting
 from undivided_tf.study import budgets, grid, outcomes, projection, running
 from undivided_tf.study.cells import COMPILATION_SECONDS
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.projection import StepTimes
 from undivided_tf.support import files
+from undivided_tf.training.config import PretrainingConfig
 
 
 @pytest.fixture
@@ -86,3 +88,21 @@ def test_kept_results_count_as_finished_save_what_must_be_trained_again(config, 
     found, _ = projection.project(config, str(tmp_path / "kept.json"))
     unfinished = [one.cell.kind.name for one in found if not one.finished]
     assert unfinished == ["records", "pretraining", "diagnostics"]
+
+
+def test_the_cost_of_added_seeds_is_shown():
+    config = StudyConfig(
+        patterns=("(AI)*2", "A*2"), num_pretraining_seeds=3, until_decided=True, sizes=("16x2",),
+        pretraining=PretrainingConfig(
+            encoder=EncoderConfig(hidden_size=8, num_attention_heads=2, intermediate_size=16),
+            num_train_steps=10, num_warmup_steps=1, learning_rate_schedule="trapezoid",
+            cooldown_steps=(4,),
+        ),
+    )  # fmt: skip
+    projections = [
+        projection.Projection(cell, False, None, None, None, 60.0, projection.RULE)
+        for cell in grid.expand(config)
+    ]
+    text = projection.describe(config, projections, projection.RULE)
+    assert "2 more seeds of A*2 at size 16x2: 2 min 00 s, with the reference 4 min 00 s" in text
+    assert "all arms with the most seeds, 9: 36 min 00 s" in text

@@ -9,14 +9,14 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data.tasks.probing_tasks import load_sentence_task
 from undivided_tf.reporting import formatting
-from undivided_tf.study import budgets, grid, kept, kinds
+from undivided_tf.study import budgets, grid, kept, kinds, multipliers
 from undivided_tf.study.cells import COMPILATION_SECONDS, FINISHED, Cell, Speed
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.outcomes import listed
@@ -231,6 +231,27 @@ def _side_by_side(left: list[Projection], work: float, workers: int) -> str:
     return f", {formatting.duration(seconds)} with {workers} workers"
 
 
+def _added_seeds(config: StudyConfig, projections: list[Projection]) -> Iterator[str]:
+    """What the seeds of a look would add to each arm, and the most that all arms may take."""
+    cost = {}
+    for one in projections:
+        if one.cell.kind.name == "pretraining":
+            arm = one.cell.label["pattern"], one.cell.label.get("size", "")
+            seeds = len(config.seeds(*arm))
+            cost[arm] = cost.get(arm, 0.0) + one.seconds / seeds
+    for (pattern, size), seconds in cost.items():
+        reference = cost[config.canonical_patterns[0], size]
+        if pattern != config.canonical_patterns[0]:
+            added = formatting.duration(multipliers.ADDED_SEEDS * seconds)
+            pairs = formatting.duration(multipliers.ADDED_SEEDS * (seconds + reference))
+            yield (
+                f"{multipliers.ADDED_SEEDS} more seeds of {pattern} at size "
+                f"{config.size_name(size)}: {added}, with the reference {pairs}"
+            )
+    most = sum(seconds * config.max_seeds for seconds in cost.values())
+    yield f"all arms with the most seeds, {config.max_seeds}: {formatting.duration(most)}"
+
+
 def describe(config: StudyConfig, projections: list[Projection], source: str) -> str:
     """The lines that `--dry_run` prints."""
     lines = [f"{'parameters':>12} {'steps':>8} {'FLOPs':>8} {'time':>12}  cell"]
@@ -260,6 +281,8 @@ def describe(config: StudyConfig, projections: list[Projection], source: str) ->
                 f"{formatting.duration(seconds):>12}  {told}"
             )
     lines += [*budgets.infeasible(config)]
+    if config.until_decided:
+        lines += _added_seeds(config, projections)
     left = [one for one in projections if not one.finished]
     work = sum(one.seconds for one in left)
     lines.append(f"step times: {source}; {os.cpu_count()} cores")
