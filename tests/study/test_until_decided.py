@@ -8,7 +8,7 @@ import made_up_study
 import pytest
 
 from undivided_tf.errors import InputError
-from undivided_tf.study import multipliers, study, until_decided, worth
+from undivided_tf.study import multipliers, report, study, until_decided, worth
 from undivided_tf.study.kinds import read_results
 from undivided_tf.study.worth.verdicts import DISPENSABLE, HARMFUL, UNDECIDED, WORTH
 
@@ -101,7 +101,7 @@ def test_it_ends_with_the_most_seeds(simulated):
 def test_it_ends_when_the_next_seeds_cost_more_than_is_left():
     open_one = results(TRUE | {THIRD: 0.88}, 0.03)
     step = until_decided.next_step(read_results(open_one))
-    assert step.config is not None and f"adding 2 seeds of {THIRD} at size 128x4" in step.reason
+    assert step.config is not None and f"adding 2 seeds of {THIRD} (about" in step.reason
     raw = results(TRUE | {THIRD: 0.88}, 0.03, budget_hours=0.01)
     step = until_decided.next_step(read_results(raw))
     assert step.config is None and "of 0.01 are spent" in step.reason
@@ -162,6 +162,27 @@ def test_a_crossover_is_found_where_the_better_arm_changes(monkeypatch):
     told = multipliers.over_compute(read_results(raw), THIRD)
     assert f"`{THIRD}` leads below" in told and "not shown" not in told
     assert "no crossover" in multipliers.over_compute(read_results(raw), NONE)
+
+
+def test_a_partner_of_equal_parameters_is_an_arm_of_its_own(tmp_path):
+    raw = results(TRUE, 0.002, budgets=["steps", "more_attention"])
+    for cell in copy.deepcopy(results(TRUE | {THIRD: 1.3, NONE: 1.0}, 0.002)["cells"]):
+        if cell["kind"] == "pretraining" and cell["label"]["pattern"] != REFERENCE:
+            cell["label"]["budget"] = "more_attention"
+            raw["cells"].append(cell | {"name": f"{cell['name']}/more_attention"})
+    found = read_results(raw)
+    told = multipliers.sentences(found)
+    assert told[0].startswith(f"`{THIRD}` needs 0.80 times")
+    assert told[2].startswith(
+        f"`{THIRD}` with equal parameters, more attention blocks needs 1.30 times"
+    )
+    assert len(told) == 8  # Verdicts on four arms, and where each is better.
+    rows = multipliers.table(found).rows
+    assert [bool(row[0].note) for row in rows] == [False] * 8 + [True] * 8
+    report.write_report(raw, tmp_path)
+    for figure in ("loss_over_compute", "compute_multipliers"):
+        drawn = (tmp_path / "figures" / f"{figure}.svg").read_text()
+        assert f"{NONE}, more attention blocks" in drawn and "stroke-dasharray" in drawn
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def loss_over_compute(
             for pattern, points in found.items():
                 colour, marker = styles[pattern]
                 flops, middle, low, high = np.transpose(sorted(points))
-                axes.plot(flops, middle, color=colour, marker=marker)
+                axes.plot(flops, middle, color=colour, marker=marker, ls=_line(pattern))
                 axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
             for name, loss in lines.items():
                 axes.axhline(loss, color=BLACK, ls=_LINES[name], lw=1.1)
@@ -78,7 +78,7 @@ def multipliers(
             for pattern, band in found.items():
                 colour, marker = styles[pattern]
                 flops, middle, low, high = np.transpose(sorted(band))
-                axes.plot(flops, middle, color=colour)
+                axes.plot(flops, middle, color=colour, ls=_line(pattern))
                 low, high = np.clip((low, high), bottom, top)
                 axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
                 axes.plot(*np.reshape(marked[title][pattern], (-1, 2)).T, marker, color=colour)
@@ -95,15 +95,26 @@ def multipliers(
 def _panels_of(
     patterns: Sequence[str], content: Mapping[str, Mapping[str, Any]], path: str | os.PathLike
 ) -> Iterator[tuple[Sequence[Axes], dict[str, Any]]]:
-    """Axes beside each other, one for each title, and the styles of the patterns that they show."""
-    shown = {pattern for found in content.values() for pattern in found}
-    styles = {pattern: style for pattern, style in styles_of(patterns).items() if pattern in shown}
+    """Axes beside each other, one for each title, and the styles of the arms that they show.
+
+    An arm is a pattern or `PATTERN, BUDGET`: a partner has the colour of its pattern, and its line
+    is dashed.
+    """
+    shown = dict.fromkeys(arm for found in content.values() for arm in found)
+    styles = {arm: styles_of(patterns)[arm.partition(",")[0]] for arm in shown}
     with drawing(path, 3.0 + 0.2 * len(styles)) as figure:
         panels = figure.subplots(1, len(content), sharey=True, squeeze=False)[0]
         for axes, title in zip(panels, content, strict=True):
             axes.set_title(title)
         yield panels, styles
-        legend(figure, pattern_marks(styles), [])
+        marks = pattern_marks(styles)
+        for mark, arm in zip(marks, styles, strict=True):
+            mark.set_linestyle(_line(arm))
+        legend(figure, marks, [])
+
+
+def _line(arm: str) -> str:
+    return "--" if "," in arm else "-"
 
 
 def _label(axes: Axes, height: float, text: str, above: bool) -> None:

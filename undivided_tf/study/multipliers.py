@@ -8,7 +8,7 @@ its part of the report. Needs no TensorFlow.
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,14 +56,15 @@ def asked(config: StudyConfig) -> bool:
 
 
 def annealed(study: StudyResults, pattern: str) -> pd.DataFrame:
-    """The annealed points of a pattern, of equal steps and of equal training FLOPs.
+    """The annealed points of an arm; one of equal steps has those of equal training FLOPs, too.
 
     Returns:
         A row for each seed and budget, its index `seed` and `run` (steps); columns
         `training_flops`, `loss` and, where they are known, `neighbour_model_loss` and `learnt`.
     """
     views = [study]
-    if budgets.FLOPS in study.config.budgets and pattern != study.reference:
+    plain = study.budget == budgets.STEPS and pattern != study.reference
+    if plain and budgets.FLOPS in study.config.budgets:
         views.append(study.seen_as(budgets.FLOPS, study.size))
     rows = pd.concat([view.select("pretraining", pattern=pattern) for view in views])
     rows = rows[rows["metric"].str.startswith("annealed_")]
@@ -80,11 +81,11 @@ def compare(study: StudyResults, pattern: str) -> list[Comparison]:
     the pattern did not learn.
     """
     full, own = annealed(study, study.reference), annealed(study, pattern)
-    budgets = full.groupby("run")[["training_flops", "loss"]].mean().sort_index()
+    means = full.groupby("run")[["training_flops", "loss"]].mean().sort_index()
     known = full["learnt"].dropna().groupby("run").agg(list)
-    found = _multipliers(full, own, budgets["training_flops"].tolist(), study.config)
+    found = _multipliers(full, own, means["training_flops"].tolist(), study.config)
     compared = []
-    for steps, loss, one in zip(budgets.index, budgets["loss"], found, strict=True):
+    for steps, loss, one in zip(means.index, means["loss"], found, strict=True):
         if reason := judging.unlearnt(known.get(steps, [])):
             reason = f"the reference has not learnt at this budget: {reason}"
             verdict = worth.Verdict(judging.NO_VERDICT, reason=reason)
@@ -98,17 +99,17 @@ def compare(study: StudyResults, pattern: str) -> list[Comparison]:
 
 
 def _multipliers(
-    full: pd.DataFrame, own: pd.DataFrame, budgets: Sequence[float], config: StudyConfig
+    full: pd.DataFrame, own: pd.DataFrame, compute: Sequence[float], config: StudyConfig
 ) -> list[worth.Multiplier]:
     seeds = min(len(points.index.unique("seed")) for points in (full, own))
-    if not budgets:
+    if not compute:
         return []
     level = _level(config, seeds)
     if seeds < judging.MIN_PAIRS:
         reason = f"seeds: {seeds}, an interval takes {judging.MIN_PAIRS}"
         nan = math.nan
-        return [worth.Multiplier(c, nan, nan, nan, level, seeds, reason) for c in budgets]
-    return worth.compute_multiplier(_curves(full), _curves(own), budgets, level)
+        return [worth.Multiplier(c, nan, nan, nan, level, seeds, reason) for c in compute]
+    return worth.compute_multiplier(_curves(full), _curves(own), compute, level)
 
 
 def looks(config: StudyConfig) -> tuple[int, ...]:
@@ -148,9 +149,7 @@ def headline(found: Sequence[Comparison]) -> Comparison | None:
 def sentence(study: StudyResults, pattern: str) -> str:
     """The verdict on a pattern, in a sentence with backticks."""
     one = headline(compare(study, pattern))
-    arm = f"`{pattern}`"
-    if study.config.sizes:
-        arm += f" at size {study.config.size_name(study.size)}"
+    arm = name(study, pattern)
     if one is None:
         return f"{arm}: {UNDECIDED}, no encoder of `{study.reference}` is pre-trained."
     verdict, multiplier = one.verdict, one.multiplier
@@ -184,45 +183,72 @@ def _number(value: float) -> str:
 
 
 def views(study: StudyResults) -> list[StudyResults]:
-    """The study at each of its sizes that has begun, the first size first."""
-    found = [study.seen_as(size=size) for size in ("", *study.config.sizes)]
+    """The study at each of its sizes that has begun, the first size first.
+
+    For each size, the patterns of equal steps, then their partners of equal parameters.
+    """
+    partners = [budget for budget in budgets.others(study.config) if budget in budgets.INVESTMENTS]
+    found = [
+        study.seen_as(budget, size)
+        for size in ("", *study.config.sizes)
+        for budget in (budgets.STEPS, *partners)
+    ]
     return [view for view in found if not annealed(view, view.reference).empty] or found[:1]
 
 
+def name(view: StudyResults, pattern: str) -> str:
+    """An arm in a sentence: its pattern in backticks, its budget, and its size among several."""
+    words = [f"`{pattern}`"]
+    if view.budget != budgets.STEPS:
+        words.append(f"with {budgets.NAMES[view.budget]}")
+    if view.config.sizes:
+        words.append(f"at size {view.config.size_name(view.size)}")
+    return " ".join(words)
+
+
 def sentences(study: StudyResults) -> list[str]:
-    """The verdicts on all arms, then what changes over sizes, each a sentence with backticks."""
+    """The verdicts on all arms, then what changes over compute, each with backticks."""
+    found = views(study)
+    arms = dict.fromkeys((view.budget, pattern) for view in found for pattern in view.reduced)
     return [
-        *(sentence(view, pattern) for view in views(study) for pattern in view.reduced),
-        *filter(None, (over_compute(study, pattern) for pattern in study.reduced)),
+        *(sentence(view, pattern) for view in found for pattern in view.reduced),
+        *filter(None, (over_compute(study, pattern, budget) for budget, pattern in arms)),
     ]
 
 
-def over_compute(study: StudyResults, pattern: str) -> str:
+def over_compute(study: StudyResults, pattern: str, budget: str = budgets.STEPS) -> str:
     """At which compute the better arm changes, in a sentence; empty where no interval is known."""
     full, own = {}, {}
     for view in views(study):
-        name = study.config.size_name(view.size)
         points = annealed(view, view.reference), annealed(view, pattern)
-        if min(len(one.index.unique("seed")) for one in points) >= judging.MIN_PAIRS:
-            full[name], own[name] = map(_curves, points)
+        seeds = min(len(one.index.unique("seed")) for one in points)
+        if view.budget == budget and seeds >= judging.MIN_PAIRS:
+            size = study.config.size_name(view.size)
+            full[size], own[size] = map(_curves, points)
     if not full:
         return ""
+    arm = f"`{pattern}`"
+    if budget != budgets.STEPS:
+        arm += f" with {budgets.NAMES[budget]}"
     try:
         found = worth.crossover(full, own, LEVEL)
     except InputError:
-        return f"`{pattern}` and `{study.reference}` have no training compute in common."
+        return f"{arm} and `{study.reference}` have no training compute in common."
     low, high = map(formatting.large, found.searched)
     searched = f"between {low} and {high} training FLOPs, each arm at its best size"
     if found.value is None:
-        leads = {"throughout": f"`{pattern}`", "nowhere": f"`{study.reference}`"}[found.arm_leads]
-        return f"{leads} has the lower mean loss {searched}: no crossover with `{pattern}`."
-    first = f"`{pattern}`" if found.arm_leads == "below" else f"`{study.reference}`"
+        leads = {"throughout": arm, "nowhere": f"`{study.reference}`"}[found.arm_leads]
+        return (
+            f"{arm} against `{study.reference}`, {searched}: {leads} has the lower mean loss "
+            "throughout, so there is no crossover."
+        )
+    first = arm if found.arm_leads == "below" else f"`{study.reference}`"
     ends = " to ".join(
         formatting.large(end) if 0 < end < math.inf else "open" for end in (found.low, found.high)
     )
     shown = "" if found.shown else "; not shown, the leads may be noise"
     return (
-        f"`{pattern}` against `{study.reference}`, {searched}: {first} leads below "
+        f"{arm} against `{study.reference}`, {searched}: {first} leads below "
         f"{formatting.large(found.value)} training FLOPs (95 % interval {ends}{shown})."
     )
 
@@ -234,9 +260,9 @@ def section(study: StudyResults) -> Section:
     """Loss over compute, the verdict on each arm, the multipliers, and what sizes change."""
     from undivided_tf.reporting import worth as drawn  # Late: brings matplotlib.
 
-    names = {view.size: _panel(view) for view in views(study)}
+    panels = list(dict.fromkeys(map(_panel, views(study))))
     parts: list[Any] = []
-    curves = {names[view.size]: _bands(view) for view in views(study)}
+    curves = _merged((_panel(view), _bands(view)) for view in views(study))
     if any(curves.values()):
         lines = {
             name: min(values)
@@ -252,29 +278,30 @@ def section(study: StudyResults) -> Section:
                 "Held-out loss over training compute: mean, lowest and highest of the seeds, each "
                 "point annealed to the end of its budget",
                 f"Curves of held-out MLM loss over training FLOPs for {', '.join(study.patterns)}"
-                f"{_panels(names)}; horizontal lines mark {' and '.join(lines)}. The reference's "
+                f"{_told(panels)}; horizontal lines mark {' and '.join(lines)}. The reference's "
                 "losses stand in the table below.",
                 functools.partial(drawn.loss_over_compute, study.patterns, curves, lines),
             )
         )
     parts += [Text(text, stress=True) for text in sentences(study)]
+    bands, marked = (
+        _merged(
+            (_panel(view), {_label(view, p): values(view, p) for p in view.reduced})
+            for view in views(study)
+        )
+        for values in (_multiplier_band, _marked)
+    )
     bands = {
-        names[view.size]: {
-            pattern: band for pattern in view.reduced if (band := _multiplier_band(view, pattern))
-        }
-        for view in views(study)
+        panel: {arm: band for arm, band in found.items() if band} for panel, found in bands.items()
     }
     if any(bands.values()):
-        marked = {
-            names[view.size]: {p: _marked(view, p) for p in view.reduced} for view in views(study)
-        }
         parts.append(
             Figure(
                 "compute_multipliers",
                 "Compute multiplier over training compute, with its 95 % interval and the margins; "
                 "markers are the budgets of the reference",
                 f"Curves of the compute multiplier over the training FLOPs of {study.reference} "
-                f"for {', '.join(study.reduced)}{_panels(names)}, with the two margins. The values "
+                f"for {', '.join(study.reduced)}{_told(panels)}, with the two margins. The values "
                 "at the budgets stand in the table below.",
                 functools.partial(
                     drawn.multipliers, study.patterns, bands, marked, study.config.worth_margins
@@ -289,14 +316,31 @@ def _panel(view: StudyResults) -> str:
     return f"size {view.config.size_name(view.size)}" if view.config.sizes else ""
 
 
-def _panels(names: dict[str, str]) -> str:
-    titles = list(filter(None, names.values()))
-    return f", a panel each for {', '.join(titles)}" if titles else ""
+def _told(panels: Sequence[str]) -> str:
+    return f", a panel each for {', '.join(panels)}" if any(panels) else ""
+
+
+def _label(view: StudyResults, pattern: str) -> str:
+    """An arm in a legend."""
+    if view.budget == budgets.STEPS:
+        return pattern
+    return f"{pattern}, {budgets.NAMES[view.budget].removeprefix('equal parameters, ')}"
+
+
+def _merged(found: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """What several views show in one panel."""
+    panels: dict[str, dict[str, Any]] = {}
+    for panel, arms in found:
+        panels.setdefault(panel, {}).update(arms)
+    return panels
 
 
 def _bands(view: StudyResults) -> dict[str, list[tuple[float, ...]]]:
-    """Of each pattern, by steps: FLOPs, and mean, lowest and highest loss over seeds."""
-    points = {pattern: annealed(view, pattern) for pattern in view.patterns}
+    """Of each arm, by steps: FLOPs, and mean, lowest and highest loss over seeds."""
+    points = {
+        pattern if pattern == view.reference else _label(view, pattern): annealed(view, pattern)
+        for pattern in view.patterns
+    }
     return {
         pattern: [
             (
@@ -331,10 +375,10 @@ def _multiplier_band(study: StudyResults, pattern: str) -> list[tuple[float, ...
     if not learnt:
         return []
     full, own = annealed(study, study.reference), annealed(study, pattern)
-    budgets = np.unique([*learnt, *np.geomspace(min(learnt), max(learnt), _BETWEEN)])
+    compute = np.unique([*learnt, *np.geomspace(min(learnt), max(learnt), _BETWEEN)])
     return [
         (one.budget, one.value, one.low, one.high)
-        for one in _multipliers(full, own, budgets.tolist(), study.config)
+        for one in _multipliers(full, own, compute.tolist(), study.config)
         if not math.isnan(one.value)
     ]
 
@@ -344,7 +388,10 @@ def table(study: StudyResults) -> Table:
     several = bool(study.config.sizes)
     rows = tuple(
         (
-            code(pattern),
+            dataclasses.replace(
+                code(pattern),
+                note="" if view.budget == budgets.STEPS else budgets.NAMES[view.budget],
+            ),
             *([Value(study.config.size_name(view.size))] if several else []),
             *_row(one),
         )
@@ -406,9 +453,13 @@ def _joint_fit(study: StudyResults) -> Iterator[Table]:
         [
             annealed(view, pattern)
             .reset_index()
-            .assign(arm=pattern, size=study.config.size_name(view.size), parameters=parameters)
+            .assign(
+                arm=_label(view, pattern),
+                size=study.config.size_name(view.size),
+                parameters=parameters,
+            )
             for view in views(study)
-            for pattern in view.patterns
+            for pattern in (view.patterns if view.budget == budgets.STEPS else view.reduced)
             if (parameters := view.mean("pretraining", "parameters", pattern=pattern))
         ]
         or [pd.DataFrame()]
@@ -424,10 +475,11 @@ def _joint_fit(study: StudyResults) -> Iterator[Table]:
     columns = ("pattern", "size", "training FLOPs", "fitted", "interpolated", "agree")
     found = []
     for view in views(study):
-        name = study.config.size_name(view.size)
+        size = study.config.size_name(view.size)
         for pattern in view.reduced:
-            budgets = [one.multiplier.budget for one in compare(view, pattern)]
-            for one in fit.compare(pattern, name, budgets).itertuples():
+            arm, compute = _label(view, pattern), annealed(view, view.reference)
+            compute = compute.groupby("run")["training_flops"].mean()
+            for one in fit.compare(arm, size, compute).itertuples():
                 ends = [
                     Value("not known")
                     if math.isnan(value)
@@ -439,7 +491,7 @@ def _joint_fit(study: StudyResults) -> Iterator[Table]:
                 ]
                 agree = Value("yes" if one.agree else "no")
                 budget = number(one.budget, formatting.large)
-                found.append((code(pattern), Value(name), budget, *ends, agree))
+                found.append((code(arm), Value(size), budget, *ends, agree))
     law = fit.coefficients.iloc[0]
     note = (
         "One law for all arms and sizes, L = E + A N^-a + B D^-b (parameters N, tokens D): "

@@ -139,7 +139,7 @@ def _candidate(view: StudyResults, pattern: str, multiplier: worth.Multiplier) -
     if len(config.seeds(view.reference, view.size)) <= seeds:
         hours += _hours(view, view.reference)
     return worth.Candidate(
-        f"{pattern} at size {config.size_name(view.size)}",
+        multipliers.name(view, pattern).replace("`", ""),
         math.log(multiplier.value),
         half * math.sqrt(multiplier.seeds) / critical,
         taken,
