@@ -19,7 +19,7 @@ SLOPE = 0.5  # Nats a unit of log compute.
 
 def results(true, noise, seeds=3, draw=0, **changes):
     """A study in which an arm's seeds move its losses by `noise` nats; `true` multipliers."""
-    raw = made_up_study.results(seeds=seeds, neighbours=9.0)
+    raw = made_up_study.results(seeds=seeds, neighbours=6.5)
     full = next(c["result"] for c in raw["cells"] if c["kind"] == "pretraining")
     flops = full["training_flops"]
 

@@ -50,7 +50,7 @@ def loss_over_compute(
                 _label(axes, loss, f"{name} {formatting.loss(loss)}", above=True)
             axes.margins(y=0.1)
             _compute_axis(axes, "training FLOPs")
-        panels[0].set_ylabel("held-out MLM loss (nats)")
+        _left(panels, "held-out MLM loss (nats)")
 
 
 def multipliers(
@@ -88,7 +88,7 @@ def multipliers(
                 _label(axes, margin, f"margin {margin:g}", above)
             axes.set_ylim(bottom, top)
             _compute_axis(axes, "training FLOPs of the reference")
-        panels[0].set_ylabel("compute multiplier")
+        _left(panels, "compute multiplier")
 
 
 @contextlib.contextmanager
@@ -102,8 +102,13 @@ def _panels_of(
     """
     shown = dict.fromkeys(arm for found in content.values() for arm in found)
     styles = {arm: styles_of(patterns)[arm.partition(",")[0]] for arm in shown}
-    with drawing(path, 3.0 + 0.2 * len(styles)) as figure:
-        panels = figure.subplots(1, len(content), sharey=True, squeeze=False)[0]
+    columns = min(len(content), 2)
+    rows = math.ceil(len(content) / columns)
+    with drawing(path, 0.4 + 2.6 * rows + 0.2 * len(styles)) as figure:
+        panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+        for axes in panels[len(content) :]:
+            axes.remove()
+        panels = panels[: len(content)]
         for axes, title in zip(panels, content, strict=True):
             axes.set_title(title)
         yield panels, styles
@@ -111,6 +116,12 @@ def _panels_of(
         for mark, arm in zip(marks, styles, strict=True):
             mark.set_linestyle(_line(arm))
         legend(figure, marks, [])
+
+
+def _left(panels: Sequence[Axes], name: str) -> None:
+    """Names the vertical axis of the panels on the left."""
+    for axes in panels[::2]:
+        axes.set_ylabel(name)
 
 
 def _line(arm: str) -> str:
