@@ -2,6 +2,7 @@
 
 import pathlib
 
+import distributed
 import pytest
 import toys
 
@@ -19,14 +20,33 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(corpora, "PORTION_BYTES", 1000)
 
 
-@pytest.mark.parametrize("packing", ["full", "next_sentence"])
-def test_beam_writes_the_same_bytes(tmp_path, packing):
+@pytest.fixture(scope="module")
+def dask():
+    """Beam's runner on a Dask cluster whose workers are threads of this process."""
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp://",
+        host="127.0.0.1",
+        dashboard_address=None,
+    ) as cluster:
+        address = f"--dask_client_address={cluster.scheduler_address}"
+        yield {"runner": "DaskRunner", "pipeline_options": (address,)}
+
+
+@pytest.mark.parametrize(
+    ("packing", "runner"),
+    [("full", "DirectRunner"), ("next_sentence", "DirectRunner"), ("full", "DaskRunner")],
+)
+def test_beam_writes_the_same_bytes(tmp_path, packing, runner, request):
     corpus = toys.write_corpus(tmp_path / "corpus", 60)
     config = toys.records_config(
         tmp_path / "here", corpus, packing=packing, deduplicate="near", validation_fraction=0.1
     )
     here = records.create_records(config)
-    there = config.replace(output_dir=str(tmp_path / "there"), **BEAM)
+    options = request.getfixturevalue("dask") if runner == "DaskRunner" else BEAM
+    there = config.replace(output_dir=str(tmp_path / "there"), **options)
     assert records.create_records(there) == here
     names = [path.name for path in (tmp_path / "here").iterdir()]
     assert sorted(names) == sorted(path.name for path in (tmp_path / "there").iterdir())
@@ -34,9 +54,11 @@ def test_beam_writes_the_same_bytes(tmp_path, packing):
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
 
 
-def test_a_mistake_of_the_user_comes_back_as_it_is(tmp_path):
+@pytest.mark.parametrize("runner", ["DirectRunner", "DaskRunner"])
+def test_a_mistake_of_the_user_comes_back_as_it_is(tmp_path, runner, request):
+    options = request.getfixturevalue("dask") if runner == "DaskRunner" else BEAM
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"txt": "three"}\n')
-    config = toys.records_config(tmp_path / "r", f"{tmp_path}/a.jsonl", **BEAM)
+    config = toys.records_config(tmp_path / "r", f"{tmp_path}/a.jsonl", **options)
     with pytest.raises(InputError, match=r"^.*a\.jsonl:3: no field 'text', only txt; name"):
         records.create_records(config)
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]

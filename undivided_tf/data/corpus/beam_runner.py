@@ -17,12 +17,17 @@ from undivided_tf.support import files
 try:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.runners.portability import fn_api_runner
+    from apache_beam.runners.dask.dask_runner import DaskRunner
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 except ImportError as _error:
     raise InputError(
         f"the runners of Apache Beam need the extra `beam` ({_error}): "
         "pip install 'undivided_tf[beam]' (in a checkout: pip install -e '.[beam]')"
     ) from _error
+
+# Beam finds other runners by their names. By the name DirectRunner it would use Prism, which it
+# downloads; it does not know the name DaskRunner.
+_GIVEN_RUNNERS = {"DirectRunner": FnApiRunner, "DaskRunner": DaskRunner}
 
 
 def run(
@@ -33,8 +38,6 @@ def run(
 ) -> None:
     """Runs a job for all items in a pipeline; see `runners.run`.
 
-    `DirectRunner` is Beam's runner in Python, never Prism, which Beam would download.
-
     Raises:
         InputError: as the job, or `pipeline_options` has an unknown option.
     """
@@ -42,14 +45,16 @@ def run(
     errors = pathlib.Path(job.folder) / "errors"
     files.remove(errors)
     errors.mkdir()
-    runner = fn_api_runner.FnApiRunner() if config.runner == "DirectRunner" else config.runner
-    with beam.Pipeline(runner, options) as pipeline:
+    given = _GIVEN_RUNNERS.get(config.runner)
+    with beam.Pipeline(given() if given else config.runner, options) as pipeline:
         (
             pipeline
             | "items" >> beam.Create(list(items))
             | "spread" >> beam.Reshuffle()
             | "job" >> beam.Map(_work, job, expand, str(errors))
         )
+    if config.runner == "DaskRunner":  # Beam would keep the client, and its cluster, open.
+        pipeline.result.client.close()
     for path in sorted(errors.iterdir()):
         raise InputError(files.read_text(path))
 
@@ -72,7 +77,7 @@ def pipeline_options(config: RecordsConfig) -> PipelineOptions:
     if wrong := [flag for flag in flags if not flag.startswith("--")]:
         raise InputError(f"pipeline_options must be like --NAME=VALUE, got {', '.join(wrong)}")
     options = PipelineOptions(flags)
-    if config.runner == "DirectRunner":  # Other runners may have more options.
+    if config.runner in _GIVEN_RUNNERS:  # Other runners may have more options.
         every = options.get_all_options(retain_unknown_options=True)
         if unknown := sorted(every.keys() - options.get_all_options().keys()):
             raise InputError(f"pipeline_options: Apache Beam has no --{', --'.join(unknown)}")

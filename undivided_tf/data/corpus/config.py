@@ -8,7 +8,7 @@ from undivided_tf.errors import InputError
 PAIR_PACKINGS = ("next_sentence", "sentence_order")
 PACKINGS = ("full", *PAIR_PACKINGS, "document")
 DEDUPLICATIONS = ("none", "exact", "near")
-BEAM_RUNNERS = ("DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner")
+BEAM_RUNNERS = ("DirectRunner", "DaskRunner", "FlinkRunner", "SparkRunner", "DataflowRunner")
 RUNNERS = ("in_process", "dask", *BEAM_RUNNERS)
 
 
