@@ -2,7 +2,8 @@
 
     python benchmarks/bucketing.py --task=glue_data/SST-2 --init_checkpoint=runs/minilm
 
-Each way is compiled first, then both are timed in turns. Writes results/benchmarks/bucketing.json.
+Both variants are compiled first and then timed in alternation. Writes
+results/benchmarks/bucketing.json.
 """
 
 import itertools
@@ -18,14 +19,14 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("task", "wiki_topic", "Task, as run_finetuning takes it.")
 flags.DEFINE_string("init_checkpoint", None, "Encoder to train.", required=True)
 flags.DEFINE_integer("rows", 512, "Training rows.")
-flags.DEFINE_integer("max_seq_length", 128, "Word pieces an example.")
+flags.DEFINE_integer("max_seq_length", 128, "Word pieces per example.")
 flags.DEFINE_integer("pad_to_multiple_of", 32, "Multiple with bucketing.")
-flags.DEFINE_integer("train_batch_size", 32, "Rows a batch.")
-flags.DEFINE_integer("repeats", 3, "Timed epochs of each way.")
+flags.DEFINE_integer("train_batch_size", 32, "Rows per batch.")
+flags.DEFINE_integer("repeats", 3, "Timed epochs of each variant.")
 
 
 def main(_):
-    """Times epochs and writes them down."""
+    """Times epochs and writes the results."""
     import keras
     import numpy as np
 
@@ -89,7 +90,9 @@ def main(_):
     files.write_json(path, result)
     for name in multiples:
         share = result["tokens"] / positions[name]
-        print(f"{name:<16}{medians[name]:8.2f} s an epoch, {share:.0%} of the positions are tokens")
+        print(
+            f"{name:<16}{medians[name]:8.2f} s per epoch, {share:.0%} of the positions are tokens"
+        )
     print(f"bucketing is {result['speedup_of_medians']:.2f} times as fast; {path}")
 
 

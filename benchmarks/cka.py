@@ -1,12 +1,12 @@
-"""Time of CKA between all taps of two encoders: ours beside what is in use, on the same numbers.
+"""Time of CKA between all taps of two encoders: our code and other implementations.
 
     make bench-cka
 
-The activations are made up; the peers are written as their users have them:
+All implementations get the same random activations and are timed in alternation:
 torch_cka       the loop of the package of that name (PyTorch-Model-Compare), without its hooks
 numpy_grams     centred Gram matrices for each pair, minibatch by minibatch, ratios averaged
 numpy_features  `feature_space_linear_cka` of google-research's Demo.ipynb, on the whole sample
-Needs PyTorch, and none of TensorFlow. All are timed in turns. Writes results/benchmarks/cka.json.
+Needs PyTorch, but not TensorFlow. Writes results/benchmarks/cka.json.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("tokens", 20_000, "Tokens.")
-flags.DEFINE_integer("batch", 256, "Tokens a minibatch.")
+flags.DEFINE_integer("batch", 256, "Tokens per minibatch.")
 flags.DEFINE_integer("taps", 12, "Taps of each encoder.")
 flags.DEFINE_integer("width", 768, "Width of a tap.")
 flags.DEFINE_integer("repeats", 3, "Timed runs of each.")
@@ -112,7 +112,7 @@ def ours(first, second, batch):
 
 
 def main(_):
-    """Times all ways and writes them down."""
+    """Times all implementations and writes the results."""
     import numpy as np
 
     from undivided_tf.support import files

@@ -1,9 +1,9 @@
-"""Sentences per second of our SavedModel and of its peers, in turns on the same machine.
+"""Sentences per second of our SavedModel and of its peers, in alternation on the same machine.
 
     python benchmarks/inference.py --torch_python=compare/bin/python
 
-From raw strings to one vector a text (the mean of the last tap), tokenizer included, on the same
-weights. The interpreter needs torch, transformers, onnx and onnxruntime. Writes
+The task is from raw strings to one vector per text (the mean of the last tap), tokenizer included,
+with the same weights. The interpreter needs torch, transformers, onnx and onnxruntime. Writes
 results/benchmarks/inference.json; see benchmarks/README.md.
 """
 
@@ -23,9 +23,9 @@ from undivided_tf.models import presets
 from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("size", "mini", "mini, small or base; tiny tries this script.")
-flags.DEFINE_list("lengths", ["32", "128", "512"], "Word pieces a text.")
-flags.DEFINE_list("batches", ["1", "32"], "Texts a call.")
+flags.DEFINE_string("size", "mini", "mini, small or base; tiny is for trying this script.")
+flags.DEFINE_list("lengths", ["32", "128", "512"], "Word pieces per text.")
+flags.DEFINE_list("batches", ["1", "32"], "Texts per call.")
 flags.DEFINE_list("exports", ["ours"], "Which of our exports: ours, XLA, bfloat16.")
 
 _VOCABULARY = 30522
@@ -43,7 +43,7 @@ def patterns(layers: int) -> dict[str, str]:
 
 
 def peers_of(folder: pathlib.Path) -> dict[str, pretraining.Peer]:
-    """All peers that are to be had, by name."""
+    """All available peers, by name."""
     job = {"vocab_size": _VOCABULARY}
     found = {
         name if name == "ours" else f"ours, {name}": pretraining.Peer(
@@ -60,7 +60,7 @@ def peers_of(folder: pathlib.Path) -> dict[str, pretraining.Peer]:
 
 
 def take_turns(peers: dict[str, pretraining.Peer], length: int, batch: int) -> dict[str, Any]:
-    """Two calls of each to warm up, then rounds; by name the times and the rate."""
+    """Times all peers in rounds after two warm-up calls; returns times and rates by name."""
     calls = min(max(_TOKENS_A_ROUND // (length * batch), 1), _MOST_CALLS)
     shape = {"length": length, "batch": batch}
     found = {name: {"milliseconds": []} for name in peers}
@@ -89,7 +89,7 @@ def take_turns(peers: dict[str, pretraining.Peer], length: int, batch: int) -> d
 
 
 def compare(folder: pathlib.Path, pattern: str) -> dict[str, Any]:
-    """All lengths and batches of one pattern."""
+    """Results for all lengths and batch sizes of one pattern."""
     job = {
         "preset": f"bert_{FLAGS.size}",
         "pattern": pattern,
@@ -116,7 +116,7 @@ def compare(folder: pathlib.Path, pattern: str) -> dict[str, Any]:
 
 
 def report(pattern: str, found: dict[str, Any]) -> None:
-    """A line of text."""
+    """The results as a line of text."""
     rates = "  ".join(
         f"{name} {values['sentences_per_second']:.1f}" for name, values in found["peers"].items()
     )
@@ -129,7 +129,7 @@ def report(pattern: str, found: dict[str, Any]) -> None:
 
 
 def main(_):
-    """Times everything; writes after each pattern, so that a later failure loses nothing."""
+    """Times everything; writes after each pattern, so that a later failure loses no results."""
     default = pretraining.ROOT / "results" / "benchmarks" / "inference.json"
     output = pathlib.Path(FLAGS.output) if FLAGS.output else default
     layers = presets.preset(f"bert_{FLAGS.size}").pattern.num_attention

@@ -1,9 +1,9 @@
-"""What makes our pre-training step faster or slower: each lever by itself, in turns.
+"""Options that make our pre-training step faster or slower, each changed by itself.
 
     python benchmarks/levers.py --size=mini
 
-Writes results/benchmarks/levers_SIZE.json: how many times as long as the step that users get by
-default each of the others takes.
+All variants are timed in alternation. Writes results/benchmarks/levers_SIZE.json: the time of a
+step with each option, relative to the default.
 """
 
 import os
@@ -17,8 +17,8 @@ from absl import app, flags
 from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("size", "mini", "mini, small or base; tiny tries this script.")
-flags.DEFINE_list("levers", [], "Only these of the names that are printed; empty: all.")
+flags.DEFINE_string("size", "mini", "mini, small or base; tiny is for trying this script.")
+flags.DEFINE_list("levers", [], "Names of the options to time; empty: all.")
 
 _DEFAULT = "default"
 _LEVERS = {  # By name: the job of peers/ours.py, and its environment.
@@ -53,7 +53,7 @@ _LEVERS = {  # By name: the job of peers/ours.py, and its environment.
 
 
 def main(_):
-    """A few at a time beside the default, since each holds its memory."""
+    """Times a few variants at a time with the default, since each needs its own memory."""
     chosen = FLAGS.levers or list(_LEVERS)
     others = [name for name in chosen if name != _DEFAULT]
     result = {

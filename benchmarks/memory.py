@@ -1,13 +1,13 @@
-"""Peak memory of a pre-training step beside its estimate, each point in a process of its own.
+"""Peak memory of a pre-training step and its estimate; each point runs in its own process.
 
     python benchmarks/memory.py
 
-A point is what `run_pretraining --dry_run` finds on made-up records: the largest resident memory
-over what the process held before. The constants that the estimate rests on are in
-undivided_tf/training/memory.py. Points run in turns, `--points` picks some, and the others
-stay as they are in results/benchmarks/memory.json. To see what XLA keeps of a step, run a point
-with XLA_FLAGS="--xla_dump_to=DIR --xla_dump_hlo_as_text": of the files in DIR that are named
-*part_gradients*buffer-assignment.txt, the end lists what is live at the peak.
+A point is the result of `run_pretraining --dry_run` on made-up records: the peak resident memory
+above that of the process before. The constants of the estimate are in
+undivided_tf/training/memory.py. `--points` selects points; the others keep their results in
+results/benchmarks/memory.json. To see which arrays of a step XLA keeps, run a point with
+XLA_FLAGS="--xla_dump_to=DIR --xla_dump_hlo_as_text": the files in DIR named
+*part_gradients*buffer-assignment.txt list at their end the arrays that are live at the peak.
 """
 
 import json
@@ -23,7 +23,7 @@ from undivided_tf.support import files, process
 from undivided_tf.tokenization import SPECIAL_TOKENS
 from undivided_tf.training.config import PretrainingConfig
 
-# Preset, block pattern, rows a batch, and further flags.
+# Preset, block pattern, rows per batch, and further flags.
 POINTS = {
     "tiny x 8": ("bert_tiny", "(AI)*2", 8, {}),
     "tiny x 64": ("bert_tiny", "(AI)*2", 64, {}),
@@ -44,14 +44,18 @@ LENGTH, VOCABULARY = 128, 30522
 PATH = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "memory.json"
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("points", list(POINTS), "Which to measure, by name.")
-flags.DEFINE_string("records_dir", "runs/memory_records", "Made-up records; made when absent.")
-flags.DEFINE_string("point", "", "Measure this one here and print JSON; for the script itself.")
-flags.DEFINE_integer("timed_steps", 4, "Steps of a point, the compiling one left out.")
+flags.DEFINE_list("points", list(POINTS), "Names of the points to measure.")
+flags.DEFINE_string(
+    "records_dir", "runs/memory_records", "Made-up records, which are made if absent."
+)
+flags.DEFINE_string(
+    "point", "", "Measure this point in this process and print JSON; used by the script itself."
+)
+flags.DEFINE_integer("timed_steps", 4, "Steps of a point, without the compiling step.")
 
 
 def write_records(records_dir):
-    """Records of made-up text with a vocabulary of the usual size, by their own process."""
+    """Makes records of made-up text with a vocabulary of the usual size in another process."""
     folder = records_dir.with_name(f"{records_dir.name}_text")
     folder.mkdir(parents=True, exist_ok=True)
     pieces = [*SPECIAL_TOKENS, *"abcdefghij0123456789"]
@@ -76,7 +80,7 @@ def write_records(records_dir):
 
 
 def measure(name):
-    """What the dry run of a point finds."""
+    """The result of the dry run of a point."""
     from undivided_tf.training import dry_run
 
     preset, pattern, rows, further = POINTS[name]
@@ -100,9 +104,9 @@ def measure(name):
 
 
 def main(_):
-    """Measures the points and writes them down."""
+    """Measures the points and writes the results."""
     if FLAGS.point:
-        process.set_up()  # As the binaries.
+        process.set_up()  # As in the binaries.
         print(json.dumps(measure(FLAGS.point)))
         return
     if not (pathlib.Path(FLAGS.records_dir) / "metadata.json").exists():
@@ -132,7 +136,7 @@ def main(_):
 
 
 def describe(name, point):
-    """A line for people."""
+    """The results as a line of text."""
     gib = {key: (point[f"{key}_bytes"] or 0) / 2**30 for key in ("estimated", "measured")}
     return (
         f"{name:<22}{gib['measured']:7.2f} GiB measured {gib['estimated']:7.2f} estimated, "

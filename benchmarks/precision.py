@@ -2,11 +2,11 @@
 
     python benchmarks/precision.py --flagfile=flags/study_quick.flags --patterns='(AI)*3'
 
-The recipe is that of the study whose flags are given, with its first pattern; `--steps` is short,
-yet long enough to leave the plateau where a model only knows how frequent each word piece is: on
-it all precisions agree, whatever they get wrong. XLA on a CPU computes half precision in float32
-and leaves most of the rounding out, so the step is run without it too. Runs go on where they
-stopped. Writes results/benchmarks/precision.json.
+The recipe is that of the study of the given flags, with its first pattern. `--steps` is short, but
+long enough to leave the plateau on which a model knows only the frequencies of word pieces: there
+all precisions agree, even with errors. XLA on a CPU computes half precision in float32 and omits
+most of the rounding, so the step also runs without XLA. Interrupted runs resume. Writes
+results/benchmarks/precision.json.
 """
 
 import itertools
@@ -23,7 +23,7 @@ flags.DEFINE_string("runs_dir", "runs/precision", "Directory for the records and
 
 
 def main():
-    """Trains once in each precision and writes down how far apart they end."""
+    """Trains once in each precision and writes the held-out losses."""
     from undivided_tf.data.corpus import records
     from undivided_tf.support import files
     from undivided_tf.training.config import DTYPES

@@ -1,9 +1,9 @@
-"""One pre-training step of ours and of its peers, in turns on the same machine.
+"""Time of one pre-training step, ours and of its peers, in alternation on the same machine.
 
     python benchmarks/pretraining.py --torch_python=compare/bin/python
 
-Each peer is a process of its own; all of a size are warmed up first, then take a few steps each,
-round by round. Writes results/benchmarks/pretraining.json; see benchmarks/README.md.
+Each peer has its own process. All peers of a size are warmed up first; then each takes a few steps
+per round. Writes results/benchmarks/pretraining.json; see benchmarks/README.md.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ flags.DEFINE_string("torch_python", "", "Interpreter with torch and transformers
 flags.DEFINE_list(
     "sizes", ["mini", "small", "base"], "Which of mini, small, base; tiny tries this script."
 )
-flags.DEFINE_integer("rounds", 5, "Rounds in which the peers take turns.")
-flags.DEFINE_list("dtypes", ["float32"], "Ours and the tuned peers, each in these.")
+flags.DEFINE_integer("rounds", 5, "Rounds; each round times all peers.")
+flags.DEFINE_list("dtypes", ["float32"], "Types of the computation for ours and the tuned peers.")
 flags.DEFINE_boolean("patterns", True, "Also time A*12 and (AAI)*6 against (AI)*12 at base.")
 flags.DEFINE_boolean("real_input", True, "Also time mini on records against a constant batch.")
 flags.DEFINE_string("records_dir", "", "Records for that; empty: made of the embedded corpus.")
@@ -38,14 +38,14 @@ flags.DEFINE_string("output", "", "File of the results; empty: results/benchmark
 ROOT = pathlib.Path(__file__).parents[1]
 PEERS = pathlib.Path(__file__).parent / "peers"
 _COMMON = {"length": 128, "predictions": 20, "vocab_size": 30522}
-SIZES = {  # The preset, rows a batch, and steps a round.
+SIZES = {  # Preset, rows per batch, and steps per round.
     "tiny": {"preset": "bert_tiny", "rows": 2, "steps": 1},
     "mini": {"preset": "bert_mini", "rows": 32, "steps": 4},
     "small": {"preset": "bert_small", "rows": 16, "steps": 3},
     "base": {"preset": "bert_base", "rows": 8, "steps": 2},
 }
 _PATTERNS = ("(AI)*12", "(AAI)*6", "A*12")
-# glibc keeps what was freed, in huge pages, which helps PyTorch most.
+# glibc keeps freed memory, in huge pages, which helps PyTorch most.
 TUNED_ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
@@ -56,7 +56,7 @@ _OURS, _AS_IS = "ours", "transformers as it is"
 
 
 class Peer:
-    """A process of peers/, to be asked."""
+    """A process of a script in peers/ that answers requests."""
 
     def __init__(self, script, folder, job, python=sys.executable, environment=None):
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -76,7 +76,7 @@ class Peer:
         )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Asks and waits; RuntimeError with what the process wrote when it ended instead."""
+        """Sends a request and waits; raises RuntimeError with the log if the process has ended."""
         try:
             print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
             answer = self._process.stdout.readline()
@@ -95,7 +95,7 @@ class Peer:
 
 
 def peers_of(folder: pathlib.Path) -> dict[str, Peer]:
-    """All peers that are to be had, by name."""
+    """All available peers, by name."""
     found = {}
     for dtype in FLAGS.dtypes:
         mark = "" if len(FLAGS.dtypes) == 1 else f" {dtype}"
@@ -121,7 +121,7 @@ def peers_of(folder: pathlib.Path) -> dict[str, Peer]:
 
 @contextlib.contextmanager
 def running(peers: dict[str, Peer]):
-    """The peers, ended behind the block."""
+    """Yields the peers; ends them after the block."""
     try:
         yield peers
     finally:
@@ -144,7 +144,7 @@ def start(folder: pathlib.Path, size: str) -> pathlib.Path:
 
 
 def take_turns(peers: dict[str, Peer], steps: int) -> dict[str, dict[str, Any]]:
-    """Two steps of each to warm up, then rounds; by name the times and the peak memory."""
+    """Times all peers in rounds after two warm-up steps; returns times and peak memory by name."""
     found = {}
     for name, peer in peers.items():
         found[name] = {"loss_before_training": peer.ask("loss")["loss"], "milliseconds": []}
@@ -162,13 +162,13 @@ def take_turns(peers: dict[str, Peer], steps: int) -> dict[str, dict[str, Any]]:
 
 
 def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> float:
-    """Median over the rounds of how many times `slow` takes as long as `fast`."""
+    """Median over the rounds of the time of `slow` divided by that of `fast`."""
     medians = ([statistics.median(times) for times in v["milliseconds"]] for v in (slow, fast))
     return statistics.median(one / other for one, other in zip(*medians, strict=True))
 
 
 def step_flops(size: str, pattern: str | None = None, gathered: bool = True) -> int:
-    """Matrix-product FLOPs of a step: those of ours, or with all positions in every block."""
+    """FLOPs of a step: those that ours needs, or with all positions in every block."""
     job = {**_COMMON, **SIZES[size]}
     config = presets.preset(job["preset"]).replace(vocab_size=job["vocab_size"])
     config = config.replace(block_pattern=pattern or config.block_pattern)
@@ -228,7 +228,7 @@ def _median(values: dict[str, Any]) -> float:
 
 
 def patterns(folder: pathlib.Path) -> dict[str, Any]:
-    """What removing intermediate blocks saves at base, in time and in FLOPs."""
+    """Time and FLOPs at base without intermediate blocks, relative to BERT."""
     jobs = {pattern: {"encoder": {"block_pattern": pattern}} for pattern in _PATTERNS}
     with running({p: Peer("ours.py", folder / "base", job) for p, job in jobs.items()}) as peers:
         found = take_turns(peers, SIZES["base"]["steps"])
@@ -241,7 +241,7 @@ def patterns(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def real_input(folder: pathlib.Path) -> dict[str, Any]:
-    """Mini on records and masks as they come, against a batch that is always the same."""
+    """Time at mini on real records, relative to a constant batch."""
     records_dir = FLAGS.records_dir or str(folder / "records")
     if not FLAGS.records_dir:
         subprocess.run(
@@ -267,7 +267,7 @@ def real_input(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """The processor and what it can."""
+    """The processor and its features."""
     text = files.read_text("/proc/cpuinfo") if os.path.exists("/proc/cpuinfo") else ""
     lines = dict(_field(line) for line in text.splitlines())
     capable = [flag for flag in lines.get("flags", "").split() if flag.startswith(_CAPABILITIES)]
@@ -289,7 +289,7 @@ def _field(line: str) -> tuple[str, str]:
 
 
 def main(_):
-    """Times everything; writes after each size, so that a later failure loses nothing."""
+    """Times everything; writes after each size, so that a later failure loses no results."""
     default = ROOT / "results" / "benchmarks" / "pretraining.json"
     output = pathlib.Path(FLAGS.output) if FLAGS.output else default
     result = {

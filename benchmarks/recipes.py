@@ -3,7 +3,7 @@
     python benchmarks/recipes.py --workdir=runs/recipes
 
 Runs `run_pretraining` once for each recipe, pattern and seed, one after another, and prints the
-held-out losses as a table. The same command goes on where it stopped. Writes
+held-out losses as a table. The same command resumes. Writes
 results/benchmarks/recipes.json with the command and the losses of every run.
 """
 
@@ -21,7 +21,7 @@ from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", "runs/recipes", "Directory of the records and runs.")
-flags.DEFINE_multi_string("recipes", [], "Only these of the recipes; may be repeated; none: all.")
+flags.DEFINE_multi_string("recipes", [], "Names of recipes to run; may be repeated; none: all.")
 flags.DEFINE_integer("num_train_steps", 1000, "Steps of a run; a tenth of them is warm-up.")
 flags.DEFINE_list("seeds", ["12345"], "Seeds; the table shows the mean, and the range of several.")
 
@@ -36,7 +36,7 @@ _ROTARY = "--position_type=rotary --rotary_base=100 --query_key_norm"
 _UNIGRAM = "--output_bias_initializer=unigram"
 _MUON = f"{_ROTARY} {_UNIGRAM} --optimizer=muon"
 _BOTH = {"(AI)*6": "5e-3", "A*6": "7e-3"}
-_RECIPES = {  # By name: the flags beside the shared ones, and the peak rate of each pattern.
+_RECIPES = {  # By name: flags in addition to the shared ones, and the peak rate by pattern.
     "neighbours, AdamW": (
         f"--position_initializer=neighbours {_UNIGRAM}",
         {"(AI)*6": "2e-3"},
@@ -88,7 +88,7 @@ _RECIPES |= {change: (f"{_MUON} {change}", rates) for change, (_, rates) in _BAT
 
 
 def pretrain(name: str, pattern: str, seed: str) -> dict[str, Any]:
-    """One pre-training run, or what is left of it; returns its command and losses."""
+    """Runs or resumes one pre-training; returns its command and losses."""
     special, rates = _RECIPES[name]
     steps = round(FLAGS.num_train_steps * _BATCHES.get(name, (1, None))[0])
     folder = re.sub("[^A-Za-z0-9]+", "_", f"{name} {pattern} {steps} {seed}")
@@ -135,7 +135,7 @@ def _line(runs: list[dict[str, Any]]) -> str:
 
 
 def main(_):
-    """Makes the records, runs what is missing, and prints the table."""
+    """Makes the records, runs missing recipes, and prints the table."""
     records = [sys.executable, "-m", "undivided_tf.bin.create_pretraining_data"]
     subprocess.run([*records, *shlex.split(_RECORDS), f"--output_dir={_records_dir()}"], check=True)
     result = {

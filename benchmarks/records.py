@@ -1,13 +1,13 @@
-"""Rate of text to records, ours and that of Hugging Face `datasets`, and our memory.
+"""Speed of making records from text, ours and that of Hugging Face `datasets`, and our memory.
 
     python benchmarks/records.py --peer_python=OTHER_VENV/bin/python
 
-The peer does what `run_mlm.py` of `transformers` does: `datasets.map` with `BertTokenizerFast`,
-then `datasets.map` with `group_texts`; once with a process a core, once with one process whose
-tokenizer has a thread a core. It runs in an interpreter of its own, since neither package is a
-dependency of ours (extra `compare`). All read the same file, use the same vocabulary and end
-with rows on the disk. Each way lives in one process, does a small part of the text first, and
-all take turns. Writes results/benchmarks/records.json.
+The peer does the same as `run_mlm.py` of `transformers`: `datasets.map` with `BertTokenizerFast`,
+then `datasets.map` with `group_texts`; once with one process per core, once with one process whose
+tokenizer has one thread per core. It runs in another interpreter, since neither package is a
+dependency of ours (extra `compare`). All variants read the same file, use the same vocabulary and
+write their rows to the disk. Each has one process, which processes a small part of the text first.
+They are timed in alternation. Writes results/benchmarks/records.json.
 """
 
 import json
@@ -24,12 +24,14 @@ from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("peer_python", None, "Interpreter with datasets and transformers.")
-flags.DEFINE_string("vocab_file", "", "Vocabulary for all; empty: one of 8000 is trained.")
-flags.DEFINE_integer("max_seq_length", 128, "Word pieces a row.")
-flags.DEFINE_integer("rounds", 5, "Timed runs of each way.")
-flags.DEFINE_integer("times", 1, "Text of the timed runs: the sample so many times.")
-flags.DEFINE_integer("memory_times", 10, "Larger corpus for the memory; 0: leave memory out.")
-flags.DEFINE_string("dir", None, "Folder for passing files; a temporary one by default.")
+flags.DEFINE_string("vocab_file", "", "Vocabulary for all variants; empty: train one of 8000.")
+flags.DEFINE_integer("max_seq_length", 128, "Word pieces per row.")
+flags.DEFINE_integer("rounds", 5, "Timed runs of each variant.")
+flags.DEFINE_integer("times", 1, "Copies of the sample in the text of the timed runs.")
+flags.DEFINE_integer(
+    "memory_times", 10, "Copies in the larger corpus for memory; 0: do not measure memory."
+)
+flags.DEFINE_string("dir", None, "Folder for temporary files; by default a temporary folder.")
 
 OURS = """
 import json, shutil, sys, time
@@ -129,7 +131,7 @@ class Way:
         for line in self._process.stdout:
             if line.startswith("RESULT "):
                 return tuple(json.loads(line.removeprefix("RESULT ")))
-        raise RuntimeError(f"a way ended with status {self._process.wait()}")
+        raise RuntimeError(f"a variant ended with status {self._process.wait()}")
 
     def close(self) -> None:
         """Ends the process."""
@@ -138,14 +140,14 @@ class Way:
 
 
 def environment() -> dict[str, str]:
-    """That of this process, quiet, and so that a fresh process finds this checkout."""
+    """The environment of this process, with little logging and this checkout on the path."""
     root = str(pathlib.Path(__file__).resolve().parents[1])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def write_text(path: pathlib.Path, times: int, documents: int | None = None) -> None:
-    """Writes the embedded sample so many times; in each a line makes every document another."""
+    """Writes copies of the embedded sample; an added line makes the documents of copies differ."""
     from undivided_tf.data.corpus import corpora
 
     with open(path, "w", encoding="utf-8") as file:
@@ -160,7 +162,7 @@ def write_text(path: pathlib.Path, times: int, documents: int | None = None) -> 
 
 
 def peak_memory(config: dict, text: pathlib.Path, folder: pathlib.Path) -> int:
-    """Bytes resident at most, with child processes, while records are made of a file."""
+    """Peak resident bytes, child processes included, while records are made from a file."""
     script = folder / "memory.py"  # A file, since spawned processes import the main module.
     script.write_text(OURS + MEMORY)
     done = subprocess.run(
@@ -174,7 +176,7 @@ def peak_memory(config: dict, text: pathlib.Path, folder: pathlib.Path) -> int:
 
 
 def main(_):
-    """Takes the times and the memory and writes them down."""
+    """Measures times and memory and writes the results."""
     from undivided_tf.support import files
 
     folder = pathlib.Path(FLAGS.dir or tempfile.mkdtemp())
@@ -199,7 +201,7 @@ def main(_):
         ]
     result = {
         "benchmark": "text to rows of word pieces on the disk",
-        # Where things lie on this machine says nothing.
+        # Paths on this machine do not matter.
         "command": " ".join(["python", "benchmarks/records.py", *arguments]),
         "flags": {
             flag.name: flag.value
@@ -234,7 +236,7 @@ def main(_):
 
 
 def compare(ours: dict, text: pathlib.Path, part: pathlib.Path, folder: pathlib.Path) -> dict:
-    """Times of all ways in turns."""
+    """Times of all variants, in alternation."""
     peer = {
         "vocab_file": ours["vocab_file"],
         "max_seq_length": ours["max_seq_length"],

@@ -2,9 +2,9 @@
 
     python benchmarks/responses.py --init_checkpoint=runs/small --tasks=trec:qc.zip,wiki_pair
 
-Fine-tunes both on few training rows, where pre-training has most to give, and prints the gain of
-the primary metric with its 95 % interval over the seeds (paired t). The same command goes on where
-it stopped. Writes results/benchmarks/responses.json; see benchmarks/README.md.
+Fine-tunes both on few training rows, for which pre-training helps most, and prints the gain of the
+primary metric with its 95 % interval over the seeds (paired t). The same command resumes. Writes
+results/benchmarks/responses.json; see benchmarks/README.md.
 """
 
 import pathlib
@@ -29,9 +29,9 @@ flags.DEFINE_list(
 flags.DEFINE_string("workdir", "runs/responses", "Directory of the runs.")
 flags.DEFINE_float("learning_rate", 1e-3, "Peak learning rate of both starts.")
 flags.DEFINE_integer("max_train_rows", 1000, "Training rows.")
-flags.DEFINE_integer("num_train_epochs", 4, "Passes over them.")
+flags.DEFINE_integer("num_train_epochs", 4, "Epochs.")
 flags.DEFINE_integer("num_runs", 5, "Seeds, at least two.", lower_bound=2)
-flags.DEFINE_integer("seed", 12345, "The first of them.")
+flags.DEFINE_integer("seed", 12345, "First seed.")
 
 
 def scores(task: str, from_scratch: bool) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def line(found: dict[str, Any]) -> str:
 
 
 def main(_):
-    """Compares task by task; writes after each, so that a later failure loses nothing."""
+    """Compares task by task; writes after each, so that a later failure loses no results."""
     process.set_up()
     output = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "responses.json"
     result: dict[str, Any] = {

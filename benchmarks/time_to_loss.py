@@ -3,11 +3,11 @@
     python benchmarks/time_to_loss.py --torch_python=compare/bin/python
 
 All train an encoder of the pattern (AI)*6, hidden size 128, on the same rows of the embedded
-sample, 16 rows of 64 word pieces a step, 30 % masked, one after another, each on one core. The
-clock runs while they train, compilation included, and stands while the held-out rows are scored,
-whose masks are the same for all. Ours is the recipe of flags/pretraining/small.flags; the others
-run as their users run them (`Trainer` and `fit` with default settings), and with a higher rate.
-Writes results/benchmarks/time_to_loss.json; see benchmarks/README.md.
+sample, with 16 rows of 64 word pieces per step and 30 % masked, one after another, each on one
+core. The time includes compilation, but not the evaluation of the held-out rows, whose masks are
+the same for all. Ours uses the recipe of flags/pretraining/small.flags. The others use `Trainer`
+and `fit` with default settings, and with a higher rate. Writes
+results/benchmarks/time_to_loss.json; see benchmarks/README.md.
 """
 
 import json
@@ -26,11 +26,11 @@ from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("torch_python", "", "Interpreter with torch and transformers; empty: none.")
-flags.DEFINE_float("budget_seconds", 900, "Seconds of training that each has.")
-flags.DEFINE_integer("steps", 3000, "Optimizer steps that the schedules are laid out for.")
-flags.DEFINE_integer("eval_every_steps", 25, "Steps between two scorings.")
-flags.DEFINE_float("tuned_rate", 1e-3, "Learning rate of the others where it is tuned.")
-flags.DEFINE_integer("core", 0, "The core on which all run.")
+flags.DEFINE_float("budget_seconds", 900, "Seconds of training for each.")
+flags.DEFINE_integer("steps", 3000, "Optimizer steps of the schedules.")
+flags.DEFINE_integer("eval_every_steps", 25, "Steps between evaluations.")
+flags.DEFINE_float("tuned_rate", 1e-3, "Tuned learning rate of the others.")
+flags.DEFINE_integer("core", 0, "Core on which all run.")
 flags.DEFINE_string("records_dir", "", "Records of the sample; empty: made first.")
 flags.DEFINE_string("output", "", "File of the results; empty: results/benchmarks.")
 
@@ -63,7 +63,7 @@ def make_inputs(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, float]]:
 
 
 def learn(script: str, folder: pathlib.Path, job: dict[str, Any], python: str = sys.executable):
-    """Runs a peer to its end; the points of its curve."""
+    """Runs a peer to its end; returns the points of its curve."""
     job = {
         "budget_seconds": FLAGS.budget_seconds,
         "steps": FLAGS.steps,
@@ -91,12 +91,12 @@ def learn(script: str, folder: pathlib.Path, job: dict[str, Any], python: str = 
 
 
 def reached(curve: list[dict[str, float]], loss: float) -> dict[str, float] | None:
-    """The first point at or below a loss; None where the curve never gets there."""
+    """The first point at or below a loss; None if there is none."""
     return next((point for point in curve if point["loss"] <= loss), None)
 
 
 def main(_):
-    """Lets each learn in its turn; writes after each, so that a later failure loses nothing."""
+    """Trains one after another; writes after each, so that a later failure loses no results."""
     output = ROOT / "results" / "benchmarks" / "time_to_loss.json"
     output = pathlib.Path(FLAGS.output) if FLAGS.output else output
     with tempfile.TemporaryDirectory() as temporary:
