@@ -112,7 +112,7 @@ def test_attributes(tokenizer, tmp_path):
             b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n" + "\u4e2d".encode() * 100 + b"\n",
             "tensorflow-text cannot use it",
         ),
-        (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", "no word piece beside the special tokens"),
+        (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", "no word pieces except the special tokens"),
     ],
 )
 def test_bad_vocabulary_files_are_refused(tmp_path, content, message):
@@ -122,7 +122,7 @@ def test_bad_vocabulary_files_are_refused(tmp_path, content, message):
 
 
 def test_pieces_with_a_line_feed_are_refused():
-    with pytest.raises(InputError, match=r"vocabulary:6: word piece 'a\\n' has a line feed"):
+    with pytest.raises(InputError, match=r"vocabulary:6: word piece 'a\\n' contains a line feed"):
         Tokenizer([*SPECIAL_TOKENS, "a\n"])
 
 
@@ -170,7 +170,7 @@ def test_special_tokens_under_other_names_are_not_to_be_added_to_released_weight
         Tokenizer(pieces)
     message = str(caught.value)
     assert "lacks [PAD], [MASK] (it has '<pad>', '[mask]')" in message
-    assert "would have no trained row" in message
+    assert "would have no trained embedding" in message
 
 
 def test_git_lfs_pointer_as_vocabulary_is_called_one(tmp_path):

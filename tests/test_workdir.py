@@ -137,7 +137,7 @@ def test_inputs_that_are_gone_are_named_and_the_results_shown(text, tmp_path, ca
     text.unlink()
     capsys.readouterr()
     assert run_once(config, 2) == {"answer": 1}
-    assert f"not there, and not compared: text {text}" in capsys.readouterr().err
+    assert f"inputs not found and not compared: text {text}" in capsys.readouterr().err
     text.write_text("second\n")  # What it was is still known.
     with pytest.raises(InputError, match="made from other inputs"):
         run_once(config)
@@ -150,7 +150,7 @@ def test_a_workdir_from_before_inputs_takes_those_of_today(text, tmp_path, capsy
     text.write_text("second\n")
     capsys.readouterr()
     assert run_once(config, 2) == {"answer": 1}
-    assert "no inputs.json yet, the inputs of today are recorded" in capsys.readouterr().err
+    assert "no inputs.json yet, the present inputs are recorded" in capsys.readouterr().err
     assert run_once(config, 2) == {"answer": 1}
     assert "recorded" not in capsys.readouterr().err
     text.write_text("third\n")

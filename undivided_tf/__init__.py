@@ -4,7 +4,7 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-# What a user imports; late, since most of it brings TensorFlow.
+# The public names. Each is imported at its first use, since most of them import TensorFlow.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

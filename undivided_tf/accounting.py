@@ -1,7 +1,7 @@
 """Parameters and FLOPs of an encoder in closed form; needs no TensorFlow.
 
-FLOPs are those of matrix products, two for each multiply-add; element-wise work is left out,
-as is usual (Clark et al. 2020, arXiv 2003.10555, count it too; it is about one per cent).
+FLOPs are those of matrix products, two per multiply-add. Element-wise operations, about one per
+cent, are left out, as usual; Clark et al. 2020, arXiv 2003.10555, count them, too.
 H is the hidden size, I the intermediate size, n the sequence length, V the vocabulary.
 """
 
@@ -17,10 +17,8 @@ INVESTMENTS = ("attention", "intermediate", "hidden", "shared")
 def attention_block_parameters(config: EncoderConfig) -> int:
     """Query, key, value, output projections with biases, and LayerNorm: 4 (H^2 + H) + 2 H.
 
-    With `query_key_norm` two scales of the head width come to it.
-
-    A block without LayerNorm (`half_layer_norms`) has 2 H less; so has an intermediate block. With
-    `share_intermediate` all intermediate blocks but the first have their LayerNorm only.
+    `query_key_norm` adds two scales of the head width. A block without LayerNorm
+    (`half_layer_norms`) of either kind has 2 H fewer.
     """
     hidden = config.hidden_size
     scales = 2 * config.head_width if config.query_key_norm else 0
@@ -28,7 +26,7 @@ def attention_block_parameters(config: EncoderConfig) -> int:
 
 
 def hidden_kernel_parameters(config: EncoderConfig) -> int:
-    """Weights that Muon moves: the kernels of all blocks, and of the head's transform, H^2."""
+    """Parameters that Muon updates: the kernels of all blocks and of the head's transform, H^2."""
     hidden, inner = config.hidden_size, config.intermediate_size
     kernels = {"attention": 4 * hidden * hidden, "intermediate": 2 * hidden * inner}
     owned = zip(config.pattern, config.owns_weights, strict=True)
@@ -36,7 +34,10 @@ def hidden_kernel_parameters(config: EncoderConfig) -> int:
 
 
 def intermediate_block_parameters(config: EncoderConfig) -> int:
-    """Two dense layers with biases, and one LayerNorm: 2 H I + I + H + 2 H."""
+    """Two dense layers with biases, and one LayerNorm: 2 H I + I + H + 2 H.
+
+    With `share_intermediate` all intermediate blocks but the first have a LayerNorm only.
+    """
     hidden, inner = config.hidden_size, config.intermediate_size
     return 2 * hidden * inner + inner + hidden + 2 * hidden
 
@@ -45,8 +46,8 @@ def parameter_breakdown(config: EncoderConfig) -> dict[str, int]:
     """Parameters by part.
 
     Returns:
-        `embeddings`, `attention`, `intermediate` (all blocks of the kind), `final_layer_norm`
-        (pre-norm only, else 0) and `pooler`; they add up to `count_parameters`.
+        `embeddings`, `attention` and `intermediate` (all blocks of the kind), `final_layer_norm`
+        (0 without pre-norm) and `pooler`. Their sum is `count_parameters`.
     """
     hidden = config.hidden_size
     rows = config.vocab_size + config.type_vocab_size
@@ -70,7 +71,7 @@ def parameter_breakdown(config: EncoderConfig) -> dict[str, int]:
 
 
 def count_parameters(config: EncoderConfig) -> int:
-    """Trainable parameters of the encoder, pooler included, without any head.
+    """Trainable parameters of the encoder with its pooler, without heads.
 
     Examples:
         >>> [count_parameters(EncoderConfig(block_pattern=p)) for p in ("(AI)*12", "(AAI)*6")]
@@ -80,7 +81,7 @@ def count_parameters(config: EncoderConfig) -> int:
 
 
 def masked_lm_head_parameters(config: EncoderConfig) -> int:
-    """What the head adds (the output matrix is tied): dense, LayerNorm, a bias per word piece."""
+    """Parameters of the head: dense, LayerNorm and a bias per word piece; its matrix is tied."""
     hidden = config.hidden_size
     return hidden * hidden + hidden + 2 * hidden + config.vocab_size
 
@@ -93,12 +94,12 @@ def forward_flops_breakdown(
     Args:
         config: the encoder.
         sequence_length: n, in word pieces.
-        positions: p, how many places of the output are wanted; None: all n.
+        positions: p, the number of output positions to compute; None: all n.
 
     Returns:
-        `attention` 8 n H^2 + 4 n^2 H a block, `intermediate` 4 n H I a block, `pooler` 2 H^2. With
-        `positions` the last attention block takes 4 (n + p) H^2 + 4 n p H, since keys and values
-        are still those of all tokens, and an intermediate block behind it 4 p H I.
+        `attention`: 8 n H^2 + 4 n^2 H per block; `intermediate`: 4 n H I per block; `pooler`:
+        2 H^2. With `positions` the last attention block takes 4 (n + p) H^2 + 4 n p H, since it
+        needs the keys and values of all tokens, and an intermediate block after it 4 p H I.
     """
     n, hidden = sequence_length, config.hidden_size
     wanted = n if positions is None else positions
@@ -114,7 +115,7 @@ def forward_flops_breakdown(
 
 
 def forward_flops(config: EncoderConfig, sequence_length: int) -> int:
-    """Matrix-product FLOPs of one forward pass over one sequence, without any head."""
+    """FLOPs of one forward pass over one sequence, without heads."""
     return sum(forward_flops_breakdown(config, sequence_length).values())
 
 
@@ -124,25 +125,25 @@ def prediction_slots(
     max_predictions: int = 0,
     initial_masked_lm_prob: float = 0.0,
 ) -> int:
-    """The most predictions a row can have, hence the width of `masked_positions`.
+    """The largest number of predictions per row, which is the width of `masked_positions`.
 
     Args:
-        max_seq_length: word pieces a row.
-        masked_lm_prob: share of them to predict, in the last step of a run.
-        max_predictions: a cap; 0 for none.
-        initial_masked_lm_prob: that share in the first step; 0: the same.
+        max_seq_length: word pieces per row.
+        masked_lm_prob: share of them to predict in the last step of a run.
+        max_predictions: upper limit; 0: none.
+        initial_masked_lm_prob: share in the first step; 0: `masked_lm_prob`.
     """
     slots = max(1, round(max_seq_length * max(masked_lm_prob, initial_masked_lm_prob)))
     return min(slots, max_predictions) if max_predictions else slots
 
 
 def masked_lm_head_flops(config: EncoderConfig, predictions: int) -> int:
-    """Forward FLOPs of the head on `predictions` gathered positions: 2 H^2 + 2 H V each."""
+    """Forward FLOPs of the head at `predictions` gathered positions: 2 H^2 + 2 H V each."""
     return predictions * (2 * config.hidden_size**2 + 2 * config.hidden_size * config.vocab_size)
 
 
 def next_sentence_head_flops(config: EncoderConfig) -> int:
-    """Forward FLOPs of the head for pairs of segments, two classes, on one pair: 4 H."""
+    """Forward FLOPs of the next-sentence head, which has two classes, for one pair: 4 H."""
     return 4 * config.hidden_size
 
 
@@ -153,19 +154,18 @@ def training_flops(
     sequences: int,
     next_sentence: bool = False,
 ) -> int:
-    """Matrix-product FLOPs of pre-training: forward plus twice that for the backward pass.
+    """FLOPs of pre-training: the forward pass, and twice as many for the backward pass.
 
-    What is computed is counted: from the queries of the last attention block on that is the
-    masked positions alone, and the first token where pairs of segments are told apart as well.
-    The pooler is left out unless they are. `intermediate_drop_rate` changes nothing: what a
-    sequence passes by is computed for it, and multiplied by 0.
+    From the queries of the last attention block on, only the masked positions are computed, and
+    with `next_sentence` the first token and the pooler. `intermediate_drop_rate` does not change
+    the FLOPs, since dropped blocks are computed and multiplied by 0.
 
     Args:
         config: the encoder.
-        sequence_length: word pieces a sequence.
-        predictions: masked positions a sequence.
-        sequences: sequences seen in all, that is batch size times steps.
-        next_sentence: whether the pooled output is trained on pairs.
+        sequence_length: word pieces per sequence.
+        predictions: masked positions per sequence.
+        sequences: number of training sequences: batch size times steps.
+        next_sentence: whether the next-sentence head is trained.
     """
     blocks = forward_flops_breakdown(config, sequence_length, predictions + next_sentence)
     forward = blocks["attention"] + blocks["intermediate"]
@@ -177,29 +177,29 @@ def training_flops(
 def matched_partner(
     config: EncoderConfig, reference: EncoderConfig, investment: str, tolerance: float = 0.01
 ) -> EncoderConfig:
-    """An encoder with the blocks that `config` kept and about the parameters of `reference`.
+    """An encoder with the blocks of `config` and about as many parameters as `reference`.
 
-    What the removed blocks freed goes into one of `INVESTMENTS`:
+    The parameters of the removed blocks are spent on one of `INVESTMENTS`:
 
-    - `attention`: more attention blocks, spread evenly behind those that are there;
-    - `intermediate`: a larger `intermediate_size` of the intermediate blocks that are left;
-    - `hidden`: a larger `hidden_size` at the same number of heads, which become wider; the
+    - `attention`: more attention blocks, spread evenly over the pattern;
+    - `intermediate`: a larger `intermediate_size`;
+    - `hidden`: a larger `hidden_size` with the same number of heads, which become wider; the
       intermediate size grows in proportion;
-    - `shared`: one intermediate block for all the places that are left, with a larger
-      `intermediate_size`; a pattern that kept none has it behind every attention block.
+    - `shared`: all intermediate blocks share the weights of one, with a larger
+      `intermediate_size`. If the pattern has none, it gets one after every attention block.
 
-    Intermediate sizes and head widths are multiples of 64 where that comes within the tolerance,
-    else of 32, 16 ... 1, since matrix units like round sizes.
+    Intermediate sizes and head widths are multiples of 64 if the tolerance allows, else of 32, 16
+    ... 1, since matrix units compute round sizes fastest.
 
     Args:
-        config: the encoder that has fewer parameters.
+        config: the encoder with fewer parameters.
         reference: the encoder to match; vocabulary and positions should be the same.
         investment: one of `INVESTMENTS`.
-        tolerance: largest difference in parameters, as a share of the reference's.
+        tolerance: largest difference in parameters, relative to the reference.
 
     Raises:
-        InputError: nothing was freed, `config` has no intermediate block to widen, or no size
-            comes within the tolerance; names the nearest.
+        InputError: `config` does not have fewer parameters, it has no block that the investment
+            needs, or no size is within the tolerance (names the nearest).
     """
     target = count_parameters(reference)
     if investment not in INVESTMENTS:
@@ -211,7 +211,7 @@ def matched_partner(
         )
     if investment == "attention":
         if not config.pattern.num_attention:
-            raise InputError(f"{config.block_pattern} has no attention block to add others behind")
+            raise InputError(f"{config.block_pattern} has no attention block to add others to")
         tries = [_nearest(lambda n: _more_attention(config, n), target)]
     elif investment == "intermediate":
         if not config.pattern.num_intermediate:
@@ -219,14 +219,14 @@ def matched_partner(
         tries = _wider_intermediate(config, target)
     elif investment == "shared":
         if not config.pattern.num_attention:
-            raise InputError(f"{config.block_pattern} has no attention block to put others behind")
+            raise InputError(f"{config.block_pattern} has no attention block to put others after")
         letters = config.pattern.letters
         if not config.pattern.num_intermediate:
             letters = letters.replace(ATTENTION, ATTENTION + INTERMEDIATE)
         one = config.replace(block_pattern=letters, share_intermediate=True)
         tries = _wider_intermediate(one, target)
     else:
-        # Rotary positions turn pairs of features, so the width of a head must stay even.
+        # Rotary positions rotate pairs of features, so the width of a head must stay even.
         steps = [m for m in _ROUND if config.position_type != "rotary" or m % 2 == 0]
         tries = (
             _nearest(lambda n, m=m: _wider(config, n * m * config.num_attention_heads), target, 1)
@@ -239,13 +239,13 @@ _ROUND = (64, 32, 16, 8, 4, 2, 1)
 
 
 def _wider_intermediate(config: EncoderConfig, target: int) -> Iterator[EncoderConfig]:
-    """The intermediate size nearest to `target`, in steps that become finer."""
+    """Encoders with the intermediate size nearest to `target`, in ever finer steps."""
     for step in _ROUND:
         yield _nearest(lambda n, m=step: config.replace(intermediate_size=n * m), target, first=1)
 
 
 def _more_attention(config: EncoderConfig, extra: int) -> EncoderConfig:
-    """`extra` attention blocks behind those of the pattern, spread evenly."""
+    """Adds `extra` attention blocks, spread evenly over those of the pattern."""
     blocks, seen, letters = config.pattern.num_attention, 0, ""
     for letter in config.pattern.letters:
         letters += letter
@@ -256,7 +256,7 @@ def _more_attention(config: EncoderConfig, extra: int) -> EncoderConfig:
 
 
 def _wider(config: EncoderConfig, hidden_size: int) -> EncoderConfig:
-    """Another hidden size; the intermediate size keeps its proportion."""
+    """Changes the hidden size; the intermediate size keeps its ratio to it."""
     inner = round(config.intermediate_size * hidden_size / config.hidden_size)
     return config.replace(hidden_size=hidden_size, intermediate_size=inner)
 

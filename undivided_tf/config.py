@@ -18,12 +18,12 @@ from undivided_tf.support import files
 
 
 class Rule(typing.NamedTuple):
-    """Which values a field may have; of a list, which items.
+    """Which values a field may have; for a list, which values its items may have.
 
     Attributes:
-        above, at_least, below, at_most: bounds of a number; None: no such bound.
+        above, at_least, below, at_most: bounds of a number; None: no bound.
         one_of: the allowed values; empty: any.
-        min_items: of a list, how many items it has at least.
+        min_items: smallest length of a list.
     """
 
     above: float | None = None
@@ -44,7 +44,7 @@ class Rule(typing.NamedTuple):
                 raise InputError(f"{name} must be {self}, got {shown}")
 
     def _allows(self, item: Any) -> bool:
-        # NaN fulfils no comparison, and so is outside of all bounds.
+        # All comparisons with NaN are false, so NaN is outside of all bounds.
         return (
             (self.above is None or item > self.above)
             and (self.at_least is None or item >= self.at_least)
@@ -54,7 +54,7 @@ class Rule(typing.NamedTuple):
         )
 
     def __str__(self) -> str:
-        """As it follows "must be"; empty where the values of a field or an item are free."""
+        """The text after "must be" in errors; empty if all values are allowed."""
         if self.one_of:
             return f"one of {', '.join(self.one_of)}"
         words = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
@@ -72,17 +72,17 @@ def option(default: Any, help: str, *, input: str = "", **rule: Any) -> Any:
     """A field of a config.
 
     Args:
-        default: its default; where it is None, None is allowed.
-        help: its help text.
-        input: of a path, or of several, the kind of input that it names (`inputs.LISTERS`): the
-            bytes behind it belong to the run as its config does.
-        **rule: the attributes of its `Rule`, such as `above=0`, which every config checks.
+        default: default value. If it is None, None is an allowed value.
+        help: help text.
+        input: for a path or a list of paths, the kind of input (see `inputs.LISTERS`). A run
+            records the hashes of its inputs together with its config.
+        **rule: attributes of a `Rule`, such as `above=0`; every config checks its rules.
     """
     metadata = {"help": help, "rule": Rule(**rule), "input": input}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-# Runs number their seeds from the given one on, and libraries take 32 bits.
+# Several runs have consecutive seeds from the given one on, and libraries take 32 bits.
 MAX_SEED = 2**31 - 1
 
 
@@ -96,8 +96,8 @@ def section(config: "Config", prefix: str = "", without: tuple[str, ...] = ()) -
 
     Args:
         config: the default.
-        prefix: what stands before the flags of its fields, such as `"finetuning."`.
-        without: fields that have no flag here, since the caller sets them itself.
+        prefix: prefix of the flags of its fields, such as `"finetuning."`.
+        without: fields without a flag, which the caller sets.
     """
     return dataclasses.field(default=config, metadata={"prefix": prefix, "without": without})
 
@@ -118,7 +118,7 @@ class Config:
         self.validate()
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
@@ -157,14 +157,14 @@ class Config:
 
     @classmethod
     def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`values` of an older release in today's names."""
+        """Converts `values` of an older release to the present fields."""
         return values
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
-        """What a run of this config reads, by the field that names it.
+        """The inputs of a run of this config, by the field that names them.
 
         Args:
-            without: fields that are left out, since the caller sets them itself; see `section`.
+            without: fields to leave out; see `section`.
         """
         inputs = {}
         for field in dataclasses.fields(self):
@@ -186,10 +186,11 @@ class Config:
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> Self:
-        """Reads what `to_json` wrote.
+        """Reads a file that `to_json` wrote.
 
         Raises:
-            InputError: no such file, no JSON, an unknown key or a wrong type; names the file.
+            InputError: the file is missing or is not JSON, or has an unknown key or a wrong type;
+                names the file.
         """
         try:
             values = files.read_json(path)
@@ -203,8 +204,8 @@ class Config:
 
 
 def _checked(value: Any, kind: Any, where: str) -> Any:
-    """Returns `value` as `kind` (int passes for float, a list for a tuple) or raises InputError."""
-    if type(None) in typing.get_args(kind):  # None itself never comes here.
+    """Converts `value` to `kind` (int to float, list to tuple), or raises InputError."""
+    if type(None) in typing.get_args(kind):  # The caller has handled None itself.
         (kind,) = set(typing.get_args(kind)) - {type(None)}
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
@@ -237,13 +238,13 @@ POOLINGS = ("first", "mean", "max")
 PAIR_POOLING = "segments"
 CLASSIFIER_POOLINGS = (*POOLINGS, PAIR_POOLING)
 POOLING_HELP = (
-    "Vector of a row: first ([CLS], pooler), mean, max; of pairs also segments, the means u and v "
-    "of both texts with |u - v| and u * v."
+    "Pooled vector of a row: first (the pooler on [CLS]), mean or max over tokens; for pairs also "
+    "segments: the means u and v of both texts, |u - v| and u * v."
 )
 SPLITS = ("train", "validation", "test")
 TASK_HELP = (
-    "Sample task, tfds:glue/NAME, a folder in GLUE's official layout such as glue_data/CoLA, or "
-    "any folder with train.tsv and dev.tsv."
+    "wiki_topic or wiki_pair of the embedded sample, tfds:glue/NAME, a folder in GLUE's official "
+    "layout such as glue_data/CoLA, or any folder with train.tsv and dev.tsv."
 )
 SENTENCE_TASK_HELP = (
     "ud:TASK:FOLDER of a treebank (length, depth, tense, subject_number, object_number, "
@@ -268,13 +269,13 @@ class EncoderConfig(Config):
     type_vocab_size: int = option(2, "Number of segment ids.", above=0)
     position_type: str = option(
         "absolute",
-        "How tokens know their places: a learnt embedding of each place (absolute), or "
-        "queries and keys turned by angles in proportion to it (rotary; no parameters).",
+        "Positions of tokens: a learnt embedding of each position (absolute), or rotations of "
+        "queries and keys by angles in proportion to it (rotary; without parameters).",
         one_of=POSITION_TYPES,
     )
     rotary_base: float = option(
         DEFAULT_ROTARY_BASE,
-        "Base of the rotary angles; short sequences may want a smaller one.",
+        "Base of the rotary angles; a smaller base may suit short sequences.",
         above=0,
     )
     query_key_norm: bool = option(
@@ -288,7 +289,7 @@ class EncoderConfig(Config):
     )
     layer_norm_eps: float = option(1e-12, "Added to the variance in LayerNorm.", above=0)
     initializer_range: float = option(
-        0.02, "Deviation of the truncated normal initialiser.", above=0
+        0.02, "Standard deviation of the truncated normal initialiser.", above=0
     )
     hidden_activation: str = option(
         "gelu", "Activation of intermediate blocks.", one_of=ACTIVATIONS
@@ -298,23 +299,24 @@ class EncoderConfig(Config):
     )
     attention_normalization: str = option(
         "softmax",
-        "What makes weights of attention scores; relu: max(0, 1 + score) over the "
-        "number of real tokens, without exponentials.",
+        "How scores become attention weights; relu: max(0, 1 + score) divided by the number of "
+        "real tokens, without exponentials.",
         one_of=ATTENTION_NORMALIZATIONS,
     )
     half_layer_norms: bool = option(
         False,
-        "Only every second block has a LayerNorm, the last included; that of the embeddings stays.",
+        "Only every second block has a LayerNorm, counted back from the last; the embeddings keep "
+        "theirs.",
     )
     share_intermediate: bool = option(
         False,
-        "All intermediate blocks have one set of dense weights; each keeps a LayerNorm of its own.",
+        "All intermediate blocks share one set of dense weights; each has its own LayerNorm.",
     )
-    vocabulary_hash: str = option("", "SHA-256 of the vocabulary that the ids belong to.")
+    vocabulary_hash: str = option("", "SHA-256 of the vocabulary of the token ids.")
     do_lower_case: bool = option(True, "The vocabulary is uncased: lower case, no accents.")
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size {self.hidden_size} is not divisible by "
@@ -322,18 +324,18 @@ class EncoderConfig(Config):
             )
         if self.position_type == "rotary" and self.head_width % 2:
             raise InputError(
-                f"position_type rotary turns pairs of features: hidden_size {self.hidden_size} / "
+                f"position_type rotary rotates pairs of features: hidden_size {self.hidden_size} / "
                 f"num_attention_heads {self.num_attention_heads} must be even"
             )
         if self.position_type != "rotary" and self.rotary_base != DEFAULT_ROTARY_BASE:
             raise InputError(
-                f"rotary_base {self.rotary_base:g} has no meaning with position_type "
+                f"rotary_base {self.rotary_base:g} is not used with position_type "
                 f"{self.position_type}: give --position_type=rotary"
             )
         object.__setattr__(self, "block_pattern", str(BlockPattern.parse(self.block_pattern)))
 
     def require_length(self, max_seq_length: int) -> None:
-        """Raises InputError when the encoder has no positions for that many word pieces."""
+        """Raises InputError if the encoder has fewer positions than `max_seq_length`."""
         if max_seq_length > self.max_position_embeddings:
             raise InputError(
                 f"max_seq_length {max_seq_length} is more than the encoder's "
@@ -341,11 +343,11 @@ class EncoderConfig(Config):
             )
 
     def require_segments(self, number: int) -> None:
-        """Raises InputError when the encoder has fewer segments than the texts of an input."""
+        """Raises InputError if the encoder has fewer segments than an input has texts."""
         if number > self.type_vocab_size:
             raise InputError(
                 f"an input of {number} texts needs type_vocab_size {number}, but the encoder was "
-                f"made with {self.type_vocab_size}: take a task of single texts or another encoder"
+                f"made with {self.type_vocab_size}: use a task of single texts or another encoder"
             )
 
     @property
@@ -366,9 +368,9 @@ class EncoderConfig(Config):
 
     @property
     def owns_weights(self) -> tuple[bool, ...]:
-        """Whether each block of the pattern has dense weights of its own.
+        """Whether each block of the pattern has its own dense weights.
 
-        With `share_intermediate` those of all intermediate blocks are the first one's.
+        With `share_intermediate` only the first intermediate block has them.
         """
         first = self.pattern.letters.find(INTERMEDIATE)
         return tuple(

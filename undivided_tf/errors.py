@@ -1,8 +1,8 @@
-"""The one exception for mistakes of the user."""
+"""The exception for mistakes of the user."""
 
 
 class InputError(ValueError):
-    """What the user gave is wrong; the message names the value, the place and the mend.
+    """An input of the user is wrong; the message names the value, the place and the correction.
 
-    Binaries print its message without a traceback and leave with status 1.
+    Binaries print the message without a traceback and exit with status 1.
     """

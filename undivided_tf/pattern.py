@@ -101,12 +101,12 @@ class BlockPattern:
         return len(self.letters)
 
     def counterparts(self, other: "BlockPattern") -> list[str]:
-        """The tap in another pattern that each block here has its place of; empty: it has none.
+        """For each block, the tap at the same place in another pattern; empty if there is none.
 
-        Places are counted in attention blocks, and behind each in intermediate blocks.
+        A place is the number of attention blocks so far, and of intermediate blocks since the last.
 
         Raises:
-            InputError: an intermediate block here has no counterpart there.
+            InputError: an intermediate block has no counterpart in `other`.
         """
         places = {place: block.name for place, block in other._places()}
         pairs = [(block, places.get(place, "")) for place, block in self._places()]
@@ -114,12 +114,12 @@ class BlockPattern:
             if block.kind == "intermediate" and not counterpart:
                 raise InputError(
                     f"{block.name} of {self} has no counterpart in {other}: an intermediate block "
-                    "can only stay where there is one"
+                    "can only stay where that pattern has one"
                 )
         return [counterpart for _, counterpart in pairs]
 
     def _places(self) -> Iterator[tuple[tuple[int, int], Block]]:
-        """Each block behind (attention blocks so far, blocks since the last one)."""
+        """Yields ((attention blocks so far, other blocks since the last), block)."""
         attention = since = 0
         for letter, block in zip(self.letters, self, strict=True):
             attention, since = (attention + 1, 0) if letter == ATTENTION else (attention, since + 1)
@@ -182,7 +182,7 @@ class _Parser:
         while self.text[self.position : self.position + 1] in tuple("0123456789"):
             self.position += 1
         digits = self.text[start : self.position]
-        # Four digits are more than MAX_BLOCKS allows and keep a hostile count from filling memory.
+        # Numbers above MAX_BLOCKS need at most four digits; longer ones could fill the memory.
         if not digits or len(digits) > 4 or int(digits) == 0:
             self.position = start
             self._fail("expected a number from 1 after *")
@@ -216,30 +216,30 @@ def _shortest_spelling(letters: str) -> str:
                 cost, items, text = best[start]
                 spelt = f"{unit}*{times}" if size == 1 else f"({unit})*{times}"
                 choices.append((cost + size + 1, items + 1, text + spelt))
-        # At equal cost the one with fewer items: A*2 rather than AA.
+        # At equal cost prefer fewer items: A*2 instead of AA.
         best.append(min(choices, key=lambda choice: choice[:2]))
     return best[-1][2]
 
 
 def every_k(attention: int, k: int) -> BlockPattern:
-    """An intermediate block behind every k-th attention block only: `every_k(6, 2)` is `(AAI)*3`.
+    """An intermediate block after every k-th attention block only: `every_k(6, 2)` is `(AAI)*3`.
 
     Args:
         attention: number of attention blocks, from 1.
-        k: 1 is BERT; larger than `attention` leaves none.
+        k: 1 gives BERT; above `attention` there is no intermediate block.
     """
     _require(attention, k=k, least=1)
     return _after_attention(attention, lambda i: (i + 1) % k == 0)
 
 
 def first_k(attention: int, k: int) -> BlockPattern:
-    """Intermediate blocks behind the first k attention blocks: `first_k(6, 3)` is `(AI)*3A*3`."""
+    """Intermediate blocks after the first k attention blocks: `first_k(6, 3)` is `(AI)*3A*3`."""
     _require(attention, k=k, most=attention)
     return _after_attention(attention, lambda i: i < k)
 
 
 def last_k(attention: int, k: int) -> BlockPattern:
-    """Intermediate blocks behind the last k attention blocks: `last_k(6, 3)` is `A*3(AI)*3`."""
+    """Intermediate blocks after the last k attention blocks: `last_k(6, 3)` is `A*3(AI)*3`."""
     _require(attention, k=k, most=attention)
     return _after_attention(attention, lambda i: i >= attention - k)
 
@@ -266,8 +266,8 @@ def par(blocks: int, attention: int) -> BlockPattern:
     and finds attention useful in the first two thirds only.
 
     Args:
-        blocks: all blocks of both kinds.
-        attention: how many of them are attention blocks, at most two thirds.
+        blocks: number of blocks of both kinds.
+        attention: number of attention blocks, at most two thirds of `blocks`.
 
     References:
         Mandava, Migacz, Florea 2020, arXiv 2009.04534.

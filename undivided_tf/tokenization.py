@@ -1,4 +1,4 @@
-"""WordPiece in the graph, the training of its vocabulary, and the hash that names it."""
+"""WordPiece tokenizer as TensorFlow operations, and training of its vocabulary."""
 
 import collections
 import os
@@ -16,48 +16,47 @@ from undivided_tf.support import files
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
-MAX_CHARACTERS = 100  # Of a word; a longer one is one [UNK], as in the reference tokenizer.
+MAX_CHARACTERS = 100  # Of a word; longer words become [UNK], as in the reference tokenizer.
 BYTE_ORDER_MARK = "\ufeff"
-# Pieces that stand for something else than text, such as [unused1], [CLS], <S>.
+# Pieces that are not text, such as [unused1], [CLS], <S>.
 _MARKER = re.compile(r"\[.*\]|<.*>", re.DOTALL)
-REPEATS = 100_000  # Of a word in one text given to the trainer of the vocabulary.
+REPEATS = 100_000  # Of a word in one text for the vocabulary trainer.
 
 
 class Tokenizer:
     """BERT's WordPiece tokenizer as TensorFlow operations, usable inside `tf.data` and exports.
 
-    It runs tensorflow-text's `FastBertTokenizer`. Cased, it agrees with the reference (the
-    `tokenizers` library behind Hugging Face's `BertTokenizerFast`) on every paragraph of the
-    sample corpus; uncased on all but 64 of 36,066. Known differences:
+    It uses tensorflow-text's `FastBertTokenizer`. The reference is the `tokenizers` library, which
+    Hugging Face's `BertTokenizerFast` uses. Cased, both agree on every paragraph of the sample
+    corpus; uncased, on all but 64 of 36,066. Known differences:
 
-    - uncased text is case-folded and decomposed by compatibility, the reference only
-      lower-cases: "½" becomes "1⁄2", "…" becomes "...", "ß" becomes "ss", "ς" becomes "σ", the
-      ligature "ﬁ" becomes "fi";
-    - a control or format character ends a word, the reference drops it; a private-use character
-      or U+FFFD is part of its word, the reference drops it;
-    - special tokens written in the text are split like other text: "[MASK]" masks nothing.
+    - The reference lower-cases uncased text. This tokenizer also applies case folding and
+      compatibility decomposition: "½" becomes "1⁄2", "…" becomes "...", "ß" becomes "ss", "ς"
+      becomes "σ", the ligature "ﬁ" becomes "fi".
+    - The reference drops control, format and private-use characters and U+FFFD. Here a control or
+      format character ends a word, and the others are part of their word.
+    - Special tokens in the text are split like other text: "[MASK]" masks nothing.
 
-    A word of more than 100 characters (of its case-folded and decomposed form, where uncased) is
-    one [UNK], whatever their bytes.
+    A word of more than 100 characters becomes one [UNK]. The characters of uncased words are
+    counted after case folding and decomposition.
 
-    A vocabulary goes in and out byte for byte: lines end at `\\n` alone, and a piece may be any
-    other character, white space such as U+00A0 or U+2028 included (no text has such a piece, but
-    it keeps its id). What is written differs from what was read in three cases: a byte order mark
-    is left out, `\\r\\n` becomes `\\n` where the first line ends so, and a last line without
-    `\\n` gets one.
+    A vocabulary is read and written byte for byte. Only `\\n` ends a line. A piece may contain any
+    other character, even white space such as U+00A0 or U+2028 (it then occurs in no text, but keeps
+    its id). There are three exceptions: a byte order mark is dropped, `\\r\\n` becomes `\\n` if the
+    first line ends with it, and a last line without `\\n` gets one.
 
     Attributes:
-        vocabulary: tuple of word pieces; a piece's position is its id.
+        vocabulary: tuple of word pieces; the id of a piece is its index.
         vocab_size: number of word pieces.
         do_lower_case: whether text is lower-cased and stripped of accents first.
-        vocabulary_hash: SHA-256 of the pieces, each followed by a newline; equal to that of
-            the file that `save` writes. Casing is no part of it and is kept beside it.
+        vocabulary_hash: SHA-256 of the pieces, each followed by a newline, as in the file that
+            `save` writes. It does not depend on `do_lower_case`.
         pad_id, unk_id, cls_id, sep_id, mask_id: ids of the five special tokens.
         is_special: bool `(vocab_size,)`, true for these five.
         is_continuation: bool `(vocab_size,)`, true for pieces that continue a word (`##ing`).
 
     Args:
-        vocabulary: path of a file with one word piece a line, or the word pieces.
+        vocabulary: path of a file with one word piece per line, or the word pieces.
         do_lower_case: lower-case the text and strip accents (uncased models).
 
     Raises:
@@ -89,12 +88,12 @@ class Tokenizer:
         try:
             self._tokenizer = tft.FastBertTokenizer(
                 [_matchable(piece, index) for index, piece in enumerate(pieces)],
-                # UTF-8 has up to four bytes a character; `_limited` counts the characters.
+                # UTF-8 has up to four bytes per character; `_limited` counts the characters.
                 max_bytes_per_word=4 * MAX_CHARACTERS,
                 token_out_type=tf.int32,
                 lower_case_nfd_strip_accents=do_lower_case,
             )
-        except RuntimeError as error:  # Such as for a piece of more than 256 bytes.
+        except RuntimeError as error:  # For example for a piece of more than 256 bytes.
             raise InputError(f"{where}: tensorflow-text cannot use it: {error}") from error
 
     def tokenize(self, strings: Any) -> tf.RaggedTensor:
@@ -111,34 +110,34 @@ class Tokenizer:
     def tokenize_with_offsets(
         self, strings: Any
     ) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
-        """Splits strings into word pieces and says where each stands in its string.
+        """Splits strings into word pieces and returns the offsets of each piece.
 
-        Offsets count characters (code points) of the string as given, before case folding and
-        normalisation, so that `text[start:end]` is the piece as it was written, accents that
-        follow it included. Starts never fall and no piece is empty: pieces out of one
-        character ("…" becomes three full stops) all stand at that character.
+        Offsets count characters (code points) of the original string, before case folding and
+        normalisation. So `text[start:end]` is the original text of the piece, with the accents that
+        follow it. Starts never decrease and no piece is empty: pieces of one character ("…" becomes
+        three full stops) all have the offsets of this character.
 
         Args:
             strings: as for `tokenize`.
 
         Returns:
-            int32 ids as `tokenize` gives, starts and ends, each ragged `(batch, (pieces))`.
+            int32 ids as from `tokenize`, starts and ends, each ragged `(batch, (pieces))`.
         """
         strings = tf.convert_to_tensor(strings, tf.string)
         ids, starts, ends = self._limited(*self._tokenizer.tokenize_with_offsets(strings))
         _, characters = tf.strings.unicode_decode_with_offsets(strings, "UTF-8")
-        # One row after the other, so that one binary search serves the whole batch.
+        # The rows are concatenated, so that one binary search suffices for the whole batch.
         base = tf.cumsum(tf.cast(tf.strings.length(strings), tf.int64), exclusive=True)
         known = characters.flat_values + tf.gather(base, characters.value_rowids())
 
         def character(offsets: tf.Tensor) -> tf.Tensor:
-            """The place in its row of the character that holds a byte of the batch."""
+            """Index, within its row, of the character that contains a byte of the batch."""
             place = tf.searchsorted(known, offsets, side="right") - 1
             return place - tf.cast(tf.gather(characters.row_starts(), rows), tf.int32)
 
         rows = ids.value_rowids()
         first = starts.flat_values + tf.gather(base, rows)
-        # A piece that ends inside of what a character became has the end where it starts.
+        # The end of a piece that ends within a decomposed character may be before its start.
         last = tf.maximum(first, ends.flat_values + tf.gather(base, rows) - 1)
         return (
             ids,
@@ -149,10 +148,11 @@ class Tokenizer:
     def _limited(
         self, ids: tf.RaggedTensor, *offsets: tf.RaggedTensor
     ) -> tuple[tf.RaggedTensor, ...]:
-        """Makes one [UNK] of each word of more than `MAX_CHARACTERS` characters.
+        """Replaces each word of more than `MAX_CHARACTERS` characters by one [UNK].
 
         Args:
-            ids: word pieces, ragged `(batch, (pieces))`. offsets: starts and ends, or nothing.
+            ids: word pieces, ragged `(batch, (pieces))`.
+            *offsets: starts and ends of the pieces, or nothing.
         """
         flat = [ragged.flat_values for ragged in (ids, *offsets)]
         begins = tf.gather(~self.is_continuation, flat[0])
@@ -162,7 +162,7 @@ class Tokenizer:
         def shortened():
             in_long = tf.gather(is_long, word)
             kept = begins | ~in_long
-            # The first piece of a word stands for all of it, up to the end of the last piece.
+            # The first piece represents the word, up to the end of its last piece.
             values = [tf.where(in_long, self.unk_id, flat[0]), *flat[1:]]
             if offsets:
                 values[2] = tf.gather(tf.math.segment_max(flat[2], word), word)
@@ -181,7 +181,7 @@ class Tokenizer:
     ) -> dict[str, tf.Tensor]:
         """Encodes texts or pairs as `[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`.
 
-        What does not fit is cut from the end of the longer text, piece by piece.
+        Pieces that do not fit are cut from the end of the longer text, one by one.
 
         Args:
             first, second: strings `(batch,)`; `second` may be None.
@@ -192,17 +192,18 @@ class Tokenizer:
             (1 on tokens, 0 on padding), each `(batch, max_seq_length)`.
 
         Raises:
-            InputError: `max_seq_length` leaves no place for a word piece of each text.
+            InputError: `max_seq_length` is too short for one word piece of each text.
         """
         texts = [tf.convert_to_tensor(t, tf.string) for t in (first, second) if t is not None]
         return self.pack([self.tokenize(t) for t in texts], max_seq_length, texts[0].shape[0])
 
     def pack(self, texts: list, max_seq_length: int, batch: int | None = None) -> dict[str, Any]:
-        """`encode` for one or two texts that are word pieces already.
+        """Like `encode`, for one or two texts that are already split into word pieces.
 
         Args:
-            texts: int32 ids, each ragged `(batch, (pieces))`. max_seq_length: as for `encode`.
-            batch: their number, where it is static.
+            texts: int32 ids, each ragged `(batch, (pieces))`.
+            max_seq_length: as for `encode`.
+            batch: size of the batch, if it is static.
         """
         budget = max_seq_length - len(texts) - 1
         if budget < len(texts):
@@ -211,7 +212,7 @@ class Tokenizer:
                 f"with their special tokens: give at least {2 * len(texts) + 1}"
             )
         counts = _kept([tf.cast(text.row_lengths(), tf.int32) for text in texts], budget)
-        # On dense rows, since an operation on ragged ones is dozens of small ones.
+        # Dense rows, since each operation on ragged rows takes dozens of small operations.
         place = tf.range(max_seq_length)[tf.newaxis]
         start = tf.ones_like(counts[0])[:, tf.newaxis]
         ids, segments = tf.where(place == 0, self.cls_id, self.pad_id), tf.zeros_like(place)
@@ -230,13 +231,13 @@ class Tokenizer:
     def decode(self, ids: Any) -> list[str]:
         """Joins word pieces into words; [PAD], [CLS] and [SEP] are left out.
 
-        Casing, accents and the spaces around punctuation are lost in tokenization.
+        Tokenization loses casing, accents and the spaces around punctuation.
 
         Args:
             ids: integers `(batch, pieces)`, an array, nested lists or a ragged tensor.
 
         Returns:
-            One string a row.
+            One string per row.
 
         Raises:
             InputError: an id outside the vocabulary.
@@ -256,19 +257,19 @@ class Tokenizer:
         return self.vocabulary[index]
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the vocabulary, one word piece a line, atomically."""
+        """Writes the vocabulary atomically, one word piece per line."""
         files.write_text(path, _vocabulary_text(self.vocabulary))
 
 
 def _kept(lengths: list[tf.Tensor], budget: int) -> list[tf.Tensor]:
-    """Pieces left of one or two texts, as if popped off the longer one until `budget` are.
+    """Lengths of one or two texts after removing pieces of the longer one until they fit.
 
-    In closed form, since tensorflow-text's ShrinkLongestTrimmer loops and cannot be traced in
-    `tf.data` (2.21: its loop variable changes shape).
+    Computed in closed form. The ShrinkLongestTrimmer of tensorflow-text 2.21 has a loop whose
+    variable changes its shape, so `tf.data` cannot trace it.
     """
     if len(lengths) == 1:
         return [tf.minimum(lengths[0], budget)]
-    half = (budget + 1) // 2  # BERT pops the second text when both are equally long.
+    half = (budget + 1) // 2  # BERT shortens the second text if both are equally long.
     first = tf.minimum(lengths[0], tf.maximum(budget - lengths[1], half))
     return [first, tf.minimum(lengths[1], budget - first)]
 
@@ -278,10 +279,10 @@ def _vocabulary_text(pieces: Sequence[str]) -> str:
 
 
 def read_vocabulary(path: str | os.PathLike) -> tuple[str, ...]:
-    """The word pieces of a file with one a line, whatever characters they have.
+    """Reads a file with one word piece per line.
 
     Only `\\n` ends a line. `\\r` before it belongs to the piece, unless the first line ends with
-    `\\r\\n`. A byte order mark at the start is no part of a piece.
+    `\\r\\n`. A byte order mark at the start is skipped.
 
     Raises:
         InputError: the file cannot be read, is not UTF-8 or is a Git LFS pointer.
@@ -295,50 +296,50 @@ def read_vocabulary(path: str | os.PathLike) -> tuple[str, ...]:
 
 
 def pieces_with_capitals(pieces: Sequence[str]) -> tuple[list[str], int]:
-    """Word pieces with a capital letter, and the number of pieces that were looked at.
+    """Word pieces with a capital letter, and the number of pieces without markers.
 
-    Pieces in brackets, `[unused1]` or `<S>`, are markers and do not count.
+    Markers are pieces in brackets, such as `[unused1]` or `<S>`.
     """
     words = [piece for piece in pieces if not _MARKER.fullmatch(piece)]
     return [piece for piece in words if piece != piece.lower()], len(words)
 
 
 def _matchable(piece: str, index: int) -> str:
-    """The piece as tensorflow-text gets it, or a stand-in for one that no word can have.
+    """The piece for tensorflow-text, or a placeholder for a piece that can occur in no word.
 
-    Left as they are, pieces with white space would match across words: with a piece "a b" the
-    text "a b" is one token. NUL and pieces that are too long are refused by tensorflow-text.
+    tensorflow-text would match a piece with white space across words: with a piece "a b" the text
+    "a b" would be one token. It refuses NUL and pieces that are too long.
     """
     hidden = len(piece.removeprefix(CONTINUATION)) > MAX_CHARACTERS or any(
         character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
         for character in piece
     )
-    # No text has U+0001 after normalisation.
+    # Normalised text never contains U+0001.
     return f"\x01{index}" if hidden else piece
 
 
 def _check_vocabulary(pieces: tuple[str, ...], where: str) -> dict[str, int]:
     if pieces == ("",):
-        raise InputError(f"{where}: the file is empty; expected a word piece a line")
+        raise InputError(f"{where}: the file is empty; expected one word piece per line")
     ids: dict[str, int] = {}
     for index, piece in enumerate(pieces):
         if not piece:
             raise InputError(
-                f"{where}:{index + 1}: empty line. In a vocabulary of your own, remove it; in one "
-                "that came with weights its number is an id, so write a piece there that no text "
-                f"has, such as [empty_{index}]"
+                f"{where}:{index + 1}: empty line. In your own vocabulary, remove it. In one that "
+                "belongs to weights every line is an id, so write a piece there that occurs in no "
+                f"text, such as [empty_{index}]"
             )
         if piece in ids:
             raise InputError(
                 f"{where}:{index + 1}: word piece {piece!r} is already on line {ids[piece] + 1}; "
-                "one piece cannot have two ids. In a vocabulary of your own, remove one. In one "
-                "that came with weights every line is an id: transformers uses the later one, so "
+                "a piece cannot have two ids. In your own vocabulary, remove one line. In one that "
+                "belongs to weights every line is an id: transformers uses the later one, so "
                 f"write [duplicate_{ids[piece]}] on line {ids[piece] + 1} to do the same"
             )
         if "\n" in piece:
             raise InputError(
-                f"{where}:{index + 1}: word piece {piece!r} has a line feed, which ends a line of "
-                "a vocabulary file"
+                f"{where}:{index + 1}: word piece {piece!r} contains a line feed, which would "
+                "end its line in a vocabulary file"
             )
         ids[piece] = index
     missing = [token for token in SPECIAL_TOKENS if token not in ids]
@@ -347,11 +348,11 @@ def _check_vocabulary(pieces: tuple[str, ...], where: str) -> dict[str, int]:
         raise InputError(
             f"{where}: the vocabulary lacks {', '.join(missing)}"
             + (f" (it has {', '.join(map(repr, likely[:5]))})" if likely else "")
-            + ". In a vocabulary of your own, add a line each. One that came with weights must "
-            "have BERT's special tokens under these names: a new line would have no trained row"
+            + ". In your own vocabulary, add a line for each. A vocabulary that belongs to weights "
+            "must contain them: a new line would have no trained embedding"
         )
     if len(ids) == len(SPECIAL_TOKENS):
-        raise InputError(f"{where}: the vocabulary has no word piece beside the special tokens")
+        raise InputError(f"{where}: the vocabulary has no word pieces except the special tokens")
     return ids
 
 
@@ -360,20 +361,21 @@ def train_vocabulary(
 ) -> list[str]:
     """Trains a WordPiece vocabulary; special tokens come first, then single characters.
 
-    Text is normalised as `Tokenizer` does. The same lines give the same vocabulary. Memory
-    grows with the number of distinct words, not with the text.
+    Text is normalised as in `Tokenizer`. The same lines give the same vocabulary. Memory grows with
+    the number of distinct words, not with the length of the text.
 
     Args:
         lines: text in any portions that do not cut words.
-        vocab_size: most word pieces, special tokens included; a small text may give fewer.
+        vocab_size: largest number of word pieces, special tokens included; a small text may give
+            fewer.
         do_lower_case: lower-case the text and strip accents.
-        limit_alphabet: characters beyond so many most frequent ones get no piece, so that rare
-            scripts do not eat the vocabulary.
+        limit_alphabet: only this many characters, the most frequent ones, become pieces, so that
+            rare scripts do not fill the vocabulary.
 
     Raises:
         InputError: the special tokens and single characters alone exceed `vocab_size`.
     """
-    # Imported here, since trained vocabularies are used far more often than made.
+    # Imported here, since most runs use a vocabulary without training it.
     from tokenizers import Tokenizer as Learner
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -386,8 +388,8 @@ def train_vocabulary(
     alphabet = set(kept[:limit_alphabet])
     words = sorted(word for word in counts if alphabet.issuperset(word))
     inner = {CONTINUATION + character for word in words for character in word[1:]}
-    # Given as special tokens the single characters get fixed ids; the trainer, left alone,
-    # numbers them in the order of a hash table, and these ids decide ties between merges.
+    # As special tokens the single characters get fixed ids. Otherwise the trainer would number them
+    # in the order of a hash table, and these ids decide ties between merges.
     fixed = [*SPECIAL_TOKENS, *sorted(alphabet), *sorted(inner)]
     if len(fixed) > vocab_size:
         raise InputError(
@@ -408,23 +410,23 @@ def train_vocabulary(
 
 
 def _repeat(counts: collections.Counter[str], words: Iterable[str]) -> Iterator[str]:
-    """Each word as often as it was counted, in texts of bounded length: the trainer takes text."""
+    """Repeats each word by its count, since the trainer needs text; texts have a bounded length."""
     for word in words:
         for start in range(0, counts[word], REPEATS):
             yield " ".join([word] * min(REPEATS, counts[word] - start))
 
 
 def _count_words(lines: Iterable[str], do_lower_case: bool) -> collections.Counter[str]:
-    """Counts words after the normalisation of `Tokenizer` and splitting at punctuation."""
+    """Counts words after normalisation as in `Tokenizer` and splitting at punctuation."""
     from tokenizers import normalizers, pre_tokenizers
 
-    # Between spaces first: each distinct string is then normalised once.
+    # Split at spaces first, so that each distinct string is normalised once.
     raw = collections.Counter()
     for line in lines:
         raw.update(line.split())
     texts = tf.constant(list(raw), tf.string)
     if do_lower_case:
-        # What FastBertTokenizer does, which is not what BertNormalizer does.
+        # As in FastBertTokenizer; BertNormalizer differs.
         texts = tft.normalize_utf8(tft.case_fold_utf8(texts), "NFD")
         texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
     cleaner = normalizers.BertNormalizer(lowercase=False, strip_accents=False)

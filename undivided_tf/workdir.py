@@ -1,13 +1,13 @@
-"""The directory of a run: opened with its config, finished once, gone on with by the same call.
+"""The directory of a run: opened with a config, finished once, resumed by the same call.
 
-- `config.json` is the run. A call with another config is refused, with the difference.
-- `inputs.json` holds the SHA-256 of each file behind the fields of the config that name inputs
-  (`Config.inputs`). Inputs of other bytes are another run; a file that was moved or renamed has
-  the same hash.
-- `results.json` appears last. Where it is, nothing runs, and it is read.
+- `config.json` identifies the run. A call with another config is an error that shows the
+  difference.
+- `inputs.json` holds the SHA-256 of each input file (`Config.inputs`). Inputs with other contents
+  are an error, too. Files may be moved or renamed.
+- `results.json` is written last. If it exists, nothing runs, and the results are read from it.
 
-Every file appears whole or not at all (`files.atomic_path`). So a part of a run that has written
-its file is finished, and the same call goes on with the parts that have not. Needs no TensorFlow.
+All files are written atomically (`files.atomic_path`). So a part of a run whose file exists is
+finished, and the same call resumes with the other parts. Needs no TensorFlow.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ _SHOWN_CHANGES = 10
 def results_once(
     config: Config, prepare: Callable[[], Any], run: Callable[[Any], dict[str, Any]]
 ) -> dict[str, Any]:
-    """The content of `workdir/results.json`, made first when it is not there yet.
+    """The content of `workdir/results.json`, which is made if it does not exist.
 
     Args:
-        config: the run; its `workdir` receives config.json, inputs.json and results.json.
-        prepare: builds what can fail for a mistake of the user, such as a mistyped path. It is
-            called before a new workdir is made, so that the mistake leaves none behind.
-        run: makes the results from what `prepare` returned.
+        config: the run; config.json, inputs.json and results.json are written to its `workdir`.
+        prepare: does the part that fails for mistakes of the user, such as a mistyped path. It is
+            called before a new workdir is made, so that a mistake leaves no workdir.
+        run: computes the results from the return value of `prepare`.
 
     Raises:
         InputError: the workdir holds another config, or its inputs have changed.
@@ -51,7 +51,7 @@ def results_once(
         note_finished(path)
         return files.read_json(path)
     begun = (workdir / CONFIG).exists()
-    if begun:  # What is another run is said at once.
+    if begun:  # Report another config or other inputs before the preparation.
         open_workdir(workdir, config)
     prepared = prepare()
     if not begun:
@@ -60,11 +60,11 @@ def results_once(
 
 
 def once(path: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The content of a JSON file: of a part of a run that is finished when the file is there.
+    """The content of the JSON file of a part of a run, which is made if it does not exist.
 
     Args:
         path: the file, in the directory of the run.
-        make: gives the content where there is no file yet.
+        make: returns the content.
     """
     if not path.exists():
         files.write_json(path, make())
@@ -76,21 +76,20 @@ def open_workdir(
     config: Config,
     grown: Callable[[Any], bool] | None = None,
 ) -> pathlib.Path:
-    """Makes `workdir` with `config.json`, or checks that the one there is the same.
+    """Makes `workdir` with `config.json`, or checks that it belongs to the same config and inputs.
 
-    The inputs of the run (`Config.inputs`) belong to it: their hashes are kept in `inputs.json`,
-    and inputs of other bytes are another run. A directory from before there was an `inputs.json`
-    gets those of today. Inputs that are gone are named, and not compared.
+    If a directory of an older release has no `inputs.json`, the present inputs are recorded. Inputs
+    that no longer exist are named and not compared.
 
     Args:
         workdir: the directory of a run.
         config: the run.
-        grown: whether `config` goes on with what another config, that of the directory, began;
-            it then takes its place. Without it only paths may differ, to inputs of equal bytes.
+        grown: function from the config of the directory to whether `config` may replace it. If
+            None, only paths of inputs may differ, if their contents are equal.
 
     Raises:
-        InputError: the directory holds the results of another config or of other inputs; shows
-            the difference.
+        InputError: the directory belongs to another config or to other inputs; shows the
+            difference.
     """
     path = results_directory(workdir) / CONFIG
     inputs = _Inputs(config.inputs(), path.parent)
@@ -100,10 +99,10 @@ def open_workdir(
         return path.parent
     there, old = files.read_json(path), None
     with contextlib.suppress(InputError):
-        # A key that came with a newer release has its default in an older run.
+        # Keys that an older release lacks get their defaults.
         old = type(config).from_dict(there)
         there = old.to_dict()
-    # A directory may be moved, so where it lies is no difference.
+    # The directory may have been moved.
     there, asked = {**there, "workdir": ""}, {**config.to_dict(), "workdir": ""}
     if old is not None and grown is None:
         _take_moved(there, asked, inputs)
@@ -111,18 +110,20 @@ def open_workdir(
     if changed and (old is None or grown is None or not grown(old)):
         raise InputError(
             f"{path} holds another config:\n  " + "\n  ".join(changed) + "\n"
-            "choose another directory, or give the flags of that config to continue it"
+            "choose another directory, or give the flags of that config to resume it"
         )
     if changes := inputs.changes():
         raise InputError(
             f"{path.parent} was made from other inputs:\n{_listed(changes)}\n"
-            "choose another directory for the inputs of today, or bring back those of then to "
-            "continue it"
+            "choose another directory for the present inputs, or restore the earlier ones to "
+            "resume it"
         )
     if inputs.is_new and inputs.current:
-        progress.note(f"{path.parent}: no {inputs.path.name} yet, the inputs of today are recorded")
+        progress.note(f"{path.parent}: no {inputs.path.name} yet, the present inputs are recorded")
     if inputs.absent:
-        progress.note(f"{path.parent}: not there, and not compared: {', '.join(inputs.absent)}")
+        progress.note(
+            f"{path.parent}: inputs not found and not compared: {', '.join(inputs.absent)}"
+        )
     inputs.write()
     if old != config:
         config.to_json(path)
@@ -130,18 +131,18 @@ def open_workdir(
 
 
 def open_scratch(folder: pathlib.Path, state: dict[str, Any]) -> None:
-    """Makes a folder for what a killed call leaves to the next one, or goes on in it.
+    """Opens a folder for unfinished work, from which the next call can resume.
 
     Args:
-        folder: it is emptied when it was begun with another state or by another release.
-        state: all that the content depends on, as JSON.
+        folder: emptied if it was made with another state or by another release.
+        state: JSON values of everything that the content depends on.
     """
     state = {"version": __version__, **state}
     try:
         if files.read_json(folder / _SCRATCH) == state:
-            logging.info("%s: going on with what is finished there", folder)
+            logging.info("%s: resuming with the work that is finished there", folder)
             return
-        logging.info("%s: begun with other flags or other files; starting anew", folder)
+        logging.info("%s: made with other flags or other files; starting again", folder)
     except (FileNotFoundError, ValueError):
         pass
     files.remove(folder)
@@ -149,14 +150,14 @@ def open_scratch(folder: pathlib.Path, state: dict[str, Any]) -> None:
 
 
 def results_directory(workdir: str | os.PathLike, field: str = "workdir") -> pathlib.Path:
-    """The path of a directory for results, which need not exist yet.
+    """The path of a directory for results, which need not exist.
 
     Args:
         workdir: the directory.
-        field: of the config that names it.
+        field: field of the config that names it, for errors.
 
     Raises:
-        InputError: none is given, or it or a folder above it is a file.
+        InputError: the path is empty, or it or a parent is a file.
     """
     if not str(workdir):
         raise InputError(f"a directory for the results is needed: --{field}=DIR")
@@ -170,10 +171,10 @@ def results_directory(workdir: str | os.PathLike, field: str = "workdir") -> pat
 
 
 def new_directory(path: str) -> pathlib.Path:
-    """The place of a result that is made in one go, given by `--output_dir`.
+    """The path given by `--output_dir`, which must not exist.
 
     Raises:
-        InputError: no path, something is there already, or a folder above it is a file.
+        InputError: the path is empty or exists, or a parent is a file.
     """
     if path and pathlib.Path(path).exists():
         raise InputError(f"{path} exists already; choose another --output_dir or remove it")
@@ -181,13 +182,13 @@ def new_directory(path: str) -> pathlib.Path:
 
 
 def note_finished(path: pathlib.Path) -> None:
-    """Tells the user that nothing runs, since what a file holds was made earlier."""
+    """Tells the user that nothing runs, because the results exist."""
     finished = date(path.stat().st_mtime)
     progress.note(f"{path.parent}: finished on {finished}; results read from {path.name}")
 
 
 def forget_input(workdir: str | os.PathLike, field: str) -> None:
-    """Has a directory no longer know what a field named, for example because that was at fault."""
+    """Removes the inputs of a field from `inputs.json`, for example because they had a fault."""
     path = pathlib.Path(workdir) / INPUTS
     if path.exists():
         known = files.read_json(path)
@@ -196,12 +197,12 @@ def forget_input(workdir: str | os.PathLike, field: str) -> None:
 
 
 def date(seconds: float) -> str:
-    """A time since the epoch as local date and minute."""
+    """Formats seconds since the epoch as local date and minute."""
     return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 
 def _take_moved(there: dict[str, Any], asked: dict[str, Any], inputs: "_Inputs") -> None:
-    """Gives the config of a directory today's paths of inputs that have the same bytes."""
+    """Replaces paths in the config of a directory by new paths of inputs with equal contents."""
     for field in {**inputs.known, **inputs.current}:
         *sections, name = field.split(".")
         old, new = there, asked
@@ -212,15 +213,15 @@ def _take_moved(there: dict[str, Any], asked: dict[str, Any], inputs: "_Inputs")
 
 
 class _Inputs:
-    """The inputs of a run as they are now, beside what its directory says of them.
+    """The present inputs of a run, and the inputs that its directory has recorded.
 
     Args:
-        wanted: by the field of the config that names them.
+        wanted: inputs by the field of the config that names them.
         workdir: the directory of the run.
 
     Attributes:
-        absent: inputs that the directory knows and that are no longer there.
-        is_new: whether the directory knows nothing of its inputs yet.
+        absent: recorded inputs that no longer exist.
+        is_new: whether the directory has no record of inputs.
     """
 
     def __init__(self, wanted: Mapping[str, Iterable[Input]], workdir: str | os.PathLike):
@@ -248,7 +249,7 @@ class _Inputs:
             self.current.setdefault(field, {})[item.value] = hashed(there, known)
 
     def changes(self) -> list[str]:
-        """A line for each file that is not what it was; none for an input that is absent."""
+        """Lines that describe each changed file; absent inputs are not compared."""
         return [
             line
             for field, values in self.current.items()
@@ -258,23 +259,23 @@ class _Inputs:
         ]
 
     def moved(self, field: str, before: Any, now: Any) -> bool:
-        """Whether two values of a field name the same bytes.
+        """Whether two values of a field name inputs with equal contents.
 
         Args:
             field: name of the field.
-            before: its value when the directory was opened.
-            now: its value now.
+            before: recorded value.
+            now: present value.
         """
         before, now = ([v] if isinstance(v, str) else list(v) for v in (before, now))
         known = self.known.get(field, {})
-        current = {**known, **self.current.get(field, {})}  # Of one that is gone, what it was.
+        current = {**known, **self.current.get(field, {})}  # The record stands in for absent files.
         return len(before) == len(now) and all(
             old == new or (old in known and new in current and _same(known[old], current[new]))
             for old, new in zip(before, now, strict=True)
         )
 
     def write(self) -> None:
-        """Records the inputs as they are now beside those that are known."""
+        """Adds the present inputs to the record."""
         merged = {
             field: {**self.known.get(field, {}), **self.current.get(field, {})}
             for field in {**self.known, **self.current}
@@ -306,7 +307,7 @@ def _described(file: dict[str, Any] | None) -> str:
 
 
 def _listed(changes: list[str]) -> str:
-    """The first of many changes, indented."""
+    """The first changes, indented, and the number of the others."""
     shown = changes[:_SHOWN_CHANGES]
     more = len(changes) - len(shown)
     return "\n".join(f"  {line}" for line in shown) + (f"\n  and {more} more" if more else "")

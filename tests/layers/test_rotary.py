@@ -136,7 +136,7 @@ def test_too_long_a_sequence_is_refused(position_type):
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(InputError, match="hidden_size 6 / num_attention_heads 2 must be even"):
         tiny_config(position_type="rotary", hidden_size=6)
-    with pytest.raises(InputError, match="rotary_base 100 has no meaning with position_type abs"):
+    with pytest.raises(InputError, match="rotary_base 100 is not used with position_type abs"):
         tiny_config(rotary_base=100.0)
     with pytest.raises(InputError, match="rotary_base must be above 0"):
         tiny_config(position_type="rotary", rotary_base=0.0)
