@@ -1,4 +1,4 @@
-"""What a run reads: the files behind the fields of a config that name inputs, and their hashes.
+"""Inputs of a run: the files that fields of its config name, and their hashes.
 
 Needs no TensorFlow.
 """
@@ -11,13 +11,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from undivided_tf.support import progress
+from undivided_tf.support import files, progress
 
-# Beyond this size a file is read again only when its path, size or time of change differ.
+TFDS = "tfds:"  # Prefix of the names of TensorFlow data sets.
+# A larger file is hashed again only if its path, size or modification time has changed.
 LARGE_BYTES = 64 << 20
 
-# The function that lists the files of an input, by the kind of the input. Each is defined beside
-# the code that reads these files, and imported only by a run that has such an input.
+# By the kind of an input, the function that lists its files. It is defined beside the code that
+# reads these files, and is imported only for a run with such an input.
 LISTERS = {
     "file": "undivided_tf.inputs:file_of",
     "corpus": "undivided_tf.data.corpus.corpora:input_files",
@@ -31,8 +32,8 @@ LISTERS = {
     "any_checkpoint": "undivided_tf.convert.converter:input_files",
 }
 
-# A file in inputs.json: `sha256`, and for messages and for the reuse of hashes `path`, `bytes`
-# and `modified_ns`.
+# The files of an input in inputs.json: `sha256`, and `path`, `bytes` and `modified_ns`, which
+# messages and the reuse of hashes need.
 Files = dict[str, dict[str, Any]]
 
 
@@ -41,8 +42,8 @@ class Input(NamedTuple):
 
     Attributes:
         kind: key in `LISTERS`.
-        value: what the config says, such as a path.
-        detail: what else the lister has to know.
+        value: the value in the config, such as a path.
+        detail: further arguments of the lister.
     """
 
     kind: str
@@ -50,33 +51,32 @@ class Input(NamedTuple):
     detail: tuple[str, ...] = ()
 
     def files(self) -> dict[str, pathlib.Path]:
-        """The files, by the part that each has in the input; none for what is no file.
+        """The files, by their role in the input; empty if the input is not made of files.
 
         Raises:
-            InputError: there is no such input.
+            InputError: the input does not exist.
         """
         module, _, name = LISTERS[self.kind].partition(":")
         listed = getattr(importlib.import_module(module), name)(self.value, *self.detail)
-        if isinstance(listed, tuple):  # Of files that their names tell apart.
+        if isinstance(listed, tuple):  # The names of these files are their roles.
             listed = {path.name: path for path in listed}
         return {part: pathlib.Path(path) for part, path in listed.items()}
 
 
 def file_of(value: str) -> dict[str, pathlib.Path]:
-    """Lister of a path; a TensorFlow data set, `tfds:NAME`, is named by its version."""
-    return {} if value.startswith("tfds:") else {"": pathlib.Path(value)}
+    """Lists a path; nothing for a TensorFlow data set, `tfds:NAME`, whose version is fixed."""
+    return {} if value.startswith(TFDS) else {"": pathlib.Path(value)}
 
 
 def hashed(paths: Mapping[str, pathlib.Path], known: Mapping[str, dict[str, Any]]) -> Files:
-    """The files with their hashes; `known` are those of an earlier call, by path."""
+    """Hashes files; reuses hashes of large files from `known`, an earlier result, by path."""
     hashes = {}
     for part, path in paths.items():
         where, status = os.path.abspath(path), path.stat()
         about = {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "path": where}
         before = known.get(where, {})
         if status.st_size <= LARGE_BYTES:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = files.sha256_of_file(path)
         elif before == {"sha256": before.get("sha256"), **about}:
             digest = before["sha256"]
         else:
@@ -87,7 +87,7 @@ def hashed(paths: Mapping[str, pathlib.Path], known: Mapping[str, dict[str, Any]
 
 @functools.cache
 def _hash_of_large(path: str, size: int, modified_ns: int) -> str:
-    """Once a process: the cells of a study have files in common."""
+    """Hashes a file once per process, since the cells of a study share files."""
     digest = hashlib.sha256()
     with (
         progress.bar(size, f"hash {os.path.basename(path)}", "bytes") as bar,

@@ -147,7 +147,7 @@ def test_questions_about_texts_can_be_fine_tuned_and_those_about_words_cannot(fo
     assert (task.labels, task.is_pair) == (("Past", "Pres"), False)
     assert load_sentence_task("wiki_pair").is_pair
     for name in WORD_TASKS:
-        with pytest.raises(InputError, match="asks about single words.*bigram_shift"):
+        with pytest.raises(InputError, match="is about single words.*bigram_shift"):
             load_sentence_task(f"ud:{name}:{folder}")
 
 
@@ -222,7 +222,7 @@ def test_a_trec_label_that_only_the_test_split_has_is_left_out_and_counted(tmp_p
 
 @pytest.mark.parametrize("line", ["NUM", "NUM:count", "How many are there ?", ":count How many ?"])
 def test_a_line_of_trec_without_label_or_question_is_named(tmp_path, line):
-    with pytest.raises(InputError, match=r"qc.zip/qc/train.txt:61: .* is no COARSE:fine label"):
+    with pytest.raises(InputError, match=r"qc.zip/qc/train.txt:61: .* is not a COARSE:fine label"):
         load_probing_task(trec(tmp_path, f"{TRAIN}{line}\n", "NUM:count How many ?\n"))
 
 

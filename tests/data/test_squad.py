@@ -64,7 +64,7 @@ def test_what_is_written_as_articles_reads_the_same(tmp_path):
         (lambda v: qas(v)[0]["answers"][1].update(text=""), r"answers\[1\]\.text: empty"),
         (lambda v: qas(v)[0]["answers"][1].update(answer_start="3"), "expected int, got '3'"),
         (lambda v: qas(v)[0]["answers"][1].update(answer_start=True), "expected int, got True"),
-        (lambda v: qas(v)[0].update(question="\ud800"), r"qas\[0\]\.question: no Unicode text"),
+        (lambda v: qas(v)[0].update(question="\ud800"), r"qas\[0\]\.question: not Unicode text"),
         (lambda v: {"data": []}, "there is no question in it"),
     ],
 )  # fmt: skip
@@ -101,7 +101,7 @@ def test_an_answer_that_is_not_at_its_offset_is_marked_and_named(tmp_path, caplo
     path = write(tmp_path / "shifted.json", answer_start=start)
     questions = read_questions([path], "train")
     assert [a.is_aligned for a in questions[0].answers] == [False, True]
-    assert "1 answers do not stand at their offset" in caplog.text
+    assert "1 answers are not at their offset" in caplog.text
     assert "qas[0]" in caplog.text
 
 

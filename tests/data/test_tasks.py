@@ -165,10 +165,10 @@ def test_the_files_of_an_official_task_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("", r"train\.tsv:3: label '' is what others write for a missing label.*and 1 more rows"),
-        ("-", r"train\.tsv:3: label '-' is what others write"),
-        ("-1", r"train\.tsv:3: label '-1' is what others write"),
-        ("nan", r"train\.tsv:3: label 'nan' is what others write"),
+        ("", r"train\.tsv:3: label '' often marks a missing label.*and 1 more rows"),
+        ("-", r"train\.tsv:3: label '-' often marks a missing label"),
+        ("-1", r"train\.tsv:3: label '-1' often marks a missing label"),
+        ("nan", r"train\.tsv:3: label 'nan' often marks a missing label"),
         ("pos ", r"train\.tsv:3: label 'pos ' has blanks .* its name 'pos'"),
         ("p\u200bos", r"train\.tsv:3: label 'p\\u200bos' has blanks or characters that cannot be"),
         ("0.5", r"train\.tsv:3: label '0.5' is a number with a fraction.*\"regression\": true"),
@@ -228,7 +228,7 @@ def test_a_column_of_numbers_is_a_regression_when_declared(tmp_path):
     assert task.is_regression and task.score_range == ()
     assert task.read("train").labels.tolist() == [0.5, -1.25, 3.0]
     assert task.read("train").labels.dtype == np.float32
-    with pytest.raises(InputError, match="probes are classifiers .* declare a score_range"):
+    with pytest.raises(InputError, match="probes classify .* declare a score_range"):
         task.graded()
     folder(tmp_path, task_json='{"regression": true, "score_range": [-2, 3]}')
     graded = tasks.load_task(name).graded()
@@ -239,11 +239,15 @@ def test_a_column_of_numbers_is_a_regression_when_declared(tmp_path):
 @pytest.mark.parametrize(
     ("declared", "field", "message"),
     [
-        ({}, "much", r"train\.tsv:5: label 'much' is no number$"),
-        ({}, "nan", r"train\.tsv:5: label 'nan' is no number; .*no_label_marks"),
-        ({}, "", r"train\.tsv:5: label '' is no number; .*no_label_marks"),
-        ({"score_range": [-2, 5]}, "5.1", r"train\.tsv:5: label '5.1' is no number from -2 to 5"),
-        ({"labels": ["a", "b"]}, "1", r"task\.json: declares labels and a regression"),
+        ({}, "much", r"train\.tsv:5: label 'much' is not a number$"),
+        ({}, "nan", r"train\.tsv:5: label 'nan' is not a number; .*no_label_marks"),
+        ({}, "", r"train\.tsv:5: label '' is not a number; .*no_label_marks"),
+        (
+            {"score_range": [-2, 5]},
+            "5.1",
+            r"train\.tsv:5: label '5.1' is not a number from -2 to 5",
+        ),
+        ({"labels": ["a", "b"]}, "1", r"task\.json: declares labels, but a regression"),
         ({"score_range": [5, 0]}, "1", r"task\.json: score_range must be the lowest and the"),
         ({"regression": False, "score_range": [0, 5]}, "1", r"task\.json: declares a score_range"),
     ],

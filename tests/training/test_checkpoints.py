@@ -92,7 +92,7 @@ def test_a_flipped_bit_gives_way_to_the_checkpoint_before(tmp_path, caplog):
         assert checkpoints.restore_latest(tmp_path, *other)["step"] == 5
     assert_equal(made, other)
     assert "weights.safetensors has changed" in caplog.text
-    assert "GOING BACK TO THE ONE BEFORE" in caplog.text
+    assert "USING THE ONE BEFORE IT" in caplog.text
 
 
 def test_a_checkpoint_from_before_the_checksums_is_read_with_a_warning(tmp_path, caplog):

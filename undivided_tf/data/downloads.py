@@ -5,30 +5,39 @@ import urllib.request
 from typing import Any
 
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import TFDS
 
 NETWORK_SECONDS = 5
-PREFIX = "tfds:"
 
 
-def prepared_builder(source: str) -> Any:
-    """The builder of a data set, which is downloaded if it is not on the disk.
-
-    Args:
-        source: such as `tfds:squad/v2.0`.
+def builder_of(source: str) -> Any:
+    """The builder of a data set, such as `tfds:squad/v2.0`.
 
     Raises:
-        InputError: no such data set, or it is not on the disk and its host does not answer.
+        InputError: there is no such data set.
     """
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder(source.removeprefix(PREFIX))
+        return tfds.builder(source.removeprefix(TFDS))
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(f"{source}: TensorFlow Datasets has no data set of this name") from error
+
+
+def prepare(builder: Any, source: str, url: str) -> None:
+    """Downloads a data set unless it is on the disk.
+
+    Args:
+        builder: of the data set.
+        source: its name, for errors.
+        url: of a host that must answer.
+
+    Raises:
+        InputError: the host does not answer.
+    """
     if not builder.is_prepared():
-        require_network(source, builder.info.homepage)
+        require_network(source, url)
         builder.download_and_prepare()
-    return builder
 
 
 def require_network(source: str, url: str) -> None:

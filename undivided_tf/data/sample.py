@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Iterator
 
+from undivided_tf.config import SPLITS
 from undivided_tf.data.corpus import documents
 from undivided_tf.data.corpus.documents import Document
 from undivided_tf.errors import InputError
@@ -33,7 +34,6 @@ SOURCES = (
     },
 )
 SPEECHES, ARTICLES = (source["name"] for source in SOURCES)
-SPLITS = ("train", "validation", "test")
 UNCATEGORIZED = "Uncategorized"
 
 

@@ -10,7 +10,6 @@ WORKDIR/checkpoints/step_00002000/
     checksums.json         SHA-256 of each of them
 """
 
-import hashlib
 import pathlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -119,13 +118,8 @@ def _save_averages(
 def seal(directory: pathlib.Path) -> None:
     """Writes the checksums of the files of a checkpoint, and replaces older ones."""
     members = [p for p in sorted(directory.iterdir()) if p.is_file() and p.name != CHECKSUMS]
-    checksums = {path.name: _checksum(path) for path in members}
+    checksums = {path.name: files.sha256_of_file(path) for path in members}
     files.write_json(directory / CHECKSUMS, checksums)
-
-
-def _checksum(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verify(directory: pathlib.Path) -> None:
@@ -142,7 +136,7 @@ def _verify(directory: pathlib.Path) -> None:
         )
         return
     for name, checksum in files.read_json(directory / CHECKSUMS).items():
-        if _checksum(directory / name) != checksum:
+        if files.sha256_of_file(directory / name) != checksum:
             raise ValueError(f"{name} has changed since it was written")
 
 
@@ -188,7 +182,7 @@ def restore_latest(
             state = files.read_json(path / STATE)
         except (SafetensorError, OSError, ValueError) as error:
             logging.warning(
-                "checkpoint %s cannot be read (%s); GOING BACK TO THE ONE BEFORE: the steps "
+                "checkpoint %s cannot be read (%s); USING THE ONE BEFORE IT: the steps "
                 "since then are trained again",
                 path,
                 error,
@@ -200,7 +194,7 @@ def restore_latest(
     if candidates:
         raise InputError(
             f"none of the {len(candidates)} checkpoints in {candidates[-1].parent} can be read; "
-            "remove that directory to start anew"
+            "remove that directory to start again"
         )
     return None
 

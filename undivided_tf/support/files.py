@@ -103,7 +103,7 @@ def check_fetched(path: str | os.PathLike) -> None:
         return  # The function that reads the file reports the error.
     if start == _LFS_POINTER:
         raise InputError(
-            f"{path} is a Git LFS pointer, a few lines of text that stand for the file itself: "
+            f"{path} is a Git LFS pointer, a few lines of text in place of the file: "
             "run `git lfs pull` in the clone that it is from, or download the file"
         )
 
@@ -138,8 +138,14 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(content.decode("utf-8-sig"))
     except ValueError as error:
         raise InputError(
-            f"{path} is not JSON: {error}; it is damaged: bring back a copy, or remove it"
+            f"{path} is not JSON: {error}; it is damaged: restore a copy, or remove it"
         ) from error
+
+
+def sha256_of_file(path: str | os.PathLike) -> str:
+    """Hexadecimal SHA-256 of the content of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256(*parts: bytes | str) -> str:

@@ -9,12 +9,12 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from undivided_tf.data import sample
+from undivided_tf.data import downloads, sample
 from undivided_tf.data.corpus import documents, text_files
 from undivided_tf.data.corpus.documents import Document
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import TFDS
 
-TFDS = "tfds:"
 # Consecutive files are grouped into portions of at least this many bytes.
 PORTION_BYTES = 16 << 20
 
@@ -135,16 +135,13 @@ def portions(corpus: Sequence[Source]) -> list[Portion]:
 def _read_tfds(name: str, text_field: str) -> Iterator[Document]:
     import tensorflow_datasets as tfds
 
-    try:
-        builder = tfds.builder(name.removeprefix(TFDS))
-    except tfds.core.DatasetNotFoundError as error:
-        raise InputError(f"{name}: TensorFlow Datasets has no data set of this name") from error
+    builder = downloads.builder_of(name)
     if text_field not in builder.info.features:
         raise InputError(
             f"{name}: has no field `{text_field}`, only {', '.join(sorted(builder.info.features))}"
         )
-    data = tfds.load(name.removeprefix(TFDS), split="train", shuffle_files=False)
-    for row in tfds.as_numpy(data):
+    downloads.prepare(builder, name, builder.info.homepage)
+    for row in tfds.as_numpy(builder.as_dataset(split="train", shuffle_files=False)):
         item = documents.document(name, row[text_field].decode("utf-8"))
         if item:
             yield item

@@ -1,7 +1,6 @@
 """Shards: record files with the rows of all chunks in order, and their totals."""
 
 import dataclasses
-import hashlib
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -68,7 +67,7 @@ class WriteShard:
                     source.seek(int(counts[: shard.number].sum()) * width)
                     part = source.read(size)
                 if len(part) != size:
-                    raise RuntimeError(f"{chunk} was cut short; remove {folder} and start anew")
+                    raise RuntimeError(f"{chunk} is truncated; remove {folder} and start again")
                 file.write(part)
                 yield size
 
@@ -131,18 +130,13 @@ def describe(
                     "name": s.name,
                     "rows": n,
                     "bytes": (records / s.name).stat().st_size,
-                    "sha256": _sha256(records / s.name),
+                    "sha256": files.sha256_of_file(records / s.name),
                 }
                 for s, n in zip(own, rows, strict=True)
             ],
         }
     counts = (by_split[split]["counts"] for split in SPLITS)
     return {**described, **_unigram_facts(*counts, tokenizer)}
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unigram_facts(

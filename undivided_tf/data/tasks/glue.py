@@ -10,7 +10,8 @@ import re
 import numpy as np
 from absl import logging
 
-from undivided_tf.data.tasks.rows import SPLITS, Rows
+from undivided_tf.config import SPLITS
+from undivided_tf.data.tasks.rows import Rows
 
 ENTAILMENT = ("entailment", "neutral", "contradiction")
 

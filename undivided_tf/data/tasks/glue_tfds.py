@@ -9,6 +9,7 @@ from undivided_tf.data import downloads
 from undivided_tf.data.tasks import glue
 from undivided_tf.data.tasks.rows import Rows, Task, checked_split, positions
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import TFDS
 
 
 def tfds_task(name: str) -> Task:
@@ -20,7 +21,7 @@ def tfds_task(name: str) -> Task:
     Raises:
         InputError: no such data set; when read: it is not on the disk and there is no network.
     """
-    prefix, _, short = name.removeprefix("tfds:").partition("/")
+    prefix, _, short = name.removeprefix(TFDS).partition("/")
     key = glue.canonical_name(short)
     if prefix != "glue" or key is None:
         known = ", ".join(f"tfds:glue/{task}" for task in glue.TASKS)
@@ -47,10 +48,9 @@ def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:
 
     if split == "test_ax":
         key, split = "ax", "test"
-    builder = tfds.builder(f"glue/{key}")
-    if not builder.is_prepared():
-        downloads.require_network(f"tfds:glue/{key}", builder.builder_config.data_url)
-        builder.download_and_prepare()
+    source = f"{TFDS}glue/{key}"
+    builder = downloads.builder_of(source)
+    downloads.prepare(builder, source, builder.builder_config.data_url)
     if key == "mnli" and split in ("validation", "test"):
         split += "_matched"
     fields = about.fields or about.columns
@@ -67,9 +67,9 @@ def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:
             names = builder.info.features["label"].names
             if (unlabelled := np.flatnonzero(labels < 0)).size:  # -1 would give the last name.
                 raise InputError(
-                    f"tfds:glue/{key}: {split}[{unlabelled[0]}] has no label ({unlabelled.size} of "
+                    f"{source}: {split}[{unlabelled[0]}] has no label ({unlabelled.size} of "
                     f"{len(labels)} rows); prepare the data set again"
                 )
             labels = positions([names[label] for label in columns["label"]], about.labels)
     rows = Rows(texts[0], texts[1] if len(texts) > 1 else None, labels)
-    return glue.without_blanks(rows, split, f"tfds:glue/{key}")
+    return glue.without_blanks(rows, split, source)

@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from absl import logging
 
+from undivided_tf.config import SPLITS
 from undivided_tf.data import packed
 from undivided_tf.data.tasks import tasks, treebank
-from undivided_tf.data.tasks.rows import SPLITS, Rows, Task, positions
+from undivided_tf.data.tasks.rows import Rows, Task, positions
 from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.data.tasks.treebank import Sentence
 from undivided_tf.errors import InputError
@@ -129,7 +130,7 @@ def load_sentence_task(name: str) -> Task:
     task = load_probing_task(name)
     if isinstance(task, WordTask):
         raise InputError(
-            f"task {name!r} asks about single words, and a classifier answers for a whole text: "
+            f"task {name!r} is about single words, but a classifier predicts for whole texts: "
             f"probe it, or give a task of texts such as {', '.join(SENTENCE_TASKS)}"
         )
     return task
@@ -359,7 +360,9 @@ def _question_types(archive: pathlib.Path) -> Task:
             label, _, text = line.partition(" ")
             coarse, colon, _ = label.partition(":")
             if not (coarse and colon and text.strip()):
-                raise InputError(f"{where}: {line[:60]!r} is no COARSE:fine label and a question")
+                raise InputError(
+                    f"{where}: {line[:60]!r} is not a COARSE:fine label and a question"
+                )
             found.append((text, coarse))
         return found
 

@@ -10,9 +10,8 @@ from typing import Self
 
 import numpy as np
 
+from undivided_tf.config import SPLITS
 from undivided_tf.errors import InputError
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,8 +94,8 @@ class Task:
         low, high = np.rint(self.score_range or (0, 0)).astype(int)
         if low == high:
             raise InputError(
-                f"task {self.name} is a regression, and probes are classifiers of the whole "
-                "numbers that its scores round to: declare a score_range with several in task.json"
+                f"task {self.name} is a regression, of which probes classify the rounded scores: "
+                "declare a score_range with several whole numbers in task.json"
             )
 
         def read(split: str) -> Rows | None:

@@ -16,6 +16,7 @@ from absl import logging
 
 from undivided_tf.data import downloads, packed
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import TFDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_questions(sources: Sequence[str], split: str) -> list[Question]:
     """
     questions: list[Question] = []
     for source in sources:
-        if source.startswith(downloads.PREFIX):
+        if source.startswith(TFDS):
             questions += _read_tfds(source, split)
         else:
             questions += _articles(_read_json(pathlib.Path(source)), source)
@@ -81,7 +82,7 @@ def read_questions(sources: Sequence[str], split: str) -> list[Question]:
     misaligned = [q.place for q in questions for answer in q.answers if not answer.is_aligned]
     if misaligned:
         logging.warning(
-            "%d answers do not stand at their offset: %s",
+            "%d answers are not at their offset: %s",
             len(misaligned),
             ", ".join(misaligned[:10]),
         )
@@ -138,7 +139,7 @@ def _get(value: Any, key: str, kind: type, where: str) -> Any:
         try:
             found.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"{where}.{key}: no Unicode text: {error}") from error
+            raise InputError(f"{where}.{key}: not Unicode text: {error}") from error
     return found
 
 
@@ -180,7 +181,8 @@ def _answer(value: Any, context: str, place: str) -> Answer:
 def _read_tfds(source: str, split: str) -> Iterator[Question]:
     import tensorflow_datasets as tfds
 
-    builder = downloads.prepared_builder(source)
+    builder = downloads.builder_of(source)
+    downloads.prepare(builder, source, builder.info.homepage)
     missing = {"id", "question", "context", "answers"} - set(builder.info.features)
     if missing:
         raise InputError(f"{source}: has no field {', '.join(sorted(missing))}, as SQuAD has")

@@ -10,13 +10,14 @@ import pathlib
 import numpy as np
 from absl import logging
 
-from undivided_tf.config import Config, option
+from undivided_tf.config import SPLITS, Config, option
 from undivided_tf.data import sample
 from undivided_tf.data.tasks import glue_files, glue_tfds
 from undivided_tf.data.tasks.label_columns import LabelColumn, found_labels
-from undivided_tf.data.tasks.rows import SPLITS, Rows, Task, checked_split, positions
+from undivided_tf.data.tasks.rows import Rows, Task, checked_split, positions
 from undivided_tf.data.tasks.tables import Table, read_table
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import TFDS
 
 __all__ = ["SPLITS", "Rows", "Task", "load_task", "read_split", "task_files"]
 
@@ -52,7 +53,7 @@ def load_task(name: str) -> Task:
     """
     if name in SAMPLE_TASKS:
         return SAMPLE_TASKS[name]()
-    if name.startswith("tfds:"):
+    if name.startswith(TFDS):
         return glue_tfds.tfds_task(name)
     folder = pathlib.Path(name)
     if (official := glue_files.official_name(folder)) and not (folder / "task.json").exists():
@@ -126,11 +127,11 @@ class TaskConfig(Config):
     label: str = option("label", "Column of the label.")
     labels: tuple[str, ...] = option((), "Label names; empty: those of train, sorted.")
     no_label_marks: tuple[str, ...] = option(
-        (), "Fields of the label column that say that a row has no label; it is left out, counted."
+        (), "Marks of rows without a label in the label column; such rows are left out and counted."
     )
     regression: bool = option(False, "The label is a number that is predicted, not a class.")
     score_range: tuple[float, ...] = option(
-        (), "Lowest and highest number of a regression, which predictions keep to; empty: any."
+        (), "Lowest and highest number of a regression; predictions are clipped; empty: any."
     )
     train: str = option("train.tsv", "File of the train split.")
     validation: str = option("", "File of the validation split; empty: dev.tsv, validation.tsv.")
@@ -143,7 +144,7 @@ class TaskConfig(Config):
         if self.labels and len(set(self.labels)) < max(2, len(self.labels)):
             raise InputError(f"needs at least two labels, all different; got {self.labels}")
         if self.regression and self.labels:
-            raise InputError("declares labels and a regression, which has none")
+            raise InputError("declares labels, but a regression has none")
         if self.score_range and not self.regression:
             raise InputError("declares a score_range, but no regression")
         if self.score_range and (
@@ -229,7 +230,7 @@ def _rows(table: Table, columns: tuple[str, str], column: LabelColumn, split: st
         return rows
     labels, places = column.read(table)
     if not len(labels) and split != "test":
-        raise InputError(f"{table.path}: no row has a label; `no_label_marks` take all of them")
+        raise InputError(f"{table.path}: no row has a label; `no_label_marks` match all rows")
     if not len(labels):
         logging.info("%s: no row has a label, so it is not scored", table.path)
         return rows
