@@ -95,7 +95,7 @@ def test_known_values():
         ("rte", [0, 1], [-1, -1], r"labels\[0\] is -1: the split is not labelled"),
         ("stsb", [1.0, 2.0], [3.0, -1.0], r"labels\[1\] is -1: the split is not labelled"),
         ("stsb", [1.0, float("nan")], [3.0, 1.0], r"predictions\[1\] is nan"),
-        ("rte", [0, 1], [0], "one number an example"),
+        ("rte", [0, 1], [0], "one number per example"),
         ("rte", [], [], "at least one"),
     ],
 )

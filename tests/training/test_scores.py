@@ -67,5 +67,5 @@ def test_an_own_regression_is_scored_by_correlations_and_has_no_range():
     assert scores.constant(own, Rows(["x"], None, labels[:1]), Rows(["x"], None, labels[:1])) == 0.0
     with pytest.raises(InputError, match=r"predictions\[1\] is inf"):
         scores.score(own, np.array([[1.0], [np.inf]]), labels[:2])
-    with pytest.raises(InputError, match="one number an example"):
+    with pytest.raises(InputError, match="one number per example"):
         scores.score(own, logits, labels[:2])

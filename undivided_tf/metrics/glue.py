@@ -11,7 +11,7 @@ import numpy as np
 import sklearn.metrics
 
 from undivided_tf.errors import InputError
-from undivided_tf.metrics.regression import correlation, pearson, spearman
+from undivided_tf.metrics.regression import checked, correlation, pearson, spearman
 
 # Tables show the first metric, as in Devlin et al. 2018, table 1.
 METRICS = {
@@ -67,16 +67,7 @@ def score(task: str, predictions: Sequence[float], labels: Sequence[float]) -> d
         raise InputError(f"GLUE has no task {task!r}, only {', '.join(METRICS)}")
     if labels is None:
         raise InputError(f"{task}: this split has no labels; score one that has")
-    true, predicted = (np.asarray(values, np.float64) for values in (labels, predictions))
-    if true.ndim != 1 or true.shape != predicted.shape or not true.size:
-        raise InputError(
-            f"{task}: predictions of shape {predicted.shape} for labels of shape {true.shape}; "
-            "give one number an example, at least one"
-        )
-    for name, values in (("labels", true), ("predictions", predicted)):
-        if not np.isfinite(values).all():
-            place = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise InputError(f"{task}: {name}[{place}] is {values[place]}")
+    true, predicted = checked(predictions, labels, f"{task}: ")
     if (true < 0).any():
         place = int(np.flatnonzero(true < 0)[0])
         raise InputError(

@@ -27,6 +27,32 @@ def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
     return correlation(lambda *sides: scipy.stats.spearmanr(*sides)[0], labels, predictions)
 
 
+def checked(
+    predictions: Sequence[float], labels: Sequence[float], where: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels and predictions as arrays `(examples,)`.
+
+    Args:
+        predictions: numbers `(examples,)`.
+        labels: numbers `(examples,)`.
+        where: prefix of errors.
+
+    Raises:
+        InputError: values that are not finite, unequal lengths, or no examples.
+    """
+    true, predicted = (np.asarray(values, np.float64) for values in (labels, predictions))
+    if true.ndim != 1 or true.shape != predicted.shape or not true.size:
+        raise InputError(
+            f"{where}predictions of shape {predicted.shape} for labels of shape {true.shape}; give "
+            "one number per example, at least one"
+        )
+    for name, values in (("labels", true), ("predictions", predicted)):
+        if not np.isfinite(values).all():
+            place = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise InputError(f"{where}{name}[{place}] is {values[place]}")
+    return true, predicted
+
+
 def score(predictions: Sequence[float], labels: Sequence[float]) -> dict[str, float]:
     """Correlations of predicted with true numbers.
 
@@ -38,16 +64,7 @@ def score(predictions: Sequence[float], labels: Sequence[float]) -> dict[str, fl
         `spearman` and `pearson`, -1 to 1; 0 if one side is constant.
 
     Raises:
-        InputError: values that are not finite, unequal lengths, or no examples.
+        InputError: as `checked`.
     """
-    true, predicted = (np.asarray(values, np.float64) for values in (labels, predictions))
-    if true.ndim != 1 or true.shape != predicted.shape or not true.size:
-        raise InputError(
-            f"predictions of shape {predicted.shape} for labels of shape {true.shape}; give one "
-            "number an example, at least one"
-        )
-    for name, values in (("labels", true), ("predictions", predicted)):
-        if not np.isfinite(values).all():
-            place = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise InputError(f"{name}[{place}] is {values[place]}")
+    true, predicted = checked(predictions, labels)
     return {"spearman": spearman(true, predicted), "pearson": pearson(true, predicted)}
