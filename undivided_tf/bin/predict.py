@@ -1,9 +1,9 @@
-"""Predicts with a fine-tuned model: texts in, JSONL with label names and probabilities out.
+"""Predicts with a fine-tuned model: from texts to JSONL with label names and probabilities.
 
     echo 'a charming film' | python -m undivided_tf.bin.predict --model=runs/glue/sst2/model_12345
 
-Lines are predicted in batches as they come in. A line is one text, or two with a tab between: what
-the model was trained on. A regression gives a score.
+Lines are predicted in batches as they arrive. A line is one text, or a pair separated by a tab, as
+in the training of the model. A regression gives a score.
 """
 
 import contextlib
@@ -12,18 +12,15 @@ import sys
 from undivided_tf.bin import config_flags
 from undivided_tf.training.config import PredictConfig
 
-config_flags.define(PredictConfig())
 
-
-def main() -> None:
-    """Flags -> config -> predict_lines."""
-    config = config_flags.parse(PredictConfig())
+def main(config: PredictConfig) -> None:
+    """Predicts the lines of the input."""
     from undivided_tf.errors import InputError
     from undivided_tf.support import files
     from undivided_tf.training.prediction import predict_lines
 
     with contextlib.ExitStack() as stack:
-        # Bytes, since the locale decides how Python decodes standard input.
+        # Bytes, because Python would decode standard input by the locale.
         source, target = sys.stdin.buffer, sys.stdout
         target.reconfigure(encoding="utf-8")
         try:
@@ -36,15 +33,13 @@ def main() -> None:
             for line in predict_lines(config.model, source, config.batch_size, name):
                 print(line, file=target, flush=True)
         except BrokenPipeError:
-            sys.stderr.close()  # The reader has seen enough; Python would complain at exit.
+            sys.stderr.close()  # The reader has closed the pipe; Python would report it at exit.
         except OSError as error:
             place = error.filename or config.input
             raise InputError(f"{place}: cannot be read or written: {error.strerror}") from error
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(PredictConfig(), main)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,18 @@
-"""Zero-shot syntax: which of two sentences that differ in grammar does an encoder find likelier?
+"""BLiMP, zero-shot: does an encoder find the grammatical sentence of a pair more probable?
 
     python -m undivided_tf.bin.run_blimp --init_checkpoint=runs/full --data=BLiMP.zip \
         --workdir=runs/full_blimp
 
-The checkpoint must have the masked-language-model head. A finished work directory is only shown
-again.
+The checkpoint must have the masked-language-model head. The results of a finished work directory
+are only shown.
 """
 
 from undivided_tf.analysis.config import BlimpConfig
 from undivided_tf.bin import config_flags
 
-config_flags.define(BlimpConfig())
 
-
-def parse() -> BlimpConfig:
-    """Flags -> config."""
-    return config_flags.parse(BlimpConfig())
-
-
-def main() -> None:
-    """Flags -> config -> scores, their table and figure."""
-    config = parse()
+def main(config: BlimpConfig) -> None:
+    """Scores the pairs; prints a table and draws a figure."""
     from undivided_tf.analysis.blimp import run_blimp
     from undivided_tf.reporting import blimp, pages
 
@@ -31,9 +23,7 @@ def main() -> None:
     print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(BlimpConfig(), main)
 
 
 if __name__ == "__main__":

@@ -3,24 +3,16 @@
     python -m undivided_tf.bin.run_cka --first_checkpoint=runs/full \
         --second_checkpoint=runs/undivided --workdir=runs/full_undivided_cka
 
-Without --second_checkpoint the other is the untrained twin of the first. --measure takes SVCCA,
-PWCCA, Procrustes and RSA too. A finished work directory is only shown again.
+Without --second_checkpoint the second encoder is the untrained twin of the first. --measure also
+accepts SVCCA, PWCCA, Procrustes and RSA. The results of a finished work directory are only shown.
 """
 
 from undivided_tf.analysis.config import CkaConfig
 from undivided_tf.bin import config_flags
 
-config_flags.define(CkaConfig())
 
-
-def parse() -> CkaConfig:
-    """Flags -> config."""
-    return config_flags.parse(CkaConfig())
-
-
-def main() -> None:
-    """Flags -> config -> CKA, its table and its figures."""
-    config = parse()
+def main(config: CkaConfig) -> None:
+    """Computes CKA; prints a table and draws figures."""
     from undivided_tf.analysis.similarity import run_cka
     from undivided_tf.reporting import cka, pages
 
@@ -35,9 +27,7 @@ def main() -> None:
     print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(CkaConfig(), main)
 
 
 if __name__ == "__main__":

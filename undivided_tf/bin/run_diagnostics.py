@@ -1,26 +1,18 @@
-"""What the blocks of an encoder do: rank collapse, contributions, linearity, attention, read-out.
+"""Diagnostics of the blocks: rank collapse, contributions, linearity, attention, read-out.
 
     python -m undivided_tf.bin.run_diagnostics --init_checkpoint=runs/full \
         --workdir=runs/full_diagnostics
 
-All of it stands beside the untrained twin. With --second_checkpoint the attention heads of two
-encoders are matched. A finished work directory is only shown again.
+All results are compared with the untrained twin. With --second_checkpoint the attention heads of
+two encoders are matched. The results of a finished work directory are only shown.
 """
 
 from undivided_tf.analysis.config import DiagnosticsConfig
 from undivided_tf.bin import config_flags
 
-config_flags.define(DiagnosticsConfig())
 
-
-def parse() -> DiagnosticsConfig:
-    """Flags -> config."""
-    return config_flags.parse(DiagnosticsConfig())
-
-
-def main() -> None:
-    """Flags -> config -> diagnostics, their tables and figures."""
-    config = parse()
+def main(config: DiagnosticsConfig) -> None:
+    """Computes the diagnostics; prints tables and draws figures."""
     from undivided_tf.analysis.diagnostics import run_diagnostics
     from undivided_tf.reporting import diagnostics, pages
 
@@ -33,9 +25,7 @@ def main() -> None:
     print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(DiagnosticsConfig(), main)
 
 
 if __name__ == "__main__":

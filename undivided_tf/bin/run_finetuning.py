@@ -9,12 +9,9 @@ Add --from_scratch for the baseline: the same encoder with random weights.
 from undivided_tf.bin import config_flags
 from undivided_tf.training.config import FinetuningConfig
 
-config_flags.define(FinetuningConfig())
 
-
-def main() -> None:
-    """Flags -> config -> finetune."""
-    config = config_flags.parse(FinetuningConfig())
+def main(config: FinetuningConfig) -> None:
+    """Fine-tunes and prints the scores."""
     from undivided_tf.reporting.finetuning import table
     from undivided_tf.training import learning
     from undivided_tf.training.finetuning import finetune
@@ -25,9 +22,7 @@ def main() -> None:
     print(f"results: {config.workdir}/results.json")
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(FinetuningConfig(), main)
 
 
 if __name__ == "__main__":

@@ -3,23 +3,15 @@
     python -m undivided_tf.bin.run_glue --init_checkpoint=runs/full --data=glue_data \
         --workdir=runs/full_glue --num_runs=5
 
-The same command goes on where it stopped and retries what failed.
+The same command resumes an interrupted run and retries failed tasks.
 """
 
 from undivided_tf.bin import config_flags
 from undivided_tf.training.config import GlueConfig
 
-config_flags.define(GlueConfig())
 
-
-def parse() -> GlueConfig:
-    """Flags -> config."""
-    return config_flags.parse(GlueConfig())
-
-
-def main() -> None:
-    """Flags -> config -> run_glue."""
-    config = parse()
+def main(config: GlueConfig) -> None:
+    """Fine-tunes on all tasks and prints the scores; fails if a task failed."""
     from undivided_tf.training import glue
 
     results = glue.run_glue(config, config_flags.command())
@@ -30,9 +22,7 @@ def main() -> None:
     glue.failures(results)
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(GlueConfig(), main)
 
 
 if __name__ == "__main__":

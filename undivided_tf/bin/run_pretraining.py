@@ -3,8 +3,8 @@
     python -m undivided_tf.bin.run_pretraining --records_dir=records --workdir=runs/full \
         --preset=bert_tiny --block_pattern='(AI)*2' --num_train_steps=1000 --num_warmup_steps=100
 
-The same command goes on where it stopped. Flags of sizes override those of --preset.
---init_checkpoint goes on from an encoder, which --teacher_checkpoint heals after surgery.
+The same command resumes an interrupted run. Flags of sizes override --preset. --init_checkpoint
+starts from an encoder, for example after surgery, and --teacher_checkpoint distils another into it.
 """
 
 from absl import flags
@@ -23,9 +23,9 @@ flags.DEFINE_boolean(
 
 
 def parse() -> PretrainingConfig:
-    """The config that the flags give; those of sizes override the preset's.
+    """The config of the flags; flags of sizes override the preset.
 
-    A checkpoint to go on from brings its sizes, whatever the preset is.
+    The sizes of `init_checkpoint` replace those of the preset.
     """
     encoder = presets.preset(flags.FLAGS.preset)
     if flags.FLAGS.init_checkpoint:
@@ -41,7 +41,7 @@ def parse() -> PretrainingConfig:
 
 
 def main() -> None:
-    """Flags -> config -> pretrain, or only what it would cost."""
+    """Pre-trains, or estimates the cost of the run, and prints a summary."""
     config = parse()
     if flags.FLAGS.dry_run:
         from undivided_tf.training import dry_run

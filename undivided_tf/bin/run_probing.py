@@ -1,25 +1,17 @@
-"""Linear probes on every tap of an encoder, with what their scores must be read against.
+"""Linear probes on every tap of an encoder, with the baselines of their scores.
 
     python -m undivided_tf.bin.run_probing --init_checkpoint=runs/full \
         --task=ud:pos:UD_English-EWT --workdir=runs/full_pos_probes
 
-A finished work directory is only shown again.
+The results of a finished work directory are only shown.
 """
 
 from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.bin import config_flags
 
-config_flags.define(ProbingConfig())
 
-
-def parse() -> ProbingConfig:
-    """Flags -> config."""
-    return config_flags.parse(ProbingConfig())
-
-
-def main() -> None:
-    """Flags -> config -> probes, their table and their figure."""
-    config = parse()
+def main(config: ProbingConfig) -> None:
+    """Trains the probes; prints a table and draws a figure."""
     from undivided_tf.analysis.probing import run_probing
     from undivided_tf.reporting import pages, probing
 
@@ -30,9 +22,7 @@ def main() -> None:
     print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(ProbingConfig(), main)
 
 
 if __name__ == "__main__":

@@ -3,23 +3,15 @@
     python -m undivided_tf.bin.run_squad --init_checkpoint=runs/full --train_files=train-v1.1.json \
         --predict_file=dev-v1.1.json --workdir=runs/full_squad
 
-Add --version_2_with_negative for SQuAD 2.0. The same command continues what was interrupted.
+Add --version_2_with_negative for SQuAD 2.0. The same command resumes an interrupted run.
 """
 
 from undivided_tf.bin import config_flags
 from undivided_tf.training.config import SquadConfig
 
-config_flags.define(SquadConfig())
 
-
-def parse() -> SquadConfig:
-    """Flags -> config."""
-    return config_flags.parse(SquadConfig())
-
-
-def main() -> None:
-    """Flags -> config -> finetune_spans."""
-    config = parse()
+def main(config: SquadConfig) -> None:
+    """Fine-tunes, predicts and prints the scores."""
     from undivided_tf.reporting import pages, squad
     from undivided_tf.training.span_finetuning import finetune_spans
 
@@ -31,9 +23,7 @@ def main() -> None:
         print(f"predictions: {config.workdir}/run_{run['seed']}/predictions.json, nbest.json")
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(SquadConfig(), main)
 
 
 if __name__ == "__main__":

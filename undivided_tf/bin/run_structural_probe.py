@@ -1,25 +1,17 @@
-"""Structural probe: are the trees of sentences distances in a linear view of every tap?
+"""Structural probe: do linear maps of every tap have the distances of syntax trees?
 
     python -m undivided_tf.bin.run_structural_probe --init_checkpoint=runs/full \
         --treebank=UD_English-EWT --workdir=runs/full_structure
 
-A finished work directory is only shown again.
+The results of a finished work directory are only shown.
 """
 
 from undivided_tf.analysis.config import StructuralConfig
 from undivided_tf.bin import config_flags
 
-config_flags.define(StructuralConfig())
 
-
-def parse() -> StructuralConfig:
-    """Flags -> config."""
-    return config_flags.parse(StructuralConfig())
-
-
-def main() -> None:
-    """Flags -> config -> probe, its table and figure."""
-    config = parse()
+def main(config: StructuralConfig) -> None:
+    """Trains the probe; prints a table and draws a figure."""
     from undivided_tf.analysis.structural import run_structural
     from undivided_tf.reporting import pages, structural
 
@@ -30,9 +22,7 @@ def main() -> None:
     print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(StructuralConfig(), main)
 
 
 if __name__ == "__main__":
