@@ -44,7 +44,7 @@ ABOUT = {"UID": "toy", "linguistics_term": "agreement", "field": "syntax"}
         ({"sentence_good": "a", "sentence_bad": " ", **ABOUT}, "'sentence_bad' is \" \""),
         (
             {"sentence_good": 1, "sentence_bad": "b", **ABOUT},
-            "'sentence_good' is 1, where a text is needed",
+            "'sentence_good' is 1 instead of a text",
         ),
         ({"sentence_good": "a", "sentence_bad": "b"}, "there is no 'UID'"),
         (

@@ -94,9 +94,9 @@ def test_the_release_of_mrpc_by_microsoft(tmp_path):
         ("CoLA", "s\t2\t\ttext", r"dev\.tsv:2: label '2' is none of 0, 1"),
         ("CoLA", "s\t1\ttext", r"dev\.tsv:2: 3 columns, but the header has 4"),
         ("RTE", "0\ta\tb\tneutral", r"dev\.tsv:2: label 'neutral' is none of entailment, not_"),
-        ("STS-B", "0\ta\tb\t5.1", r"dev\.tsv:2: score '5.1' is no number from 0 to 5"),
-        ("STS-B", "0\ta\tb\tnan", r"dev\.tsv:2: score 'nan' is no number"),
-        ("STS-B", "0\ta\tb\tmuch", r"dev\.tsv:2: score 'much' is no number"),
+        ("STS-B", "0\ta\tb\t5.1", r"dev\.tsv:2: score '5.1' is not a number from 0 to 5"),
+        ("STS-B", "0\ta\tb\tnan", r"dev\.tsv:2: score 'nan' is not a number"),
+        ("STS-B", "0\ta\tb\tmuch", r"dev\.tsv:2: score 'much' is not a number"),
         ("SST-2", "0\ta\0b\t1", r"dev\.tsv:2: a NUL byte"),
     ],
 )

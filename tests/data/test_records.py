@@ -129,7 +129,7 @@ def test_finished_records_are_found_and_another_config_is_refused(toy):
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="holds something else than records"):
+    with pytest.raises(InputError, match="contains other files than records"):
         records.create_records(toy_config(tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
     with pytest.raises(InputError, match="--output_dir=DIR"):
@@ -174,7 +174,7 @@ def test_a_cased_vocabulary_for_uncased_text_is_warned_of(tmp_path, caplog):
         records.create_records(config.replace(do_lower_case=False, output_dir=f"{tmp_path}/cased"))
         assert "capitals" not in caplog.text
         records.create_records(config)
-    assert "word pieces have capitals, such as 'Paris', and --do_lower_case" in caplog.text
+    assert "word pieces have capitals, such as 'Paris', but --do_lower_case" in caplog.text
 
 
 def matching_encoder(metadata, **changes):

@@ -129,7 +129,7 @@ def test_a_mistake_of_the_user_comes_back_as_it_is(tmp_path, runner):
 
 def test_workers_that_die_again_and_again_end_the_run(tmp_path):
     config = toys.records_config("", "", runner="dask", num_processes=2)
-    with pytest.raises(RuntimeError, match="were killed, perhaps for want of memory: take fewer"):
+    with pytest.raises(RuntimeError, match="were killed while they made records.* use fewer"):
         runners.run(config, Square(str(tmp_path)), [1, 2, -2, 3], "square")
 
 

@@ -48,7 +48,7 @@ def test_any_bytes_give_a_table_or_a_message_with_the_file(tmp_path_factory, con
         (b"a\tb\nz\nx\ty\n1\t2\t3\n", r"t\.tsv:2: 1 columns.*so have 1 more of 3 rows"),
         (b"a\tb\nx\ty\0\n", r"t\.tsv:2: a NUL byte"),
         (b"a\tb\nx\t\xff\n", r"t\.tsv:2: not UTF-8"),
-        (b"a\tb\n", r"t\.tsv: has no rows behind its header line"),
+        (b"a\tb\n", r"t\.tsv: has no rows after its header line"),
         (b"", r"t\.tsv: has no rows"),
     ],
 )

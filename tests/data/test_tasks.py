@@ -170,7 +170,7 @@ def test_the_files_of_an_official_task_are_named(tmp_path):
         ("-1", r"train\.tsv:3: label '-1' often marks a missing label"),
         ("nan", r"train\.tsv:3: label 'nan' often marks a missing label"),
         ("pos ", r"train\.tsv:3: label 'pos ' has blanks .* its name 'pos'"),
-        ("p\u200bos", r"train\.tsv:3: label 'p\\u200bos' has blanks or characters that cannot be"),
+        ("p\u200bos", r"train\.tsv:3: label 'p\\u200bos' has blanks or invisible characters"),
         ("0.5", r"train\.tsv:3: label '0.5' is a number with a fraction.*\"regression\": true"),
         ("3.0", r"train\.tsv:3: label '3.0' is a number with a fraction"),
         ("1e-3", r"train\.tsv:3: label '1e-3' is a number with a fraction"),

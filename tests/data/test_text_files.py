@@ -62,21 +62,21 @@ def test_another_field_may_hold_the_text(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt.gz", b"no gzip at all", r"a\.txt\.gz: damaged gzip file, behind line 0: Not a gz"),
+        ("a.txt.gz", b"no gzip at all", r"a\.txt\.gz: damaged gzip file after line 0: Not a gz"),
         (
             "a.txt.gz",
             gzip.compress(b"one\n" * 99999, mtime=0)[:-20],
-            r"damaged gzip file, behind line \d+",
+            r"damaged gzip file after line \d+",
         ),
         ("a.jsonl.gz", gzip.compress(b"{}", mtime=0)[:15], "damaged gzip file"),
         ("a.jsonl", b'{"text": "one"}\n\n{"txt": "two"}', r"a\.jsonl:3: no field 'text', only txt"),
         ("a.jsonl", b'{"text": "one"}\n{"txt": "two"}', "only txt; name the field: --text_field="),
-        ("a.jsonl", b'{"text": 3}', r"a\.jsonl:1: 'text' is 3, which is no text"),
-        ("a.jsonl", b'{"text": null}', r"a\.jsonl:1: 'text' is null, which is no text"),
+        ("a.jsonl", b'{"text": 3}', r"a\.jsonl:1: 'text' is 3, which is not text"),
+        ("a.jsonl", b'{"text": null}', r"a\.jsonl:1: 'text' is null, which is not text"),
         ("a.jsonl", b"[1]", r"a\.jsonl:1: no field 'text', only a list"),
         ("a.jsonl", b'{"text": "one"}\nplain text', r"a\.jsonl:2: not JSON \(.*a JSON object"),
         ("a.json", b'{\n  "text": "one"\n}', r"a\.json:1: not JSON"),
-        ("a.jsonl", rb'{"text": "a \ud83d"}', r"a\.jsonl:1: 'text' holds half of a pair of surr"),
+        ("a.jsonl", rb'{"text": "a \ud83d"}', r"a\.jsonl:1: 'text' contains a lone surr"),
         ("a.parquet", b"no parquet at all", r"a\.parquet: cannot be read as Parquet"),
     ],
 )
@@ -169,7 +169,7 @@ def test_missing_values_of_parquet_are_counted(tmp_path, caplog):
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"text": ["one", None, None, "two"]}), path)
     assert [d.text for d in text_files.read_file(path)] == ["one", "two"]
-    assert "a.parquet: 2 rows have no 'text' and are passed over" in caplog.text
+    assert "a.parquet: 2 rows have no 'text' and are skipped" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.gz", "a.parquet"])

@@ -47,7 +47,7 @@ def test_distances_agree_with_shortest_paths():
             ("4\taux", "9\taux"),
             "conllu:13: sentence 2: 'do' has the head 9, which is no word of the",
         ),
-        (("4\taux", "3\taux"), "conllu:10: sentence 2: its heads form a circle"),
+        (("4\taux", "3\taux"), "conllu:10: sentence 2: its heads form a cycle"),
         (("4\taux", "_\taux"), r"conllu:13: sentence 2: 'do' has no head \(_\)"),
         (("1\tDogs\tdog", "1 Dogs dog"), "conllu:11: sentence 2: 8 columns, but CoNLL-U has 10"),
         (("4\taux", "x\taux"), "conllu:10: sentence 2: .*'x' is not a valid"),
@@ -80,10 +80,10 @@ def test_ids_out_of_order_are_refused(tmp_path):
     text = "".join(
         f"{i}\tw\tw\tX\t_\t_\t{head}\tdep\t_\t_\n" for i, head in ((2, 3), (3, 0), (4, 2))
     )
-    with pytest.raises(InputError, match="train.conllu:1: sentence 1: id 2, where 1 follows"):
+    with pytest.raises(InputError, match="train.conllu:1: sentence 1: id 2 instead of 1"):
         treebank.read(write(tmp_path, text), "train")
     twice = SENTENCE + SENTENCE.replace("3\tn't", "2\tn't")
-    with pytest.raises(InputError, match="dev.conllu:14: sentence 2: id 2, where 3 follows"):
+    with pytest.raises(InputError, match="dev.conllu:14: sentence 2: id 2 instead of 3"):
         treebank.read(write(tmp_path, twice, "dev"), "validation")
 
 

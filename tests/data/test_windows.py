@@ -110,8 +110,8 @@ def test_blank_questions_and_contexts_make_no_window_and_are_named(tokenizer, ca
         tokenizer, ask("a", question=" \0", id="one"), ask(" ", id="two"), ask("b", id="x")
     )
     assert windows.counts["without_window"] == 2 and windows.question.tolist() == [2]
-    assert "2 questions make no window" in caplog.text and "place of one" in caplog.text
-    with pytest.raises(InputError, match="place of two and all others make no window"):
+    assert "2 questions have no window" in caplog.text and "place of one" in caplog.text
+    with pytest.raises(InputError, match="place of two and all others have no window"):
         cut(tokenizer, ask(" ", id="two"))
 
 
@@ -124,5 +124,5 @@ def test_a_context_of_100000_characters_is_cut(tokenizer):
 
 
 def test_a_stride_that_passes_over_text_is_refused(tokenizer):
-    with pytest.raises(InputError, match="doc_stride 6 would pass over text"):
+    with pytest.raises(InputError, match="doc_stride 6 would skip text"):
         cut(tokenizer, ask("a b"), stride=6)

@@ -164,7 +164,7 @@ def test_answering_nothing_at_its_best_has_the_official_threshold_of_zero():
     [
         ({}, None, "none of the 1 questions has a prediction"),
         ({"q9": "x"}, None, "none of the 1 questions has a prediction"),
-        ({"q0": None}, None, "the prediction for 'q0' is no string: None"),
+        ({"q0": None}, None, "the prediction for 'q0' is not a string: None"),
         ({"q0": "x"}, {}, "no no-answer probability for q0"),
     ],
 )
@@ -180,5 +180,5 @@ def test_data_in_another_format_is_refused(wrong):
 
 
 def test_an_id_that_stands_twice_is_refused():
-    with pytest.raises(InputError, match="'q0' stands twice"):
+    with pytest.raises(InputError, match="'q0' occurs twice"):
         evaluate(data_set([["a"]]) * 2, {"q0": "x"})

@@ -139,7 +139,7 @@ def test_settings_of_single_tasks():
     assert config.of_task("sst2").learning_rate == 1e-4
     assert config.of_task("cola") == config.finetuning
     for text in ("mrpc.epochs=5", "mrpd.num_train_epochs=5", "mrpc.num_train_epochs", "x"):
-        with pytest.raises(InputError, match="no TASK.FIELD=VALUE"):
+        with pytest.raises(InputError, match="must be TASK.FIELD=VALUE"):
             GlueConfig(per_task=(text,))
     with pytest.raises(InputError, match="'five' is no int"):
         GlueConfig(per_task=("mrpc.num_train_epochs=five",))

@@ -78,7 +78,7 @@ def evaluate(
     truths: dict[str, list[str]] = {}
     for id, answers in _questions(dataset):
         if id in truths:
-            raise InputError(f"question id {id!r} stands twice in the data set")
+            raise InputError(f"question id {id!r} occurs twice in the data set")
         truths[id] = answers
     exact, f1 = _raw_scores(truths, predictions)
     kept_exact, kept_f1 = exact, f1
@@ -133,7 +133,7 @@ def _raw_scores(
         if id in predictions:
             text = predictions[id]
             if not isinstance(text, str):
-                raise InputError(f"the prediction for {id!r} is no string: {text!r}")
+                raise InputError(f"the prediction for {id!r} is not a string: {text!r}")
             # If there is no answer, or only answers of punctuation, the empty answer is correct.
             golds = [answer for answer in answers if normalize_answer(answer)] or [""]
             exact[id] = max(exact_score(gold, text) for gold in golds)

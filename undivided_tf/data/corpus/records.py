@@ -102,8 +102,8 @@ def _warn_of_capitals(tokenizer: Tokenizer) -> None:
     capital, number = pieces_with_capitals(tokenizer.vocabulary)
     if tokenizer.do_lower_case and capital and len(capital) >= number / 100:
         logging.warning(
-            "%d of %d word pieces have capitals, such as %r, and --do_lower_case leaves no text "
-            "that has them; give --nodo_lower_case for a cased vocabulary",
+            "%d of %d word pieces have capitals, such as %r, but --do_lower_case removes capitals "
+            "from the text; give --nodo_lower_case for a cased vocabulary",
             len(capital),
             number,
             capital[0],
@@ -135,7 +135,7 @@ def _create(
     totals = shards.totals(work, tokenizer.vocab_size)
     for split, facts in totals.items():
         if not facts["counts"].any():
-            raise InputError(f"the {split} documents of the corpus hold no word piece")
+            raise InputError(f"the {split} documents of the corpus contain no word piece")
         if not facts["shard_rows"].any():
             raise InputError(
                 f"the {split} documents of the corpus make no pair of segments for --packing="
@@ -145,7 +145,7 @@ def _create(
     if packed != surveyed.kept_documents:
         raise InputError(
             f"the corpus had {surveyed.kept_documents} documents when it was read first and "
-            f"{packed} when it was packed; leave its files alone and start again"
+            f"{packed} when it was packed; do not change its files, and start again"
         )
     records = work / "records"
     rows = sum(int(facts["shard_rows"].sum()) for facts in totals.values())
@@ -207,7 +207,7 @@ def _check_output_dir(config: RecordsConfig) -> pathlib.Path:
     if (path / "config.json").exists():
         open_workdir(path, _portable(config))
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} holds something else than records; choose another --output_dir")
+        raise InputError(f"{path} contains other files than records; choose another --output_dir")
     return results_directory(path, "output_dir")
 
 
@@ -259,7 +259,7 @@ def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
             size = path.stat().st_size if path.exists() else 0
             if size != file["bytes"]:
                 raise InputError(
-                    f"{path}: {size} bytes instead of {file['bytes']}: cut short or changed; "
+                    f"{path}: {size} bytes instead of {file['bytes']}: truncated or changed; "
                     "make the records again"
                 )
     return metadata

@@ -117,8 +117,8 @@ def _finish(
             if type(error).__name__ != "KilledWorker":  # By name: Dask may not be imported.
                 raise
             raise RuntimeError(
-                "workers that made records were killed, perhaps for want of memory: take fewer "
-                "(--num_processes); the same command goes on where this one stopped"
+                "workers were killed while they made records, perhaps for lack of memory: use "
+                "fewer (--num_processes); the same command resumes the work"
             ) from error
     return waiting
 

@@ -111,7 +111,7 @@ def _lines(path: str | os.PathLike, is_packed: bool) -> Iterator[list[str]]:
                 number += len(lines)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(
-            f"{path}: damaged gzip file, behind line {number - 1}: {error}; fetch or compress it "
+            f"{path}: damaged gzip file after line {number - 1}: {error}; fetch or compress it "
             "again"
         ) from error
     except OSError as error:
@@ -176,15 +176,15 @@ def _json_texts(
         if not isinstance(text, str):
             shown = json.dumps(text)
             raise InputError(
-                f"{path}:{number}: {text_field!r} is {shown[:40]}, which is no text; mend or "
-                "remove the line, or name another field: --text_field=NAME"
+                f"{path}:{number}: {text_field!r} is {shown[:40]}, which is not text; correct "
+                "or remove the line, or name another field: --text_field=NAME"
             )
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"{path}:{number}: {text_field!r} holds half of a pair of surrogates, which is no "
-                f"character ({error.reason}); mend or remove it"
+                f"{path}:{number}: {text_field!r} contains a lone surrogate, which is not a "
+                f"character ({error.reason}); correct or remove it"
             ) from error
         yield text
 
@@ -213,4 +213,4 @@ def _parquet_texts(path: str, text_field: str) -> Iterator[str]:
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
     if missing:
-        logging.warning("%s: %d rows have no %r and are passed over", path, missing, text_field)
+        logging.warning("%s: %d rows have no %r and are skipped", path, missing, text_field)

@@ -82,13 +82,12 @@ def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: no pair of BLiMP: not JSON ({error})") from error
+        raise InputError(f"{where}: not a pair of BLiMP: not JSON ({error})") from error
     for key in (*_SENTENCES, *_NAMES):
         if not isinstance(row, dict) or key not in row:
-            raise InputError(f"{where}: no pair of BLiMP: there is no {key!r}")
+            raise InputError(f"{where}: not a pair of BLiMP: there is no {key!r}")
         if not isinstance(row[key], str) or not row[key].strip():
             raise InputError(
-                f"{where}: no pair of BLiMP: {key!r} is {json.dumps(row[key])}, where a text is "
-                "needed"
+                f"{where}: not a pair of BLiMP: {key!r} is {json.dumps(row[key])} instead of a text"
             )
     return row

@@ -26,7 +26,7 @@ from undivided_tf.data import packed
 from undivided_tf.data.packed import Path
 from undivided_tf.data.tasks import glue
 from undivided_tf.data.tasks.rows import Rows, Task, checked_split, positions
-from undivided_tf.data.tasks.tables import Table, read_table
+from undivided_tf.data.tasks.tables import TsvTable, read_table
 from undivided_tf.errors import InputError
 
 SHORT_ROWS = 0.001  # Largest share of malformed rows of train that are dropped.
@@ -177,13 +177,13 @@ def _folder_beside(path: pathlib.Path) -> pathlib.Path | None:
     return folders[0] if folders else None
 
 
-def _msr_split(table: Table, folder: Path, keep_dev: bool) -> Table:
+def _msr_split(table: TsvTable, folder: Path, keep_dev: bool) -> TsvTable:
     """The rows of dev, or all other rows, of Microsoft's MRPC file."""
     listed = [file for file in _DEV_IDS if (folder / file).exists()]
     if not listed:
         raise InputError(
-            f"{table.path}: has no list of dev rows beside it ({' or '.join(_DEV_IDS)}), without "
-            "which train and dev cannot be told apart"
+            f"{table.path}: has no list of dev rows beside it ({' or '.join(_DEV_IDS)}), which "
+            "separates train and dev"
         )
     dev = {tuple(line.split()) for line in packed.read_text(folder / listed[0]).splitlines()}
     places = [
@@ -198,7 +198,7 @@ def _msr_split(table: Table, folder: Path, keep_dev: bool) -> Table:
     )
 
 
-def _rows(about: glue.GlueTask, table: Table, split: str) -> Rows:
+def _rows(about: glue.GlueTask, table: TsvTable, split: str) -> Rows:
     """Texts and labels of a table, checked."""
     texts = [table.column(column) for column in about.columns]
     labels = None
@@ -224,7 +224,7 @@ def _label(about: glue.GlueTask, field: str, where: str) -> Any:
         low, high = about.score_range
         if not low <= score <= high:
             raise InputError(
-                f"{where}: {about.label} {field!r} is no number from {low:g} to {high:g}"
+                f"{where}: {about.label} {field!r} is not a number from {low:g} to {high:g}"
             )
         return score
     if about.digits and field in map(str, range(len(about.labels))):

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from undivided_tf.data.tasks.rows import positions
-from undivided_tf.data.tasks.tables import Table
+from undivided_tf.data.tasks.tables import TsvTable
 from undivided_tf.errors import InputError
 
 # Marks of SNLI, TensorFlow Datasets, CoNLL, pandas, JSON and spreadsheets for a missing label.
@@ -38,7 +38,7 @@ class LabelColumn:
     score_range: tuple[float, ...] = ()
     no_label_marks: tuple[str, ...] = ()
 
-    def read(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, table: TsvTable) -> tuple[np.ndarray, np.ndarray]:
         """Reads the labels of the labelled rows.
 
         Args:
@@ -78,7 +78,7 @@ class LabelColumn:
             if field.strip() in self.labels:
                 hint = f"; remove the blanks around {field.strip()!r}"
             elif field in MISSING:
-                hint = f"; where it means that there is no label, declare {_mark(field)}"
+                hint = f"; if it marks a missing label, declare {_mark(field)}"
             return (
                 f"label {field!r} was never declared; known: {', '.join(self.labels)} (from "
                 f"train, or `labels` in task.json){hint}"
@@ -91,18 +91,18 @@ class LabelColumn:
         if math.isfinite(number) and low <= number <= high:
             return ""
         span = f" from {low:g} to {high:g}" if self.score_range else ""
-        hint = f"; where it means that there is none, declare {_mark(field)}"
-        return f"{self.name} {field!r} is no number{span}{hint if field in MISSING else ''}"
+        hint = f"; if it marks a missing label, declare {_mark(field)}"
+        return f"{self.name} {field!r} is not a number{span}{hint if field in MISSING else ''}"
 
 
-def _labelled(table: Table, column: str, marks: tuple[str, ...]) -> tuple[list[str], list[int]]:
+def _labelled(table: TsvTable, column: str, marks: tuple[str, ...]) -> tuple[list[str], list[int]]:
     """Fields of a label column, without marks for a missing label, and their row indices."""
     fields = table.column(column)
     places = [place for place, field in enumerate(fields) if field not in marks]
     return [fields[place] for place in places], places
 
 
-def found_labels(table: Table, column: str, marks: tuple[str, ...]) -> tuple[str, ...]:
+def found_labels(table: TsvTable, column: str, marks: tuple[str, ...]) -> tuple[str, ...]:
     """The classes of a training file whose `task.json` declares none, sorted.
 
     Raises:
@@ -136,21 +136,21 @@ def _no_class(field: str, column: str) -> str:
     declare = f'declare all classes in task.json ("labels": ["{field}", ...])'
     if field in MISSING:
         return (
-            f"{column} {field!r} is what others write for a missing label: where it is one, "
-            f"declare {_mark(field)}; where it is a class, {declare}"
+            f"{column} {field!r} often marks a missing label: if it does, declare "
+            f"{_mark(field)}; if it is a class, {declare}"
         )
     if field != field.strip() or not field.isprintable():
         return (
-            f"{column} {field!r} has blanks or characters that cannot be seen around its name "
+            f"{column} {field!r} has blanks or invisible characters around its name "
             f"{field.strip()!r}: remove them, or {declare}"
         )
     if _FRACTION.fullmatch(field):
         return (
-            f"{column} {field!r} is a number with a fraction: where the task is to predict a "
-            f'number, declare "regression": true in task.json; where it is a class, {declare}'
+            f"{column} {field!r} is a number with a fraction: if the task is to predict numbers, "
+            f'declare "regression": true in task.json; if it is a class, {declare}'
         )
     return ""
 
 
 def _mark(field: str) -> str:
-    return f'"no_label_marks": ["{field}"] in task.json, which leaves such rows out'
+    return f'"no_label_marks": ["{field}"] in task.json, to leave such rows out'

@@ -13,7 +13,7 @@ from undivided_tf.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class TsvTable:
     """The rows of a file.
 
     Attributes:
@@ -45,7 +45,7 @@ class Table:
         return [row[place] for row in self.rows]
 
 
-def read_table(path: Path, header: tuple[str, ...] = (), tolerance: float = 0.0) -> Table:
+def read_table(path: Path, header: tuple[str, ...] = (), tolerance: float = 0.0) -> TsvTable:
     """Reads a TSV; quotes are ordinary characters, as in GLUE, and a byte order mark is skipped.
 
     Blank lines at the end are not rows, unless there is only one column.
@@ -67,7 +67,7 @@ def read_table(path: Path, header: tuple[str, ...] = (), tolerance: float = 0.0)
         fields.pop()
     lines = range(start + 1, len(fields) + 1)
     if len(fields) == start or not text:
-        raise InputError(f"{path}: has no rows{'' if header else ' behind its header line'}")
+        raise InputError(f"{path}: has no rows{'' if header else ' after its header line'}")
     wrong = [number for number in lines if len(fields[number - 1]) != len(names)]
     if len(wrong) > tolerance * len(lines):
         row = fields[wrong[0] - 1]
@@ -86,4 +86,4 @@ def read_table(path: Path, header: tuple[str, ...] = (), tolerance: float = 0.0)
         )
     dropped = set(wrong)
     kept = [number for number in lines if number not in dropped]
-    return Table(path, names, [fields[number - 1] for number in kept], kept)
+    return TsvTable(path, names, [fields[number - 1] for number in kept], kept)

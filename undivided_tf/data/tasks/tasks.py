@@ -15,7 +15,7 @@ from undivided_tf.data import sample
 from undivided_tf.data.tasks import glue_files, glue_tfds
 from undivided_tf.data.tasks.label_columns import LabelColumn, found_labels
 from undivided_tf.data.tasks.rows import Rows, Task, checked_split, positions
-from undivided_tf.data.tasks.tables import Table, read_table
+from undivided_tf.data.tasks.tables import TsvTable, read_table
 from undivided_tf.errors import InputError
 from undivided_tf.inputs import TFDS
 
@@ -212,7 +212,7 @@ def _declared(path: pathlib.Path) -> TaskConfig:
         raise InputError(f"{path}: {error}") from error
 
 
-def _text_columns(table: Table) -> tuple[str, str]:
+def _text_columns(table: TsvTable) -> tuple[str, str]:
     for columns in TEXT_COLUMNS:
         if all(column in table.header for column in columns):
             return (*columns, "")[:2]
@@ -222,7 +222,7 @@ def _text_columns(table: Table) -> tuple[str, str]:
     )
 
 
-def _rows(table: Table, columns: tuple[str, str], column: LabelColumn, split: str) -> Rows:
+def _rows(table: TsvTable, columns: tuple[str, str], column: LabelColumn, split: str) -> Rows:
     """Texts and labels; a test split may lack the label column or all labels."""
     first, second = columns
     rows = Rows(table.column(first), table.column(second) if second else None)

@@ -61,7 +61,7 @@ class Sentence:
             while depths[word] < 0:
                 path.append(word)
                 if len(path) > len(self):
-                    raise InputError("its heads form a circle")
+                    raise InputError("its heads form a cycle")
                 word = self.heads[word]
             depths[path] = depths[word] + np.arange(len(path), 0, -1)
         return depths
@@ -165,8 +165,8 @@ def _sentence(lines: list[str], first: int, name: str, path: pathlib.Path) -> Se
     for place, (number, token) in enumerate(words, 1):
         if token["id"] != place:
             raise InputError(
-                f"{path}:{number}: {name}: id {token['id']}, where {place} follows; heads are ids, "
-                "so words must be numbered from 1 in their order"
+                f"{path}:{number}: {name}: id {token['id']} instead of {place}; heads are ids, so "
+                "words must be numbered from 1 in order"
             )
         if token["head"] is None:
             raise InputError(

@@ -100,8 +100,8 @@ def make_windows(
     """
     if doc_stride > max_seq_length - max_query_length - 3:
         raise InputError(
-            f"doc_stride {doc_stride} would pass over text: max_seq_length {max_seq_length} less "
-            f"max_query_length {max_query_length} and three special tokens is less"
+            f"doc_stride {doc_stride} would skip text: it is more than max_seq_length "
+            f"{max_seq_length} minus max_query_length {max_query_length} and three special tokens"
         )
     texts = list(dict.fromkeys(question.context for question in questions))
     pieces = (ragged.to_list() for ragged in tokenizer.tokenize_with_offsets(texts))
@@ -141,11 +141,11 @@ def make_windows(
         made.append(arrays)
     if not made:
         raise InputError(
-            f"{questions[0].place} and all others make no window: questions or contexts are blank"
+            f"{questions[0].place} and all others have no window: questions or contexts are blank"
         )
     if blank:
         logging.warning(
-            "%d questions make no window, since they or their contexts are blank: %s",
+            "%d questions have no window, since they or their contexts are blank: %s",
             len(blank),
             ", ".join(blank[:_NAMED]),
         )
@@ -225,7 +225,7 @@ def _check_lost(lost: list[str], answers: int) -> None:
     )
     if len(lost) > MAX_LOST * answers:
         raise InputError(
-            f"{message}; more than {MAX_LOST:.0%} is too many: mend the data, or make windows "
+            f"{message}; more than {MAX_LOST:.0%} is too many: correct the data, or make windows "
             "longer (max_seq_length) or more of them (doc_stride)"
         )
     logging.warning("%s", message)
