@@ -29,7 +29,7 @@ class Pieces(NamedTuple):
     document_ends: np.ndarray
 
 
-class Rows(NamedTuple):
+class PackedRows(NamedTuple):
     """The rows of a chunk.
 
     Attributes:
@@ -43,7 +43,7 @@ class Rows(NamedTuple):
 
 def full(
     pieces: Pieces, tokenizer: "Tokenizer", config: "RecordsConfig", rng: np.random.Generator
-) -> Rows:
+) -> PackedRows:
     """Rows `[CLS] pieces [SEP]` of all text in order, with [SEP] between documents.
 
     A document may span rows; only the last row of a chunk is padded.
@@ -53,12 +53,14 @@ def full(
     stream = np.insert(pieces.ids, ends, tokenizer.sep_id)
     starts = np.arange(0, len(stream), config.max_seq_length - 2)
     stops = np.minimum(starts + config.max_seq_length - 2, len(stream))
-    return Rows({TOKEN_IDS: lay(stream, [(starts, stops)], tokenizer, config.max_seq_length)}, 0)
+    return PackedRows(
+        {TOKEN_IDS: lay(stream, [(starts, stops)], tokenizer, config.max_seq_length)}, 0
+    )
 
 
 def document(
     pieces: Pieces, tokenizer: "Tokenizer", config: "RecordsConfig", rng: np.random.Generator
-) -> Rows:
+) -> PackedRows:
     """Rows `[CLS] pieces [SEP]` of one document each; a long document takes several rows."""
     ends = pieces.document_ends
     begins = np.concatenate([[0], ends])[:-1]
@@ -68,7 +70,7 @@ def document(
     starts = np.repeat(begins, rows) + number * width
     stops = np.minimum(starts + width, np.repeat(ends, rows))
     ids = lay(pieces.ids, [(starts, stops)], tokenizer, config.max_seq_length)
-    return Rows({TOKEN_IDS: ids}, 0)
+    return PackedRows({TOKEN_IDS: ids}, 0)
 
 
 def lay(

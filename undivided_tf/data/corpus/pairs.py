@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from undivided_tf.data.corpus.packing import Pieces, Rows, lay
+from undivided_tf.data.corpus.packing import PackedRows, Pieces, lay
 from undivided_tf.data.examples import FIRST_SEGMENT_LENGTH, LABEL, ROW_DTYPE, TOKEN_IDS
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "।")  # noqa: RUF001
 
 def next_sentence(
     pieces: Pieces, tokenizer: "Tokenizer", config: "RecordsConfig", rng: np.random.Generator
-) -> Rows:
+) -> PackedRows:
     """Pairs; half have a second segment from another document of the chunk (label 1).
 
     As in google-research/bert, sentences of a document are taken until they fill a row. A is a
@@ -40,7 +40,7 @@ def next_sentence(
 
 def sentence_order(
     pieces: Pieces, tokenizer: "Tokenizer", config: "RecordsConfig", rng: np.random.Generator
-) -> Rows:
+) -> PackedRows:
     """Pairs of consecutive segments; half of the pairs are swapped (label 1).
 
     Segments are made as for `next_sentence`. If only one sentence is left, it is cut in two.
@@ -76,7 +76,7 @@ def _pairs(
     config: "RecordsConfig",
     rng: np.random.Generator,
     from_another_document: bool,
-) -> Rows:
+) -> PackedRows:
     room = config.max_seq_length - 3
     edges = sentence_edges(pieces, tokenizer, max(1, room // 2)).tolist()
     # For each document: its first sentence, and the sentence after its last.
@@ -90,11 +90,11 @@ def _pairs(
             target = chooser.randint(2, room)
         while first < last:
             # The number of sentences that reach the target, at least one.
-            behind = min(bisect.bisect_left(edges, edges[first] + target), last)
-            middle = chooser.randint(first + 1, behind - 1) if behind - first > 1 else behind
+            after = min(bisect.bisect_left(edges, edges[first] + target), last)
+            middle = chooser.randint(first + 1, after - 1) if after - first > 1 else after
             a = (edges[first], edges[middle])
-            b = (edges[middle], edges[behind])
-            alone = middle == behind
+            b = (edges[middle], edges[after])
+            alone = middle == after
             if not from_another_document:
                 if alone and a[1] - a[0] > 1:
                     place = chooser.randint(a[0] + 1, a[1] - 1)
@@ -106,12 +106,12 @@ def _pairs(
                 label = int(len(documents) > 1 and (alone or chooser.random() < 0.5))
                 if label:
                     b = _elsewhere(documents, number, edges, target - (a[1] - a[0]), chooser)
-                    behind = middle
+                    after = middle
             if a[0] < a[1] and b[0] < b[1]:
                 rows.append((*a, *b, label))
             else:
-                cut += edges[behind] - edges[first]
-            first = behind
+                cut += edges[after] - edges[first]
+            first = after
     table = np.array(rows, np.int64).reshape(-1, 5)
     starts_a, stops_a, starts_b, stops_b, labels = table.T
     # Equivalent to removing pieces one by one from the longer segment.
@@ -132,7 +132,7 @@ def _pairs(
         FIRST_SEGMENT_LENGTH: (kept_a + 2).astype(ROW_DTYPE),
         LABEL: labels.astype(ROW_DTYPE),
     }
-    return Rows(fields, cut)
+    return PackedRows(fields, cut)
 
 
 def _elsewhere(
