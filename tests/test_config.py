@@ -384,7 +384,7 @@ def test_stages_of_a_curriculum():
         (("5:x",), "got '5:x'"),
         (("5:0",), "got '5:0'"),
         (("-5:8",), "got '-5:8'"),
-        (("0:8",), "must rise and lie between 0 and num_train_steps 20000, got 0:8"),
+        (("0:8",), "must increase between 0 and num_train_steps 20000, got 0:8"),
         (("20000:8",), "got 20000:8"),
         (("7:8", "7:16"), "got 7:8, 7:16"),
     ],

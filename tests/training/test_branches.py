@@ -154,9 +154,9 @@ def test_a_run_stopped_in_trunk_or_branch_goes_on(branched, tmp_path, monkeypatc
 
 def test_budgets_that_do_not_fit_are_refused(toy, tmp_path):
     for changes, message in [
-        ({"cooldown_steps": (10, 5)}, r"must rise and lie below num_train_steps 20, got 10, 5"),
-        ({"cooldown_steps": (20,)}, r"must rise and lie below num_train_steps 20, got 20"),
-        ({"cooldown_steps": (2,)}, r"ends at step 2 begins at step 1, before or within the 2 num"),
+        ({"cooldown_steps": (10, 5)}, "must increase and be below num_train_steps 20, got 10, 5"),
+        ({"cooldown_steps": (20,)}, "must increase and be below num_train_steps 20, got 20"),
+        ({"cooldown_steps": (2,)}, "to step 2 starts at step 1, before or within the 2 num"),
         ({"learning_rate_schedule": "linear"}, r"need --learning_rate_schedule=trapezoid"),
         ({"cooldown_fraction": 0.0}, r"cooldown_fraction must be above 0"),
     ]:
@@ -169,5 +169,5 @@ def test_a_branch_whose_results_are_gone_is_missed(branched, tmp_path):
     whole, _ = branched
     config = config_of(tmp_path / "run", whole.records_dir)
     trainer = pretraining.Trainer(config)
-    with pytest.raises(InputError, match="step 4 and has passed step 3, where that branch begins"):
+    with pytest.raises(InputError, match="step 4 and has passed step 3, where this branch starts"):
         trainer.train({**trainer.restore(), "step": 4})

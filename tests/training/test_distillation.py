@@ -134,7 +134,7 @@ def test_a_compiled_run_heals_and_goes_on_where_it_stopped(place, toy, tmp_path,
 
 @pytest.mark.slow
 def test_an_encoder_without_a_head_learns_from_states_alone(place, toy, tmp_path):
-    with pytest.raises(InputError, match="start anew: --new_weights"):
+    with pytest.raises(InputError, match="keep their initial values: --new_weights"):
         pretraining.pretrain(healing(place, toy, tmp_path / "run", "bare",
                                      distillation_logits_weight=0.0))  # fmt: skip
     config = healing(

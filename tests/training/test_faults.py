@@ -76,7 +76,7 @@ def test_steps_are_skipped_up_to_the_bound_and_the_report_says_where(
         results = pretraining.pretrain(config)
     assert results["skipped_steps"] == [3, 7] and results["steps"] == 10
     assert np.isfinite([point["loss"] for point in results["training_history"]]).all()
-    assert "left out: 2 of at most 2" in caplog.text
+    assert "skipped: 2 of at most 2" in caplog.text
     config = toys.pretraining_config(tmp_path / "one", toy, max_skipped_steps=1)
     with pytest.raises(FloatingPointError) as caught:
         pretraining.pretrain(config)

@@ -184,7 +184,7 @@ def test_a_run_with_rotary_positions_and_query_key_norm_ends_and_loads(toy, tmp_
     [
         (
             {"position_initializer": "neighbours", "encoder": tiny_config(position_type="rotary")},
-            "position_initializer neighbours is of position embeddings, which position_type rotary",
+            "position_initializer neighbours is for position embeddings, but position_type rotary",
         ),
         (
             {"position_initializer": "neighbours", "encoder": tiny_config(block_pattern="II")},

@@ -180,7 +180,7 @@ def test_questions_without_answer_need_version_2(checkpoint, data, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"doc_stride": 8}, "doc_stride 8 would pass over text"),
+        ({"doc_stride": 8}, "doc_stride 8 would skip text"),
         ({"validation_file": "x.json"}, "tunes the null threshold of version_2_with_negative"),
         ({"n_best_size": 0}, "n_best_size must be above 0"),
     ],

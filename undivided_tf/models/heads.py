@@ -35,7 +35,7 @@ INPUTS = {SINGLE: "single texts", PAIR: "pairs of texts"}
 
 
 class _Head(Config):
-    """A config that lies beside the weights of a fine-tuned model."""
+    """A config in the directory of a fine-tuned model."""
 
     FILE = ""
 
@@ -74,16 +74,16 @@ class ClassifierHead(_Head):
         one_of=(CLASSIFICATION, REGRESSION, MULTI_LABEL),
     )
     labels: tuple[str, ...] = option(
-        (), "Names of the outputs, in their order; of a regression none, or the score's name."
+        (), "Names of the outputs in order; for a regression empty, or the name of the score."
     )
     pooling: str = option("first", POOLING_HELP, one_of=CLASSIFIER_POOLINGS)
     input: str = option(
-        "", "What a row is: single, pair; empty: not known.", one_of=("", SINGLE, PAIR)
+        "", "Kind of a row: single, pair; empty: unknown.", one_of=("", SINGLE, PAIR)
     )
-    max_seq_length: int = option(0, "Word pieces an example; longer ones are cut.", above=0)
-    task: str = option("", "What it was fine-tuned on; empty: not known.")
+    max_seq_length: int = option(0, "Word pieces per example; longer ones are cut.", above=0)
+    task: str = option("", "Task of the fine-tuning; empty: unknown.")
     score_range: tuple[float, ...] = option(
-        (), "Lowest and highest score of the task of a regression; empty: not known."
+        (), "Lowest and highest score of a regression task; empty: unknown."
     )
 
     def validate(self) -> None:
@@ -95,8 +95,8 @@ class ClassifierHead(_Head):
             )
         if self.pooling == PAIR_POOLING and self.input == SINGLE:
             raise InputError(
-                f"pooling {self.pooling} compares the two texts of a pair, and a row is a single "
-                f"text; for single texts: {', '.join(POOLINGS)}"
+                f"pooling {self.pooling} compares the two texts of a pair, but a row is a single "
+                f"text; for single texts use {', '.join(POOLINGS)}"
             )
         least, most = {CLASSIFICATION: (2, math.inf), REGRESSION: (0, 1)}.get(
             self.kind, (1, math.inf)
@@ -193,13 +193,13 @@ class SpanHead(_Head):
 
     kind: str = option(SPAN, "Always span: first and last word piece of an answer.", one_of=(SPAN,))
     max_seq_length: int = option(
-        0, "Word pieces a window: question, context and special tokens.", above=0
+        0, "Word pieces per window: question, context and special tokens.", above=0
     )
     doc_stride: int = option(0, "Word pieces from the start of one window to the next.", above=0)
     max_query_length: int = option(0, "Word pieces of a question; longer ones are cut.", above=0)
     version_2_with_negative: bool = option(False, "Questions may have no answer (SQuAD 2.0).")
     null_score_diff_threshold: float = option(
-        0.0, "With version_2_with_negative no answer is given where null odds exceed it."
+        0.0, "With version_2_with_negative: predict no answer if the null odds exceed this."
     )
 
     @classmethod

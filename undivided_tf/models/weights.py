@@ -154,7 +154,9 @@ def assign_start(
     try:
         assign(wanted, {n: array for n, array in arrays.items() if n not in unused}, path)
     except InputError as error:
-        raise InputError(f"{error}\nname weights that shall start anew: --new_weights") from error
+        raise InputError(
+            f"{error}\nname weights that keep their initial values: --new_weights"
+        ) from error
     logging.info(
         "%s: %d weights loaded; new: %s; unused: %s",
         path,

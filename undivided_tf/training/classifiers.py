@@ -64,7 +64,7 @@ def read_head(directory: str | pathlib.Path) -> ClassifierHead:
     if head is None:
         other = ""
         if SpanHead.read(directory):
-            other = ": it is a span predictor, which run_squad --predict_file and export_model ask"
+            other = ": it is a span predictor; use run_squad --predict_file or export_model"
         raise InputError(
             f"there is no fine-tuned classifier or regression in {directory} "
             f"({ClassifierHead.FILE} is missing){other}"

@@ -69,159 +69,164 @@ class PretrainingConfig(Config):
     )
     init_checkpoint: str = option(
         "",
-        "Checkpoint to go on from; it brings its sizes along. Empty: random weights.",
+        "Checkpoint to start from; it determines the sizes of the encoder. Empty: random weights.",
         input="checkpoint",
     )
     new_weights: tuple[str, ...] = option(
-        (), "Layers or weights that start anew; all others must be in init_checkpoint."
+        (), "Layers or weights with new initial values; init_checkpoint must have all others."
     )
     position_initializer: str = option(
         "normal",
-        "Initial position embeddings: random; sines and cosines of the place (sinusoid); "
-        "or those, and heads of the first attention block that look at the neighbours.",
+        "Initial position embeddings: normal: random; sinusoid: sines and cosines of the "
+        "position; neighbours: sinusoid, and heads of the first attention block attend to adjacent "
+        "tokens.",
         one_of=POSITION_INITIALIZERS,
     )
     output_bias_initializer: str = option(
         "zeros",
-        "Initial output bias of the masked-language-model head; unigram: logarithms of "
-        "the frequencies of word pieces.",
+        "Initial output bias of the masked-language-model head; unigram: logarithms of the "
+        "frequencies of word pieces.",
         one_of=OUTPUT_BIAS_INITIALIZERS,
     )
     zero_residual_outputs: bool = option(
-        False, "Output kernels of all blocks begin at zero, so that each passes its input on."
+        False, "Initialise the output kernels of all blocks with 0, so that each is the identity."
     )
     teacher_checkpoint: str = option(
         "",
-        "Frozen encoder whose states and answers are learnt too; empty: none.",
+        "Frozen teacher for the distillation of hidden states and predictions; empty: none.",
         input="checkpoint",
     )
     distillation_hidden_weight: float = option(
         1.0,
-        "Weight of the mean squared difference from the teacher's states at matching taps.",
+        "Weight of the mean squared difference from the teacher's activations at matching taps.",
         at_least=0,
     )
     distillation_logits_weight: float = option(
-        1.0, "Weight of the divergence from the teacher's answers at masked positions.", at_least=0
+        1.0,
+        "Weight of the divergence from the teacher's predictions at masked positions.",
+        at_least=0,
     )
     distillation_temperature: float = option(
-        2.0, "Divides both logits before their softmax.", above=0
+        2.0, "Divisor of the logits of teacher and student before the softmax.", above=0
     )
     masked_lm_weight: float = option(
         1.0,
-        "Weight of the masked-language-model loss; at 0, and without the teacher's answers, "
-        "the head stays as it is.",
+        "Weight of the masked-language-model loss; at 0, and without the teacher's predictions, "
+        "the head is not trained.",
         at_least=0,
     )
-    train_batch_size: int = option(256, "Sequences a step, over all devices.", above=0)
+    train_batch_size: int = option(256, "Sequences per step, over all devices.", above=0)
     gradient_accumulation_steps: int = option(
-        1, "Parts into which each device splits its share of the batch to save memory.", above=0
+        1, "Number of parts into which each device splits its batch to save memory.", above=0
     )
     recompute: bool = option(
         False,
-        "Compute the inner parts of blocks once more in the backward pass, instead of "
-        "keeping them: less memory, about a fifth more time, the same training.",
+        "Compute the inner parts of blocks again in the backward pass instead of keeping them: "
+        "less memory, about a fifth more time, the same results.",
     )
     num_train_steps: int = option(100_000, "Optimizer steps.", above=0)
     curriculum: tuple[str, ...] = option(
         (),
-        "Later stages as STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR: behind so many steps "
-        "the batch has that size and comes from those records, of longer rows perhaps.",
+        "Later stages as STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR: after this number of "
+        "steps batches have this size and come from these records, which may have longer rows.",
     )
     learning_rate: float = option(1e-4, "Peak learning rate.", above=0)
-    num_warmup_steps: int = option(10_000, "Steps of warm-up; decay to 0 follows.", at_least=0)
+    num_warmup_steps: int = option(10_000, "Steps of warm-up before the decay to 0.", at_least=0)
     learning_rate_schedule: str = option(
         "linear",
-        "Warm-up and decay: linear is lines, cosine a line and half a cosine, one_cycle "
-        "two half cosines from a 25th of the peak; trapezoid stays at the peak and decays in a "
+        "Warm-up and decay: linear: both linear; cosine: linear warm-up, half a cosine; one_cycle: "
+        "two half cosines from 1/25 of the peak; trapezoid: linear warm-up, constant, and a "
         "cooldown at the end.",
         one_of=SCHEDULES,
     )
     cooldown_fraction: float = option(
-        0.2, "Under trapezoid: share of all steps that the cooldown takes.", above=0, below=1
+        0.2, "Under trapezoid: share of all steps in the cooldown.", above=0, below=1
     )
     cooldown_shape: str = option(
         "linear",
-        "Under trapezoid: how the rate falls to 0: a line, or one minus the root of the "
-        "share of the cooldown that is done.",
+        "Under trapezoid: decay to 0: linear, or one minus the square root of the finished share "
+        "of the cooldown.",
         one_of=COOLDOWNS,
     )
     cooldown_steps: tuple[int, ...] = option(
         (),
-        "Under trapezoid: further budgets below num_train_steps, in steps. For each a branch "
-        "leaves the run, cools down to 0 at that step, and is evaluated and saved in "
-        "WORKDIR/branches; the run goes on as if there were none.",
+        "Under trapezoid: further budgets below num_train_steps, in steps. For each, a branch of "
+        "the run cools down to 0 at this step, and is evaluated and saved in WORKDIR/branches. The "
+        "run itself does not change.",
         above=0,
     )
     optimizer: str = option(
         "adamw",
-        "Optimizer; lamb is for large batches, muon moves the kernels of blocks and of "
-        "the head's transform and leaves all else to adamw.",
+        "Optimizer; lamb is for large batches; muon updates the kernels of blocks and of the "
+        "head's transform, and adamw all other weights.",
         one_of=OPTIMIZERS,
     )
     adam_learning_rate_ratio: float = option(
         1.0,
-        "Under muon: learning rate of what adamw moves, as a multiple of learning_rate.",
+        "Under muon: learning rate of the weights that adamw updates, relative to learning_rate.",
         above=0,
     )
     muon_momentum: float = option(
-        0.95, "Momentum of the kernels that muon moves.", at_least=0, below=1
+        0.95, "Momentum of the kernels that muon updates.", at_least=0, below=1
     )
     weight_decay_rate: float = option(
-        0.01, "Weight decay; spares LayerNorm and biases.", at_least=0, below=1
+        0.01, "Weight decay, except for LayerNorm and biases.", at_least=0, below=1
     )
     adam_beta_1: float = option(0.9, "Decay of Adam's first moment.", at_least=0, below=1)
     adam_beta_2: float = option(0.999, "Decay of Adam's second moment.", at_least=0, below=1)
-    adam_epsilon: float = option(1e-6, "Added to the root of Adam's second moment.", above=0)
+    adam_epsilon: float = option(1e-6, "Added to the square root of Adam's second moment.", above=0)
     max_gradient_norm: float = option(1.0, "Gradients are clipped to this global norm.", above=0)
     ema_momentum: float = option(
         0.0,
-        "Decay of a moving average of the weights, evaluated and saved beside them; 0: none.",
+        "Decay of a moving average of the weights, which is evaluated and saved, too; 0: none.",
         at_least=0,
         below=1,
     )
     masked_lm_prob: float = option(0.15, "Share of word pieces to predict.", above=0, below=1)
     initial_masked_lm_prob: float = option(
         0.0,
-        "That share in the first step; a line leads to masked_lm_prob in the last (under "
-        "trapezoid it begins with the cooldown). 0: the same throughout. Held-out records always "
-        "have masked_lm_prob.",
+        "Share in the first step; it changes linearly to masked_lm_prob in the last (under "
+        "trapezoid from the start of the cooldown). 0: constant. Held-out records always have "
+        "masked_lm_prob.",
         at_least=0,
         below=1,
     )
     max_predictions_per_seq: int = option(
-        0, "Most predictions a sequence; 0: all of that share.", at_least=0
+        0, "Largest number of predictions per sequence; 0: no limit.", at_least=0
     )
     masking_unit: str = option(
         "token",
-        "What is masked whole: single word pieces, words (do_whole_word_mask of "
+        "Unit of masking: single word pieces, whole words (do_whole_word_mask of "
         "google-research/bert), or spans of words.",
         one_of=MASKING_UNITS,
     )
     intermediate_drop_rate: float = option(
         0.0,
-        "Probability that a sequence passes by an intermediate block in training.",
+        "Probability that a sequence skips an intermediate block in training (stochastic depth).",
         at_least=0,
         below=1,
     )
     next_sentence_weight: float = option(
         1.0,
-        "Weight of the loss on the label of pairs (next sentence or sentence order), where "
-        "the records hold pairs; 0: masked language modelling only.",
+        "Weight of the loss on the label of pairs (next sentence or sentence order), if the "
+        "records hold pairs; 0: masked language modelling only.",
         at_least=0,
     )
     eval_every_steps: int = option(1000, "Steps between evaluations on held-out records.", above=0)
     max_eval_rows: int = option(2048, "Held-out records used for evaluation.", above=0)
     save_checkpoints_steps: int = option(1000, "Steps between checkpoints.", above=0)
-    keep_checkpoints: int = option(2, "Newest checkpoints to keep, beside the best.", above=0)
+    keep_checkpoints: int = option(
+        2, "Number of newest checkpoints to keep, in addition to the best.", above=0
+    )
     max_skipped_steps: int = option(
-        0, "Steps with NaN or Inf that are left out; one more ends the run.", at_least=0
+        0, "Number of steps with NaN or Inf to skip; the next one ends the run.", at_least=0
     )
     seed: int = seed_option("Decides weights, data order, masks and dropout.")
     strategy: str = option("one_device", "tf.distribute strategy.", one_of=STRATEGIES)
-    tpu_name: str = option("", "Name or address of the TPU; empty: what the environment names.")
+    tpu_name: str = option("", "Name or address of the TPU; empty: that of the environment.")
     dtype: str = option(
         "float32",
-        "What the layers compute in; weights, softmax, LayerNorm and losses stay float32.",
+        "Type of the computation; weights, softmax, LayerNorm and losses are always float32.",
         one_of=DTYPES,
     )
     jit_compile: bool = option(True, "Compile the step with XLA.")
@@ -241,22 +246,22 @@ class PretrainingConfig(Config):
                 f"{self.num_train_steps}"
             )
         if self.new_weights and not self.init_checkpoint:
-            raise InputError("new_weights are those that init_checkpoint lacks: give it")
+            raise InputError("new_weights need an --init_checkpoint, which has all other weights")
         for name, value in GIVEN_WEIGHTS.items():
             if self.init_checkpoint and getattr(self, name) != value:
                 raise InputError(
                     f"{name} {getattr(self, name)} is for random weights, but init_checkpoint "
-                    "brings its own: leave one of them out"
+                    "gives all weights: leave one of them out"
                 )
         if self.position_initializer != "normal" and self.encoder.position_type != "absolute":
             raise InputError(
-                f"position_initializer {self.position_initializer} is of position embeddings, "
-                f"which position_type {self.encoder.position_type} has not: leave one of them out"
+                f"position_initializer {self.position_initializer} is for position embeddings, "
+                f"but position_type {self.encoder.position_type} has none: leave one of them out"
             )
         if self.position_initializer == "neighbours" and not self.encoder.pattern.num_attention:
             raise InputError(
-                "position_initializer neighbours is of the first attention block, which "
-                f"{self.encoder.block_pattern} has not"
+                "position_initializer neighbours is for the first attention block, but "
+                f"{self.encoder.block_pattern} has none"
             )
         if not self.masked_lm_weight and not self.distils:
             raise InputError(
@@ -276,16 +281,16 @@ class PretrainingConfig(Config):
             return
         if sorted(set(budgets)) != list(budgets):
             raise InputError(
-                f"cooldown_steps must rise and lie below num_train_steps {self.num_train_steps}, "
-                f"got {_listed(self.cooldown_steps)}"
+                "cooldown_steps must increase and be below num_train_steps "
+                f"{self.num_train_steps}, got {_listed(self.cooldown_steps)}"
             )
         for steps in budgets:
             start = steps - self._num_cooldown_steps(steps)
             if start < self.num_warmup_steps or (not start and steps in self.cooldown_steps):
                 raise InputError(
-                    f"a cooldown that ends at step {steps} begins at step {start}, before or "
-                    f"within the {self.num_warmup_steps} num_warmup_steps: lower them or "
-                    "cooldown_fraction, or leave that budget out"
+                    f"the cooldown to step {steps} starts at step {start}, before or within the "
+                    f"{self.num_warmup_steps} num_warmup_steps: lower num_warmup_steps or "
+                    "cooldown_fraction, or leave this budget out"
                 )
 
     def _num_cooldown_steps(self, steps: int) -> int:
@@ -355,7 +360,7 @@ class PretrainingConfig(Config):
         for (step, size, records_dir), end in zip(starts, ends, strict=True):
             if end <= step:
                 raise InputError(
-                    f"the steps of the curriculum must rise and lie between 0 and num_train_steps "
+                    f"the steps of the curriculum must increase between 0 and num_train_steps "
                     f"{self.num_train_steps}, got {', '.join(self.curriculum)}"
                 )
             first_row = rows.get(records_dir, 0)
@@ -386,9 +391,9 @@ class TimingConfig(Config):
     pretraining: PretrainingConfig = section(
         PretrainingConfig(), "pretraining.", without=("workdir", "records_dir")
     )
-    reference_pattern: str = option("(AI)*12", "Pattern that is timed beside it.")
-    num_rounds: int = option(30, "Rounds, in each of which both have their turn.", above=0)
-    steps_per_round: int = option(3, "Steps of each in a round.", above=0)
+    reference_pattern: str = option("(AI)*12", "Pattern to compare with.")
+    num_rounds: int = option(30, "Rounds; each round times both patterns.", above=0)
+    steps_per_round: int = option(3, "Steps per pattern and round.", above=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -403,24 +408,24 @@ class FinetuningConfig(Config):
     )
     new_weights: tuple[str, ...] = option(
         ("classifier_head",),
-        "Layers or weights that start anew; all others must be in init_checkpoint. Empty: the "
-        "head is loaded too, its labels mapped by name.",
+        "Layers or weights with new initial values; init_checkpoint must have all others. Empty: "
+        "the head is loaded, too, and its labels are matched by name.",
     )
     from_scratch: bool = option(
         False, "Baseline: same architecture and vocabulary as init_checkpoint, random weights."
     )
     task: str = option("wiki_topic", SENTENCE_TASK_HELP, input="probing_task")
-    max_seq_length: int = option(128, "Word pieces an example; longer ones are cut.", above=0)
+    max_seq_length: int = option(128, "Word pieces per example; longer ones are cut.", above=0)
     pad_to_multiple_of: int = option(
         0,
-        "Batch rows of like length and pad to a multiple of this; 0: pad to max_seq_length.",
+        "Batch rows of similar length and pad to a multiple of this; 0: pad to max_seq_length.",
         at_least=0,
     )
-    train_batch_size: int = option(32, "Examples a step.", above=0)
+    train_batch_size: int = option(32, "Examples per step.", above=0)
     learning_rate: float = option(2e-5, "Peak learning rate.", above=0)
     num_train_epochs: int = option(
         3,
-        "Passes over the training split; 0: only score init_checkpoint, head included.",
+        "Epochs; 0: only score init_checkpoint with its head.",
         at_least=0,
     )
     warmup_proportion: float = option(
@@ -437,26 +442,26 @@ class FinetuningConfig(Config):
     )
     early_stopping_epochs: int = option(
         0,
-        "Stop after so many epochs without a better validation score and keep the best weights; "
-        "0: never.",
+        "Stop after this number of epochs without a better validation score, and keep the best "
+        "weights; 0: never.",
         at_least=0,
     )
     pooling: str = option("first", POOLING_HELP, one_of=CLASSIFIER_POOLINGS)
     classifier_dropout: float = option(
         0.1, "Dropout before the classifier's last layer.", at_least=0, below=1
     )
-    max_train_rows: int = option(0, "Use at most so many training rows; 0: all.", at_least=0)
+    max_train_rows: int = option(0, "Largest number of training rows; 0: all.", at_least=0)
     num_runs: int = option(5, "Runs with seeds seed, seed + 1, ...", above=0)
     seed: int = seed_option("First seed: head, data order, dropout (and random weights).")
     deterministic: bool = option(
         False, "Use deterministic kernels only; Keras then does without XLA, which is slower."
     )
     save_checkpoints_steps: int = option(
-        500, "Steps between checkpoints, from which a run that was stopped goes on.", above=0
+        500, "Steps between checkpoints, from which an interrupted run resumes.", above=0
     )
     save_models: bool = option(True, "Keep the fine-tuned weights of every run.")
     write_predictions: bool = option(
-        False, "Write texts, labels, predictions and logits of all splits but train as JSONL."
+        False, "Write texts, labels, predictions and logits of all splits except train as JSONL."
     )
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
@@ -470,8 +475,8 @@ class FinetuningConfig(Config):
         """Raises InputError if the values contradict each other."""
         if not self.num_train_epochs and (self.from_scratch or self.new_weights):
             raise InputError(
-                "num_train_epochs 0 scores init_checkpoint as it is, so nothing in it may start "
-                "anew: give --new_weights= (empty) and a fine-tuned model"
+                "num_train_epochs 0 scores init_checkpoint without training, so it must have all "
+                "weights: give --new_weights= (empty) and a fine-tuned model"
             )
 
 
@@ -479,9 +484,9 @@ class FinetuningConfig(Config):
 class GlueConfig(Config):
     """Fine-tuning and scoring on each task of GLUE."""
 
-    workdir: str = option("", "Directory for a folder a task, results.json and results.md.")
+    workdir: str = option("", "Directory for a folder per task, results.json and results.md.")
     data: str = option(
-        "tfds", "`tfds` (TensorFlow Datasets), or the folder that holds CoLA, SST-2, MRPC, ..."
+        "tfds", "`tfds` (TensorFlow Datasets), or the folder with CoLA, SST-2, MRPC, ..."
     )
     tasks: tuple[str, ...] = option(GLUE_TASKS, "Tasks of GLUE.", one_of=GLUE_TASKS, min_items=1)
     learning_rates: tuple[float, ...] = option(
@@ -492,8 +497,8 @@ class GlueConfig(Config):
     )
     selection: str = option(
         "mean",
-        "Which of several settings is reported: that with the best mean, median or "
-        "maximum of the task's primary metric on validation, over all seeds.",
+        "Of several settings, report the one with the best mean, median or maximum, over all "
+        "seeds, of the task's primary metric on validation.",
         one_of=SELECTIONS,
     )
     per_task: tuple[str, ...] = option(
@@ -522,8 +527,8 @@ class GlueConfig(Config):
             kind = typing.get_type_hints(FinetuningConfig).get(name)
             if owner not in GLUE_TASKS or kind not in (int, float, str) or not value:
                 raise InputError(
-                    f"per_task {text!r} is no TASK.FIELD=VALUE with a task of GLUE and a number "
-                    "or word among the flags of run_finetuning"
+                    f"per_task {text!r} must be TASK.FIELD=VALUE, with a task of GLUE and a flag "
+                    "of run_finetuning for a number or a word"
                 )
             if owner == task:
                 try:
@@ -541,11 +546,11 @@ class PredictConfig(Config):
 
     model: str = option("", "WORKDIR/model_SEED of a fine-tuning.")
     input: str = option(
-        "-", "Text file, one text a line, or for pairs two with a tab between; -: standard input."
+        "-", "Text file, one text or tab-separated pair per line; -: standard input."
     )
     output: str = option("-", "JSONL file; -: standard output.")
     batch_size: int = option(
-        32, "Texts a forward pass; from standard input also those waited for.", above=0
+        32, "Texts per forward pass; from standard input as many are read first.", above=0
     )
 
 
@@ -564,7 +569,7 @@ class SquadConfig(Config):
     )
     validation_file: str = option(
         "",
-        "SQuAD JSON on which the null threshold is tuned; empty: null_score_diff_threshold.",
+        "SQuAD JSON for tuning the null threshold; empty: null_score_diff_threshold.",
         input="file",
     )
     predict_file: str = option(
@@ -572,26 +577,28 @@ class SquadConfig(Config):
     )
     version_2_with_negative: bool = option(False, "Questions may have no answer (SQuAD 2.0).")
     max_seq_length: int = option(
-        384, "Word pieces a window: question, context, special tokens.", above=0
+        384, "Word pieces per window: question, context, special tokens.", above=0
     )
     doc_stride: int = option(128, "Word pieces from the start of one window to the next.", above=0)
     max_query_length: int = option(64, "Word pieces of a question; longer ones are cut.", above=0)
     max_answer_length: int = option(30, "Word pieces of a predicted answer.", above=0)
-    n_best_size: int = option(20, "Answers a question in nbest.json.", above=0)
+    n_best_size: int = option(20, "Answers per question in nbest.json.", above=0)
     null_score_diff_threshold: float = option(
-        0.0, "No answer is predicted where null odds exceed it, unless validation_file tunes it."
+        0.0, "Predict no answer if the null odds exceed this; validation_file tunes it."
     )
-    train_batch_size: int = option(32, "Windows a step.", above=0)
-    predict_batch_size: int = option(32, "Windows a forward pass.", above=0)
+    train_batch_size: int = option(32, "Windows per step.", above=0)
+    predict_batch_size: int = option(32, "Windows per forward pass.", above=0)
     learning_rate: float = option(5e-5, "Peak learning rate.", above=0)
-    num_train_epochs: int = option(3, "Passes over the training windows.", above=0)
+    num_train_epochs: int = option(3, "Epochs.", above=0)
     warmup_proportion: float = option(
         0.1, "Share of the steps for linear warm-up.", at_least=0, below=1
     )
     weight_decay_rate: float = option(
         0.01, "Decoupled decay; spares LayerNorm and biases.", at_least=0, below=1
     )
-    max_train_questions: int = option(0, "Train on so many questions at most; 0: all.", at_least=0)
+    max_train_questions: int = option(
+        0, "Largest number of training questions; 0: all.", at_least=0
+    )
     save_checkpoints_steps: int = option(200, "Steps between checkpoints.", above=0)
     num_runs: int = option(1, "Runs with seeds seed, seed + 1, ...", above=0)
     seed: int = seed_option("First seed: head, data order, dropout.")
@@ -604,9 +611,9 @@ class SquadConfig(Config):
         room = self.max_seq_length - self.max_query_length - 3
         if self.doc_stride > room:
             raise InputError(
-                f"doc_stride {self.doc_stride} would pass over text: max_seq_length "
-                f"{self.max_seq_length} less max_query_length {self.max_query_length} and three "
-                f"special tokens leaves {room} word pieces of context in a window"
+                f"doc_stride {self.doc_stride} would skip text: max_seq_length "
+                f"{self.max_seq_length} minus max_query_length {self.max_query_length} and three "
+                f"special tokens leaves {room} word pieces of context per window"
             )
         if self.validation_file and not self.version_2_with_negative:
             raise InputError("validation_file tunes the null threshold of version_2_with_negative")

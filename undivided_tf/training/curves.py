@@ -9,7 +9,7 @@ import tensorflow as tf
 _POINTS = 100  # Number of points of the training curve, for any number of steps.
 
 
-class Curves:
+class TrainingCurves:
     """Writes points of a run's curves into its state and to TensorBoard.
 
     Args:

@@ -43,7 +43,7 @@ def load_start(model: Pretrainer, config: PretrainingConfig) -> None:
     if changed:
         raise InputError(
             f"the encoder of {path} is not that of the run:\n  " + "\n  ".join(changed) + "\n"
-            "leave out the flags of sizes: init_checkpoint brings its own"
+            "leave out the flags of sizes, which init_checkpoint determines"
         )
     assign_start(model.weights, read_weights(path), path, config.new_weights)
 
@@ -201,5 +201,5 @@ def _check(
     if wrong:
         raise InputError(
             f"{path} cannot teach this encoder:\n  " + "\n  ".join(wrong) + "\n"
-            "take the encoder from which it was cut"
+            "use the encoder from which the student was cut"
         )

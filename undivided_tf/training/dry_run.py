@@ -35,8 +35,8 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
     """
     if config.strategy == "multi_worker":
         raise InputError(
-            "a dry run looks at one machine: give --strategy=one_device, or mirrored, and the "
-            "share of train_batch_size that one worker has"
+            "a dry run measures one machine: give --strategy=one_device, or mirrored, and the part "
+            "of train_batch_size of one worker"
         )
     free, held = faults.free_bytes(), peak_memory_bytes()
     trainer = Trainer(config)

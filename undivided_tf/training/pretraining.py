@@ -36,7 +36,7 @@ from undivided_tf.training import context_use, evaluation, faults, optimizers, s
 from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.curriculum import Curriculum
-from undivided_tf.training.curves import Curves
+from undivided_tf.training.curves import TrainingCurves
 from undivided_tf.training.distillation import Distillation, load_start
 from undivided_tf.training.initial_values import set_initial_values
 from undivided_tf.training.steps import POLICIES, Steps
@@ -91,7 +91,7 @@ class Course:
         self.config, self.curriculum = config, curriculum
         self.workdir = pathlib.Path(config.workdir)
         self.results_path = self.workdir / RESULTS
-        self.curves: Curves | None = None
+        self.curves: TrainingCurves | None = None
 
 
 class Trainer:
@@ -123,7 +123,7 @@ class Trainer:
             raise InputError(
                 f"train_batch_size or curriculum: a batch of {size} does not split evenly over "
                 f"{self.replicas} device(s) x {config.gradient_accumulation_steps} "
-                f"gradient_accumulation_steps: take a multiple of {parts}"
+                f"gradient_accumulation_steps: use a multiple of {parts}"
             )
         with self.strategy.scope():
             policy = POLICIES[config.dtype]
@@ -208,9 +208,9 @@ class Trainer:
         start = branch.config.cooldown_start
         if state["step"] > start:
             raise InputError(
-                f"{branch.results_path} is not there, but {self.trunk.workdir} is at step "
-                f"{state['step']} and has passed step {start}, where that branch begins: restore "
-                "it, or remove the checkpoints to start anew"
+                f"{branch.results_path} does not exist, but {self.trunk.workdir} is at step "
+                f"{state['step']} and has passed step {start}, where this branch starts: restore "
+                "the file, or remove the checkpoints to start again"
             )
 
     def _run_branch(self, branch: Course, state: dict[str, Any]) -> None:
@@ -231,7 +231,7 @@ class Trainer:
             self.schedule.cool_down(course.config.cooldown_start, last)
         if self.is_chief and course.curves is None:
             every = self.config.num_train_steps
-            course.curves = Curves(course.workdir / "tensorboard", every, state["step"])
+            course.curves = TrainingCurves(course.workdir / "tensorboard", every, state["step"])
         batches = iter(self.batches(state["step"], course))
         neighbours = self.curriculum.held_out.neighbour_model_loss
         description = f"pre-training {self.encoder_config.block_pattern}"
@@ -270,7 +270,7 @@ class Trainer:
                 progress.update()
                 if stopping and step < last:
                     logging.warning(
-                        "SIGTERM: %s is saved at step %d; the same command goes on",
+                        "SIGTERM: %s is saved at step %d; the same command resumes",
                         course.workdir,
                         step,
                     )
@@ -357,7 +357,7 @@ class Trainer:
                 f"{skipped} step(s) were not finite, max_skipped_steps is {allowed}. Lower "
                 "--learning_rate, raise --num_warmup_steps, set --norm_first, or allow more"
             )
-        logging.warning("%s\nleft out: %d of at most %d", report, skipped, allowed)
+        logging.warning("%s\nskipped: %d of at most %d", report, skipped, allowed)
 
     def results(self, state: dict[str, Any], course: Course | None = None) -> dict[str, Any]:
         """The content of results.json, of the run or a branch."""

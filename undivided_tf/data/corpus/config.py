@@ -1,4 +1,4 @@
-"""Config of making records from text; needs no TensorFlow."""
+"""Config of pre-training records; needs no TensorFlow."""
 
 import dataclasses
 
@@ -14,34 +14,36 @@ RUNNERS = ("in_process", "dask", *BEAM_RUNNERS)
 
 @dataclasses.dataclass(frozen=True)
 class RecordsConfig(Config):
-    """How text becomes packed token records."""
+    """Conversion of text to records of word pieces."""
 
     input_files: tuple[str, ...] = option(
         ("sample",),
         "Corpus: files or globs, tfds:NAME, or `sample`, the embedded corpus. Files are text (one "
-        "paragraph a line, a blank line ends a document), JSON lines (.jsonl, .ndjson, .json), "
-        "either of them with .gz behind, or .parquet.",
+        "paragraph per line, a blank line ends a document) or JSON lines (.jsonl, .ndjson, .json), "
+        "both also compressed (.gz), or .parquet.",
         input="corpus",
     )
-    text_field: str = option("text", "Field, or column, with the text of a document.")
+    text_field: str = option("text", "Field or column with the text of a document.")
     deduplicate: str = option(
         "none",
-        "Leave out documents whose text was there before: exact, or near for those, too, "
-        "that share four fifths of their runs of five words (MinHash).",
+        "Leave out repeated documents: exact: with equal text; near: also those that share four "
+        "fifths of their runs of five words (MinHash).",
         one_of=DEDUPLICATIONS,
     )
     output_dir: str = option("", "Directory for the records, vocab.txt and metadata.json.")
     vocab_file: str = option(
-        "", "Vocabulary, one word piece a line; empty: train one.", input="file"
+        "", "Vocabulary, one word piece per line; empty: train one.", input="file"
     )
-    vocab_size: int = option(8000, "Size of the vocabulary that is trained.", above=0)
+    vocab_size: int = option(8000, "Size of a trained vocabulary.", above=0)
     do_lower_case: bool = option(True, "Lower-case the text and strip accents.")
-    max_seq_length: int = option(128, "Word pieces a record, [CLS] and [SEP] included.", at_least=8)
+    max_seq_length: int = option(
+        128, "Word pieces per record, [CLS] and [SEP] included.", at_least=8
+    )
     packing: str = option(
         "full",
-        "What a record holds: full: as much text as goes in, [SEP] between documents; "
-        "next_sentence: two segments, the second from another document half the time; "
-        "sentence_order: two, half the time in the wrong order; document: text of one document.",
+        "Content of a record: full: as much text as fits, with [SEP] between documents; "
+        "next_sentence: two segments, in half of the records from different documents; "
+        "sentence_order: two, in half of the records swapped; document: text of one document.",
         one_of=PACKINGS,
     )
     short_seq_prob: float = option(
@@ -50,26 +52,27 @@ class RecordsConfig(Config):
         at_least=0,
         below=1,
     )
-    num_shards: int = option(8, "Training record files; reading holds one in memory.", above=0)
+    num_shards: int = option(8, "Number of training files; training has one in memory.", above=0)
     validation_fraction: float = option(
         0.02,
         "Share of the documents held out from training; at least one document.",
         at_least=0,
         below=1,
     )
-    random_seed: int = seed_option("Decides pairs, and which shard each record goes to.")
+    random_seed: int = seed_option("Decides pairs and the shard of each record.")
     runner: str = option(
         "in_process",
-        "Who works; the records are the same: this process, a Dask cluster, or a "
-        "runner of Apache Beam (extra `beam`). All workers must see the input and output folders.",
+        "Where the work runs: in this process, on a Dask cluster, or on a runner of Apache Beam "
+        "(extra `beam`). The records are the same. All workers must see the input and output "
+        "folders.",
         one_of=RUNNERS,
     )
     num_processes: int = option(
-        0, "Worker processes of the Dask cluster on this machine; 0: one a core.", at_least=0
+        0, "Worker processes of the Dask cluster on this machine; 0: one per core.", at_least=0
     )
     scheduler: str = option(
         "",
-        "Address of a standing Dask scheduler, such as tcp://HOST:8786; empty: a cluster on "
+        "Address of an existing Dask scheduler, such as tcp://HOST:8786; empty: start a cluster on "
         "this machine.",
     )
     pipeline_options: tuple[str, ...] = option(
