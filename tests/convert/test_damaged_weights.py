@@ -137,7 +137,7 @@ def test_googles_data_file_cut_short_is_an_error_and_no_traceback(tmp_path, left
     folder = write_google(tmp_path / "google", google_variables(released.weights()))
     path = next(folder.glob("*.data-*"))
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(InputError, match=r"bert_model\.ckpt: bert/.* cut short .*: fetch it again"):
+    with pytest.raises(InputError, match=r"bert_model\.ckpt: bert/.* truncated .*: fetch it again"):
         convert.load(folder)
 
 

@@ -223,7 +223,7 @@ def test_exported_signatures_give_what_predict_gives(tmp_path, kind):
     [
         (2, {"id2label": {"0": "same", "1": "same"}}, "config.json: .*'same' stands for several"),
         (3, {"problem_type": "regression"}, "problem_type regression with 3 outputs"),
-        (1, {"problem_type": "single_label_classification"}, "with 1 outputs has no head here"),
+        (1, {"problem_type": "single_label_classification"}, "does not fit 1 outputs"),
         (2, {"problem_type": "ranking"}, "problem_type is 'ranking'; known here: single_label"),
         (2, {"problem_type": ["x"]}, "problem_type is "),
     ],
@@ -315,7 +315,7 @@ def test_heads_without_place_in_keras_hub_are_refused_unless_given_up(tmp_path):
     save_spans(tmp_path / "spans")
     save(tmp_path / "mean", "regression", "mean")
     for name, lost in (("spans", "a span predictor"), ("mean", "a classifier with pooling mean")):
-        with pytest.raises(InputError, match=f"no counterpart of {lost}; --encoder_only"):
+        with pytest.raises(InputError, match=f"no counterpart for {lost}; --encoder_only"):
             run(tmp_path / name, tmp_path / "preset", "keras_hub")
         assert not (tmp_path / "preset").exists()
         report = run(tmp_path / name, tmp_path / f"{name} preset", "keras_hub", encoder_only=True)

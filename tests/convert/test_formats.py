@@ -51,7 +51,7 @@ def test_google_checkpoints_at_fault_are_refused(tmp_path):
         convert.load(folder)
     index = next(folder.glob("*.index"))
     index.write_bytes(index.read_bytes()[:-20])
-    with pytest.raises(InputError, match="is no TensorFlow checkpoint"):
+    with pytest.raises(InputError, match="is not a TensorFlow checkpoint"):
         convert.load(folder)
     index.unlink()
     with pytest.raises(InputError, match="has 0 TensorFlow checkpoints"):
@@ -99,7 +99,7 @@ def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
     assert same_files(tmp_path / "ours/weights.safetensors", tmp_path / "again/weights.safetensors")
     loaded, _ = convert.load(tmp_path / "again")
     assert loaded.config == encoder.config and fingerprint(loaded) == fingerprint(encoder)
-    with pytest.raises(InputError, match="KerasHub's BERT has no"):
+    with pytest.raises(InputError, match="KerasHub's BERT (has only|cannot have)"):
         run(tmp_path / "ours", tmp_path / "preset", "keras_hub")
     assert not (tmp_path / "preset").exists()
 
@@ -107,8 +107,8 @@ def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"position_type": "rotary"}, "KerasHub's BERT has no position_type but absolute"),
-        ({"query_key_norm": True}, "KerasHub's BERT has no query_key_norm but False"),
+        ({"position_type": "rotary"}, "KerasHub's BERT has only position_type absolute"),
+        ({"query_key_norm": True}, "KerasHub's BERT has only query_key_norm False"),
     ],
 )
 def test_keras_hub_refuses_options_of_attention_by_name(tmp_path, changes, message):
@@ -203,7 +203,7 @@ def test_presets_at_fault_are_refused(tmp_path, key, value, message):
 
 
 def test_unknown_folders_and_packages_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no checkpoint known here"):
+    with pytest.raises(InputError, match="not a checkpoint of a known format"):
         convert.load(tmp_path)
     with pytest.raises(InputError, match="there is no folder"):
         convert.load(tmp_path / "absent")

@@ -255,16 +255,16 @@ def test_untied_output_matrix_is_refused(tmp_path):
 def test_pickles_are_refused_with_the_remedy(tmp_path):
     folder = released.write(tmp_path / "bert")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"pytorch_model\.bin: a pickle.*safe_serialization=True"):
+    with pytest.raises(InputError, match=r"pytorch_model\.bin, a pickle.*safe_serialization=True"):
         convert.load(folder)
 
 
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ({"a": "../other.safetensors"}, "no plain name"),
-        ({"a": "/etc/passwd"}, "no plain name"),
-        ({"a": 3}, "no plain name"),
+        ({"a": "../other.safetensors"}, "not a plain name"),
+        ({"a": "/etc/passwd"}, "not a plain name"),
+        ({"a": 3}, "not a plain name"),
         ({"a": "model-9.safetensors"}, "names the shard model-9.safetensors, which is not"),
         ({"a": "model.safetensors"}, "names a, which is not in model.safetensors"),
         ([], "no weight_map"),
@@ -302,7 +302,7 @@ def test_lying_headers_are_refused(tmp_path, header, length):
     text = json.dumps(header).encode()
     path = tmp_path / "bad.safetensors"
     path.write_bytes(struct.pack("<Q", length or len(text)) + text + bytes(8))
-    with pytest.raises(InputError, match="no whole safetensors file"):
+    with pytest.raises(InputError, match="not a complete safetensors file"):
         SafetensorsReader([path])
 
 

@@ -44,7 +44,7 @@ def test_markers_in_capitals_do_not_make_googles_vocabulary_cased(tmp_path, log)
     _, tokenizer = convert.load(folder)
     assert tokenizer.do_lower_case
     assert tokenizer.tokenize(["CAT"]).to_list() == [[5]]
-    assert "nothing declares the casing; the vocabulary is uncased, since 0 of its" in log.text
+    assert "no file declares the casing; the vocabulary is uncased, since 0 of its" in log.text
 
 
 def test_casing_that_is_declared_beats_what_the_vocabulary_tells(tmp_path, log):
@@ -266,7 +266,7 @@ def test_rows_of_added_tokens_are_kept_and_the_tokens_named(tmp_path, log):
     (folder / "added_tokens.json").write_text('{"[E1]": 60, "[E2]": 61}')
     # Back from us the folder has no added_tokens.json, but the hash of its vocabulary.
     assert there_and_back(folder, tmp_path)["surplus_rows"] == 2
-    assert "2 added tokens have ids behind the vocabulary, such as '[E1]'" in log.text
+    assert "2 added tokens have ids beyond the vocabulary, such as '[E1]'" in log.text
 
 
 def test_added_tokens_of_tokenizer_json_count_too(tmp_path):

@@ -1,8 +1,8 @@
-"""Released weights in and out: Hugging Face, Google, KerasHub and our own."""
+"""Conversion of checkpoints between Hugging Face, Google, KerasHub and this package."""
 
 import lazy_loader
 
-# Late: the configs beside these functions need no TensorFlow.
+# Imported at the first use, since the configs in this package need no TensorFlow.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

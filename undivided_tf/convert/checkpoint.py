@@ -1,4 +1,4 @@
-"""Foreign weights under our names: what fits, what is missing, what is left over."""
+"""Checkpoints of other formats: their tensors under our names, and those missing or unused."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -14,12 +14,12 @@ from undivided_tf.tokenization import Tokenizer
 
 
 class Reader(Protocol):
-    """Tensors by the names of a format, read one at a time."""
+    """Reads the tensors of a checkpoint one at a time, by their names in its format."""
 
     shapes: Mapping[str, tuple[int, ...]]
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor in float32; InputError when a value is not finite."""
+        """Reads a tensor in float32; InputError if a value is not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Foreign:
     """How a format stores one of our tensors.
 
     Attributes:
-        name: its name there.
-        shape: its shape there.
-        transposed: whether it is our matrix transposed; else only the shape may differ.
+        name: its name in the format.
+        shape: its shape in the format.
+        transposed: whether the format stores our matrix transposed; otherwise only its shape may
+            differ.
     """
 
     name: str
@@ -39,14 +40,15 @@ class Foreign:
 
 @dataclasses.dataclass
 class Coverage:
-    """What became of every tensor; all but `initial` are names of the format.
+    """Which tensors are used; all names except `initial` are those of the format.
 
     Attributes:
-        loaded: tensors whose values were taken.
-        tied: copies of loaded tensors, found equal to them.
-        initial: our names of weights that the checkpoint lacks and may lack: the pooler.
-        missing, misshaped: what an encoder or a head needs and the checkpoint lacks.
-        unused: tensors that we have no place for.
+        loaded: tensors that are used.
+        tied: equal copies of loaded tensors.
+        initial: our names of optional weights that are missing (the pooler); they keep their
+            initial values.
+        missing, misshaped: required tensors that are missing or have another shape.
+        unused: tensors without a counterpart here.
     """
 
     loaded: list[str] = dataclasses.field(default_factory=list)
@@ -66,17 +68,17 @@ class Coverage:
 
 @dataclasses.dataclass
 class Checkpoint:
-    """A foreign checkpoint, opened but not read.
+    """An open checkpoint; its tensors are read when they are needed.
 
     Attributes:
         format: name of the format.
         config: architecture of the encoder.
         tokenizer: vocabulary and casing; it may have fewer word pieces than `config.vocab_size`,
             the rows of the word embeddings.
-        tensors: from our names to (shape, function that reads the array in our shape).
-        coverage: what became of every tensor of the checkpoint.
-        classifier: what its sequence classifier answers; None when it has none.
-        spans: what its span predictor was fed; None when it has none.
+        tensors: from our names to (shape, function that reads the array in this shape).
+        coverage: which tensors of the checkpoint are used.
+        classifier: head of the sequence classifier, or None.
+        spans: head of the span predictor, or None.
     """
 
     format: str
@@ -89,12 +91,12 @@ class Checkpoint:
 
     @property
     def heads(self) -> list[str]:
-        """Names of the heads whose weights are there."""
+        """Names of the heads that have weights."""
         scopes = dict.fromkeys(path.split("/")[0] for path in self.tensors)
         return [scope for scope in scopes if scope != "encoder"]
 
     def without_heads(self) -> "Checkpoint":
-        """The encoder alone."""
+        """The same checkpoint with the encoder only."""
         kept = {path: t for path, t in self.tensors.items() if path.startswith("encoder/")}
         return dataclasses.replace(self, tensors=kept, classifier=None, spans=None)
 
@@ -107,22 +109,22 @@ def match(
     optional: Iterable[Tensor] = (),
     is_encoder: Callable[[str], bool] = lambda name: False,
 ) -> tuple[dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]], Coverage]:
-    """Finds every tensor of ours in a foreign checkpoint; reads none.
+    """Finds our tensors in a checkpoint, without reading them.
 
     Args:
-        where: named in errors.
-        tensors: what must be there.
-        foreign: how the format stores one of ours.
-        reader: the foreign tensors.
-        optional: what may be absent, all of it at once.
-        is_encoder: whether a foreign name belongs to the encoder; such a tensor that is left
-            over speaks of another architecture and is an error.
+        where: the checkpoint, for errors.
+        tensors: required tensors.
+        foreign: function from our tensor to the way in which the format stores it.
+        reader: the tensors of the checkpoint.
+        optional: tensors that may all be missing together.
+        is_encoder: function from a name of the format to whether it belongs to the encoder. An
+            unused tensor of the encoder is an error, since it belongs to another architecture.
 
     Returns:
-        Our names with shapes and readers, and the coverage.
+        Shapes and readers by our names, and the coverage.
 
     Raises:
-        InputError: missing, misshaped or left-over tensors of the encoder; lists them.
+        InputError: tensors that are missing, have another shape or are unused; lists them.
     """
     coverage, readers = Coverage(), {}
     tensors, optional = list(tensors), list(optional)

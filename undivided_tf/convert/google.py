@@ -29,8 +29,8 @@ def recognise(folder: pathlib.Path) -> bool:
 def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> Checkpoint:
     """Opens a folder with bert_config.json, one TensorFlow checkpoint and vocab.txt.
 
-    A classifier's labels have no names there and get those that Hugging Face gives: LABEL_0 ...; a
-    head of one output is a regression.
+    The format does not name the labels of a classifier, so they are called LABEL_0, LABEL_1 ..., as
+    by Hugging Face. A head with one output is a regression.
 
     Args:
         folder: the checkpoint.
@@ -66,7 +66,7 @@ def _is_encoder(name: str) -> bool:
 
 
 def _foreign(tensor: names.Tensor) -> Foreign:
-    """Kernels are (inputs, outputs) as ours, but those of most heads."""
+    """Kernels are (inputs, outputs) as ours, except in most heads."""
     module, part, shape = tensor.module, tensor.part, tensor.shape
     if module in _ON_OUTPUTS:
         scope = _ON_OUTPUTS[module]
@@ -99,14 +99,14 @@ class _Reader:
                 for name, shape in self._reader.get_variable_to_shape_map().items()
             }
         except (tf.errors.OpError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self._path} is no TensorFlow checkpoint: {error}") from error
+            raise InputError(f"{self._path} is not a TensorFlow checkpoint: {error}") from error
 
     def read(self, name: str) -> np.ndarray:
         try:
             array = self._reader.get_tensor(name)
-        except IndexError as error:  # What the reader makes of "out of range".
+        except IndexError as error:  # The reader's error for an offset out of range.
             raise InputError(
-                f"{self._path}: {name} lies behind the end of the .data file, which was cut short "
+                f"{self._path}: {name} is beyond the end of the .data file, which is truncated "
                 f"({error}): fetch it again"
             ) from error
         except (tf.errors.OpError, ValueError, RuntimeError) as error:

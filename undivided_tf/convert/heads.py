@@ -1,4 +1,4 @@
-"""What a foreign format says of a head, completed by the file that we write beside its weights."""
+"""Descriptions of heads in foreign formats, completed by the files of `models.heads`."""
 
 import pathlib
 
@@ -14,9 +14,9 @@ def classifier(
     """The head of a sequence classifier.
 
     Args:
-        folder: where the model lies; perhaps with a classifier.json.
-        declared: what the format itself says, which counts in doubt.
-        has_names: whether the format has names of labels.
+        folder: of the model; it may contain a classifier.json.
+        declared: the head as described by the format.
+        has_names: whether the format names the labels.
 
     Raises:
         InputError: classifier.json describes another head.
@@ -39,7 +39,7 @@ def classifier(
 def spans(folder: pathlib.Path, config: EncoderConfig) -> SpanHead:
     """The head of a span predictor.
 
-    Other formats do not say how windows were made: as by default, where they fit.
+    Other formats do not describe the windows, so the defaults are used, as far as they fit.
     """
     usual = SquadConfig()
     return SpanHead.read(folder) or SpanHead(
@@ -50,7 +50,7 @@ def spans(folder: pathlib.Path, config: EncoderConfig) -> SpanHead:
 
 
 def unnamed(outputs: int, config: EncoderConfig) -> ClassifierHead:
-    """The head of which the number of outputs is all that is known; one output is a score."""
+    """The head with a number of outputs, if nothing else is known; one output is a regression."""
     is_score = outputs == 1
     return ClassifierHead(
         kind=REGRESSION if is_score else CLASSIFICATION,
@@ -60,5 +60,5 @@ def unnamed(outputs: int, config: EncoderConfig) -> ClassifierHead:
 
 
 def default_labels(outputs: int) -> tuple[str, ...]:
-    """The names that Hugging Face gives to labels without any."""
+    """The names that Hugging Face gives to unnamed labels."""
     return tuple(f"LABEL_{i}" for i in range(outputs))

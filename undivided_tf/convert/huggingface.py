@@ -23,10 +23,10 @@ from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 
 CONFIG = "config.json"
-# A key of ours: says that the vocabulary belongs to the weights, however many rows these have.
+# Our own key: the vocabulary belongs to the weights, whatever their number of rows.
 VOCABULARY_HASH = "vocabulary_hash"
-# Ours: "bert" with keys for what BERT has not, so that transformers refuses it by itself
-# instead of filling absent blocks with random weights.
+# Our own type, for models that BERT cannot express. `transformers` refuses it; under the type
+# "bert" it would fill missing blocks with random weights.
 MODEL_TYPE = "undivided_bert"
 _OURS = (
     "block_pattern",
@@ -84,7 +84,7 @@ def recognise(folder: pathlib.Path) -> bool:
 
 
 def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> Checkpoint:
-    """Opens a folder of BertModel or of one of its siblings with heads.
+    """Opens a folder of BertModel or of a BERT class with heads.
 
     Args:
         folder: config.json, model.safetensors or shards with their index, and vocab.txt or
@@ -131,13 +131,13 @@ def encoder_config(
     Args:
         there: the config.
         path: of its file.
-        tokenizer: the one beside it.
-        table: shape of the word embeddings in the weights, `()` where they have none. Their rows
-            are the `vocab_size` of the result, which may exceed the tokenizer's: see
+        tokenizer: of the same folder.
+        table: shape of the word embeddings, `()` if the weights have none. Their rows are the
+            `vocab_size` of the result, which may exceed that of the tokenizer: see
             `vocabularies.embedding_rows`.
 
     Raises:
-        InputError: another architecture, or a value that we have no counterpart for.
+        InputError: another architecture, or a value that has no counterpart here.
     """
 
     def refuse(key: str, known: str):
@@ -149,7 +149,7 @@ def encoder_config(
     positions = there.get("position_type", "absolute") if ours else "absolute"
     if there.get("position_embedding_type", positions) != positions:
         refuse("position_embedding_type", positions)
-    if not ours:  # A config that says both would be read as something that it is not.
+    if not ours:  # Type "bert" with our keys is a contradiction.
         for key in _OURS_ALONE:
             if there.get(key, getattr(_BERT, key)) != getattr(_BERT, key):
                 refuse(key, f"{getattr(_BERT, key)!r} with model_type bert")
@@ -182,20 +182,20 @@ def encoder_config(
     declared = there.get(VOCABULARY_HASH)
     if declared is not None and declared != tokenizer.vocabulary_hash:
         raise InputError(
-            f"{path}: {VOCABULARY_HASH} is {str(declared)[:12]}, that of the vocabulary beside it "
-            f"{tokenizer.vocabulary_hash[:12]}: restore the vocabulary that came with the weights"
+            f"{path}: {VOCABULARY_HASH} is {str(declared)[:12]}, but the vocabulary beside it has "
+            f"{tokenizer.vocabulary_hash[:12]}: restore the vocabulary that belongs to the weights"
         )
     rows = embedding_rows(config.vocab_size, table, tokenizer, path, declared is not None)
     return config.replace(vocab_size=rows)
 
 
 def _is_encoder(name: str) -> bool:
-    # Old versions keep the constant 0, 1, 2 ... beside the weights.
+    # Old versions store the constant 0, 1, 2 ... with the weights.
     return name.startswith(_ENCODER_PARTS) and name != "embeddings.position_ids"
 
 
 def _is_sequence_classifier(there: dict[str, Any], reader: "_Normalised") -> bool:
-    """Token classifiers and multiple choice name their heads alike; the config tells."""
+    """Whether the head `classifier` is for sequences, not for tokens or multiple choice."""
     architectures = there.get("architectures") or [_CLASSIFIER]
     if not isinstance(architectures, list):
         raise InputError(f"{CONFIG}: architectures must be a list, got {architectures!r}")
@@ -205,13 +205,13 @@ def _is_sequence_classifier(there: dict[str, Any], reader: "_Normalised") -> boo
 def _classifier_head(
     there: dict[str, Any], outputs: int, path: pathlib.Path, config: EncoderConfig
 ) -> ClassifierHead:
-    """What config.json says of a sequence classifier.
+    """The sequence classifier that config.json describes.
 
-    As `transformers` does in training, a head of one output without a problem_type is taken for a
-    regression.
+    A head with one output and no problem_type is a regression, as in the training of
+    `transformers`.
 
     Raises:
-        InputError: labels that do not fit the head, or a problem that we have no head for.
+        InputError: labels that do not fit the head, or a problem_type without a head here.
     """
     declared = there.get("problem_type")
     kinds = {theirs: ours for ours, theirs in _PROBLEMS.items()}
@@ -223,9 +223,9 @@ def _classifier_head(
     kind = kinds[declared]
     if (kind == REGRESSION) != (outputs == 1) and kind != MULTI_LABEL:
         raise InputError(
-            f"{path}: problem_type {declared} with {outputs} outputs has no head here: a "
-            'regression has one score, a classification two labels or more. With "architectures": '
-            '["BertModel"] the encoder is read alone'
+            f"{path}: problem_type {declared} does not fit {outputs} outputs: a regression has one "
+            'score, a classification two labels or more. With "architectures": ["BertModel"] only '
+            "the encoder is read"
         )
     labels = _labels(there, outputs, path)
     if kind == REGRESSION and labels == heads.default_labels(1):
@@ -244,7 +244,7 @@ def _classifier_head(
 
 
 def _longest(path: pathlib.Path, config: EncoderConfig) -> int:
-    """Word pieces a text: `transformers` cuts at the tokenizer's model_max_length."""
+    """Word pieces per text: `transformers` truncates at model_max_length of the tokenizer."""
     positions = config.max_position_embeddings
     declared = read_object(path).get("model_max_length") if path.exists() else None
     return declared if type(declared) is int and 2 < declared <= positions else positions
@@ -256,26 +256,25 @@ def _labels(there: dict[str, Any], outputs: int, path: pathlib.Path) -> tuple[st
         declared = {str(place): label for place, label in declared.items()}
         labels = tuple(declared[str(i)] for i in range(len(declared)))
     except (KeyError, AttributeError) as error:
-        raise InputError(f"{path}: id2label does not number its labels from 0") from error
+        raise InputError(f"{path}: id2label does not number the labels from 0") from error
     if len(labels) != outputs or not all(isinstance(label, str) for label in labels):
         raise InputError(f"{path}: id2label has {len(labels)} labels, the head {outputs}")
     return labels
 
 
-# === Out ===
+# === Writing ===
 
 
 def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
-    """Writes a folder that `transformers` loads when it knows the model's architecture.
+    """Writes a folder that `transformers` can load if it has the architecture.
 
-    BERT is post-norm with the pattern `(AI)*L`, and its classifier pools the first token. Any
-    other model gets the model type `undivided_bert` and its own keys `_OURS`; `transformers`
-    refuses it, where for "bert" it would fill absent blocks with random weights. `open_checkpoint`
-    reads both. What the format has no word for, such as the range of a score, stands in
-    classifier.json or span_predictor.json beside it.
+    `transformers` has post-norm encoders with the pattern `(AI)*L`, and classifiers that pool the
+    first token. Other models get the type `undivided_bert` and the keys `_OURS`; `transformers`
+    refuses this type. `open_checkpoint` reads both types. Values without a key in the format, such
+    as a score range, are in classifier.json or span_predictor.json.
 
     Returns:
-        Names of what was left out: the pooler, where `transformers` has none.
+        Names of left-out weights: the pooler, in architectures of `transformers` without one.
     """
     config, classifier = source.config, source.classifier
     pooling = classifier.pooling if classifier else "first"
@@ -351,7 +350,7 @@ def _about(classifier: ClassifierHead) -> dict[str, Any]:
 
 
 def _foreign(tensor: names.Tensor) -> Foreign:
-    """PyTorch's `Linear` keeps (outputs, inputs)."""
+    """Kernels are transposed, since PyTorch's `Linear` has (outputs, inputs)."""
     name = f"{tensor.module}.{_SUFFIXES.get(tensor.part, 'bias')}"
     if tensor.part == "kernel":
         return Foreign(name, tensor.shape[::-1], transposed=True)
@@ -359,7 +358,7 @@ def _foreign(tensor: names.Tensor) -> Foreign:
 
 
 class _Normalised:
-    """Tensors without the prefix `bert.`, LayerNorm's old `gamma` and `beta` by their new names."""
+    """Removes the prefix `bert.`, and renames `gamma` and `beta` of old LayerNorms."""
 
     def __init__(self, reader: SafetensorsReader, folder: pathlib.Path):
         self._reader, self._names = reader, {}
@@ -380,7 +379,7 @@ class _Normalised:
 
 
 def _check_ties(reader: _Normalised, coverage: Any, folder: pathlib.Path) -> None:
-    """The output matrix of the masked-language-model head must be the word embeddings."""
+    """Checks that the masked-language-model head is tied to the word embeddings."""
     twins = {
         f"{_DECODER}.weight": "embeddings.word_embeddings.weight",
         f"{_DECODER}.bias": "cls.predictions.bias",
@@ -389,8 +388,8 @@ def _check_ties(reader: _Normalised, coverage: Any, folder: pathlib.Path) -> Non
         if name in coverage.unused and twin in coverage.loaded:
             if not np.array_equal(reader.read(name), reader.read(twin)):
                 raise InputError(
-                    f"{folder}: {name} differs from {twin}; our masked-language-model head has "
-                    "one matrix for both, so this model cannot be held"
+                    f"{folder}: {name} differs from {twin}; our masked-language-model head uses "
+                    "the same weights for both, so it cannot hold this model"
                 )
             coverage.unused.remove(name)
             coverage.tied.append(name)

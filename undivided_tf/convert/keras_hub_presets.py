@@ -25,10 +25,10 @@ from undivided_tf.tokenization import Tokenizer
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.weights.h5", "tokenizer.json"
 VOCABULARY = "assets/tokenizer/vocabulary.txt"
 _CLASS = "BertBackbone"
-# A task model keeps its head beside the backbone.
+# Files of a task model: a backbone with a head.
 TASK, TASK_WEIGHTS, PREPROCESSOR = "task.json", "task.weights.h5", "preprocessor.json"
 _CLASSIFIER = "BertTextClassifier"
-# What the backbone fixes: it has no arguments for these.
+# Values that the backbone fixes, since it has no arguments for them.
 _FIXED = {
     "layer_norm_eps": 1e-12,
     "norm_first": False,
@@ -80,16 +80,16 @@ def recognise(folder: pathlib.Path) -> bool:
 def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> Checkpoint:
     """Opens a folder that `save_to_preset` of BertBackbone or BertTextClassifier wrote.
 
-    A classifier's labels have no names there: they are those of the classifier.json that we write
-    beside it, else LABEL_0 ...
+    The format does not name the labels of a classifier. They are taken from classifier.json, if it
+    exists, and are called LABEL_0, LABEL_1 ... otherwise.
 
     Args:
         folder: the preset.
         do_lower_case: the casing; None: `lowercase` of tokenizer.json.
 
     Raises:
-        InputError: a bad file, options of the tokenizer that ours lacks, or parts that do not
-            fit together.
+        InputError: an invalid file, an option that our tokenizer lacks, or parts that do not fit
+            together.
     """
     there = _inner(folder / CONFIG)
     tokenizer = _read_tokenizer(folder, do_lower_case)
@@ -113,10 +113,10 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
     except InputError as error:
         raise InputError(f"{folder / CONFIG}: {error}") from error
     embedding_rows(config.vocab_size, (), tokenizer, folder / CONFIG, False, "vocabulary_size")
-    # Checked before the sizes become memory; half precision takes two bytes a weight.
+    # Check before memory is allocated; half precision takes two bytes per weight.
     if 2 * count_parameters(config) > (folder / WEIGHTS).stat().st_size:
         raise InputError(f"{folder / CONFIG} describes more weights than {WEIGHTS} can hold")
-    # Made from the sizes, never from the class that the file names: it might name any.
+    # Built from the sizes. The file names a class, but it could name any class.
     backbone = _backbone(config)
     try:
         backbone.load_weights(folder / WEIGHTS)
@@ -136,10 +136,10 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
 
 
 def _head(folder: pathlib.Path, config: EncoderConfig) -> ClassifierHead:
-    """What task.json says of a classifier.
+    """The classifier that task.json describes.
 
     Raises:
-        InputError: another task, or an activation that we have no head for.
+        InputError: another task, or an activation without a head here.
     """
     path = folder / TASK
     name, there = read_object(path).get("class_name"), _inner(path)
@@ -147,7 +147,7 @@ def _head(folder: pathlib.Path, config: EncoderConfig) -> ClassifierHead:
     if name != _CLASSIFIER or type(outputs) is not int or not 1 <= outputs < 2**20:
         raise InputError(
             f"{path}: a {name!r} of {outputs!r} classes; known here: {_CLASSIFIER}. Without {TASK} "
-            "the backbone is read alone"
+            "only the backbone is read"
         )
     head = heads.unnamed(outputs, config)
     if activation == "sigmoid":
@@ -168,44 +168,46 @@ def _head(folder: pathlib.Path, config: EncoderConfig) -> ClassifierHead:
 def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     """Writes a preset that `from_preset` of BertBackbone or BertTextClassifier loads.
 
-    KerasHub's BERT knows the tanh form of GELU only; with another activation a warning says
-    so, and the activations differ by about 1e-3. A classifier gives logits there, but where
-    several labels may hold at once probabilities; classifier.json beside it has the rest.
+    KerasHub's BERT has only the tanh approximation of GELU. For exact GELU a warning is logged, and
+    activations differ by about 1e-3. A written classifier returns logits, or probabilities if
+    several labels may hold at once; classifier.json has its other settings.
 
     Returns:
-        Names of what was left out: heads of pre-training.
+        Names of the left-out heads, those of pre-training.
 
     Raises:
-        InputError: the encoder or a fine-tuned head has no counterpart there.
+        InputError: the encoder or a fine-tuned head has no counterpart in the format.
     """
     config = source.config
     layers = config.pattern.num_attention
     if config.pattern != BlockPattern.parse(f"(AI)*{layers}"):
-        raise InputError(f"KerasHub's BERT has no counterpart of the pattern {config.pattern}")
+        raise InputError(f"KerasHub's BERT cannot have the pattern {config.pattern}")
     for key, value in _FIXED.items():
         if getattr(config, key) != value:
-            raise InputError(f"KerasHub's BERT has no {key} but {value}")
+            raise InputError(f"KerasHub's BERT has only {key} {value}")
     if config.hidden_activation == "relu":
-        raise InputError("KerasHub's BERT has no hidden_activation but gelu_tanh")
+        raise InputError("KerasHub's BERT has only hidden_activation gelu_tanh")
     if config.hidden_activation == "gelu":
-        logging.warning("KerasHub's BERT has the tanh form of GELU only: outputs will differ")
+        logging.warning(
+            "KerasHub's BERT has only the tanh approximation of GELU: outputs differ slightly"
+        )
     head = source.classifier
     lost = "a span predictor" if source.spans else ""
     if head and head.pooling != "first":
         lost = f"a classifier with pooling {head.pooling}"
     if lost:
         raise InputError(
-            f"KerasHub's BERT has no counterpart of {lost}; --encoder_only leaves the head out"
+            f"KerasHub's BERT has no counterpart for {lost}; --encoder_only leaves the head out"
         )
     left_out = [name for name in source.heads if name != "classifier_head"]
     if left_out:
-        logging.warning("KerasHub's BERT has no place for %s: left out", ", ".join(left_out))
+        logging.warning("KerasHub's BERT has no %s: left out", ", ".join(left_out))
     vocabulary, lower = list(source.tokenizer.vocabulary), source.tokenizer.do_lower_case
     stripped = [piece for piece in vocabulary if piece != piece.rstrip()]
     if stripped:
         logging.warning(
-            "KerasHub strips white space off the end of a word piece when it reads a vocabulary: "
-            "%s; the file is right, but its tokenizer will not have them",
+            "KerasHub strips white space from the end of word pieces when it reads a vocabulary, "
+            "so its tokenizer will change these pieces: %s; the file is correct",
             stripped,
         )
     tokenizer = keras_hub.models.BertTokenizer(
@@ -246,14 +248,14 @@ def _read_tokenizer(folder: pathlib.Path, do_lower_case: bool | None) -> Tokeniz
     if strips and not lower:
         raise InputError(
             f"{path}: strip_accents is {strips!r} with lowercase False; our tokenizer strips "
-            "accents only from text that it lower-cases, so words would be cut differently"
+            "accents only from text that it lower-cases, so words would be split differently"
         )
     lower = log_casing(lower, do_lower_case, path)
     if lower and not strips:
-        # KerasHub's default, also of its presets of Google's weights, which were trained without.
+        # KerasHub's default, even for its presets of Google's weights, trained without accents.
         logging.warning(
             "%s: strip_accents is false with lowercase true: KerasHub keeps accents; our tokenizer "
-            "strips them, as BERT does, so words with accents are cut differently",
+            "strips them, as BERT does, so words with accents are split differently",
             path,
         )
     return Tokenizer(folder / VOCABULARY, lower)
@@ -274,7 +276,7 @@ def _backbone(config: EncoderConfig) -> Any:
 
 
 def _foreign(config: EncoderConfig):
-    """Projections to and from heads keep an axis for the heads."""
+    """Our names and shapes in KerasHub; projections to and from heads have an axis for heads."""
     split = (config.num_attention_heads, config.hidden_size // config.num_attention_heads)
 
     def foreign(tensor: names.Tensor) -> Foreign:
@@ -291,7 +293,7 @@ def _foreign(config: EncoderConfig):
 
 
 class _Reader:
-    """The weights of a backbone or of a task model by their paths; `path` is their file."""
+    """Reads the weights of a model by their paths; `path` is their file, for errors."""
 
     def __init__(self, model: keras.Model, path: pathlib.Path):
         self._path = path

@@ -1,4 +1,4 @@
-"""What every tensor of an encoder and its heads is called here and in BERT's own modules."""
+"""Names of the tensors of an encoder and its heads, here and in Hugging Face's BERT."""
 
 import dataclasses
 from collections.abc import Container, Iterator
@@ -12,10 +12,10 @@ class Tensor:
     """One weight.
 
     Attributes:
-        path: our name, that of the Keras variable, such as `encoder/pooler/kernel`.
+        path: our name, the path of the Keras variable, such as `encoder/pooler/kernel`.
         shape: our shape; kernels are (inputs, outputs).
-        module: the module of Hugging Face's BertForPreTraining and its siblings, without the
-            prefix `bert.`, such as `pooler.dense`.
+        module: module in Hugging Face's BERT classes, without the prefix `bert.`, such as
+            `pooler.dense`.
         part: `kernel`, `bias`, `gamma`, `beta`, `scale` (of RMS norms) or `embeddings`.
     """
 
@@ -26,9 +26,9 @@ class Tensor:
 
 
 def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
-    """All weights of an encoder, in the order of its variables but for the blocks' inside.
+    """All weights of an encoder, in the order of its layers.
 
-    Module names hold for post-norm and, with `final_layer_norm`, for pre-norm encoders.
+    Pre-norm encoders have the same module names, and `final_layer_norm`.
     """
     hidden, inner = config.hidden_size, config.intermediate_size
     tables = {
@@ -61,7 +61,7 @@ def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
                 yield Tensor(f"{ours}/{part}/scale", (config.head_width,), theirs, "scale")
             layer += ".attention"
             yield from _dense(f"{ours}/output", hidden, hidden, f"{layer}.output.dense")
-        elif owns:  # Of blocks that share their weights the first has them.
+        elif owns:  # Of blocks that share weights, only the first owns them.
             yield from _dense(f"{ours}/intermediate", hidden, inner, f"{layer}.intermediate.dense")
             yield from _dense(f"{ours}/output", inner, hidden, f"{layer}.output.dense")
         if has_norm:
@@ -72,12 +72,12 @@ def encoder_tensors(config: EncoderConfig) -> Iterator[Tensor]:
 
 
 def pooler_tensors(config: EncoderConfig) -> Iterator[Tensor]:
-    """The dense layer on the first token."""
+    """The pooler: a dense layer on the first token."""
     yield from _dense("encoder/pooler", config.hidden_size, config.hidden_size, "pooler.dense")
 
 
 def masked_lm_tensors(config: EncoderConfig) -> Iterator[Tensor]:
-    """The masked-language-model head; its output matrix is that of the word embeddings."""
+    """The masked-language-model head without its matrix, which is tied to the word embeddings."""
     hidden, theirs = config.hidden_size, "cls.predictions.transform"
     yield from _dense("masked_lm_head/transform", hidden, hidden, f"{theirs}.dense")
     yield from _norm("masked_lm_head/layer_norm", hidden, f"{theirs}.LayerNorm")
@@ -103,7 +103,7 @@ def span_tensors(config: EncoderConfig) -> Iterator[Tensor]:
 def head_tensors(
     config: EncoderConfig, paths: Container[str], classifier: ClassifierHead | None
 ) -> Iterator[Tensor]:
-    """The heads whose weights are among our `paths`."""
+    """The weights of all heads that `paths`, our names, contain."""
     if "masked_lm_head/output_bias" in paths:
         yield from masked_lm_tensors(config)
     if "next_sentence_head/kernel" in paths:

@@ -1,4 +1,4 @@
-"""Checkpoints of our own as a source and a result of conversions."""
+"""Reads and writes checkpoints of this package for conversions."""
 
 import pathlib
 
@@ -14,7 +14,7 @@ from undivided_tf.models.weights import WEIGHTS
 
 
 def recognise(folder: pathlib.Path) -> bool:
-    """Whether the folder is a checkpoint or a pre-training workdir of ours."""
+    """Whether the folder is a checkpoint or a pre-training workdir of this package."""
     return (folder / WEIGHTS).exists() or (folder / "checkpoints").is_dir()
 
 
@@ -26,7 +26,7 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
         do_lower_case: the casing; None: that of encoder.json.
 
     Raises:
-        InputError: a bad file, or parts that do not fit together.
+        InputError: an invalid file, or parts that do not fit together.
     """
     folder = checkpoints.resolve(folder)
     config = EncoderConfig.from_json(folder / checkpoints.ENCODER)
@@ -45,7 +45,7 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
         elif path in paths:
             raise InputError(
                 f"{folder} has the weights of a fine-tuned head ({path}), but no {file}, which "
-                "says what it answers: give the model that the finished run wrote"
+                "describes it: give the model that the finished run wrote"
             )
     heads = names.head_tensors(config, paths, classifier)
     needed = [*names.encoder_tensors(config), *heads]
@@ -60,10 +60,10 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
 
 
 def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
-    """Writes what `load_encoder`, `load_classifier` and `load_span_predictor` read.
+    """Writes a checkpoint for `load_encoder`, `load_classifier` and `load_span_predictor`.
 
     Returns:
-        Names of what was left out: nothing.
+        Names of left-out parts: an empty list.
     """
     directory.mkdir()
     write_tensors(

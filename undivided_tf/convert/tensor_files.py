@@ -1,4 +1,4 @@
-"""Safetensors files read and written tensor by tensor, and JSON that strangers wrote."""
+"""Safetensors files, read and written one tensor at a time, and JSON objects of any origin."""
 
 import json
 import math
@@ -20,14 +20,14 @@ _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a JSON object that may be malformed in any way.
+    """Reads a JSON object from a file that may be malformed in any way.
 
     Raises:
-        InputError: no such file, no JSON, NaN or Infinity in it, or no object at its top.
+        InputError: the file is missing, is not JSON, contains NaN or Infinity, or is not an object.
     """
 
     def refuse(constant: str):
-        raise ValueError(f"{constant} is no JSON")
+        raise ValueError(f"{constant} is not JSON")
 
     files.check_fetched(path)
     try:
@@ -46,17 +46,17 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 class SafetensorsReader:
     """The tensors of one or several safetensors files, read one at a time.
 
-    The library checks header and offsets. The numbers are read from the file and not through
-    the library's memory map, whose pages would stay in memory beside the weights made of them.
+    The library checks header and offsets. The values are read from the file instead of the
+    library's memory map, because its pages would stay in memory in addition to the weights.
 
     Attributes:
         shapes: dict from tensor names to shapes.
 
     Args:
-        paths: the files; a name may stand in one of them only.
+        paths: the files; each name may be in one of them only.
 
     Raises:
-        InputError: an absent, truncated or corrupted file, or a name that stands twice.
+        InputError: a missing, truncated or damaged file, or a name that is in two files.
     """
 
     def __init__(self, paths: Iterable[pathlib.Path]):
@@ -65,15 +65,15 @@ class SafetensorsReader:
         for path in paths:
             for name, about in _checked_header(path).items():
                 if name in self._places:
-                    raise InputError(f"{name} stands in {path} and {self._places[name][0]}")
+                    raise InputError(f"{name} is in {path} and in {self._places[name][0]}")
                 self.shapes[name] = tuple(about["shape"])
                 self._places[name] = (path, about["dtype"], *about["data_offsets"])
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor in float32.
+        """Reads a tensor in float32.
 
         Raises:
-            InputError: its numbers are no floats.
+            InputError: its values are not floats, or not finite.
         """
         path, kind, start, end = self._places[name]
         if kind not in _FLOATS:
@@ -85,15 +85,15 @@ class SafetensorsReader:
 
 
 def as_float32(array: np.ndarray, name: str, where: Any) -> np.ndarray:
-    """A tensor in float32, all of whose values are finite.
+    """Converts a tensor to float32 and checks that all values are finite.
 
     Args:
-        array: of any float type, such as bfloat16 or float64.
-        name: of the tensor.
-        where: the file or folder that it is from; both stand in the error.
+        array: tensor of any float type, such as bfloat16 or float64.
+        name: its name, for errors.
+        where: its file or folder, for errors.
 
     Raises:
-        InputError: NaN or infinite values, or values that are infinite in float32.
+        InputError: NaN or infinite values, or values that overflow in float32.
     """
     with np.errstate(over="ignore"):
         single = np.asarray(array).astype(np.float32, copy=False)
@@ -102,7 +102,7 @@ def as_float32(array: np.ndarray, name: str, where: Any) -> np.ndarray:
 
 
 def _checked_header(path: pathlib.Path) -> dict[str, Any]:
-    """What the header says of each tensor, with offsets from the start of the file."""
+    """The entries of the header by tensor, with offsets from the start of the file."""
     files.check_fetched(path)
     try:
         with safe_open(path, framework="numpy"):
@@ -112,7 +112,7 @@ def _checked_header(path: pathlib.Path) -> dict[str, Any]:
             header = json.loads(file.read(length))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"{path} is no whole safetensors file ({error}): fetch it again"
+            f"{path} is not a complete safetensors file ({error}): fetch it again"
         ) from error
     header.pop("__metadata__", None)
     for about in header.values():
@@ -121,10 +121,10 @@ def _checked_header(path: pathlib.Path) -> dict[str, Any]:
 
 
 def open_folder(folder: pathlib.Path) -> SafetensorsReader:
-    """The tensors of a Hugging Face folder: one file, or the shards that an index names.
+    """Opens the tensors of a Hugging Face folder: one file, or the shards in an index.
 
     Raises:
-        InputError: no safetensors there, an index at odds with its shards, or a bad file.
+        InputError: no safetensors, an index that contradicts its shards, or an invalid file.
     """
     if (folder / INDEX).exists():
         return _open_shards(folder)
@@ -133,9 +133,9 @@ def open_folder(folder: pathlib.Path) -> SafetensorsReader:
     pickled = sorted(path.name for path in folder.glob("*.bin"))
     if pickled:
         raise InputError(
-            f"{folder} has its weights in {pickled[0]}: a pickle, which can run any program when "
-            "it is read. Take the repository's model.safetensors, or write one where you trust "
-            "the file: model.save_pretrained(FOLDER, safe_serialization=True) in transformers"
+            f"{folder} has its weights in {pickled[0]}, a pickle, which can run any program when "
+            "it is read. Use model.safetensors of the repository, or, if you trust the file, write "
+            "one with transformers: model.save_pretrained(FOLDER, safe_serialization=True)"
         )
     raise InputError(f"{folder} has neither {SINGLE} nor {INDEX}")
 
@@ -147,7 +147,7 @@ def _open_shards(folder: pathlib.Path) -> SafetensorsReader:
         raise InputError(f"{path}: has no weight_map from tensor names to files")
     for name in places.values():
         if not isinstance(name, str) or pathlib.PurePath(name).name != name or "\\" in name:
-            raise InputError(f"{path}: {name!r} is no plain name of a file in {folder}")
+            raise InputError(f"{path}: {name!r} is not a plain name of a file in {folder}")
         if not (folder / name).is_file():
             raise InputError(f"{path}: names the shard {name}, which is not in {folder}")
     reader = SafetensorsReader(folder / name for name in sorted(set(places.values())))
@@ -160,13 +160,13 @@ def _open_shards(folder: pathlib.Path) -> SafetensorsReader:
 def write_tensors(
     path: pathlib.Path, tensors: Iterable[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]
 ) -> None:
-    """Writes a safetensors file in float32, holding one tensor at a time.
+    """Writes a safetensors file in float32, with one tensor in memory at a time.
 
-    The library's own `save_file` wants all tensors at once, a second copy of the weights.
+    The library's `save_file` needs all tensors at once, a second copy of the weights.
 
     Args:
-        path: the file, usually in a directory that is being made.
-        tensors: name, shape and a function that gives the array, for each tensor.
+        path: the file, usually in an unfinished directory.
+        tensors: for each tensor its name, its shape and a function that returns the array.
 
     References:
         https://github.com/huggingface/safetensors, section "Format".

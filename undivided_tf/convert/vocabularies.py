@@ -1,4 +1,4 @@
-"""Vocabulary and casing as other formats keep them, and what of them our tokenizer lacks."""
+"""Reads vocabulary and casing of other formats; refuses options that our tokenizer lacks."""
 
 import pathlib
 import re
@@ -22,15 +22,15 @@ VOCABULARY, CONFIG, WHOLE, ADDED = (
     "tokenizer.json",
     "added_tokens.json",
 )
-# Classes of `transformers` that cut text as BertTokenizer does.
+# Classes of `transformers` that split text like BertTokenizer.
 _CLASSES = tuple(
     f"{model}Tokenizer{kind}"
     for model in ("Bert", "DistilBert", "Electra", "MobileBert")
     for kind in ("", "Fast")
 )
-# These say nothing themselves: tokenizer.json does.
+# Generic classes, which tokenizer.json configures.
 _GENERIC_CLASSES = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
-# Options and the values for which they mean what our tokenizer does; absent and null are defaults.
+# Options, and their values that are equivalent to our tokenizer; missing and null are defaults.
 _OPTIONS = {
     "tokenize_chinese_chars": (True,),
     "do_basic_tokenize": (True,),
@@ -49,27 +49,27 @@ _MODEL = {
     "continuing_subword_prefix": ("##",),
     "max_input_chars_per_word": (100,),
 }
-# What a padded embedding is a multiple of, for the matrix units of a GPU.
+# Embeddings are padded to multiples of these numbers for the matrix units of GPUs.
 _MULTIPLES = (8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 def read_tokenizer(
     folder: pathlib.Path, config: str, do_lower_case: bool | None = None
 ) -> Tokenizer:
-    """Vocabulary and casing of a folder of Hugging Face or Google.
+    """Reads vocabulary and casing of a folder of Hugging Face or Google.
 
-    The vocabulary is vocab.txt, else that of tokenizer.json. The casing is `do_lower_case` of the
-    caller, else what tokenizer_config.json, tokenizer.json or the config declares, else what the
-    vocabulary tells (`guess_lower_case`); which of them decided goes into the log.
+    The vocabulary is read from vocab.txt, or else from tokenizer.json. The first of these decides
+    the casing: the argument `do_lower_case`; tokenizer_config.json, tokenizer.json or the config;
+    the vocabulary (`guess_lower_case`). The log names the source of the decision.
 
     Args:
         folder: the checkpoint.
-        config: name of its config there.
-        do_lower_case: the casing, where the caller knows it.
+        config: name of its config file.
+        do_lower_case: the casing, if the caller knows it.
 
     Raises:
-        InputError: no vocabulary, one that is no WordPiece vocabulary, one whose casing cannot be
-            told, or an option that our tokenizer lacks; names the file and the option.
+        InputError: no WordPiece vocabulary, unknown casing, or an option that our tokenizer lacks;
+            names the file and the option.
     """
     about, whole = _optional(folder / CONFIG), _optional(folder / WHOLE)
     for name in (CONFIG, config):
@@ -103,8 +103,8 @@ def read_tokenizer(
         if strips is not None and strips is not lower:
             raise InputError(
                 f"{folder / name}: strip_accents is {strips!r} with do_lower_case {lower}; our "
-                "tokenizer does both or neither, so words with accents would be cut into pieces "
-                "that the weights do not expect. If the texts have no accents, remove the key"
+                "tokenizer does both or neither, so words with accents would be split into other "
+                "pieces than in training. If the texts have no accents, remove the key"
             )
     return Tokenizer(vocabulary, lower)
 
@@ -112,46 +112,46 @@ def read_tokenizer(
 def require_options(
     where: Any, there: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]
 ) -> None:
-    """Refuses options of a tokenizer that ours does not have.
+    """Checks that the options of a tokenizer are equivalent to our tokenizer.
 
     Args:
-        where: named in the error.
-        there: options and their values; those that are absent or null have their default.
-        known: from options to the values that mean what our tokenizer does.
+        where: the file, for errors.
+        there: options and their values; missing options and null mean the default.
+        known: for each option the values that are equivalent to our tokenizer.
 
     Raises:
-        InputError: another value; names it and the known ones.
+        InputError: another value; names it and the supported value.
     """
     for key, values in known.items():
         value = there.get(key)
-        if isinstance(value, dict):  # How `transformers` writes a special token.
+        if isinstance(value, dict):  # The format of `transformers` for special tokens.
             value = value.get("content", value)
         if value is not None and not any(value is v or value == v for v in values):
             raise InputError(
                 f"{where}: {key} is {value!r}; our tokenizer, which runs inside the TensorFlow "
-                f"graph, has {key} {values[0]!r} only, so text would be cut into pieces that the "
-                "weights do not expect"
+                f"graph, has {key} {values[0]!r} only, so text would be split into other pieces "
+                "than in training"
             )
 
 
 def log_casing(declared: bool, given: bool | None, where: Any) -> bool:
-    """The casing that a caller gives, else the declared one; logs which it is, and why."""
+    """Returns the given casing, or else the declared one; logs it with the reason."""
     lower = declared if given is None else given
     why = f"declared in {where}" if given is None else "as --do_lower_case says"
     logging.info("the vocabulary is %s, %s", "uncased" if lower else "cased", why)
     if given not in (None, declared):
-        logging.warning("%s declares the other casing", where)
+        logging.warning("%s declares the opposite casing", where)
     return lower
 
 
 def guess_lower_case(pieces: tuple[str, ...], where: Any) -> bool:
-    """Whether a vocabulary is uncased: whether none of its pieces has a capital letter.
+    """Whether a vocabulary is uncased, that is, no piece has a capital letter.
 
-    Markers do not count (`pieces_with_capitals`). Where fewer than 1 %
-    have capitals, as after words were added to an uncased vocabulary, nobody can tell.
+    Markers are ignored (`pieces_with_capitals`). If fewer than 1 % of the pieces have capitals, for
+    example after words were added to an uncased vocabulary, the casing is unknown.
 
     Raises:
-        InputError: it cannot be told; shows the pieces with capitals and the mend.
+        InputError: the casing is unknown; shows pieces with capitals and the correction.
     """
     capital, number = pieces_with_capitals(pieces)
     shown = ", ".join(map(repr, capital[:5]))
@@ -162,7 +162,7 @@ def guess_lower_case(pieces: tuple[str, ...], where: Any) -> bool:
             f"{CONFIG} beside it, or --do_lower_case of convert_checkpoint"
         )
     logging.info(
-        "%s: nothing declares the casing; the vocabulary is %s, since %d of its %d word pieces "
+        "%s: no file declares the casing; the vocabulary is %s, since %d of its %d word pieces "
         "have capitals%s",
         where,
         "cased" if capital else "uncased",
@@ -181,24 +181,23 @@ def embedding_rows(
     belongs: bool,
     key: str = "vocab_size",
 ) -> int:
-    """The rows of the word embeddings, which may be more than the vocabulary has pieces.
+    """The number of rows of the word embeddings, which may exceed the number of word pieces.
 
-    Surplus rows are kept, so that a conversion back has the shapes of the original; no text has
-    their ids. They are accepted where they can be explained: the count of pieces, or of pieces and
-    added tokens, was rounded up to a multiple of 8, 16, ... 1024; or there is a row for each added
-    token; or `belongs`.
+    Surplus rows are kept, so that a conversion back restores the original shapes; their ids occur
+    in no text. They are accepted if the number of pieces, or of pieces and added tokens, was
+    rounded up to a multiple of 8, 16, ... 1024; if each added token has a row; or if `belongs`.
 
     Args:
         declared: `vocab_size` of the config.
-        table: shape of the word embeddings, `()` when they are not there. Where the weights were
-            padded behind the config's back, their rows count.
+        table: shape of the word embeddings, `()` if they are missing. If the weights were padded
+            without a change of the config, their rows count.
         tokenizer: of the checkpoint.
         path: of the config.
-        belongs: whether the config says by a hash that the vocabulary is that of the weights.
-        key: what the format calls `declared`.
+        belongs: whether a hash in the config says that the vocabulary belongs to the weights.
+        key: name of `declared` in the format.
 
     Raises:
-        InputError: rows that cannot be explained.
+        InputError: surplus rows without such a reason, or fewer rows than word pieces.
     """
     rows = declared
     if table and table[0] != declared and _is_padded(table[0], declared):
@@ -220,15 +219,15 @@ def embedding_rows(
         )
     if added:
         logging.warning(
-            "%s: %d added tokens have ids behind the vocabulary, such as %r; our tokenizer does "
-            "not know them: in a text they are cut into word pieces",
+            "%s: %d added tokens have ids beyond the vocabulary, such as %r; our tokenizer does "
+            "not know them and splits them into word pieces",
             path.parent,
             len(added),
             next(iter(added)),
         )
     if rows > pieces:
         logging.info(
-            "%s: %d embedding rows for %d word pieces; the %d surplus rows are kept, and no text "
+            "%s: %d embedding rows for %d word pieces; the %d surplus rows are kept, but no text "
             "has their ids",
             path.parent,
             rows,
@@ -243,7 +242,7 @@ def _is_padded(rows: int, count: int) -> bool:
 
 
 def _added_tokens(folder: pathlib.Path, pieces: int) -> dict[str, int]:
-    """Tokens that `transformers` added behind a vocabulary of so many pieces, with their ids."""
+    """Tokens that `transformers` added to a vocabulary of `pieces` word pieces, with their ids."""
     added: dict[Any, Any] = dict(_optional(folder / ADDED))
     listed = _optional(folder / WHOLE).get("added_tokens")
     for token in listed if isinstance(listed, list) else []:
@@ -282,7 +281,7 @@ def _check_class(path: pathlib.Path, there: dict[str, Any], has_whole: bool) -> 
         return
     raise InputError(
         f"{path}: tokenizer_class is {name!r}; known here: {', '.join(_CLASSES)}, and with a "
-        f"{WHOLE} {', '.join(_GENERIC_CLASSES)}. Another one cuts text into pieces in another way"
+        f"{WHOLE} {', '.join(_GENERIC_CLASSES)}. Other classes split text differently"
     )
 
 
@@ -291,7 +290,7 @@ def _check_never_split(path: pathlib.Path, about: dict[str, Any]) -> None:
     if not isinstance(words, list) or any(word not in SPECIAL_TOKENS for word in words):
         raise InputError(
             f"{path}: never_split is {words!r}; our tokenizer splits every word at its "
-            "punctuation, so these would be cut into pieces that the weights do not expect"
+            "punctuation, so these would be split into other pieces than in training"
         )
 
 
@@ -300,7 +299,7 @@ def _optional(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _section(whole: dict[str, Any], key: str, folder: pathlib.Path) -> dict[str, Any]:
-    """A part of tokenizer.json; a null is a tokenizer without that step."""
+    """A section of tokenizer.json; null, a tokenizer without this step, is an error."""
     value = whole.get(key, {})
     if not isinstance(value, dict):
         raise InputError(f"{folder / WHOLE}: {key} is {value!r}, expected that of a BERT tokenizer")
@@ -316,18 +315,18 @@ def _pieces(ids: Any, folder: pathlib.Path) -> tuple[str, ...]:
 
 
 def _check_same(pieces: tuple[str, ...], ids: dict[str, Any], folder: pathlib.Path) -> None:
-    """Refuses a vocab.txt and a tokenizer.json of different models.
+    """Checks that vocab.txt and tokenizer.json have the same vocabulary.
 
-    White space around a piece does not count: some tools strip it off when they read vocab.txt.
+    White space around a piece is ignored, since some tools strip it when they read vocab.txt.
     """
     for piece, index in ids.items():
         if not piece.strip():
-            continue  # An empty line of vocab.txt, which has another piece there by now.
+            continue  # An empty line of vocab.txt, which must have been replaced by a piece.
         inside = type(index) is int and 0 <= index < len(pieces)
         if not inside or pieces[index].strip() != piece.strip():
             there = repr(pieces[index]) if inside else "nothing"
             raise InputError(
                 f"{folder / WHOLE} gives {piece!r} the id {index!r}, where {VOCABULARY} has "
-                f"{there}: they belong to different models; remove the one that is not that of "
-                "the weights"
+                f"{there}: they belong to different models; remove the file that does not belong "
+                "to the weights"
             )
