@@ -18,10 +18,10 @@ ROTARY = {"position_type": "rotary", "rotary_base": 100.0, "query_key_norm": Tru
 
 
 @pytest.mark.parametrize("options", [{}, ROTARY], ids=["plain", "rotary"])
-@pytest.mark.parametrize("spelling", [LITERT, ONNX], ids=["LiteRT", "ONNX"])
-def test_functions_of_ids_are_those_of_the_keras_models(spelling, options):
+@pytest.mark.parametrize("operations", [LITERT, ONNX], ids=["LiteRT", "ONNX"])
+def test_functions_of_ids_are_those_of_the_keras_models(operations, options):
     parts = served.parts(options=options)
-    made = signatures.of_ids(("classify", "classify_pair", *NAMES[1:]), parts, spelling)
+    made = signatures.of_ids(("classify", "classify_pair", *NAMES[1:]), parts, operations)
     assert tuple(signature.name for signature in made) == NAMES
     for signature in made:
 
@@ -110,5 +110,5 @@ def test_without_the_converter_the_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_other_formats_are_made_of_float32():
-    with pytest.raises(InputError, match="litert is made of float32 weights, got dtype bfloat16"):
+    with pytest.raises(InputError, match="litert needs float32 weights, got dtype bfloat16"):
         ExportConfig(output_format="litert", dtype="bfloat16")

@@ -31,8 +31,8 @@ def test_outputs_are_those_of_the_encoder(changes):
     inputs = {"token_ids": ids, "segment_ids": ids % 2, "padding_mask": mask}
     for positions in (None, np.array([[0, 3], [0, 0], [0, 8]], "int32")):
         expected = encoder(inputs, positions=positions)
-        for spelling in (TENSORFLOW, XLA, LITERT):
-            found = InferenceEncoder(encoder, spelling)(inputs, positions)
+        for operations in (TENSORFLOW, XLA, LITERT):
+            found = InferenceEncoder(encoder, operations)(inputs, positions)
             for name, values in found.items():
                 np.testing.assert_allclose(values, expected[name], atol=1e-5, err_msg=name)
 

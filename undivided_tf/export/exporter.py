@@ -1,4 +1,4 @@
-"""Writes a trained model for serving, in one of several formats."""
+"""Exports a trained model in one of several formats."""
 
 import pathlib
 from typing import Any
@@ -13,18 +13,18 @@ _FORMATS = {"saved_model": saved_model, "litert": litert, "onnx": onnx}
 
 
 def export(directory: pathlib.Path, config: ExportConfig) -> dict[str, Any]:
-    """Writes a model and export.json into a directory that is being made.
+    """Writes a model and export.json into a new directory.
 
     Args:
-        directory: to be made, usually that of `files.atomic_path`.
-        config: what to export; its `output_dir` is not looked at.
+        directory: the directory to make, usually a path of `files.atomic_path`.
+        config: see `ExportConfig`; its `output_dir` is ignored.
 
     Returns:
         The content of export.json.
 
     Raises:
-        InputError: no checkpoint at `config.input`, a signature without a head in it, or more
-            word pieces than the encoder has positions.
+        InputError: no checkpoint at `config.input`, a signature whose head is missing, or more word
+            pieces than the encoder has positions.
     """
     loaded = parts.load(config.input, config.dtype)
     loaded.choose(config.signatures)

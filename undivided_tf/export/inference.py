@@ -1,4 +1,4 @@
-"""The encoder at inference, in few and plain operations of TensorFlow."""
+"""Inference of the encoder with a few basic TensorFlow operations."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ _PADDING_BIAS = -1e9  # As in `layers.attention_block`.
 
 
 def _gelu_by_erf(x):
-    """Exact GELU. `tf.nn.gelu` is written with erfc, which ONNX has not."""
+    """Exact GELU. `tf.nn.gelu` uses erfc, which ONNX does not have."""
     return ((tf.math.erf(x * math.sqrt(0.5)) + 1.0) * 0.5) * x
 
 
@@ -28,7 +28,7 @@ def _layer_norm(x, gamma, beta, epsilon):
 
 
 def _layer_norm_by_batch_norm(x, gamma, beta, epsilon):
-    """Rows as the channels of one image, as Keras 2 did."""
+    """LayerNorm by batch norm with rows as the channels of one image, as in Keras 2."""
     rows, width = tf.shape(x)[0], x.shape[1]
     normal, *_ = tf.raw_ops.FusedBatchNormV3(
         x=tf.reshape(x, [1, rows, width, 1]),
@@ -43,11 +43,11 @@ def _layer_norm_by_batch_norm(x, gamma, beta, epsilon):
 
 
 @dataclasses.dataclass(frozen=True)
-class Spelling:
-    """How what is no operation of its own is written, so that a runtime recognises it.
+class Operations:
+    """Expressions of composite operations that a runtime recognises and fuses.
 
     Attributes:
-        layer_norm: of a float32 matrix, with gamma, beta and epsilon.
+        layer_norm: function of a float32 matrix, gamma, beta and epsilon.
         gelu: exact GELU.
     """
 
@@ -55,28 +55,29 @@ class Spelling:
     gelu: Callable
 
 
-# TensorFlow's optimizer makes one oneDNN kernel of each: normalisation; product, bias and GELU.
-TENSORFLOW = Spelling(_layer_norm_by_batch_norm, _gelu_by_erf)
-XLA = ONNX = Spelling(_layer_norm, _gelu_by_erf)
-LITERT = Spelling(_layer_norm, tf.nn.gelu)
+# TensorFlow's graph optimizer fuses this normalisation, and product, bias and this GELU, into one
+# oneDNN kernel each.
+TENSORFLOW = Operations(_layer_norm_by_batch_norm, _gelu_by_erf)
+XLA = ONNX = Operations(_layer_norm, _gelu_by_erf)
+LITERT = Operations(_layer_norm, tf.nn.gelu)
 
 
 class InferenceEncoder:
-    """What an Encoder computes without training, from the same variables.
+    """Computes the same as an Encoder without training, from the same variables.
 
-    Nothing but matrices and vectors: tokens of all texts stand in one matrix, so that each dense
-    layer is one product that TensorFlow fuses with its bias and activation. Of the operations
-    that Keras makes some are unknown to LiteRT's and ONNX's converters, these are known.
+    The tokens of all texts are in one matrix, so each dense layer is one matrix product, which
+    TensorFlow fuses with bias and activation. The converters of LiteRT and ONNX know all operations
+    that are used here, but not all operations of Keras.
 
     Args:
         encoder: Encoder. Gives config and variables.
-        spelling: what will run it.
+        operations: for the runtime.
     """
 
-    def __init__(self, encoder: Encoder, spelling: Spelling = TENSORFLOW):
+    def __init__(self, encoder: Encoder, operations: Operations = TENSORFLOW):
         self.encoder = encoder
         self.config = encoder.config
-        self._spelling = spelling
+        self._operations = operations
 
     def __call__(self, inputs, positions=None):
         """Encodes token ids.
@@ -101,12 +102,12 @@ class InferenceEncoder:
                 hidden, shape = self._attend(layer, hidden, bias, shape, wanted)
             else:
                 inner = self._norm(layer, hidden) if config.norm_first else hidden
-                inner = _activation(encoder, self._spelling)(
+                inner = _activation(encoder, self._operations)(
                     _dense(layer.intermediate_dense, inner)
                 )
                 hidden = self._add(layer, hidden, _dense(layer.output_dense, inner))
         if encoder.final_layer_norm:
-            hidden = _normalise(encoder.final_layer_norm, hidden, self._spelling)
+            hidden = _normalise(encoder.final_layer_norm, hidden, self._operations)
         hidden = tf.reshape(hidden, [shape[0], shape[1], config.hidden_size])
         pooled = tf.tanh(_dense(encoder.pooler, hidden[:, 0]))
         return {"sequence_output": hidden, "pooled_output": pooled}
@@ -119,17 +120,17 @@ class InferenceEncoder:
         if tables.position_embeddings:
             table = tables.position_embeddings.embeddings.value
             embedded += tf.tile(table[: shape[1]], [shape[0], 1])
-        return _normalise(tables.layer_norm, embedded, self._spelling)
+        return _normalise(tables.layer_norm, embedded, self._operations)
 
     def _bias(self, padding_mask, shape):
-        """What is added to, or for `relu` multiplied with, scores of (batch, heads, *, length)."""
+        """Term added to scores (batch, heads, *, length); for `relu` the factor of the weights."""
         mask = tf.reshape(tf.cast(padding_mask, tf.float32), [shape[0], 1, 1, shape[1]])
         if self.config.attention_normalization == "relu":
             return mask / tf.maximum(tf.reduce_sum(mask, axis=-1, keepdims=True), 1.0)
         return (1.0 - mask) * _PADDING_BIAS
 
     def _attend(self, layer, hidden, bias, shape, positions):
-        """An attention block; returns its output and the (batch, places) that it has."""
+        """An attention block; returns its output and the shape (batch, places) of its tokens."""
         inputs = self._norm(layer, hidden) if self.config.norm_first else hidden
         query_inputs, asked = self._at(inputs, positions, shape)
         heads, width = self.config.num_attention_heads, self.config.head_width
@@ -148,7 +149,7 @@ class InferenceEncoder:
         query = split(layer.query, query_inputs, asked, layer.query_norm, own_places)
         key = split(layer.key, inputs, shape, layer.key_norm, every_place)
         value = split(layer.value, inputs, shape)
-        # float32, as in training. Scaled behind the product, which then takes scale and bias in.
+        # float32, as in training. Scaling after the product lets TensorFlow fuse scale and bias.
         scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
         scores = scores * (1 / math.sqrt(width))
         if self.config.attention_normalization == "relu":
@@ -161,7 +162,7 @@ class InferenceEncoder:
         return self._add(layer, hidden, _dense(layer.output_dense, context)), asked
 
     def _at(self, hidden, positions, shape):
-        """Rows of a matrix of tokens at some places of each text, and their (batch, places)."""
+        """The rows of a token matrix at some places of each text, and their (batch, places)."""
         if positions is None:
             return hidden, shape
         width = self.config.hidden_size
@@ -175,16 +176,16 @@ class InferenceEncoder:
     def _norm(self, block, matrix):
         if not block.use_layer_norm:
             return matrix
-        return _normalise(block.layer_norm, matrix, self._spelling)
+        return _normalise(block.layer_norm, matrix, self._operations)
 
 
-def masked_lm_logits(masked_lm, masked, spelling: Spelling = TENSORFLOW):
-    """What `masked_lm.masked_lm_head` computes without training, from the same variables.
+def masked_lm_logits(masked_lm, masked, operations: Operations = TENSORFLOW):
+    """Computes the same as `masked_lm.masked_lm_head` without training, from the same variables.
 
     Args:
         masked_lm: Pretrainer.
         masked: float tensor (batch, places, hidden), `sequence_output` at the masked places.
-        spelling: what will run it.
+        operations: for the runtime.
 
     Returns:
         float32 logits (batch, places, vocabulary).
@@ -192,8 +193,8 @@ def masked_lm_logits(masked_lm, masked, spelling: Spelling = TENSORFLOW):
     head, encoder = masked_lm.masked_lm_head, masked_lm.encoder
     shape = tf.shape(masked)
     hidden = tf.reshape(masked, [-1, encoder.config.hidden_size])
-    hidden = _activation(encoder, spelling)(_dense(head.transform, hidden))
-    hidden = _normalise(head.layer_norm, hidden, spelling)
+    hidden = _activation(encoder, operations)(_dense(head.transform, hidden))
+    hidden = _normalise(head.layer_norm, hidden, operations)
     table = encoder.embeddings.word_embeddings.embeddings.value
     bias = tf.cast(head.output_bias.value, hidden.dtype)
     logits = tf.cast(tf.matmul(hidden, table, transpose_b=True) + bias, tf.float32)
@@ -201,14 +202,14 @@ def masked_lm_logits(masked_lm, masked, spelling: Spelling = TENSORFLOW):
 
 
 def answers(head: ClassifierHead, logits):
-    """The graph's counterpart of `ClassifierHead.answers`.
+    """The same as `ClassifierHead.answers`, in a graph.
 
     Args:
-        head: gives the kind, and the range of scores.
+        head: gives the kind and the range of scores.
         logits: float32 tensor (batch, outputs).
 
     Returns:
-        Dict of `score` (batch, 1) of a regression, else of `probabilities` (batch, outputs).
+        Dict of `score` (batch, 1) for a regression, or else of `probabilities` (batch, outputs).
     """
     if head.kind == REGRESSION:
         within = tf.clip_by_value(logits, *head.score_range) if head.score_range else logits
@@ -217,9 +218,9 @@ def answers(head: ClassifierHead, logits):
     return {"probabilities": activation(logits)}
 
 
-def _activation(encoder, spelling):
+def _activation(encoder, operations):
     name = encoder.config.hidden_activation
-    return spelling.gelu if name == "gelu" else activation(name)
+    return operations.gelu if name == "gelu" else activation(name)
 
 
 def _dense(layer, matrix):
@@ -227,15 +228,15 @@ def _dense(layer, matrix):
 
 
 def _rms_normalise(layer, vectors):
-    # float32, as in training: squares of half precision lose what their mean needs.
+    # float32, as in training, since squares in half precision are too inexact for their mean.
     wide = tf.cast(vectors, tf.float32)
     square = tf.reduce_mean(tf.square(wide), axis=-1, keepdims=True)
     normal = wide * tf.math.rsqrt(square + layer.epsilon) * tf.cast(layer.scale.value, tf.float32)
     return tf.cast(normal, vectors.dtype)
 
 
-def _normalise(layer, matrix, spelling):
-    # float32: squares of half precision lose what their mean needs.
+def _normalise(layer, matrix, operations):
+    # float32, since squares in half precision are too inexact for their mean.
     gamma, beta = (tf.cast(v.value, tf.float32) for v in (layer.gamma, layer.beta))
-    normal = spelling.layer_norm(tf.cast(matrix, tf.float32), gamma, beta, layer.epsilon)
+    normal = operations.layer_norm(tf.cast(matrix, tf.float32), gamma, beta, layer.epsilon)
     return tf.cast(normal, matrix.dtype)

@@ -1,4 +1,4 @@
-"""LiteRT files (`.tflite`) that take word piece ids: in float32, float16 and 8-bit weights."""
+"""LiteRT files (`.tflite`) that take token ids: with float32, float16 and 8-bit weights."""
 
 import pathlib
 import tempfile
@@ -12,7 +12,7 @@ from undivided_tf.export.inference import LITERT
 from undivided_tf.export.parts import Parts
 from undivided_tf.models import checkpoints
 
-# Weights in halves, or in 8 bits with products that quantise activations as they come.
+# `dynamic_range`: 8-bit weights; activations are quantised at run time.
 FILES = {
     "float32": "model.tflite",
     "float16": "model_float16.tflite",
@@ -21,18 +21,17 @@ FILES = {
 
 
 def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[str, Any]:
-    """Writes the three files and the vocabulary, and runs each to compare.
+    """Writes the three files and the vocabulary; compares each file with the Keras models.
 
     Args:
         directory: an existing directory.
         parts: the weights, in float32.
-        config: what to export.
+        config: see `ExportConfig`.
 
     Returns:
         `files` (bytes by name) and for each of `signatures` its `inputs`, `outputs`,
-        `max_seq_length` and `differences`: by file the largest difference from the Keras models.
+        `max_seq_length` and `differences`, the largest difference from the Keras models by file.
     """
-    # LiteRT has GELU as an operation, and knows it by TensorFlow's own way of writing it.
     made = signatures.of_ids(parts.choose(config.signatures), parts, LITERT, config.max_seq_length)
     module = tf.Module(name="converted")
     concrete = {}

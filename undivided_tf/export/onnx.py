@@ -1,4 +1,4 @@
-"""ONNX files that take word piece ids, one a signature; needs the extra `onnx`."""
+"""ONNX files that take token ids, one file per signature; needs the extra `onnx`."""
 
 import pathlib
 from typing import Any
@@ -16,12 +16,12 @@ OPSET = 17
 
 
 def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[str, Any]:
-    """Writes `SIGNATURE.onnx` for each and the vocabulary, and runs each to compare.
+    """Writes `SIGNATURE.onnx` for each signature, and the vocabulary; compares each file.
 
     Args:
         directory: an existing directory.
         parts: the weights, in float32.
-        config: what to export.
+        config: see `ExportConfig`.
 
     Returns:
         As `litert.write`.

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: an encoder, a tokenizer, and the heads that decide what it can do."""
+"""Loads a checkpoint: encoder, tokenizer and heads, which determine the possible signatures."""
 
 import dataclasses
 
@@ -17,18 +17,18 @@ _OF_PAIRS = ("classify_pair", "answer")
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """A checkpoint, loaded.
+    """A loaded checkpoint.
 
     Attributes:
         encoder: Encoder. With its weights.
         tokenizer: Tokenizer. The encoder's.
         format: name of the checkpoint's format.
-        has_pooler: whether the pooler was trained; a checkpoint may lack it.
+        has_pooler: whether the checkpoint has the weights of the pooler.
         masked_lm: Pretrainer with the masked-language-model head, or None.
         classifier: Classifier, or None.
-        classifier_head: what the classifier answers and was fed, or None.
+        classifier_head: description of the classifier's inputs and outputs, or None.
         span_predictor: SpanPredictor, or None.
-        span_head: what the span predictor was fed, or None.
+        span_head: description of the span predictor's windows, or None.
     """
 
     encoder: Encoder
@@ -43,7 +43,7 @@ class Parts:
 
     @property
     def signatures(self) -> tuple[str, ...]:
-        """What the weights support; of a classifier what it was fed, where that is known."""
+        """The signatures that the weights support; for a classifier those of its kind of input."""
         inputs = ()
         if self.classifier_head:
             inputs = (self.classifier_head.input,) if self.classifier_head.input else tuple(INPUTS)
@@ -63,33 +63,33 @@ class Parts:
         """The signatures to export.
 
         Args:
-            asked: names; none: all that the weights support.
+            asked: names; empty: all that the weights support.
 
         Raises:
-            InputError: the head of one is missing, or was fed something else.
+            InputError: a head is missing or takes another kind of input.
         """
         if any(name in _OF_PAIRS for name in asked):
             self.encoder.config.require_segments(2)
         missing = [name for name in asked if name not in self.signatures]
         if self.classifier_head and any(name.startswith("classify") for name in missing):
             raise InputError(
-                f"the classifier was trained on {INPUTS[self.classifier_head.input]}, which the "
-                f"signature {missing[0]} does not take: its weights support "
+                f"the classifier was trained on {INPUTS[self.classifier_head.input]}, but the "
+                f"signature {missing[0]} takes others: the weights support "
                 f"{', '.join(self.signatures)}"
             )
         if missing:
             raise InputError(
-                f"the checkpoint has no head for the signature {', '.join(missing)}: its weights "
+                f"the checkpoint has no head for the signature {', '.join(missing)}: the weights "
                 f"support {', '.join(self.signatures)}"
             )
         return tuple(name for name in SIGNATURES if name in (asked or self.signatures))
 
     def length_of(self, name: str, asked: int) -> int:
-        """Word pieces of a text, or of a window, in a signature.
+        """Number of word pieces of a text, or of a window, in a signature.
 
         Args:
             name: of the signature.
-            asked: 0: that of the fine-tuning, else all positions that the encoder has.
+            asked: the number; 0: as in fine-tuning, or else all positions of the encoder.
 
         Raises:
             InputError: the encoder has fewer positions.
@@ -106,15 +106,15 @@ class Parts:
 
 
 def load(path: str, dtype: str = "float32") -> Parts:
-    """Loads a checkpoint of any format, with all heads that are known here.
+    """Loads a checkpoint of any format with all known heads.
 
     Args:
         path: as for `convert.load`.
-        dtype: what the weights of the encoder and of the masked-language-model head become, and
-            what these compute in; `float32` or `bfloat16`. The other heads stay in float32.
+        dtype: type of the weights and the computation of the encoder and the
+            masked-language-model head, `float32` or `bfloat16`. Other heads stay in float32.
 
     Raises:
-        InputError: as for `convert.load`; or a fine-tuned model whose head is missing.
+        InputError: as `convert.load`, or the head of a fine-tuned model is missing.
     """
     source = converter.open_checkpoint(converter.locate(path))
     encoder = converter.build_encoder(source, dtype)

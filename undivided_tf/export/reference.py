@@ -1,4 +1,4 @@
-"""The Python path: what a served model must agree with, computed without its graph."""
+"""Reference outputs of the Keras models in Python, to compare exported models with."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from undivided_tf.export.texts import MASK
 from undivided_tf.models.classifier import pool
 from undivided_tf.training.span_finetuning import window_logits
 
-# Short and long, empty, with accents, without a known word, and with characters of three bytes.
+# Short, long and empty texts, accents, unknown words, and characters of three bytes.
 TEXTS = (
     "The cat sat on the mat, and the dog ran up the hill.",
     "",
@@ -27,11 +27,11 @@ TEXTS = (
 QUESTIONS = ("Where did the cat sit?", "Who?", "What is \N{SNOWMAN}?", "zxqv?", "Where?")
 
 
-# === Of raw strings ===
+# === Raw strings ===
 
 
 def classify(parts: Parts, texts: Sequence[str], seconds: Sequence[str] | None, length: int):
-    """What the head answers, float64: probabilities (texts, labels), or scores (texts,)."""
+    """The predictions of the head, float64: probabilities (texts, labels), or scores (texts,)."""
     pair = None if seconds is None else list(seconds)
     inputs = parts.tokenizer.encode(list(texts), pair, max_seq_length=length)
     return of_ids(parts, "classify", inputs)["probabilities"]
@@ -44,7 +44,7 @@ def embed(parts: Parts, texts: Sequence[str], length: int) -> dict[str, np.ndarr
 
 
 def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarray]:
-    """For each text the probabilities (masks, vocabulary) at every [MASK] within its length."""
+    """For each text the probabilities (masks, vocabulary) at every [MASK] within `length`."""
     tokenizer, probabilities = parts.tokenizer, []
     for text in texts:
         ids: list[int] = []
@@ -71,14 +71,14 @@ def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarra
 def answer(
     parts: Parts, questions: Sequence[str], contexts: Sequence[str], length: int, pieces: int
 ) -> list[dict[str, Any]]:
-    """For each question `text`, the best span, and `null_odds`.
+    """For each question the best span, `text`, and `null_odds`.
 
     Args:
         parts: the weights.
         questions: texts.
-        contexts: as many.
-        length: word pieces a window.
-        pieces: word pieces of an answer at most.
+        contexts: one per question.
+        length: word pieces per window.
+        pieces: largest number of word pieces of an answer.
     """
     asked = [
         Question(id=str(i), question=question, context=context, answers=(), place=f"example {i}")
@@ -99,17 +99,17 @@ def answer(
 
 
 def largest_difference(name: str, served: Any, parts: Parts, length: int, pieces: int) -> float:
-    """How far a served signature is from the Python path, over `TEXTS`.
+    """The largest difference of a served signature from the reference, over `TEXTS`.
 
     Args:
         name: of the signature.
         served: the loaded signature: keyword arguments of string tensors to a dict of tensors.
         parts: the weights in float32.
-        length: word pieces a text or window.
-        pieces: word pieces of an answer at most.
+        length: word pieces per text or window.
+        pieces: largest number of word pieces of an answer.
 
     Returns:
-        Of probabilities, scores, activations or null odds.
+        Difference of probabilities, scores, activations or null odds.
     """
 
     def ask(**strings):
@@ -147,22 +147,22 @@ def _apart(values: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(np.asarray(values, np.float64) - expected).max(initial=0.0))
 
 
-# === Of word piece ids ===
+# === Token ids ===
 
 
 def example_ids(parts: Parts, name: str, length: int) -> dict[str, np.ndarray]:
-    """Inputs of a signature, made of `TEXTS`, to compare with the Python path."""
+    """Inputs of a signature, made from `TEXTS`."""
     encoded = parts.tokenizer.encode(list(TEXTS), max_seq_length=length)
     inputs = {key: np.array(value) for key, value in encoded.items()}
     if name == "fill_mask":
-        # The first piece behind [CLS]; for the empty text that is [SEP].
+        # The first piece after [CLS]; for the empty text this is [SEP].
         inputs["masked_positions"] = np.ones((len(TEXTS), 1), np.int32)
         inputs["token_ids"][:, 1] = parts.tokenizer.vocabulary.index(MASK)
     return inputs
 
 
 def of_ids(parts: Parts, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the Keras models make of `inputs`, such as `example_ids` gives."""
+    """The outputs of the Keras models for `inputs`, such as those of `example_ids`."""
     if name == "embed":
         encoded = parts.encoder(inputs, training=False)
         mean = pool(encoded, inputs, "mean")
@@ -183,19 +183,19 @@ def of_ids(parts: Parts, name: str, inputs: dict[str, np.ndarray]) -> dict[str, 
 def largest_difference_of_ids(
     parts: Parts, name: str, length: int, run: Callable[..., dict[str, np.ndarray]]
 ) -> float:
-    """How far a converted signature is from the Keras models, at all tokens.
+    """The largest difference of a converted signature from the Keras models, over all tokens.
 
     Args:
         parts: the weights.
         name: of the signature.
-        length: word pieces a text.
+        length: word pieces per text.
         run: the converted signature: arrays by name to arrays by name.
     """
     inputs = example_ids(parts, name, length)
     truth, largest = of_ids(parts, name, inputs), 0.0
     for key, values in run(**inputs).items():
         apart = np.abs(values - truth[key])
-        if key.endswith("_logits"):  # Those of padding mean nothing.
+        if key.endswith("_logits"):  # Logits of padding have no meaning.
             apart = apart[inputs["padding_mask"] == 1]
         largest = max(largest, float(apart.max()))
     return largest

@@ -10,20 +10,20 @@ from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import XLA, InferenceEncoder
 from undivided_tf.export.parts import Parts, load
 
-VERSION = "1"  # TensorFlow Serving takes the highest-numbered folder of a model.
+VERSION = "1"  # TensorFlow Serving loads the folder with the highest number.
 
 
 def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[str, Any]:
-    """Writes `directory/1`, as TensorFlow Serving wants it, and loads it to compare.
+    """Writes `directory/1`, the layout of TensorFlow Serving, and compares it with the reference.
 
     Args:
         directory: an existing directory.
         parts: the weights in `config.dtype`.
-        config: what to export.
+        config: see `ExportConfig`.
 
     Returns:
         `files` (bytes by name) and for each of `signatures` its `inputs`, `outputs`,
-        `max_seq_length` and its `largest_difference` from the Python path in float32.
+        `max_seq_length` and `largest_difference` from the reference in float32.
     """
     chosen = parts.choose(config.signatures)
     encode = _encode(parts, config)
@@ -38,11 +38,11 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         )
         setattr(module, signature.name, function)
         concrete[signature.name] = function.get_concrete_function()
-    # Of the Keras layers only what the graphs use is tracked, and nothing of dropout.
+    # Track only the variables that the graphs use, without the states of dropout.
     variables = {id(v): v for f in concrete.values() for v in f.variables}
     module.weights = list(variables.values())
     path = directory / VERSION
-    default = concrete[chosen[0]]  # What TensorFlow Serving takes when none is named.
+    default = concrete[chosen[0]]  # TensorFlow Serving uses it if a request names none.
     tf.saved_model.save(
         module, str(path), {**concrete, tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: default}
     )
@@ -73,5 +73,5 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
 def _encode(parts: Parts, config: ExportConfig):
     if not config.jit_compile:
         return InferenceEncoder(parts.encoder)
-    # Strings cannot be compiled; what stands between them can.
+    # XLA cannot compile operations on strings, so only the encoder is compiled.
     return tf.function(InferenceEncoder(parts.encoder, XLA), jit_compile=True, autograph=False)

@@ -1,4 +1,4 @@
-"""What an exported model can be asked: functions of raw strings, or of word piece ids."""
+"""Signatures of exported models: functions of raw strings, or of token ids."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from undivided_tf.export import spans, texts
 from undivided_tf.export.config import ExportConfig
-from undivided_tf.export.inference import InferenceEncoder, Spelling, answers, masked_lm_logits
+from undivided_tf.export.inference import InferenceEncoder, Operations, answers, masked_lm_logits
 from undivided_tf.export.parts import Parts
 from undivided_tf.models.classifier import pool
 from undivided_tf.models.heads import CLASSIFICATION, REGRESSION, ClassifierHead
@@ -19,7 +19,7 @@ _TEXTS = {
     "classify": {"text": _TEXT},
     "classify_pair": {"text": _TEXT, "second_text": _TEXT},
     "answer": {"question": _TEXT, "context": _TEXT},
-    "fill_mask": {"text": f"{_TEXT}, with `[MASK]` where a word piece is asked for"},
+    "fill_mask": {"text": f"{_TEXT}, with `[MASK]` in place of the word pieces to predict"},
     "embed": {"text": _TEXT},
 }
 _IDS = "int32 (batch, length)"
@@ -32,16 +32,15 @@ IDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """One thing an exported model can be asked.
+    """A function of an exported model.
 
     Attributes:
-        name: of `config.SIGNATURES`; of ids `classify` takes pairs too, told apart by
-            `segment_ids`.
+        name: one of `config.SIGNATURES`. `classify` of ids takes pairs, too, with `segment_ids`.
         function: from tensors, by name, to a dict of tensors with the batch as their first axis.
-        inputs: from the names of the inputs to what they are: all strings (batch,), or all int32
+        inputs: descriptions of the inputs by name: all strings (batch,), or all int32
             (batch, length).
-        outputs: from the names of the outputs to what they are.
-        max_seq_length: word pieces a text, or a window for `answer`.
+        outputs: descriptions of the outputs by name.
+        max_seq_length: word pieces per text, or per window for `answer`.
     """
 
     name: str
@@ -52,13 +51,13 @@ class Signature:
 
     @property
     def specs(self) -> list[tf.TensorSpec]:
-        """Of the inputs, in order."""
+        """Specifications of the inputs, in order."""
         of_ids = "token_ids" in self.inputs
         shape, dtype = ([None, None], tf.int32) if of_ids else ([None], tf.string)
         return [tf.TensorSpec(shape, dtype, name) for name in self.inputs]
 
     def describe(self, **measured: Any) -> dict[str, Any]:
-        """What export.json says of it, with what was measured."""
+        """The entry of the signature in export.json, with measured values."""
         about = {"inputs": self.inputs, "outputs": self.outputs}
         return {**about, "max_seq_length": self.max_seq_length, **measured}
 
@@ -67,13 +66,13 @@ def of_texts(name: str, parts: Parts, encode: Callable, config: ExportConfig) ->
     """A signature of raw strings.
 
     Args:
-        name: of `parts.signatures`.
+        name: one of `parts.signatures`.
         parts: the weights.
-        encode: as `Encoder.call` without training: from inputs and `positions` to outputs.
-        config: lengths and numbers.
+        encode: like `Encoder.call` without training: from inputs and `positions` to outputs.
+        config: lengths and numbers of results.
 
     Raises:
-        InputError: the encoder has not so many positions.
+        InputError: `max_seq_length` is more than the encoder's positions.
     """
     length = parts.length_of(name, config.max_seq_length)
     make_one = {
@@ -90,7 +89,7 @@ def of_texts(name: str, parts: Parts, encode: Callable, config: ExportConfig) ->
 def _classify(parts: Parts, encode: Callable, config: ExportConfig, length: int):
     classifier, head, tokenizer = parts.classifier, parts.classifier_head, parts.tokenizer
     labels = tf.constant(head.labels, tf.string)
-    # The pooler reads the first token, so that the last blocks need compute no other.
+    # The pooler needs only the first token, so the last blocks compute no other.
     positions = 0 if classifier.pooling == "first" else None
 
     def classify(text, second_text=None):
@@ -115,7 +114,7 @@ def _classify(parts: Parts, encode: Callable, config: ExportConfig, length: int)
 
 
 def _classifier_outputs(head: ClassifierHead, scores: str) -> dict[str, str]:
-    """What the outputs of a classifier are, by name.
+    """Descriptions of the outputs of a classifier by name.
 
     Args:
         head: of the classifier.
@@ -126,8 +125,8 @@ def _classifier_outputs(head: ClassifierHead, scores: str) -> dict[str, str]:
         return {"score": f"float32 {scores}, of a regression{within}"}
     shape = f"float32 (batch, {head.outputs})"
     if head.kind == CLASSIFICATION:
-        return {"label": "string (batch,), the likeliest", "probabilities": shape}
-    return {"probabilities": f"{shape}, of each label by itself: they need not sum to 1"}
+        return {"label": "string (batch,), the most probable", "probabilities": shape}
+    return {"probabilities": f"{shape}, one per label, independent: they need not sum to 1"}
 
 
 def _answer(parts: Parts, encode: Callable, config: ExportConfig, length: int):
@@ -153,9 +152,9 @@ def _answer(parts: Parts, encode: Callable, config: ExportConfig, length: int):
     return answer, {
         "text": f"string (batch,), a substring of the context{empty}",
         "start": "int32 (batch,), its first character in the context",
-        "end": "int32 (batch,), the character behind its last",
+        "end": "int32 (batch,), the character after its last",
         "score": "float32 (batch,), sum of the logits of start and end",
-        "null_odds": "float32 (batch,), score of no answer less `score`",
+        "null_odds": "float32 (batch,), score of no answer minus `score`",
     }
 
 
@@ -170,7 +169,7 @@ def _fill_mask(parts: Parts, encode: Callable, config: ExportConfig, length: int
         inputs = texts.without_padding(inputs, config.pad_to_multiple_of)
         positions, count = texts.mask_positions(inputs["token_ids"], tokenizer.mask_id)
         masked = encode(inputs, positions)["sequence_output"]
-        # Embedding rows behind the vocabulary have no word piece to answer with.
+        # Embedding rows beyond the vocabulary have no word piece.
         logits = masked_lm_logits(parts.masked_lm, masked)[..., : tokenizer.vocab_size]
         scores, ids = tf.math.top_k(tf.nn.softmax(logits), k)
         used = tf.sequence_mask(count, tf.shape(positions)[1])[..., tf.newaxis]
@@ -181,10 +180,10 @@ def _fill_mask(parts: Parts, encode: Callable, config: ExportConfig, length: int
         }
 
     return fill_mask, {
-        "tokens": f"string (batch, masks, {k}), the likeliest first",
+        "tokens": f"string (batch, masks, {k}), the most probable first",
         "scores": f"float32 (batch, masks, {k}), their probabilities",
-        "mask_count": "int32 (batch,), how many `[MASK]` a text has within its length; slots "
-        "beyond hold empty tokens and scores of 0, also where a text has none",
+        "mask_count": "int32 (batch,), number of `[MASK]` in a text within its length; unused "
+        "slots have empty tokens and scores of 0",
     }
 
 
@@ -208,24 +207,24 @@ def _embeddings(parts: Parts) -> dict[str, str]:
 
 
 def of_ids(
-    names: tuple[str, ...], parts: Parts, spelling: Spelling, max_seq_length: int = 0
+    names: tuple[str, ...], parts: Parts, operations: Operations, max_seq_length: int = 0
 ) -> list[Signature]:
-    """Signatures of word piece ids, for a model without its tokenizer.
+    """Signatures of token ids, for a model without its tokenizer.
 
     Args:
-        names: of `parts.signatures`.
+        names: some of `parts.signatures`.
         parts: the weights, in float32.
-        spelling: of what will run them.
-        max_seq_length: word pieces a text; 0: as for `Parts.length_of`.
+        operations: for the runtime.
+        max_seq_length: word pieces per text; 0: as for `Parts.length_of`.
 
     Raises:
         InputError: more word pieces than the encoder has positions.
     """
-    encode = InferenceEncoder(parts.encoder, spelling)
+    encode = InferenceEncoder(parts.encoder, operations)
     makers = {
         "classify": _classify_ids,
         "answer": _answer_ids,
-        "fill_mask": functools.partial(_fill_mask_ids, spelling=spelling),
+        "fill_mask": functools.partial(_fill_mask_ids, operations=operations),
         "embed": _embed_ids,
     }
     names = dict.fromkeys("classify" if name == "classify_pair" else name for name in names)
@@ -259,14 +258,16 @@ def _answer_ids(parts: Parts, encode: Callable, length: int) -> Signature:
     return Signature("answer", answer, IDS, outputs, length)
 
 
-def _fill_mask_ids(parts: Parts, encode: Callable, spelling: Spelling, length: int) -> Signature:
+def _fill_mask_ids(
+    parts: Parts, encode: Callable, operations: Operations, length: int
+) -> Signature:
     def fill_mask(token_ids, segment_ids, padding_mask, masked_positions):
         inputs = _inputs(token_ids, segment_ids, padding_mask)
         masked = encode(inputs, masked_positions)["sequence_output"]
-        logits = masked_lm_logits(parts.masked_lm, masked, spelling)
+        logits = masked_lm_logits(parts.masked_lm, masked, operations)
         return {"scores": tf.nn.softmax(logits[..., : parts.tokenizer.vocab_size])}
 
-    inputs = {**IDS, "masked_positions": "int32 (batch, masks), where [MASK] stands"}
+    inputs = {**IDS, "masked_positions": "int32 (batch, masks), positions of [MASK]"}
     scores = f"float32 (batch, masks, {parts.tokenizer.vocab_size}), of every word piece"
     return Signature("fill_mask", fill_mask, inputs, {"scores": scores}, length)
 

@@ -1,7 +1,7 @@
-"""Windows over long contexts and the best span over all of them, in the graph.
+"""Windows over long contexts and the best span over all windows, as TensorFlow operations.
 
-The graph's counterpart of `data.windows.make_windows` and `data.answers.predict_answers`; tests
-hold them to the same answers.
+Counterparts of `data.tasks.windows.make_windows` and `data.tasks.answers.predict_answers`; tests
+check that the answers are equal.
 """
 
 import tensorflow as tf
@@ -22,15 +22,15 @@ def make_windows(tokenizer: Tokenizer, questions, contexts, windows):
         windows: dict with `max_seq_length`, `doc_stride` and `max_query_length`.
 
     Returns:
-        Dict of tensors (windows, length): the encoder's inputs; `starts` and `ends`, int32
-        characters of the context, -1 outside it; `has_most_context`, bool. And `row`
-        (windows,), the place of the window's question in the batch. Every question has a window,
-        but a blank one has no piece with most context.
+        Dict of tensors (windows, length): the encoder's inputs; `starts` and `ends`, int32 offsets
+        in the context, -1 outside it; and bool `has_most_context`, see `data.tasks.windows`. And
+        `row` (windows,), the index of the window's question in the batch. A blank question has a
+        window, too, but without a piece that has most context.
     """
     length = windows["max_seq_length"]
     query = tokenizer.tokenize(questions)[:, : windows["max_query_length"]]
     ids, starts, ends = tokenizer.tokenize_with_offsets(contexts)
-    offset = _lengths(query) + 2  # Of the context in a window.
+    offset = _lengths(query) + 2  # Offset of the context in a window.
     room = length - offset - 1
     stride = windows["doc_stride"]
     number = 1 + tf.maximum(-(-(_lengths(ids) - room) // stride), 0)
@@ -45,7 +45,7 @@ def make_windows(tokenizer: Tokenizer, questions, contexts, windows):
     piece = tf.where(inside, first_piece + begin + column, 0)
 
     def of_context(ragged, outside):
-        # One more, so that there is a piece to point at when no context has any.
+        # One element more, so that the index is valid even if no context has a piece.
         values = tf.concat([ragged.flat_values, [0]], axis=0)
         return tf.where(inside, tf.gather(values, piece), outside)
 
@@ -60,7 +60,7 @@ def make_windows(tokenizer: Tokenizer, questions, contexts, windows):
     token_ids = of_context(ids, tokenizer.pad_id)
     token_ids = tf.where(column < 0, tf.gather(front, row), token_ids)
     token_ids = tf.where(tf.equal(column, count), tokenizer.sep_id, token_ids)
-    # google-research/bert's measure: the nearer edge counts, and a longer window a little.
+    # google-research/bert's score: distance to the nearer edge, plus a little for a longer window.
     context = tf.cast(tf.minimum(column, count - 1 - column), tf.float64)
     context = context + 0.01 * tf.cast(count, tf.float64)
     asked = tf.gather(_lengths(query) > 0, row)[:, tf.newaxis]
@@ -77,24 +77,24 @@ def make_windows(tokenizer: Tokenizer, questions, contexts, windows):
 def best_spans(logits, windows, row, contexts, max_answer_length):
     """The best span of every question, over all of its windows.
 
-    Of equal scores the shorter span counts, then the earlier window, then the earlier piece.
+    Among equal scores the shorter span is chosen, then the earlier window, then the earlier piece.
 
     Args:
         logits: float32 tensor (windows, 2, length), of starts and ends.
-        windows: dict of tensors (windows, length), what `make_windows` gave.
-        row: int tensor (windows,), likewise.
+        windows: dict of tensors (windows, length) from `make_windows`.
+        row: int tensor (windows,) from `make_windows`.
         contexts: string tensor (batch,), UTF-8.
-        max_answer_length: int. Pieces.
+        max_answer_length: int. Largest number of pieces.
 
     Returns:
-        Dict of tensors (batch,): `text`, `start` and `end` (characters of the context, int32),
-        `score` (sum of the two logits) and `null_odds` (score of no answer less that). A blank
-        question or context gives an empty text at 0 and null odds of `CERTAINLY_NULL`.
+        Dict of tensors (batch,): `text`, `start` and `end` (int32 offsets in the context), `score`
+        (sum of the two logits) and `null_odds` (score of no answer minus `score`). A blank question
+        or context has an empty text at 0 and the null odds `CERTAINLY_NULL`.
     """
     batch, (number, _, length) = tf.size(contexts), tf.unstack(tf.shape(logits))
     first = tf.where(windows["has_most_context"], logits[:, 0], _NONE)
     last = tf.where(windows["ends"] >= 0, logits[:, 1], _NONE)
-    # By how many pieces the last is behind the first; pieces behind the window's end are none.
+    # Scores by the number of pieces from first to last; those beyond the window's end are `_NONE`.
     padded = tf.pad(last, [[0, 0], [0, max_answer_length - 1]], constant_values=_NONE)
     scores = tf.stack(
         [first + padded[:, more : more + length] for more in range(max_answer_length)], axis=1
@@ -132,7 +132,7 @@ def _lengths(ragged):
 
 
 def _is_first_of_largest(values, groups, counts):
-    """Where a value is its group's largest, and the first of equals; (windows, length) each."""
+    """Whether a value is the first of the largest in its group; all tensors (windows, length)."""
     shape, groups = tf.shape(values), tf.reshape(groups, [-1])
     values = tf.reshape(tf.where(counts, values, values.dtype.min), [-1])
     number = tf.maximum(tf.reduce_max(groups), 0) + 1

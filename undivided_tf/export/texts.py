@@ -1,4 +1,4 @@
-"""From raw strings to the encoder's inputs, in the graph."""
+"""Converts raw strings to the encoder's inputs, with TensorFlow operations."""
 
 import tensorflow as tf
 
@@ -8,17 +8,16 @@ MASK = SPECIAL_TOKENS[-1]
 
 
 def clean(strings):
-    """Strings in valid UTF-8: what is no UTF-8 becomes U+FFFD, which ends a word.
+    """Replaces bytes that are not valid UTF-8 by U+FFFD, which ends a word.
 
     Args:
-        strings: string tensor (batch,), any bytes. A NUL is a character as any other and ends a
-            word too.
+        strings: string tensor (batch,), any bytes. NUL is a character that ends a word, too.
     """
     return tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
 
 
 def tokenize_with_masks(tokenizer: Tokenizer, strings):
-    """As `tokenizer.tokenize`, but "[MASK]" written in a text is the special token.
+    """Like `tokenizer.tokenize`, but "[MASK]" in a text becomes the special token.
 
     Args:
         tokenizer: Tokenizer.
@@ -32,36 +31,36 @@ def tokenize_with_masks(tokenizer: Tokenizer, strings):
     pieces = tf.concat(
         [tokenizer.tokenize(parts.flat_values), tf.RaggedTensor.from_tensor(masks)], axis=1
     )
-    return parts.with_values(pieces).merge_dims(1, 2)[:, :-1]  # No mask behind the last part.
+    return parts.with_values(pieces).merge_dims(1, 2)[:, :-1]  # No mask after the last part.
 
 
 def without_padding(inputs, multiple):
-    """A batch cut to its longest text.
+    """Cuts a batch to its longest text.
 
     Args:
-        inputs: dict of int tensors (batch, length), as `Tokenizer.encode` gives them.
-        multiple: int. The length becomes a multiple of this, where there is so much.
+        inputs: dict of int tensors (batch, length) from `Tokenizer.encode`.
+        multiple: int. The length is rounded up to a multiple of this, if the input is long enough.
 
     Returns:
         The same dict, (batch, shorter length).
     """
     mask = inputs["padding_mask"]
-    # At least one: a batch may have no text at all.
+    # At least 1, since a batch may be empty.
     longest = tf.maximum(tf.reduce_max(tf.reduce_sum(mask, axis=1)), 1)
     length = tf.minimum(-(-longest // multiple) * multiple, tf.shape(mask)[1])
     return {name: value[:, :length] for name, value in inputs.items()}
 
 
 def mask_positions(token_ids, mask_id):
-    """Where [MASK] stands.
+    """Positions of [MASK].
 
     Args:
         token_ids: int tensor (batch, length).
         mask_id: int.
 
     Returns:
-        int32 positions (batch, slots) in their order, 0 in slots that are not used, and int32
-        numbers of used slots (batch,). There is one slot at least.
+        int32 positions (batch, slots), ascending, 0 in unused slots; and the number of used slots,
+        int32 (batch,). There is at least one slot.
     """
     is_mask = tf.equal(token_ids, mask_id)
     places = tf.broadcast_to(tf.range(tf.shape(token_ids)[1]), tf.shape(token_ids))
