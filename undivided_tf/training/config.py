@@ -89,7 +89,7 @@ class PretrainingConfig(Config):
         one_of=OUTPUT_BIAS_INITIALIZERS,
     )
     zero_residual_outputs: bool = option(
-        False, "Initialise the output kernels of all blocks with 0, so that each is the identity."
+        False, "Initialise the output kernels of all blocks with 0; each then passes its input on."
     )
     teacher_checkpoint: str = option(
         "",
