@@ -52,7 +52,7 @@ def test_ids_give_scores_within_their_range_and_sigmoids(labels, about, output):
     found = signature.function(**inputs)[output].numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert labels or (np.abs(logits) > 0.25).any()
-    with pytest.raises(InputError, match="trained on pairs of texts, which the signature classify"):
+    with pytest.raises(InputError, match="trained on pairs of texts, but the signature classify"):
         parts.choose(("classify",))
 
 
