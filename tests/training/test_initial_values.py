@@ -188,11 +188,11 @@ def test_a_run_with_rotary_positions_and_query_key_norm_ends_and_loads(toy, tmp_
         ),
         (
             {"position_initializer": "neighbours", "encoder": tiny_config(block_pattern="II")},
-            r"neighbours is of the first attention block, which I\*2 has not",
+            r"neighbours is for the first attention block, but I\*2 has none",
         ),
         (
             {"output_bias_initializer": "unigram", "init_checkpoint": "there"},
-            "output_bias_initializer unigram is for random weights, but init_checkpoint brings",
+            "output_bias_initializer unigram is for random weights, but init_checkpoint gives",
         ),
         (
             {"zero_residual_outputs": True, "init_checkpoint": "there"},
