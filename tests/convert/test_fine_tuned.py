@@ -222,7 +222,7 @@ def test_exported_signatures_give_what_predict_gives(tmp_path, kind):
     ("outputs", "about", "message"),
     [
         (2, {"id2label": {"0": "same", "1": "same"}}, "config.json: .*'same' stands for several"),
-        (3, {"problem_type": "regression"}, "problem_type regression with 3 outputs"),
+        (3, {"problem_type": "regression"}, "problem_type regression does not fit 3 outputs"),
         (1, {"problem_type": "single_label_classification"}, "does not fit 1 outputs"),
         (2, {"problem_type": "ranking"}, "problem_type is 'ranking'; known here: single_label"),
         (2, {"problem_type": ["x"]}, "problem_type is "),
