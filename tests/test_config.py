@@ -242,6 +242,7 @@ COMPANIONS = {
 }
 # Where no general one goes: other values of strings and lists with a form of their own.
 OTHERS = {
+    "arm_seeds": [("(AI)*6=1",)],
     "block_pattern": ["AI"],
     "cooldown_steps": [(50_000,)],
     "curriculum": [("7:8",)],
@@ -253,6 +254,7 @@ OTHERS = {
     "labels": [("a", "b")],
     "latency_batch_sizes": [(2,)],
     "learning_rates": [(1e-4, 2e-4)],
+    "leave_out": [("cka",)],
     "num_cut": [2, (0, 1)],
     "pattern_learning_rates": [("(AI)*6=1e-3", "(AAI)*3=1e-3", "A*6=2e-3")],
     "patterns": [("AI", "A")],
