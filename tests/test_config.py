@@ -230,6 +230,12 @@ COMPANIONS = {
     ("RecordsConfig", "pipeline_options"): {"runner": "DirectRunner"},
     ("RecordsConfig", "scheduler"): {"runner": "dask"},
     ("SquadConfig", "validation_file"): {"version_2_with_negative": True},
+    ("StudyConfig", "until_decided"): {
+        "num_pretraining_seeds": 2,
+        "pretraining": PretrainingConfig(
+            learning_rate_schedule="trapezoid", cooldown_steps=(50_000,)
+        ),
+    },
     ("SurgeryConfig", "cut"): {"cut": "first", "num_cut": 1},
     ("SurgeryConfig", "num_cut"): {"cut": "first", "num_cut": 1},
     ("TaskConfig", "regression"): {"labels": ()},

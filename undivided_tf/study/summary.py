@@ -92,7 +92,8 @@ def _judged(
 
 def _closing(study: StudyResults, hidden_columns: int, statuses: set[str]) -> list[str]:
     metrics = dict.fromkeys(formatting.metric(study.metric(task)) for task in study.tasks)
-    lines = [f"scores: test {', '.join(metrics)}; loss: held-out"]
+    scored = [f"scores: test {', '.join(metrics)}"] if metrics else []
+    lines = ["; ".join([*scored, "loss: held-out"])]
     if entropies := study.values("pretraining", "unigram_entropy"):
         lines.append(
             f"unigram entropy: {formatting.loss(min(entropies))} nats, "
