@@ -28,7 +28,10 @@ def random_encoder():
         vocab_size=TOKENIZER.vocab_size, vocabulary_hash=TOKENIZER.vocabulary_hash,
         block_pattern="(AI)*2", initializer_range=0.3, hidden_dropout_prob=0.0,
     )  # fmt: skip
-    return Encoder(config, seed=3)
+    encoder, random = Encoder(config, seed=3), np.random.default_rng(0)
+    for layer in encoder.blocks:  # So that it matters whether LayerNorms are folded.
+        layer.layer_norm.set_weights(list(random.uniform(0.3, 1.5, (2, config.hidden_size))))
+    return encoder
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +51,16 @@ def config(place, **changes):
     return SurgeryConfig(task=str(place / "animals"), **{**values, **changes})
 
 
-def test_drift_is_that_of_an_encoder_that_was_cut(place):
+@pytest.mark.parametrize("fold", [True, False])
+def test_drift_and_error_are_those_of_an_encoder_that_was_cut(place, fold):
     encoder, rows = random_encoder(), load_task(str(place / "animals")).read("validation")
-    measured = damage.drift_damage(encoder, TOKENIZER, rows, 8, toys.LENGTH)
-    assert measured([]) == pytest.approx(0, abs=1e-6)
+    measured, error = (
+        of(encoder, TOKENIZER, rows, 8, toys.LENGTH, fold)
+        for of in (damage.drift_damage, damage.error_damage)
+    )
+    assert measured([]) == pytest.approx(0, abs=1e-6) and error([]) == 0
     gone = ["block_00/intermediate"]
-    small, _ = surgery.cut(encoder, gone)
+    small, _ = surgery.cut(encoder, gone, fold_layer_norms=fold)
     states = [
         damage.pooled_states(model, TOKENIZER, rows, 8, toys.LENGTH)([])
         for model in (encoder, small)
@@ -62,9 +69,13 @@ def test_drift_is_that_of_an_encoder_that_was_cut(place):
     assert states[0].shape == (13, 8)
     expected = np.mean(1 - (first * second).sum(1))
     assert measured(gone) == pytest.approx(expected, abs=1e-6) and expected > 1e-4
+    before, after = states
+    expected = ((after - before) ** 2).sum() / ((before - before.mean(0)) ** 2).sum()
+    assert error(gone) == pytest.approx(expected, rel=1e-4)
+    assert error([]) == 0  # The LayerNorms are as they were.
 
 
-@pytest.mark.parametrize("name", ["text", "task", "drift"])
+@pytest.mark.parametrize("name", ["text", "task", "drift", "error"])
 def test_the_cut_that_does_least_damage_is_made(place, tmp_path, name):
     about = run.run_surgery(
         config(place, input=str(place / "headed"), output_dir=str(tmp_path / "cut"),

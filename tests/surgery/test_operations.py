@@ -39,7 +39,7 @@ def arrays(encoder):
 )
 def test_blocks_that_stay_keep_their_weights(options):
     encoder = trained(**options)
-    result, report = surgery.operate(encoder, "AAIA")
+    result, report = surgery.operate(encoder, "AAIA", fold_layer_norms=False)
     before, after = arrays(encoder), arrays(result)
     assert set(after) < set(before)
     for name, value in after.items():
@@ -54,6 +54,49 @@ def test_blocks_that_stay_keep_their_weights(options):
         given = (hidden,) if place == 3 else (hidden, BATCH["padding_mask"])
         hidden = layer(*given)
     np.testing.assert_allclose(sequence(result), hidden, atol=1e-6)
+
+
+NAMES = ["block_00/intermediate", "block_01/attention", "block_01/intermediate"]
+
+
+def without_updates(encoder, names):
+    """The encoder with blocks that only normalise."""
+    for block, layer in zip(encoder.config.pattern, encoder.blocks, strict=True):
+        if block.name in names:
+            layer.output_dense.set_weights([0 * w for w in layer.output_dense.get_weights()])
+    return encoder
+
+
+def test_layer_norms_of_cut_blocks_are_folded_exactly_if_scales_are_uniform():
+    encoder = trained()
+    for scope in ("block_00_attention", *(name.replace("/", "_") for name in NAMES[:2])):
+        norm = encoder.get_layer(scope).layer_norm
+        norm.gamma.assign(0 * norm.gamma + 0.6)
+        norm.beta.assign(0 * norm.beta)
+    result, _ = surgery.cut(encoder, NAMES)
+    expected = sequence(without_updates(encoder, NAMES))
+    np.testing.assert_allclose(sequence(result), expected, atol=1e-5)
+    plain, _ = surgery.cut(encoder, NAMES, fold_layer_norms=False)
+    assert np.abs(sequence(plain) - expected).max() > 0.01
+
+
+def test_folded_layer_norms_follow_their_definition():
+    encoder = trained()
+    (gamma, beta), (next_gamma, next_beta) = (
+        [np.float64(v) for v in encoder.blocks[place].layer_norm.get_weights()] for place in (2, 3)
+    )
+    result, _ = surgery.cut(encoder, ["block_01/intermediate"])
+    # Mean and variance over features of many tokens whose features are independent.
+    drawn = np.random.default_rng(0).normal(size=(200_000, 8)) * gamma + beta
+    mean, variance = drawn.mean(), drawn.var()
+    found = result.blocks[2].layer_norm.get_weights()
+    scale = next_gamma / np.sqrt(variance)
+    np.testing.assert_allclose(found[0], scale * gamma, rtol=5e-3)
+    np.testing.assert_allclose(found[1], scale * (beta - mean) + next_beta, atol=5e-3)
+    pre_norm, _ = surgery.cut(trained(norm_first=True), ["block_01/intermediate"])
+    np.testing.assert_array_equal(
+        pre_norm.blocks[2].layer_norm.gamma, trained(norm_first=True).blocks[2].layer_norm.gamma
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""What cutting 0, 1, 2 ... intermediate blocks costs on GLUE, before and after fine-tuning.
+"""What cutting 0, 1, 2 ... intermediate blocks costs, without training and after fine-tuning.
 
     python -m undivided_tf.bin.run_damage --flagfile=flags/damage_minilm.flags
 
-Blocks go in the order that does least damage. The same command goes on where it stopped.
+Blocks go in the order that does least damage. Measures without training (--zero_shot) come first;
+--nofinetune leaves it at them. The same command goes on where it stopped.
 """
 
 from undivided_tf.bin import config_flags
@@ -19,10 +20,12 @@ def parse() -> DamageConfig:
 def main() -> None:
     """Flags -> config -> run_damage -> its table."""
     config = parse()
-    from undivided_tf.reporting.damage import damage_table
+    from undivided_tf.reporting.damage import damage_table, zero_shot_table
     from undivided_tf.study import damage
 
     results = damage.run_damage(config, config_flags.command())
+    if results["zero_shot"]:
+        print(zero_shot_table(results) + "\n")
     print(damage_table(results))
     print(f"results: {config.workdir}/results.json, results.md, damage (.png, .svg)")
     damage.failures(results)

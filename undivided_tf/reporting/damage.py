@@ -13,6 +13,9 @@ from undivided_tf.reporting.style import BLUE, GREY, STYLES, VERMILION, drawing,
 from undivided_tf.support import files
 
 Result = dict[str, Any]
+# Measures that are 1 - score are shown as the score.
+_SCORES = {"similarity": "Spearman", "task": "accuracy of a probe"}
+_DAMAGES = {"drift": "1 - cosine", "error": "relative squared error", "text": "masked-LM loss"}
 
 
 def write_order(about: Result, folder: str | os.PathLike) -> None:
@@ -72,6 +75,58 @@ def order_figure(about: Result, path: str | os.PathLike) -> None:
 # === The experiment ===
 
 
+def zero_shot_table(results: Result) -> str:
+    """Measures without training, as Markdown: each single removal, then 0, 1, 2 ... cuts.
+
+    Args:
+        results: with `order` and `zero_shot` of results.json.
+    """
+    measures, order = results["zero_shot"], results["order"]["blocks"]
+    heads = [_SCORES.get(of["measure"]) or _DAMAGES[of["measure"]] for of in measures]
+    lines = [
+        f"| cut | {' | '.join(heads)} |",
+        "|".join(["", " --- ", *[" ---: "] * len(heads), ""]),
+    ]
+    rows = [(name, [of["single"][name] for of in measures]) for name in sorted(order)]
+    rows += [
+        (f"{number}" + (f", to {order[number - 1]}" if number else ""), values)
+        for number, values in enumerate(zip(*(of["cuts"] for of in measures), strict=True))
+    ]
+    for name, values in rows:
+        shown = (_shown(of, value) for of, value in zip(measures, values, strict=True))
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    notes = "; ".join(f"{head}: {of['words']}" for head, of in zip(heads, measures, strict=True))
+    note = f"Without training. {notes}. Where that is 1 - a score, or errors, the score is shown."
+    return "\n".join([*lines, "", note])
+
+
+def _shown(measure: Result, damage: float) -> str:
+    return f"{1 - damage if measure['measure'] in _SCORES else damage:.4f}"
+
+
+def zero_shot_figure(results: Result, path: str | os.PathLike) -> None:
+    """Draws each measure without training by the number of blocks cut; points: single removals.
+
+    Args:
+        results: of kind `damage`, with `zero_shot`.
+        path: where to write, `.png` or `.svg`.
+    """
+    measures = results["zero_shot"]
+    with drawing(path, 0.8 + 1.8 * len(measures)) as figure:
+        panels = figure.subplots(len(measures), 1, sharex=True, squeeze=False)[:, 0]
+        for panel, of in zip(panels, measures, strict=True):
+            is_score = of["measure"] in _SCORES
+            cuts, single = (
+                [1 - value if is_score else value for value in values]
+                for values in (of["cuts"], of["single"].values())
+            )
+            panel.plot(range(len(cuts)), cuts, "o-", color=BLUE)
+            panel.plot([1] * len(single), single, "x", color=VERMILION)
+            panel.set_title((_SCORES if is_score else _DAMAGES)[of["measure"]], loc="left")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[-1].set_xlabel("intermediate blocks cut in the order (crosses: one block alone)")
+
+
 def write_damage(results: Result, folder: str | os.PathLike) -> None:
     """Writes `results.md`, `damage.*` and the order's `order.*`, as PNG and SVG.
 
@@ -81,6 +136,7 @@ def write_damage(results: Result, folder: str | os.PathLike) -> None:
     """
     folder = pathlib.Path(folder)
     lines = [
+        *([zero_shot_table(results), ""] if results["zero_shot"] else []),
         damage_table(results),
         "",
         order_table(results),
@@ -88,12 +144,16 @@ def write_damage(results: Result, folder: str | os.PathLike) -> None:
         f"Made by `{results['command']}`.",
     ]
     files.write_text(folder / "results.md", "\n".join(lines) + "\n")
-    pages.draw(results, folder, {"damage": damage_figure, "order": order_figure})
+    figures = {"damage": damage_figure, "order": order_figure}
+    if results["zero_shot"]:
+        figures["zero_shot"] = zero_shot_figure
+    pages.draw(results, folder, figures)
 
 
 def damage_table(results: Result) -> str:
     """A line for each number of blocks, as Markdown; scores times 100."""
-    first, tasks = results["cells"][0], results["config"]["glue"]["tasks"]
+    first = results["cells"][0]
+    tasks = list(first["tasks"])
     sizes = results["config"]["latency_batch_sizes"]
     head = ["cut", "pattern", "last block cut", "parameters", "FLOPs a sequence"]
     head += [f"ms, batch {size}" for size in sizes]
@@ -134,12 +194,14 @@ def damage_table(results: Result) -> str:
         if "constant" in first["tasks"][task]
     ]
     machine = results["hardware"]
-    note = (
+    scores = (
         "Scores on the dev sets times 100; a constant answer has "
         f"{', '.join(constants) or 'none'}. Frozen: logistic regression on mean-pooled last "
         f"states of at most {results['config']['max_probe_rows'] or 'all'} training rows. "
-        f"Sequences of {first['sequence_length']} word pieces; times on {machine['cpu']}, "
-        f"{machine['cores']} cores, {machine['device']}, all encoders in turn."
+    )
+    note = (
+        f"{scores if tasks else ''}Sequences of {first['sequence_length']} word pieces; times on "
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['device']}, all encoders in turn."
     )
     return "\n".join([*(f"| {line} |" for line in lines), "", note])
 
@@ -151,25 +213,26 @@ def damage_figure(results: Result, path: str | os.PathLike) -> None:
         results: of kind `damage`.
         path: where to write, `.png` or `.svg`.
     """
-    cells, tasks = results["cells"], results["config"]["glue"]["tasks"]
+    cells, tasks = results["cells"], list(results["cells"][0]["tasks"])
     first, across = cells[0], [cell["num_cut"] for cell in results["cells"]]
     size = str(results["config"]["latency_batch_sizes"][-1])
-    with drawing(path, 6.2) as figure:
-        scores, costs = figure.subplots(2, 1, sharex=True)
+    with drawing(path, 6.2 if tasks else 3.6) as figure:
+        *scores, costs = figure.subplots(2 if tasks else 1, 1, sharex=True, squeeze=False)[:, 0]
         marks = []
         for (colour, marker), task in zip(STYLES * 2, tasks, strict=False):
+            (panel,) = scores
             found = [cell["tasks"][task] for cell in cells]
             before = [of["before"] for of in found]
             after = [
                 formatting.estimate(of["after"]).mean if "after" in of else None for of in found
             ]
             after = [float("nan") if value is None else value for value in after]
-            scores.plot(across, before, color=colour, marker=marker, mfc="white", ls="--")
-            scores.plot(across, after, color=colour, marker=marker)
+            panel.plot(across, before, color=colour, marker=marker, mfc="white", ls="--")
+            panel.plot(across, after, color=colour, marker=marker)
             if "constant" in first["tasks"][task]:
-                scores.axhline(first["tasks"][task]["constant"], color=colour, ls=":", lw=1)
+                panel.axhline(first["tasks"][task]["constant"], color=colour, ls=":", lw=1)
             marks.append(Line2D([], [], color=colour, marker=marker, label=task))
-        scores.set_title("score on the dev set", loc="left")
+            panel.set_title("score on the dev set", loc="left")
         blocks = [cell["parameters_by_part"] for cell in cells]
         inner = [sum(of[kind] for kind in ("attention", "intermediate")) for of in blocks]
         shares = {
@@ -190,4 +253,4 @@ def damage_figure(results: Result, path: str | os.PathLike) -> None:
             Line2D([], [], color=GREY, ls="--", marker="o", mfc="white", label="frozen"),
             Line2D([], [], color=GREY, ls=":", lw=1, label="constant answer"),
         ]
-        legend(figure, [*marks[: len(tasks)], *ways], marks[len(tasks) :])
+        legend(figure, [*marks[: len(tasks)], *(ways if tasks else [])], marks[len(tasks) :])

@@ -1,12 +1,14 @@
-"""The damage of cutting intermediate blocks one by one, before and after fine-tuning on GLUE.
+"""The damage of cutting intermediate blocks one by one, without training and after it.
 
 WORKDIR/order.json      in which order they are cut, and what it was measured by
+WORKDIR/zero_shot       other measures of each single removal and of each number of blocks
 WORKDIR/cut_N/model     the encoder without the first N of them
 WORKDIR/cut_N/glue      its runs of `training.glue`
 WORKDIR/cut_N/before    scores of a classifier on its frozen states
 WORKDIR/latency.json    forward passes of all encoders, in turn
 """
 
+import functools
 import pathlib
 import statistics
 import time
@@ -19,27 +21,30 @@ from undivided_tf import accounting
 from undivided_tf.analysis import linear_probes
 from undivided_tf.analysis.latency import forward_milliseconds
 from undivided_tf.convert import converter
+from undivided_tf.convert.checkpoint import Checkpoint
 from undivided_tf.data.tasks.rows import Task
 from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
-from undivided_tf.reporting.damage import write_damage
+from undivided_tf.reporting.damage import write_damage, zero_shot_table
 from undivided_tf.study.study import hardware
 from undivided_tf.support import files
 from undivided_tf.surgery import cut, damage, run
-from undivided_tf.surgery.config import DamageConfig
+from undivided_tf.surgery.config import DamageConfig, SurgeryConfig
 from undivided_tf.surgery.order import intermediate_blocks
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import glue, scores
 from undivided_tf.training.config import FinetuningConfig
-from undivided_tf.workdir import open_workdir
+from undivided_tf.workdir import once, open_workdir
 
 _INVERSE_L2 = 0.1
 
 
 def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
-    """Cuts, scores, fine-tunes and times; the same call goes on where it stopped.
+    """Cuts, measures, times, fine-tunes; the same call goes on where it stopped.
+
+    What needs no training comes first, and its table is logged as soon as it is there.
 
     Args:
         config: the experiment; `config.workdir` receives all that the module names, results.json,
@@ -47,7 +52,9 @@ def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
         command: what was called, for the results.
 
     Returns:
-        The content of results.json: `order` and `damage` (see `surgery.run`), `cells` (of each
+        The content of results.json: `order` and `damage` (see `surgery.run`), `zero_shot` (of each
+        measure the `measure`, what it is in `words`, the damage of each `single` removal, and of
+        0, 1, 2 ... `cuts` in the order), `cells` (of each
         number of blocks its `pattern`, `parameters`, `forward_flops`, `latency` in milliseconds by
         batch size, and of each of its `tasks` the scores `before` and `after`, or an `error`).
 
@@ -64,21 +71,28 @@ def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
         )
     workdir = open_workdir(config.workdir, config)
     encoder = converter.build_encoder(source)
-    if not (workdir / "order.json").exists():
-        order, words = run.importance(config.order, source, encoder)
-        files.write_json(workdir / "order.json", {"order": vars(order), "damage": words})
-    found = files.read_json(workdir / "order.json")
+    found = once(workdir / "order.json", functools.partial(_order, config, source, encoder))
+    found["zero_shot"] = [
+        once(
+            workdir / "zero_shot" / f"{number:02d}_{measure.importance}.json",
+            functools.partial(_zero_shot, measure, source, encoder, found["order"]["blocks"]),
+        )
+        for number, measure in enumerate(config.zero_shot_measures)
+    ]
     for number in config.num_cut:
         place = workdir / f"cut_{number}" / "model"
         if not place.exists():
-            result, report = cut(encoder, found["order"]["blocks"][:number])
+            result, report = cut(
+                encoder,
+                found["order"]["blocks"][:number],
+                fold_layer_norms=config.order.fold_layer_norms,
+            )
             run.write(place, source, result, {"kind": "surgery", **vars(report)})
     del encoder
+    if found["zero_shot"]:
+        logging.info("%s", zero_shot_table(found))
+    latency = once(workdir / "latency.json", lambda: _latency(config, workdir))
     cells = [_cell(config, workdir, number, found["order"]["blocks"]) for number in config.num_cut]
-    timed = workdir / "latency.json"
-    if not timed.exists():
-        files.write_json(timed, _latency(config, workdir))
-    latency = files.read_json(timed)
     for cell in cells:
         cell["latency"] = latency["cells"][str(cell["num_cut"])]
     results = {
@@ -94,6 +108,22 @@ def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
     files.write_json(workdir / "results.json", results)
     write_damage(results, workdir)
     return results
+
+
+def _order(config: DamageConfig, source: Checkpoint, encoder: Encoder) -> dict[str, Any]:
+    order, words = run.importance(config.order, source, encoder)
+    return {"order": vars(order), "damage": words}
+
+
+def _zero_shot(
+    config: SurgeryConfig, source: Checkpoint, encoder: Encoder, blocks: list[str]
+) -> dict[str, Any]:
+    """The damage of each single removal, and of 0, 1, 2 ... cuts in the order of `blocks`."""
+    measured, words = run.measure(config, source, encoder)
+    single = {name: measured([name]) for name in intermediate_blocks(source.config.pattern)}
+    more = [measured(blocks[:number]) for number in range(2, len(blocks) + 1)]
+    cuts = [measured([]), *(single[name] for name in blocks[:1]), *more]
+    return {"measure": config.importance, "words": words, "single": single, "cuts": cuts}
 
 
 def failures(results: dict[str, Any]) -> None:
@@ -112,10 +142,25 @@ def failures(results: dict[str, Any]) -> None:
 def _cell(
     config: DamageConfig, workdir: pathlib.Path, number: int, blocks: list[str]
 ) -> dict[str, Any]:
-    """Scores before and after fine-tuning of the encoder without so many blocks, and its size."""
+    """Size of the encoder without so many blocks, and its scores before and after fine-tuning."""
     home = workdir / f"cut_{number}"
     encoder = checkpoints.EncoderConfig.from_json(home / "model" / checkpoints.ENCODER)
     logging.info("%d blocks cut: %s", number, encoder.block_pattern)
+    length = config.glue.finetuning.max_seq_length
+    return {
+        "num_cut": number,
+        "blocks": blocks[:number],
+        "pattern": encoder.block_pattern,
+        "parameters": accounting.count_parameters(encoder),
+        "parameters_by_part": accounting.parameter_breakdown(encoder),
+        "forward_flops": accounting.forward_flops(encoder, length),
+        "sequence_length": length,
+        "tasks": _tasks(config, home) if config.finetune else {},
+    }
+
+
+def _tasks(config: DamageConfig, home: pathlib.Path) -> dict[str, Any]:
+    """Of each task of GLUE the scores before and after fine-tuning, or an error."""
     tasks: dict[str, Any] = {
         name: {"before": _before(config, home, name)} for name in config.glue.tasks
     }
@@ -133,29 +178,18 @@ def _cell(
             "rows": result["rows"],
             "seconds": result["seconds"],
         }
-    length = config.glue.finetuning.max_seq_length
-    return {
-        "num_cut": number,
-        "blocks": blocks[:number],
-        "pattern": encoder.block_pattern,
-        "parameters": accounting.count_parameters(encoder),
-        "parameters_by_part": accounting.parameter_breakdown(encoder),
-        "forward_flops": accounting.forward_flops(encoder, length),
-        "sequence_length": length,
-        "tasks": tasks,
-    }
+    return tasks
 
 
 def _before(config: DamageConfig, home: pathlib.Path, name: str) -> float:
     """The task's primary score of a logistic regression on frozen, mean-pooled last states."""
-    path = home / "before" / f"{name}.json"
-    if not path.exists():
-        place = glue.source(config.glue, name)
-        task, settings = load_task(place), config.glue.of_task(name)
+
+    def score() -> dict[str, Any]:
+        task, settings = load_task(glue.source(config.glue, name)), config.glue.of_task(name)
         encoder, tokenizer = checkpoints.load_encoder(home / "model")
-        found = _probe(encoder, tokenizer, task, settings, config.max_probe_rows)
-        files.write_json(path, found)
-    return files.read_json(path)["score"]
+        return _probe(encoder, tokenizer, task, settings, config.max_probe_rows)
+
+    return once(home / "before" / f"{name}.json", score)["score"]
 
 
 def _probe(

@@ -11,10 +11,11 @@ from undivided_tf.config import (
     seed_option,
 )
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import Input
 from undivided_tf.training.config import GlueConfig
 
 CUTS = ("none", "every", "first", "last", "importance")
-IMPORTANCES = ("text", "task", "drift", "similarity")
+IMPORTANCES = ("text", "task", "drift", "error", "similarity")
 _WAYS = ("block_pattern", "drop_blocks", "drop_encoder_blocks")
 _SIZES = ("intermediate_size", "share_intermediate")
 
@@ -45,7 +46,8 @@ class SurgeryConfig(Config):
         "text",
         "Damage: text: masked-language-model loss on held-out text; task: errors on a "
         "labelled task, of the model's own head or else of a logistic regression on mean-pooled "
-        "states; drift: 1 - cosine between mean-pooled states before and after; similarity: "
+        "states; drift: 1 - cosine between mean-pooled states before and after; error: their "
+        "squared difference over the variance of those before; similarity: "
         "1 - Spearman's correlation of a task of similarity, such as STS-B, with cosines of "
         "mean-pooled states, without training.",
         one_of=IMPORTANCES,
@@ -80,6 +82,11 @@ class SurgeryConfig(Config):
     intermediate_size: int = option(
         0, "Width of intermediate blocks; 0: that of the input.", at_least=0
     )
+    fold_layer_norms: bool = option(
+        True,
+        "With post-norm, fold the LayerNorm of a cut block into that of the block before; "
+        "--nofold_layer_norms suits an encoder that was trained with intermediate_drop_rate.",
+    )
     share_intermediate: str = option(
         "",
         "Let all intermediate blocks share the weights of one, such as block_03/intermediate, "
@@ -100,7 +107,7 @@ class SurgeryConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class DamageConfig(Config):
-    """What cutting intermediate blocks costs on GLUE, before and after fine-tuning."""
+    """What cutting intermediate blocks costs without training, and on GLUE after fine-tuning."""
 
     workdir: str = option("", "Directory for checkpoints, runs, results and figures.")
     input: str = option(
@@ -109,6 +116,14 @@ class DamageConfig(Config):
     num_cut: tuple[int, ...] = option(
         (0, 1, 2, 3, 4, 5, 6), "Numbers of blocks to cut.", at_least=0, min_items=1
     )
+    zero_shot: tuple[str, ...] = option(
+        (),
+        "Measures without fine-tuning as MEASURE:TASK, such as similarity:glue/STS-B: a value of "
+        "--order.importance and a task as for --order.task. Each single removal and each number "
+        "of blocks is measured.",
+    )
+    zero_shot_rows: int = option(500, "Validation rows of a measure; 0: all.", at_least=0)
+    finetune: bool = option(True, "Fine-tune on GLUE too, after the measures without it.")
     max_probe_rows: int = option(
         2000,
         "Training rows of the classifier on frozen states; 0: as many as fine-tuning has.",
@@ -135,5 +150,31 @@ class DamageConfig(Config):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise InputError(f"{name} must list different numbers, got {values}")
+        for text in self.zero_shot:
+            measure, _, task = text.partition(":")
+            if measure not in IMPORTANCES or not task:
+                raise InputError(
+                    f"zero_shot must list MEASURE:TASK with a measure of {', '.join(IMPORTANCES)}, "
+                    f"got {text!r}"
+                )
         if self.num_cut[0] != 0 or list(self.num_cut) != sorted(self.num_cut):
             raise InputError(f"num_cut must rise from 0, the reference, got {self.num_cut}")
+
+    @property
+    def zero_shot_measures(self) -> tuple[SurgeryConfig, ...]:
+        """How damage is measured by each entry of `zero_shot`."""
+        return tuple(
+            self.order.replace(
+                importance=measure, task=task, split="validation", max_rows=self.zero_shot_rows
+            )
+            for measure, _, task in (text.partition(":") for text in self.zero_shot)
+        )
+
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """The inputs of any config, and the tasks of `zero_shot`; GLUE only if it is used."""
+        inputs = super().inputs(without)
+        tasks = dict.fromkeys(measure.task for measure in self.zero_shot_measures)
+        if not self.finetune:
+            inputs = {name: items for name, items in inputs.items() if name != "glue.data"}
+        more = [Input("probing_task", task) for task in tasks]
+        return {**inputs, **({"zero_shot": more} if more else {})}

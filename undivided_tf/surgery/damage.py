@@ -1,9 +1,11 @@
 """What the removal of intermediate blocks costs, measured on one encoder traced once.
 
 A block whose scale is 0 passes its input on, as if it were cut out (`Encoder.call`); so no
-encoder is built for a cut that is only tried.
+encoder is built for a cut that is only tried. LayerNorms are folded as in a cut
+(`folded_layer_norms`) and restored after the measurement.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +23,8 @@ from undivided_tf.models.classifier import Classifier, pool
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.models.pretrainer import Pretrainer, masked_lm_sums
+from undivided_tf.models.weights import named_weights
+from undivided_tf.surgery.operations import folded_layer_norms
 from undivided_tf.surgery.order import Damage, intermediate_blocks
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import scores
@@ -39,15 +43,33 @@ def _without(encoder: Encoder, gone: Sequence[str], batch: Batch) -> Batch:
     return {**batch, "intermediate_scales": _scales(encoder, gone, len(batch["token_ids"]))}
 
 
+@contextlib.contextmanager
+def _folded(encoder: Encoder, gone: Sequence[str], fold: bool) -> Iterator[None]:
+    """The encoder with the LayerNorms that it has after a cut."""
+    norms = {n: v for n, v in named_weights(encoder.weights).items() if "/layer_norm/" in n}
+    before = {name: np.asarray(variable) for name, variable in norms.items()}
+    changed = folded_layer_norms(encoder.config, before, gone) if fold else {}
+    for name, value in changed.items():
+        norms[name].assign(value)
+    try:
+        yield
+    finally:
+        for name in changed:
+            norms[name].assign(before[name])
+
+
 # === Held-out text ===
 
 
-def masked_lm_damage(model: Pretrainer, batches: Iterable[Batch]) -> Damage:
+def masked_lm_damage(
+    model: Pretrainer, batches: Iterable[Batch], fold_layer_norms: bool = True
+) -> Damage:
     """Held-out loss in nats a masked piece.
 
     Args:
         model: encoder and masked-language-model head.
         batches: as `record_batches` or `text_batches` give; they are kept in memory.
+        fold_layer_norms: as for `operate`.
     """
     batches = list(batches)
 
@@ -57,7 +79,8 @@ def masked_lm_damage(model: Pretrainer, batches: Iterable[Batch]) -> Damage:
         return masked_lm_sums(logits, batch["masked_ids"], batch["masked_weights"])
 
     def damage(gone: Sequence[str]) -> float:
-        found = [forward(_without(model.encoder, gone, batch)) for batch in batches]
+        with _folded(model.encoder, gone, fold_layer_norms):
+            found = [forward(_without(model.encoder, gone, batch)) for batch in batches]
         loss, weight = (sum(float(sums[name]) for sums in found) for name in ("loss", "weight"))
         if not weight:
             raise InputError("no text has a word piece to mask: take more or longer texts")
@@ -99,6 +122,7 @@ def head_damage(
     rows: Rows,
     batch_size: int,
     max_seq_length: int,
+    fold_layer_norms: bool = True,
 ) -> Damage:
     """1 - the task's score of a fine-tuned model with its own head.
 
@@ -109,7 +133,8 @@ def head_damage(
         order = head.columns_for(scores.head_of(task))
     except InputError as error:
         raise InputError(f"{error}: give the --task that it was fine-tuned on") from error
-    logits = _outputs(classifier.encoder, tokenizer, rows, batch_size, max_seq_length, classifier)
+    sizes = (batch_size, max_seq_length, fold_layer_norms)
+    logits = _outputs(classifier.encoder, tokenizer, rows, *sizes, classifier)
 
     def damage(gone: Sequence[str]) -> float:
         return 1 - scores.score(task, logits(gone)[:, order], rows.labels)[scores.primary(task)]
@@ -118,13 +143,18 @@ def head_damage(
 
 
 def probe_damage(
-    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    batch_size: int,
+    max_seq_length: int,
+    fold_layer_norms: bool = True,
 ) -> Damage:
     """1 - accuracy of a logistic regression on mean-pooled last states.
 
     It is fitted anew for each cut, on two thirds of the rows, and scored on every third row.
     """
-    states = pooled_states(encoder, tokenizer, rows, batch_size, max_seq_length)
+    states = pooled_states(encoder, tokenizer, rows, batch_size, max_seq_length, fold_layer_norms)
     scored = np.arange(len(rows)) % 3 == 2
 
     def damage(gone: Sequence[str]) -> float:
@@ -137,16 +167,41 @@ def probe_damage(
 
 
 def drift_damage(
-    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    batch_size: int,
+    max_seq_length: int,
+    fold_layer_norms: bool = True,
 ) -> Damage:
     """Mean of 1 - cosine between the mean-pooled last states of the whole and the cut encoder."""
-    states = pooled_states(encoder, tokenizer, rows, batch_size, max_seq_length)
+    states = pooled_states(encoder, tokenizer, rows, batch_size, max_seq_length, fold_layer_norms)
     whole = _unit(states([]))
     return lambda gone: float(np.mean(1 - (_unit(states(gone)) * whole).sum(1)))
 
 
+def error_damage(
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    batch_size: int,
+    max_seq_length: int,
+    fold_layer_norms: bool = True,
+) -> Damage:
+    """Squared error of the mean-pooled last states, over their variance in the whole encoder."""
+    states = pooled_states(encoder, tokenizer, rows, batch_size, max_seq_length, fold_layer_norms)
+    whole = states([])
+    variance = np.mean(np.var(whole, axis=0))
+    return lambda gone: float(np.mean(np.square(states(gone) - whole)) / variance)
+
+
 def similarity_damage(
-    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    batch_size: int,
+    max_seq_length: int,
+    fold_layer_norms: bool = True,
 ) -> Damage:
     """1 - Spearman's correlation of scores with cosines of mean-pooled last states; no training.
 
@@ -156,12 +211,13 @@ def similarity_damage(
         rows: pairs of texts, each encoded alone, and how similar they are.
         batch_size: texts a forward pass.
         max_seq_length: word pieces a text.
+        fold_layer_norms: as for `operate`.
 
     References:
         Reimers, Gurevych 2019, arXiv 1908.10084, section 4.1 (unsupervised STS).
     """
     alone = Rows([*rows.first, *rows.second])
-    states = pooled_states(encoder, tokenizer, alone, batch_size, max_seq_length)
+    states = pooled_states(encoder, tokenizer, alone, batch_size, max_seq_length, fold_layer_norms)
 
     def damage(gone: Sequence[str]) -> float:
         first, second = np.split(_unit(states(gone)), 2)
@@ -175,7 +231,12 @@ def _unit(states: np.ndarray) -> np.ndarray:
 
 
 def pooled_states(
-    encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    batch_size: int,
+    max_seq_length: int,
+    fold_layer_norms: bool = True,
 ) -> Callable[[Sequence[str]], np.ndarray]:
     """A function from the names of blocks that are gone to mean-pooled last states.
 
@@ -185,6 +246,7 @@ def pooled_states(
         rows: texts.
         batch_size: texts a forward pass.
         max_seq_length: word pieces a text.
+        fold_layer_norms: as for `operate`.
 
     Returns:
         The function; it gives float32 `(rows, hidden)`.
@@ -193,7 +255,7 @@ def pooled_states(
     def mean(inputs):
         return pool(encoder(inputs, training=False), inputs, "mean")
 
-    return _outputs(encoder, tokenizer, rows, batch_size, max_seq_length, mean)
+    return _outputs(encoder, tokenizer, rows, batch_size, max_seq_length, fold_layer_norms, mean)
 
 
 def _outputs(
@@ -202,6 +264,7 @@ def _outputs(
     rows: Rows,
     batch_size: int,
     max_seq_length: int,
+    fold_layer_norms: bool,
     call: Callable[[Batch], tf.Tensor],
 ) -> Callable[[Sequence[str]], np.ndarray]:
     """A function from the names of blocks that are gone to what `call` makes of the rows."""
@@ -218,7 +281,8 @@ def _outputs(
     forward = tf.function(call, autograph=False)
 
     def outputs(gone: Sequence[str]) -> np.ndarray:
-        parts = [forward(_without(encoder, gone, inputs)).numpy()[:n] for inputs, n in batches]
+        with _folded(encoder, gone, fold_layer_norms):
+            parts = [forward(_without(encoder, gone, inputs)).numpy()[:n] for inputs, n in batches]
         return np.concatenate(parts)[np.argsort(order)]
 
     return outputs

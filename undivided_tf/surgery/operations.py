@@ -1,7 +1,7 @@
 """Cuts blocks out of a trained encoder, adds some, resizes and shares intermediate blocks."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -45,12 +45,16 @@ def operate(
     origins: Sequence[str] | None = None,
     intermediate_size: int = 0,
     share_intermediate: str = "",
+    fold_layer_norms: bool = True,
 ) -> tuple[Encoder, Report]:
     """A new encoder with the weights of every block that stays; the old one is not changed.
 
     Left alone, the n-th attention block of the new pattern has the weights of the n-th of the
     old one, and an intermediate block behind it those of the one behind that. So a shorter
     pattern loses blocks from the top, and attention blocks beyond the old ones are new.
+
+    With post-norm the LayerNorm of a dropped block is not lost: it is folded into that of the block
+    before, see `folded_layer_norms`.
 
     A new attention block changes nothing at first: its output projection is zero. With
     post-norm its LayerNorm takes over scale and shift of the block before, which keeps the
@@ -73,6 +77,9 @@ def operate(
         share_intermediate: the old intermediate block whose dense weights all places of the new
             encoder share, or `mean`, that of all blocks that stay; "": as it is, and an encoder
             whose blocks are shared keeps them so.
+        fold_layer_norms: whether the LayerNorm of the block before a dropped block takes over that
+            of the dropped block. False suits an encoder that was trained to pass blocks by
+            (`intermediate_drop_rate`).
 
     Returns:
         The new encoder and the report.
@@ -103,6 +110,9 @@ def operate(
     _check_origins(old.pattern, pattern, sources)
     result = Encoder(config, seed=encoder.seed)
     weights = {name: np.asarray(v) for name, v in named_weights(encoder.weights).items()}
+    dropped = [block.name for block in old.pattern if block.name not in sources]
+    if fold_layer_norms:
+        weights |= folded_layer_norms(old, weights, dropped)
     values = {name: array for name, array in weights.items() if not _is_block(name)}
     parts = {block.name: _part(old, weights, block.name) for block in old.pattern}
     if share_intermediate:
@@ -128,7 +138,7 @@ def operate(
     return result, Report(
         kept={name: source for name, source in zip(names, sources, strict=True) if source},
         new=[name for name, source in zip(names, sources, strict=True) if not source],
-        dropped=[block.name for block in old.pattern if block.name not in sources],
+        dropped=dropped,
         intermediate_size=(old.intermediate_size, width),
         parameters=(count_parameters(old), count_parameters(config)),
         shared=share_intermediate,
@@ -140,6 +150,7 @@ def cut(
     blocks: Sequence[str],
     intermediate_size: int = 0,
     share_intermediate: str = "",
+    fold_layer_norms: bool = True,
 ) -> tuple[Encoder, Report]:
     """`operate` without the named blocks, of either kind.
 
@@ -148,6 +159,7 @@ def cut(
         blocks: taps, such as `block_03/intermediate`.
         intermediate_size: as for `operate`.
         share_intermediate: as for `operate`.
+        fold_layer_norms: as for `operate`.
 
     Raises:
         InputError: the encoder has no such block, or none would be left.
@@ -169,7 +181,52 @@ def cut(
         [name for _, name in left],
         intermediate_size,
         share_intermediate,
+        fold_layer_norms,
     )
+
+
+def folded_layer_norms(
+    config: EncoderConfig, weights: Mapping[str, np.ndarray], dropped: Collection[str]
+) -> dict[str, np.ndarray]:
+    """The LayerNorms of the blocks before dropped blocks, each followed by those of the dropped.
+
+    The first LayerNorm gives `gamma n + beta`, where `n` has mean 0 and variance 1 over the
+    features of a token. The second needs mean and variance of that. They differ little from token
+    to token, so both are taken as if each feature of `n` had mean 0 and variance 1 over tokens:
+    `mean(beta)` and `mean(gamma^2 + beta^2) - mean(beta)^2`. The two LayerNorms are then one. This
+    is exact where `gamma` is one number and `beta` is 0.
+
+    Args:
+        config: of the encoder. With pre-norm, and with `half_layer_norms`, nothing is folded.
+        weights: of the encoder, by name.
+        dropped: taps of the blocks to drop.
+
+    Returns:
+        The weights that change, by name.
+    """
+    folded: dict[str, np.ndarray] = {}
+    before = "encoder/embeddings"
+    has_all = not (config.norm_first or config.half_layer_norms)
+    for block in config.pattern if has_all else ():
+        if block.name not in dropped:
+            before = _scope(block.name)
+            continue
+        names = [f"{before}/layer_norm/{part}" for part in _NORM]
+        first = [np.float64(folded.get(name, weights[name])) for name in names]
+        second = [weights[f"{_scope(block.name)}/layer_norm/{part}"] for part in _NORM]
+        values = _composed(first, second, config.layer_norm_eps)
+        folded |= {name: np.float32(value) for name, value in zip(names, values, strict=True)}
+    return folded
+
+
+def _composed(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gamma and beta of one LayerNorm in place of two in a row."""
+    (gamma, beta), (next_gamma, next_beta) = first, second
+    mean = beta.mean()
+    scale = next_gamma / np.sqrt(np.mean(gamma**2 + beta**2) - mean**2 + eps)
+    return scale * gamma, scale * (beta - mean) + next_beta
 
 
 def encoder_blocks(pattern: BlockPattern, numbers: Sequence[int]) -> list[str]:

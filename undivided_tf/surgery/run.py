@@ -24,6 +24,11 @@ from undivided_tf.workdir import new_directory
 
 REPORT = "surgery.json"
 USUAL_LENGTH = 64  # Word pieces.
+# Measures that compare with the whole encoder and need texts only.
+_FROM_WHOLE = {
+    "drift": (damage.drift_damage, "1 - cosine to the mean-pooled states of the whole encoder"),
+    "error": (damage.error_damage, "squared error of the mean-pooled states over their variance"),
+}
 
 
 def run_surgery(config: SurgeryConfig) -> dict[str, Any]:
@@ -58,6 +63,7 @@ def run_surgery(config: SurgeryConfig) -> dict[str, Any]:
     options = {
         "intermediate_size": config.intermediate_size,
         "share_intermediate": config.share_intermediate,
+        "fold_layer_norms": config.fold_layer_norms,
     }
     if config.block_pattern:
         result, report = operate(encoder, config.block_pattern, **options)
@@ -107,14 +113,15 @@ def importance(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> t
 
 def measure(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tuple[Damage, str]:
     """The measure of damage, and what it is in words; arguments as of `importance`."""
-    tokenizer, sizes = source.tokenizer, (config.batch_size, _length(config))
+    tokenizer = source.tokenizer
+    sizes = (config.batch_size, _length(config), config.fold_layer_norms)
     if config.importance == "text":
         return _on_text(config, source, encoder)
     task = load_sentence_task(config.task)
-    if config.importance == "drift":
+    if config.importance in _FROM_WHOLE:
         rows = _rows(task, config.split, config, labelled=False)
-        words = "1 - cosine to the mean-pooled states of the whole encoder"
-        return damage.drift_damage(encoder, tokenizer, rows, *sizes), _on(words, task, rows, config)
+        measured, words = _FROM_WHOLE[config.importance]
+        return measured(encoder, tokenizer, rows, *sizes), _on(words, task, rows, config)
     if config.importance == "similarity":
         if not (task.is_regression and task.is_pair):
             raise InputError(
@@ -130,7 +137,14 @@ def measure(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tupl
         rows = _rows(task, config.split, config)
         length = config.max_seq_length or source.classifier.max_seq_length
         measured = damage.head_damage(
-            classifier, source.classifier, tokenizer, task, rows, config.batch_size, length
+            classifier,
+            source.classifier,
+            tokenizer,
+            task,
+            rows,
+            config.batch_size,
+            length,
+            config.fold_layer_norms,
         )
         return measured, _on("1 - score of the model's own head", task, rows, config)
     task = task.graded()
@@ -161,12 +175,14 @@ def _on_text(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tup
         batches = damage.record_batches(
             config.records_dir, source.tokenizer, config.batch_size, config.max_rows
         )
-        return damage.masked_lm_damage(model, batches), f"{words}, {config.records_dir}"
+        measured = damage.masked_lm_damage(model, batches, config.fold_layer_norms)
+        return measured, f"{words}, {config.records_dir}"
     task = load_sentence_task(config.task)
     rows = _rows(task, config.split, config, labelled=False)
     subject = Subject(encoder, source.tokenizer, None)
     batches = damage.text_batches(subject, rows, config.batch_size, _length(config), config.seed)
-    return damage.masked_lm_damage(model, batches), _on(words, task, rows, config)
+    measured = damage.masked_lm_damage(model, batches, config.fold_layer_norms)
+    return measured, _on(words, task, rows, config)
 
 
 def _rows(task: Task, split: str, config: SurgeryConfig, labelled: bool = True) -> Rows:
