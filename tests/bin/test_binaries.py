@@ -18,6 +18,7 @@ BINARIES = {
     "run_cka": ("--first_checkpoint", "--num_examples"),
     "run_probing": ("--init_checkpoint", "--inverse_l2"),
     "run_blimp": ("--init_checkpoint", "--data", "--max_pairs"),
+    "run_masked_loss": ("--init_checkpoint", "--records_dir", "--mask_rates", "--masked_pieces"),
     "run_structural_probe": ("--init_checkpoint", "--treebank", "--probe_rank"),
     "run_diagnostics": ("--init_checkpoint", "--num_attention_examples", "--top"),
     "convert_checkpoint": ("--input", "--output_dir"),
@@ -88,6 +89,8 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_cka", ["--batch_size=0"], "batch_size must be above 0, got 0"),
         ("run_probing", ["--inverse_l2=-1"], "inverse_l2 must be above 0, got -1.0"),
         ("run_blimp", ["--batch_size=0"], "batch_size must be above 0, got 0"),
+        ("run_masked_loss", ["--mask_rates=0.5,0.3"], "mask_rates must list rates that rise, got"),
+        ("run_masked_loss", ["--mask_rates=0.5,1"], "mask_rates must be above 0 and below 1"),
         ("run_structural_probe", ["--probe_rank=0"], "probe_rank must be above 0, got 0"),
         ("run_diagnostics", ["--top=0"], "top must be above 0, got 0"),
         ("run_surgery", ["--cut=first"], "cut first needs a number: --num_cut=N"),
@@ -264,6 +267,22 @@ def test_blimp(made, toy):
     assert f"{'order':<28}{accuracy:>10.3f}" in printed and "1 pairs" in printed
     assert f"{NOT_LEARNT}\n" in printed
     assert (toy / "blimp" / "blimp.png").exists() and (toy / "blimp" / "blimp.svg").exists()
+
+
+def test_masked_loss(made, toy):
+    printed = succeed(
+        "run_masked_loss", f"--init_checkpoint={toy}/run", f"--records_dir={toy}/records",
+        f"--workdir={toy}/masked_loss", "--masked_pieces=300", "--mask_rates=0.2,0.6",
+    )  # fmt: skip
+    found = results(toy / "masked_loss")
+    assert [of["rate"] for of in found["rates"]] == [0.2, 0.6]
+    assert f"{found['masked_pieces']:,} masked pieces: {found['rows']:,} rows at each" in printed
+    for rate, of in (("20 %", found["rates"][0]), ("all", found["all"])):
+        rare = of["classes"]["rare"]
+        assert f"{rate:<8}{'rare':<14}{rare['pieces']:>9,}{rare['loss']:>8.3f}" in printed
+    assert f"{NOT_LEARNT}\n" in printed
+    for kind in ("png", "svg"):
+        assert (toy / "masked_loss" / f"masked_loss.{kind}").exists()
 
 
 def test_diagnostics(made, toy):

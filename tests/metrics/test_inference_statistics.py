@@ -162,10 +162,16 @@ def test_bound_of_a_ratio_is_that_of_the_normal_approximation():
     bound = inference.bootstrap_upper_bound(sums, weights)
     assert bound == pytest.approx(ratio + 1.645 * error, abs=0.1 * error)
     assert inference.bootstrap_upper_bound(-sums, weights) < 0
+    low, high = inference.bootstrap_ratio_interval(sums, weights)
+    assert low == pytest.approx(ratio - 1.96 * error, abs=0.1 * error)
+    assert high == pytest.approx(ratio + 1.96 * error, abs=0.1 * error)
+    assert low < bound < high
 
 
 def test_bound_of_a_ratio_is_unknown_for_one_row_and_exact_without_spread():
     assert inference.bootstrap_upper_bound([1.0], [2.0]) is None
     assert inference.bootstrap_upper_bound([1.0, 3.0], [2.0, 6.0]) == pytest.approx(0.5)
+    assert inference.bootstrap_ratio_interval([1.0], [2.0]) is None
+    assert inference.bootstrap_ratio_interval([1.0, 3.0], [2.0, 6.0]) == pytest.approx((0.5, 0.5))
     with pytest.raises(InputError, match="rows need two equal lengths, got 2 and 1"):
         inference.bootstrap_upper_bound([1.0, 2.0], [1.0])

@@ -13,6 +13,7 @@ from undivided_tf.reporting import blimp as blimp_figures
 from undivided_tf.reporting import cka as cka_figures
 from undivided_tf.reporting import diagnostics as diagnostics_figures
 from undivided_tf.reporting import finetuning as task_figures
+from undivided_tf.reporting import masked_loss as masked_loss_figures
 from undivided_tf.reporting import pretraining as pretraining_figures
 from undivided_tf.reporting import probing as probing_figures
 from undivided_tf.reporting import structural as structural_figures
@@ -136,6 +137,16 @@ def blimp():
     }
 
 
+def masked_loss():
+    one = {"pieces": 9, "loss": 4.0, "low": 3.8, "high": 4.2, "neighbour_model_loss": 4.4}
+    names = ("frequent", "middle", "rare", "continuation")
+    of = {**one, "classes": dict.fromkeys(names, one)}
+    return {
+        "encoder": {"pattern": "(AI)*3", "seed": 1, "trained": True},
+        "rates": [{"rate": 0.15, **of}, {"rate": 0.5, **of}],
+    }
+
+
 def structural():
     taps = list(BlockPattern.parse("(AI)*3").tap_names)
     keys = ("uuas", "spearman", "untrained_uuas", "untrained_spearman")
@@ -158,6 +169,7 @@ def learnt(pattern, number=0):
 ALL = {
     structural_figures.structural_figure: structural(),
     blimp_figures.phenomena: blimp(),
+    masked_loss_figures.by_rate: masked_loss(),
     probing_figures.probe_figure: probing_in_full(),
     diagnostics_figures.block_figure: diagnostics(),
     diagnostics_figures.attention_figure: diagnostics(),

@@ -194,3 +194,24 @@ def test_a_study_grows_by_a_kind_from_outside_the_package(toy, whole):
     for name in ("report.html", "report.md"):
         text = (workdir / name).read_text()
         assert all(f"{norm:.6f}" in text for norm in norms.values())
+
+
+def test_a_study_grows_by_the_loss_of_pieces(toy, whole):
+    """Cells of the earlier study stay as they are; each encoder gets one more."""
+    workdir = toy / "pieces"
+    shutil.copytree(whole, workdir)
+    finish(toy, workdir, "--loss_by_piece", "--masked_loss.masked_pieces=500")
+    before, after = read(whole)["cells"], read(workdir)["cells"]
+    assert [cell for cell in after if cell["kind"] != "masked_loss"] == before
+    found = [cell["result"] for cell in after if cell["kind"] == "masked_loss"]
+    assert [result["pattern"] for result in found] == ["AI", "A*2"]
+    first, second = found
+    assert first["masked_pieces"] >= 500
+    for own, other in zip(first["rates"], second["rates"], strict=True):
+        assert own["pieces"] == other["pieces"] and own["loss"] != other["loss"]
+        assert own["neighbour_model_loss"] == other["neighbour_model_loss"]
+    report = (workdir / "report.md").read_text()
+    difference = second["rates"][0]["loss"] - first["rates"][0]["loss"]
+    assert f"{abs(difference):.3f}" in report
+    assert "Loss by mask rate and by class of piece" in report
+    assert (workdir / "figures" / "masked_loss.svg").stat().st_size > 1000

@@ -10,6 +10,7 @@ from undivided_tf.analysis.config import (
     BlimpConfig,
     CkaConfig,
     DiagnosticsConfig,
+    MaskedLossConfig,
     ProbingConfig,
     StructuralConfig,
 )
@@ -65,6 +66,10 @@ RUNS = [
         {"init_checkpoint": "checkpoint", "second_checkpoint": "checkpoint", "task": "task"},
     ),
     ("analysis.blimp:run_blimp", BlimpConfig, {"init_checkpoint": "checkpoint", "data": "file"}),
+    (
+        "analysis.masked_loss:run_masked_loss", MaskedLossConfig,
+        {"init_checkpoint": "checkpoint", "records_dir": "records"},
+    ),
     (
         "analysis.structural:run_structural", StructuralConfig,
         {"init_checkpoint": "checkpoint", "treebank": "treebank"},

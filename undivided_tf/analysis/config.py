@@ -187,6 +187,46 @@ class BlimpConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
+class MaskedLossConfig(Config):
+    """Held-out loss at several mask rates, and by class of the masked piece."""
+
+    workdir: str = option("", "Directory for results and figures.")
+    init_checkpoint: str = option(
+        "",
+        "Pre-training workdir, or one of its checkpoints, with the masked-language-model head.",
+        input="checkpoint",
+    )
+    records_dir: str = option(
+        "",
+        "Records whose held-out rows are masked and whose counts define the classes.",
+        input="records",
+    )
+    mask_rates: tuple[float, ...] = option(
+        (0.15, 0.30, 0.50, 0.70),
+        "Shares of the word pieces to predict, rising; two or more.",
+        above=0,
+        below=1,
+        min_items=2,
+    )
+    masked_pieces: int = option(
+        200_000,
+        "Predict at least so many pieces, over all rates. Where the held-out rows have too few, "
+        "they are used again with other masks.",
+        above=0,
+    )
+    batch_size: int = option(64, "Rows a forward pass.", above=0)
+    seed: int = seed_option("Decides the masks, which are the same for all encoders.")
+
+    def validate(self) -> None:
+        """Raises InputError if the rates do not rise."""
+        if sorted(set(self.mask_rates)) != list(self.mask_rates):
+            raise InputError(
+                "mask_rates must list rates that rise, got "
+                + ", ".join(f"{rate:g}" for rate in self.mask_rates)
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class StructuralConfig(Config):
     """Structural probe: are the trees of sentences distances in a linear view of every tap?"""
 

@@ -234,6 +234,7 @@ def validation_arrays(
     tokenizer: Tokenizer,
     *,
     max_rows: int = 0,
+    seed: tuple[int, int] = (0, 0),
     masked_lm_prob: float = 0.15,
     max_predictions: int = 0,
     masking_unit: str = "token",
@@ -244,6 +245,7 @@ def validation_arrays(
         records_dir: output of `create_records`.
         tokenizer: of the records.
         max_rows: at most so many rows; 0: all.
+        seed: of the masks; the rows do not depend on it.
         masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
 
     Returns:
@@ -253,7 +255,7 @@ def validation_arrays(
     rows = streams.validation_rows(records_dir, max_rows)
     masked = mask_tokens(
         tf.constant(rows["token_ids"]),
-        seed=tf.constant([0, 0], tf.int64),
+        seed=tf.constant(seed, tf.int64),
         tokenizer=tokenizer,
         masked_lm_prob=masked_lm_prob,
         max_predictions=max_predictions,

@@ -120,6 +120,35 @@ def bootstrap_upper_bound(
     References:
         Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
     """
+    ratios = _resampled_ratios(sums, weights, seed)
+    return None if ratios is None else float(np.quantile(ratios, CONFIDENCE))
+
+
+def bootstrap_ratio_interval(
+    sums: Sequence[float], weights: Sequence[float], seed: int = 0
+) -> tuple[float, float] | None:
+    """The 95 % percentile bootstrap interval of a ratio of sums; see `bootstrap_upper_bound`.
+
+    Args:
+        sums, weights, seed: as for `bootstrap_upper_bound`.
+
+    Returns:
+        Lower and upper bound; None for fewer than two rows.
+
+    Raises:
+        InputError: as `bootstrap_upper_bound`.
+    """
+    ratios = _resampled_ratios(sums, weights, seed)
+    if ratios is None:
+        return None
+    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _resampled_ratios(
+    sums: Sequence[float], weights: Sequence[float], seed: int
+) -> list[float] | None:
+    """Ratios of sums over samples of the rows; None for fewer than two rows."""
     totals, counts = _finite(sums, "sums"), _finite(weights, "weights")
     if totals.size != counts.size:
         raise InputError(f"rows need two equal lengths, got {totals.size} and {counts.size}")
@@ -130,7 +159,7 @@ def bootstrap_upper_bound(
     for _ in range(_ROW_RESAMPLES):
         rows = generator.integers(totals.size, size=totals.size)
         ratios.append(totals[rows].sum() / counts[rows].sum())
-    return float(np.quantile(ratios, CONFIDENCE))
+    return ratios
 
 
 def permutation_test(differences: Sequence[float], seed: int = 0) -> float:

@@ -6,7 +6,13 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from undivided_tf.analysis.config import BlimpConfig, CkaConfig, DiagnosticsConfig, ProbingConfig
+from undivided_tf.analysis.config import (
+    BlimpConfig,
+    CkaConfig,
+    DiagnosticsConfig,
+    MaskedLossConfig,
+    ProbingConfig,
+)
 from undivided_tf.config import (
     MAX_SEED,
     Config,
@@ -84,6 +90,10 @@ class StudyConfig(Config):
     )
     diagnose: bool = option(
         False, "Look for rank collapse and at the linearity of blocks, too, in every encoder."
+    )
+    loss_by_piece: bool = option(
+        False,
+        "Measure the held-out loss by mask rate and by class of piece, too, of every encoder.",
     )
     pattern_learning_rates: tuple[str, ...] = option(
         (),
@@ -194,6 +204,11 @@ class StudyConfig(Config):
         BlimpConfig(data=""),
         "blimp.",
         without=("workdir", "init_checkpoint", "seed"),
+    )
+    masked_loss: MaskedLossConfig = section(
+        MaskedLossConfig(),
+        "masked_loss.",
+        without=("workdir", "init_checkpoint", "records_dir", "seed"),
     )
 
     @classmethod

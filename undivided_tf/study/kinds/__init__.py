@@ -15,6 +15,7 @@ from undivided_tf.study.kinds.blimp import Blimp
 from undivided_tf.study.kinds.cka import Cka
 from undivided_tf.study.kinds.diagnostics import Diagnostics
 from undivided_tf.study.kinds.finetuning import Finetuning
+from undivided_tf.study.kinds.masked_loss import MaskedLoss
 from undivided_tf.study.kinds.pretraining import Pretraining
 from undivided_tf.study.kinds.probing import Probing
 from undivided_tf.study.kinds.records import Records
@@ -33,6 +34,7 @@ KINDS = (
     Probing(),
     Diagnostics(),
     Blimp(),
+    MaskedLoss(),
 )
 
 
