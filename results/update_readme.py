@@ -1,8 +1,8 @@
-"""Writes the generated parts of README.md from the results.json of the studies kept here.
+"""Writes the generated parts of README.md and docs/findings.md from the studies kept here.
 
-python results/update_readme.py runs/NAME   keeps a study as results/NAME, then writes README
-python results/update_readme.py             writes README
-python results/update_readme.py --check     fails when README is not what it would write
+python results/update_readme.py runs/NAME   keeps a study as results/NAME, then writes both pages
+python results/update_readme.py             writes both pages
+python results/update_readme.py --check     fails when a page is not what it would write
 """
 
 import pathlib
@@ -15,10 +15,13 @@ from undivided_tf.study.summary import summary_lines
 from undivided_tf.support import files
 
 ROOT = pathlib.Path(__file__).resolve().parent
-README = ROOT.parent / "README.md"
+DOCS = ROOT.parent / "docs"
+PAGES = (ROOT.parent / "README.md", DOCS / "findings.md")
 # Opens a part; its group names the study.
 START = re.compile(r"<!-- generated from results/(\w+)/results\.json -->\n")
 END = "<!-- end of the generated part -->\n"
+# The documentation is built from docs/ alone, so its pages show copies of figures.
+FIGURE = re.compile(r"\(figures/(\w+)/(\w+\.svg)\)")
 
 
 def keep(run: pathlib.Path) -> None:
@@ -31,16 +34,28 @@ def keep(run: pathlib.Path) -> None:
         (partial / "report.html").unlink()  # It holds every figure a second time.
 
 
-def generated(readme: str) -> str:
-    """README with its generated parts written anew."""
-    before, *parts = START.split(readme)
+def generated(page: str) -> str:
+    """A page with its generated parts written anew."""
+    before, *parts = START.split(page)
     written = [before]
     for name, text in zip(parts[::2], parts[1::2], strict=True):
         _, after = text.split(END)
         lines = summary_lines(files.read_json(ROOT / name / "results.json"))
-        written += [f"<!-- generated from results/{name}/results.json -->\n",
-                    "\n".join(["```text", *lines, "```", END]), after]  # fmt: skip
+        written += [
+            f"<!-- generated from results/{name}/results.json -->\n",
+            "\n".join(["```text", *lines, "```", END]),
+            after,
+        ]
     return "".join(written)
+
+
+def wanted() -> dict[pathlib.Path, str]:
+    """The content of both pages, and of the figures that the documentation shows."""
+    found = {path: generated(path.read_text(encoding="utf-8")) for path in PAGES}
+    for study, name in FIGURE.findall(found[DOCS / "findings.md"]):
+        figure = ROOT / study / "figures" / name
+        found[DOCS / "figures" / study / name] = figure.read_text(encoding="utf-8")
+    return found
 
 
 def main(arguments: list[str]) -> None:
@@ -48,11 +63,11 @@ def main(arguments: list[str]) -> None:
     check = arguments == ["--check"]
     if arguments and not check:
         keep(pathlib.Path(arguments[0]))
-    readme = README.read_text(encoding="utf-8")
-    written = generated(readme)
-    if check and written != readme:
-        sys.exit("README.md is stale: run python results/update_readme.py")
-    files.write_text(README, written)
+    for path, text in wanted().items():
+        if check and not (path.exists() and path.read_text(encoding="utf-8") == text):
+            sys.exit(f"{path.name} is stale: run python results/update_readme.py")
+        path.parent.mkdir(exist_ok=True, parents=True)
+        files.write_text(path, text)
 
 
 if __name__ == "__main__":
