@@ -125,7 +125,7 @@ def intermediate_scales(seed: tf.Tensor, rows: int, blocks: int, rate: float) ->
 
     The encoder multiplies the change of a block, norm included, by the scale. So the mean over
     drops is the output of the whole block for any input, with pre-norm and with post-norm. Dropping
-    a block has the same effect as removing it by surgery.
+    a block has the same effect as removing it by surgery without `fold_layer_norms`.
 
     Args:
         seed: two integers, as for `mask_tokens`.
