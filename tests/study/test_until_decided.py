@@ -143,8 +143,11 @@ def test_each_size_is_judged_and_the_crossover_is_told():
         ("64x1", NONE): DISPENSABLE,
     }
     told = multipliers.sentences(found)
-    assert len(told) == 6 and told[0].startswith(f"`{THIRD}` at size 128x4 needs 0.80 times")
+    assert len(told) == 8 and told[0].startswith(f"`{THIRD}` at size 128x4 needs 0.80 times")
     assert told[2].startswith(f"`{THIRD}` at size 64x1 needs 1.30 times")
+    # A*6 ends at less compute than the reference, so sizes are compared one by one.
+    for text, size in zip(told[4:], ("128x4", "64x1") * 2, strict=True):
+        assert f"at size {size}, " in text
     sizes = {row[1].text for row in multipliers.table(found).rows}
     assert sizes == {"128x4", "64x1"}
     step = until_decided.next_step(found)
@@ -159,9 +162,22 @@ def test_a_crossover_is_found_where_the_better_arm_changes(monkeypatch):
                 tilt = 0.2 * math.log(branch["steps"] / 800)
                 noise = 0.002 * (cell["label"]["seed"] - 2)
                 branch["validation"]["loss"] += tilt + noise
-    told = multipliers.over_compute(read_results(raw), THIRD)
+    (told,) = multipliers.over_compute(read_results(raw), THIRD)
     assert f"`{THIRD}` leads below" in told and "not shown" not in told
-    assert "no crossover" in multipliers.over_compute(read_results(raw), NONE)
+    (told,) = multipliers.over_compute(read_results(raw), NONE)
+    assert "no crossover" in told
+
+
+def test_curves_that_end_together_are_compared_at_the_best_size_of_each():
+    one = dict.fromkeys((REFERENCE, THIRD, NONE), 1.0)
+    raw = with_sizes(results(one, 0.002), results(one, 0.002, draw=1))
+    for cell in raw["cells"]:
+        if cell["kind"] == "pretraining":
+            flops = 1e13 if cell["label"].get("size") else 4e13
+            for branch in cell["result"]["branches"]:
+                branch["training_flops"] = flops * branch["steps"] / STEPS[-1]
+    (told,) = multipliers.over_compute(read_results(raw), NONE)
+    assert "each arm at its best size, " in told
 
 
 def test_a_partner_of_equal_parameters_is_an_arm_of_its_own(tmp_path):

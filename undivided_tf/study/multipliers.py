@@ -30,6 +30,7 @@ _BLOCKS_ARE = {
 }
 LEVEL = 0.95  # Of intervals; of a study that adds seeds, of all looks together.
 ADDED_SEEDS = 2
+_SAME_END = 0.05  # Of the training FLOPs of two curves, as a share.
 _BETWEEN = 40  # Budgets between the trained ones at which the figure has a multiplier.
 
 
@@ -212,44 +213,62 @@ def sentences(study: StudyResults) -> list[str]:
     arms = dict.fromkeys((view.budget, pattern) for view in found for pattern in view.reduced)
     return [
         *(sentence(view, pattern) for view in found for pattern in view.reduced),
-        *filter(None, (over_compute(study, pattern, budget) for budget, pattern in arms)),
+        *(text for budget, pattern in arms for text in over_compute(study, pattern, budget)),
     ]
 
 
-def over_compute(study: StudyResults, pattern: str, budget: str = budgets.STEPS) -> str:
-    """At which compute the better arm changes, in a sentence; empty where no interval is known."""
+def over_compute(study: StudyResults, pattern: str, budget: str = budgets.STEPS) -> list[str]:
+    """At which compute the better arm changes, a sentence each; none where no interval is known.
+
+    Where the curves of both arms end at the same compute, each arm has its best size at every
+    compute. Otherwise, where one arm has no run of a size, the other would lead for that alone, and
+    so each size is compared by itself.
+    """
     full, own = {}, {}
     for view in views(study):
         points = annealed(view, view.reference), annealed(view, pattern)
         seeds = min(len(one.index.unique("seed")) for one in points)
         if view.budget == budget and seeds >= judging.MIN_PAIRS:
             size = study.config.size_name(view.size)
-            full[size], own[size] = map(_curves, points)
-    if not full:
-        return ""
+            full[size], own[size] = points
+    ends = [full[size]["training_flops"].max() / own[size]["training_flops"].max() for size in full]
+    together = len(full) > 1 and all(abs(end - 1) < _SAME_END for end in ends)
+    groups = [list(full)] if together else [[size] for size in full]
+    return [
+        _crossover(
+            study, pattern, budget, *({s: _curves(arm[s]) for s in group} for arm in (full, own))
+        )
+        for group in groups
+    ]
+
+
+def _crossover(
+    study: StudyResults, pattern: str, budget: str, full: dict[str, Any], own: dict[str, Any]
+) -> str:
+    """Who leads at which compute, with the sizes that are given."""
     arm = f"`{pattern}`"
     if budget != budgets.STEPS:
         arm += f" with {budgets.NAMES[budget]}"
+    where = ""
+    if study.config.sizes:
+        where = f" at size {next(iter(full))}" if len(full) == 1 else ", each arm at its best size"
     try:
         found = worth.crossover(full, own, LEVEL)
     except InputError:
-        return f"{arm} and `{study.reference}` have no training compute in common."
+        return f"{arm} and `{study.reference}`{where} have no training compute in common."
     low, high = map(formatting.large, found.searched)
-    searched = f"between {low} and {high} training FLOPs, each arm at its best size"
+    compared = f"{arm} against `{study.reference}`{where}, {low} to {high} training FLOPs"
     if found.value is None:
         leads = {"throughout": arm, "nowhere": f"`{study.reference}`"}[found.arm_leads]
-        return (
-            f"{arm} against `{study.reference}`, {searched}: {leads} has the lower mean loss "
-            "throughout, so there is no crossover."
-        )
+        return f"{compared}: {leads} has the lower loss throughout, so there is no crossover."
     first = arm if found.arm_leads == "below" else f"`{study.reference}`"
     ends = " to ".join(
         formatting.large(end) if 0 < end < math.inf else "open" for end in (found.low, found.high)
     )
     shown = "" if found.shown else "; not shown, the leads may be noise"
     return (
-        f"{arm} against `{study.reference}`, {searched}: {first} leads below "
-        f"{formatting.large(found.value)} training FLOPs (95 % interval {ends}{shown})."
+        f"{compared}: {first} leads below {formatting.large(found.value)} training FLOPs (95 % "
+        f"interval {ends}{shown})."
     )
 
 
