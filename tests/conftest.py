@@ -2,12 +2,16 @@
 
 import pathlib
 
+import hypothesis
 import pytest
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.support import process
 
 process.set_up()  # As the binaries, before TensorFlow.
+# A laden machine is no fault of an example.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -261,6 +261,7 @@ OTHERS = {
     "latency_batch_sizes": [(2,)],
     "learning_rates": [(1e-4, 2e-4)],
     "leave_out": [("cka",)],
+    "mask_rates": [(0.2, 0.4)],
     "num_cut": [2, (0, 1)],
     "pattern_learning_rates": [("(AI)*6=1e-3", "(AAI)*3=1e-3", "A*6=2e-3")],
     "patterns": [("AI", "A")],
@@ -272,6 +273,7 @@ OTHERS = {
     "sizes": [("64x4",)],
     "tasks": [("cola",)],
     "worth_margins": [(0.8, 1.2)],
+    "zero_shot": [("drift:sst2",)],
 }
 
 

@@ -45,7 +45,7 @@ CLASSES = st.integers(2, 3).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CLASSES)
 def test_classes(pairs):
     predicted, true = (list(values) for values in zip(*pairs, strict=True))
@@ -59,7 +59,7 @@ def test_classes(pairs):
             assert glue.score(task, predicted, true) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=2))
 def test_scores(pairs):
     predicted, true = ([value / 10 for value in values] for values in zip(*pairs, strict=True))

@@ -36,7 +36,7 @@ def test_one_value_has_no_spread():
     assert summary["deviation"] is summary["low"] is summary["high"] is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9), st.floats(-1e3, 1e3))
 def test_shifting_the_values_shifts_mean_and_interval(values, shift):
     before = inference.summarize(values)
@@ -72,7 +72,7 @@ def test_holm_on_the_textbook_case():
     assert inference.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_never_lowers_a_p_value_nor_reorders(p_values):
     adjusted = inference.holm(p_values)

@@ -92,7 +92,7 @@ case = strategies.lists(
 ).filter(lambda rows: any(prediction is not None for _, prediction in rows))  # fmt: skip
 
 
-@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.settings(max_examples=200)
 @hypothesis.given(case, strategies.randoms())
 def test_scores_equal_the_second_implementation(rows, random):
     articles = data_set([answers for answers, _ in rows])
@@ -117,7 +117,7 @@ def test_scores_equal_the_second_implementation(rows, random):
         assert best[f"best_{kind}"] >= max(scores) - 1e-9
 
 
-@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.settings(max_examples=200)
 @hypothesis.given(strategies.text(max_size=20) | text)
 def test_normalisation_equals_the_second_implementation(value):
     assert normalize_answer(value).split() == words_of(value)

@@ -96,7 +96,7 @@ def test_what_is_loaded_new_and_unused_is_listed(checkpoint):
 )
 def test_an_encoder_that_does_not_fit_is_refused(checkpoint, function, message):
     change(checkpoint, function)
-    with pytest.raises(InputError, match=message + r"(.|\n)*anew: --new_weights"):
+    with pytest.raises(InputError, match=message + r"(.|\n)*values: --new_weights"):
         load_start(classifier_of(checkpoint), checkpoint, ("classifier_head",), TASK)
 
 

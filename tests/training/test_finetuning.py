@@ -208,7 +208,7 @@ def test_from_scratch_starts_from_random_weights(checkpoint, task, tmp_path):
         ({"max_seq_length": 17}, "max_seq_length 17 is more than the encoder's .* 16"),
         ({"init_checkpoint": "nowhere"}, "there is no checkpoint in nowhere"),
         ({"task": "nothing"}, "task 'nothing': neither a folder nor one of"),
-        ({"new_weights": ()}, "missing: classifier_head/kernel(.|\\n)*anew: --new_weights"),
+        ({"new_weights": ()}, "missing: classifier_head/kernel(.|\\n)*values: --new_weights"),
         ({"new_weights": ("head",)}, "new_weights names 'head', but the model has no such"),
     ],
 )
