@@ -204,7 +204,7 @@ def test_a_partner_of_equal_parameters_is_an_arm_of_its_own(tmp_path):
 @pytest.mark.slow
 def test_few_studies_end_with_a_false_verdict(simulated):
     """The truth lies on a margin, where a false verdict is most likely: at most 5 % of studies."""
-    false, number = 0, 100
+    false, number = 0, 60
     config = read_results(results(TRUE, 0.02)).config.replace(arm_seeds=())
     for draw in range(number):
         simulated({REFERENCE: 1.0, THIRD: 0.9, NONE: 0.3}, 0.02, draw)
