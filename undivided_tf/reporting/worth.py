@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.style import BLACK, GREY, drawing, legend, pattern_marks, styles_of
 
-_FLOPS = FuncFormatter(lambda value, _: formatting.large(value))
 # Of a band: FLOPs, then its middle, its lower and its upper end.
 Band = Sequence[tuple[float, float, float, float]]
 
@@ -47,7 +46,11 @@ def loss_over_compute(
                 axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
             for name, loss in lines.items():
                 axes.axhline(loss, color=BLACK, ls=_LINES[name], lw=1.1)
-                _label(axes, loss, f"{name} {formatting.loss(loss)}", above=True)
+                # Curves fall from the upper left to the lower right, and leave these corners free.
+                low = name == NEIGHBOURS
+                text = f"{name} {formatting.loss(loss)}"
+                text = text.replace(" ", "\n", 1) if low else text
+                _label(axes, loss, text, above=not low, left=low)
             axes.margins(y=0.1)
             _compute_axis(axes, "training FLOPs")
         _left(panels, "held-out MLM loss (nats)")
@@ -128,26 +131,31 @@ def _line(arm: str) -> str:
     return "--" if "," in arm else "-"
 
 
-def _label(axes: Axes, height: float, text: str, above: bool) -> None:
-    """Writes beside a horizontal line, at its right end."""
+def _label(axes: Axes, height: float, text: str, above: bool, left: bool = False) -> None:
+    """Writes beside a horizontal line, at one end."""
     axes.annotate(
         text,
-        (1, height),
-        (-2, 3 if above else -3),
+        (1 - left, height),
+        (2 if left else -2, 3 if above else -3),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
-        ha="right",
+        ha="left" if left else "right",
         va="bottom" if above else "top",
     )
+
+
+def _short(value: float, _: int) -> str:
+    """FLOPs without zeros behind the point, which have no room under a panel."""
+    number, *unit = formatting.large(value).split()
+    return " ".join([f"{float(number):g}", *unit])
 
 
 def _compute_axis(axes: Axes, name: str) -> None:
     """A logarithmic axis with a few numbers, whether or not it holds a power of ten."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(
-        LogLocator(subs=(1, 2, 5) if high > 4 * low else (1, 1.5, 2, 3, 4, 6, 8))
-    )
-    axes.xaxis.set_major_formatter(_FLOPS)
+    wide = LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(4)
+    axes.xaxis.set_major_locator(wide)
+    axes.xaxis.set_major_formatter(FuncFormatter(_short))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(name)
