@@ -16,7 +16,7 @@ def test_kinds_have_names_of_their_own_and_calls_that_are_there():
     import importlib
 
     found = kinds.of(StudyConfig())
-    assert len({kind.name for kind in found}) == len(found) == 10
+    assert len({kind.name for kind in found}) == len(found) == 11
     for kind in found:
         module, _, name = kind.call.partition(":")
         assert callable(getattr(importlib.import_module(module), name))

@@ -23,7 +23,7 @@ from undivided_tf.config import (
 )
 from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.training.config import FinetuningConfig, PretrainingConfig
+from undivided_tf.training.config import FinetuningConfig, MechanismConfig, PretrainingConfig
 
 # Where the parameters went that removed blocks freed, so that there are as many.
 EQUAL_PARAMETERS = ("more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate")
@@ -94,6 +94,11 @@ class StudyConfig(Config):
     loss_by_piece: bool = option(
         False,
         "Measure the held-out loss by mask rate and by class of piece, too, of every encoder.",
+    )
+    synthetic_corpora: bool = option(
+        False,
+        "Train small encoders of each pattern on two synthetic corpora, too: facts to store, and "
+        "pairs to copy.",
     )
     pattern_learning_rates: tuple[str, ...] = option(
         (),
@@ -209,6 +214,9 @@ class StudyConfig(Config):
         MaskedLossConfig(),
         "masked_loss.",
         without=("workdir", "init_checkpoint", "records_dir", "seed"),
+    )
+    mechanism: MechanismConfig = section(
+        MechanismConfig(), "mechanism.", without=("workdir", "patterns", "seed")
     )
 
     @classmethod

@@ -39,6 +39,10 @@ SELECTIONS = ("mean", "median", "maximum")
 GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 
+# Of the synthetic corpora: [PAD], [UNK], [CLS], [SEP], [MASK]; and [CLS] key key key value [SEP].
+SPECIAL_IDS, LENGTH_OF_FACT = 5, 6
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A range of pre-training steps with one batch size and one set of records.
@@ -617,3 +621,97 @@ class SquadConfig(Config):
             )
         if self.validation_file and not self.version_2_with_negative:
             raise InputError("validation_file tunes the null threshold of version_2_with_negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class MechanismConfig(Config):
+    """Two synthetic corpora for small encoders: facts to store, and pairs to copy from context."""
+
+    workdir: str = option("", "Directory for results and figures.")
+    patterns: tuple[str, ...] = option(
+        ("(AI)*2", "A*2", "A*6"), "Block patterns; the first is the reference.", min_items=1
+    )
+    encoder: EncoderConfig = section(
+        EncoderConfig(
+            hidden_size=32,
+            num_attention_heads=2,
+            intermediate_size=128,
+            position_type="rotary",
+            rotary_base=100.0,
+            query_key_norm=True,
+            norm_first=True,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        ),
+        without=(
+            "vocab_size",
+            "vocabulary_hash",
+            "do_lower_case",
+            "block_pattern",
+            "max_position_embeddings",
+            "type_vocab_size",
+        ),
+    )
+    num_values: int = option(256, "Values; a fact has the logarithm of this in bits.", at_least=2)
+    num_symbols: int = option(
+        64, "Symbols; three are the key of a fact, one that of a pair.", above=1
+    )
+    num_facts: tuple[int, ...] = option(
+        (1000, 2000, 4000),
+        "Facts to store, each in an encoder of its own; more than fit in at the end.",
+        above=0,
+        min_items=1,
+    )
+    exposures: int = option(100, "How often training shows each fact.", above=0)
+    num_pairs: int = option(6, "Pairs of a sequence to copy from.", above=0)
+    num_copying_steps: int = option(1000, "Steps of training to copy.", above=0)
+    eval_every_steps: int = option(50, "Steps between evaluations of copying.", above=0)
+    train_batch_size: int = option(128, "Facts, or sequences of pairs, a step.", above=0)
+    learning_rates: tuple[float, ...] = option(
+        (5e-3, 1e-2, 2e-2),
+        "Peak learning rates of Muon; each pattern has its best one on each corpus.",
+        above=0,
+        min_items=1,
+    )
+    weight_decay_rate: float = option(
+        0.01, "Weight decay; spares LayerNorm and biases.", at_least=0, below=1
+    )
+    adam_beta_2: float = option(0.98, "Decay of Adam's second moment.", at_least=0, below=1)
+    num_seeds: int = option(3, "Repetitions with seeds seed, seed + 1, ...", above=0)
+    seed: int = seed_option("Decides the corpora, weights and order.")
+    jit_compile: bool = option(True, "Compile the step with XLA.")
+
+    def validate(self) -> None:
+        """Raises InputError if the values contradict each other."""
+        if max(self.num_facts) > self.num_symbols**3:
+            raise InputError(
+                f"num_facts {max(self.num_facts)} are more than the {self.num_symbols**3} keys of "
+                f"three of {self.num_symbols} symbols: raise num_symbols"
+            )
+        if self.num_pairs > self.num_symbols:
+            raise InputError(
+                f"num_pairs {self.num_pairs} need as many symbols, got num_symbols "
+                f"{self.num_symbols}"
+            )
+        for name in ("num_facts", "learning_rates"):
+            values = getattr(self, name)
+            if sorted(set(values)) != list(values):
+                raise InputError(
+                    f"{name} must list numbers that rise, got {', '.join(map(str, values))}"
+                )
+        if len(set(self.canonical_patterns)) < len(self.patterns):
+            raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
+
+    @property
+    def canonical_patterns(self) -> tuple[str, ...]:
+        """The patterns in their canonical spelling."""
+        return tuple(self.of_pattern(pattern).block_pattern for pattern in self.patterns)
+
+    def of_pattern(self, pattern: str) -> EncoderConfig:
+        """The encoder of a pattern, with the vocabulary and the length of the corpora."""
+        return self.encoder.replace(
+            block_pattern=pattern,
+            vocab_size=SPECIAL_IDS + self.num_symbols + self.num_values,
+            max_position_embeddings=max(LENGTH_OF_FACT, 2 + 4 * self.num_pairs),
+            type_vocab_size=1,
+        )

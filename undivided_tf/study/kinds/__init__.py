@@ -16,6 +16,7 @@ from undivided_tf.study.kinds.cka import Cka
 from undivided_tf.study.kinds.diagnostics import Diagnostics
 from undivided_tf.study.kinds.finetuning import Finetuning
 from undivided_tf.study.kinds.masked_loss import MaskedLoss
+from undivided_tf.study.kinds.mechanism import Mechanism
 from undivided_tf.study.kinds.pretraining import Pretraining
 from undivided_tf.study.kinds.probing import Probing
 from undivided_tf.study.kinds.records import Records
@@ -35,6 +36,7 @@ KINDS = (
     Diagnostics(),
     Blimp(),
     MaskedLoss(),
+    Mechanism(),
 )
 
 

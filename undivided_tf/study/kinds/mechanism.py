@@ -1,0 +1,243 @@
+"""Two synthetic corpora: do intermediate blocks store facts, and does attention copy?"""
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from undivided_tf import accounting
+from undivided_tf.errors import InputError
+from undivided_tf.reporting import formatting
+from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
+from undivided_tf.study import budgets
+from undivided_tf.study.budgets import Arm
+from undivided_tf.study.cells import START_SECONDS, Cell, Kind, Row, Speed
+from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.judging import (
+    UNDERPOWERED,
+    Claim,
+    Scores,
+    Verdict,
+    beyond,
+    not_worse,
+    paired,
+    points,
+)
+from undivided_tf.study.results import StudyResults
+from undivided_tf.training.config import MechanismConfig
+
+# Declared here, before any study runs.
+COPY_MARGIN = 0.05  # Of the mean accuracy of copying over training.
+CHAPTER = "Synthetic corpora"
+PARTNER = "partner_"
+_COPYING = ("accuracy", "loss", "mean_accuracy")
+_RUN_SECONDS, _COMPILATION_SECONDS = 15.0, 30.0
+
+
+class Mechanism(Kind):
+    """One cell a pattern, with its partner of equal parameters, where the study asks for them."""
+
+    name = section = "mechanism"
+    title = "Synthetic corpora"
+    call = "undivided_tf.training.mechanism:run_mechanism"
+
+    def asked(self, config: StudyConfig) -> bool:
+        return config.synthetic_corpora
+
+    def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
+        if next(iter(encoders)).size:  # The encoders of other sizes would be the same.
+            return
+        for pattern in config.canonical_patterns:
+            recipe = config.mechanism.replace(seed=config.seed)
+            trained = (pattern, *_partner(recipe, pattern, config.canonical_patterns[0]))
+            yield Cell(self, {"pattern": pattern}, recipe.replace(patterns=trained))
+
+    def seconds(self, cell: Cell, speed: Speed) -> float:
+        recipe = cell.recipe
+        runs = len(recipe.num_facts) + 1
+        runs *= len(recipe.learning_rates) * recipe.num_seeds
+        return START_SECONDS + len(recipe.patterns) * (
+            2 * _COMPILATION_SECONDS + runs * _RUN_SECONDS
+        )
+
+    def rows(self, result: dict[str, Any]) -> Iterator[Row]:
+        first, *_, last = [result["encoders"][0], *result["encoders"]]
+        for prefix, encoder in (("", first), (PARTNER, last)):
+            for name in ("parameters", "block_parameters"):
+                yield {"metric": prefix + name, "value": encoder[name]}
+            parts = [(of, f"_{of['num_facts']}") for of in encoder["facts"]]
+            parts.append((encoder["copying"], "_copying"))
+            for of, suffix in parts:
+                rate = {f"learning_rate{suffix}": of["learning_rate"]}
+                for name, value in {**rate, f"at_edge{suffix}": of["at_edge"]}.items():
+                    yield {"metric": prefix + name, "value": value}
+            for of, suffix in parts[:-1]:
+                for seed, bits in zip(of["seeds"], of["bits"], strict=True):
+                    offered = of["num_facts"] * result["bits_per_fact"]
+                    for name, per in (
+                        ("bits", 1),
+                        ("share", offered),
+                        ("bits_per_block_parameter", encoder["block_parameters"]),
+                        ("bits_per_parameter", encoder["parameters"]),
+                    ):
+                        value = bits / per if per else None
+                        yield {"metric": f"{prefix}{name}{suffix}", "seed": seed, "value": value}
+            copied = encoder["copying"]
+            for name in _COPYING:
+                for seed, value in zip(copied["seeds"], copied[name], strict=True):
+                    yield {"metric": f"{prefix}copying_{name}", "seed": seed, "value": value}
+
+    def claims(self, config: StudyConfig) -> Iterator[Claim]:
+        most = config.mechanism.num_facts[-1]
+        yield Claim(
+            "blocks store facts",
+            "Intermediate blocks store more facts than as many parameters in attention blocks.",
+            f"bits of {formatting.count(most)} synthetic facts stored by the reference less those "
+            "stored by the pattern with more attention blocks, per block parameter, paired by seed",
+            "none: 0",
+            "the difference is above 0 (one-sided t-test at 5 %); not supported when it is below",
+            _stored,
+            needs_learning=False,
+        )
+        yield Claim(
+            "attention copies",
+            "As many parameters in attention blocks copy from context as well.",
+            "share of values copied from new sequences, mean over the evaluations of training, of "
+            "the pattern with more attention blocks, paired by seed",
+            f"{COPY_MARGIN:g}",
+            "a loss of the margin or more is ruled out, and the reference beats a random value by "
+            "more (one-sided t-tests)",
+            _copied,
+            "points",
+            needs_learning=False,
+        )
+
+    def methods(self, study: StudyResults) -> Iterator[Finding]:
+        config = study.config.mechanism
+        encoder = config.encoder
+        yield Finding(
+            self.title,
+            f"Encoders of hidden size {encoder.hidden_size}, trained by Muon with the best of the "
+            f"rates {', '.join(f'{rate:g}' for rate in config.learning_rates)}, "
+            f"{formatting.plural(config.num_seeds, 'seed')}. Facts: a key of three of "
+            f"{config.num_symbols} symbols and one of {config.num_values} values, each shown "
+            f"{config.exposures} times. Copying: {config.num_pairs} pairs a sequence, "
+            f"{formatting.count(config.num_copying_steps)} steps.",
+        )
+
+    def report(self, study: StudyResults) -> Iterator[Section]:
+        from undivided_tf.reporting import mechanism as drawn  # Late: brings matplotlib.
+
+        parts: list[Any] = [table(study)]
+        if results := study.finished("mechanism"):
+            found = {encoder["pattern"]: encoder for one in results for encoder in one["encoders"]}
+            parts.append(
+                Figure(
+                    "mechanism",
+                    "Facts stored, and values copied from context",
+                    f"Curves for {', '.join(found)}: bits stored a block parameter by number of "
+                    "facts, and accuracy of copying by training step. The values stand in the "
+                    "table above.",
+                    functools.partial(drawn.corpora, list(found.values())),
+                )
+            )
+        yield Section(CHAPTER, "", tuple(parts))
+
+
+def _partner(recipe: MechanismConfig, pattern: str, reference: str) -> tuple[str, ...]:
+    """The pattern with attention blocks for the parameters it lacks; none where that is itself."""
+    own, full = (recipe.of_pattern(p) for p in (pattern, reference))
+    try:
+        partner = accounting.matched_partner(own, full, "attention", budgets.TOLERANCE)
+    except InputError:
+        return ()
+    return (partner.block_pattern,) if partner.block_pattern != pattern else ()
+
+
+def table(study: StudyResults) -> Table:
+    """Bits stored and values copied, a row an encoder; partners stand below their patterns."""
+    facts = study.config.mechanism.num_facts[-1]
+    measures = (
+        ("parameters", formatting.count),
+        ("block_parameters", formatting.count),
+        (f"bits_{facts}", formatting.count),
+        (f"share_{facts}", formatting.percent),
+        (f"bits_per_block_parameter_{facts}", formatting.loss),
+        ("copying_accuracy", formatting.percent),
+        ("copying_mean_accuracy", formatting.percent),
+    )
+    rows = []
+    for pattern in study.patterns:
+        if not study.values("mechanism", "parameters", pattern=pattern):
+            absent = Value(study.absence("mechanism", pattern=pattern))
+            rows.append((code(pattern), *[absent] * len(measures)))
+            continue
+        has_partner = _parameters(study, pattern) != _parameters(study, pattern, PARTNER)
+        for prefix in ("", PARTNER) if has_partner else ("",):
+            note = "with more attention blocks" if prefix else ""
+            values = (_value(study, pattern, prefix + name, show) for name, show in measures)
+            rows.append((Value(pattern, note, code=True), *values))
+    columns = (
+        "pattern",
+        "parameters",
+        "in blocks",
+        f"bits stored of {formatting.count(facts)} facts",
+        "share of these bits, %",
+        "bits a block parameter",
+        "values copied, %",
+        "mean over training, %",
+    )
+    note = (
+        "Each encoder at its best learning rate. Small print: 95 % t interval over seeds. A share "
+        "near 100 %: the facts are too few to tell encoders apart."
+    )
+    return Table("Facts stored and values copied", columns, tuple(rows), note)
+
+
+def _value(study: StudyResults, pattern: str, metric: str, show) -> Value:
+    found = formatting.estimate(study.values("mechanism", metric, pattern=pattern))
+    if found is None:
+        return Value("not defined")
+    interval = formatting.between(found.interval, show) if found.interval else ""
+    return number(found.mean, show, interval)
+
+
+def _parameters(study: StudyResults, pattern: str, prefix: str = "") -> float | None:
+    return study.mean("mechanism", f"{prefix}parameters", pattern=pattern)
+
+
+def _unequal(study: StudyResults, pattern: str) -> Verdict | None:
+    """Why a pattern has no encoder to compare at equal parameters; None where it has one."""
+    own, full = _parameters(study, pattern, PARTNER), _parameters(study, study.reference)
+    if own is None or full is None:
+        return Verdict(UNDERPOWERED, "not measured for both it and the reference")
+    if abs(own / full - 1) > budgets.TOLERANCE:
+        return Verdict(UNDERPOWERED, "no number of attention blocks gives it as many parameters")
+    return None
+
+
+def _by_seed(study: StudyResults, pattern: str, metric: str) -> tuple[dict, dict]:
+    """Of the encoder with more attention blocks, and of the reference."""
+    return (
+        study.by_seed("mechanism", PARTNER + metric, pattern=pattern),
+        study.by_seed("mechanism", metric, pattern=study.reference),
+    )
+
+
+def _stored(study: StudyResults, pattern: str) -> Verdict:
+    if unequal := _unequal(study, pattern):
+        return unequal
+    metric = f"bits_per_block_parameter_{study.config.mechanism.num_facts[-1]}"
+    own, full = _by_seed(study, pattern, metric)
+    words = (
+        "the reference stores more bits a block parameter",
+        "the reference stores fewer bits a block parameter",
+    )
+    return beyond("bits a block parameter", paired(full, own), 0.0, words)
+
+
+def _copied(study: StudyResults, pattern: str) -> Verdict:
+    if unequal := _unequal(study, pattern):
+        return unequal
+    own, full = _by_seed(study, pattern, "copying_mean_accuracy")
+    scores = {"copying": Scores(own, full, 1 / study.config.mechanism.num_values)}
+    return not_worse(scores, COPY_MARGIN, points(COPY_MARGIN, "accuracy"))
