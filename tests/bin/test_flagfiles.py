@@ -19,7 +19,12 @@ from undivided_tf.analysis.config import (
 from undivided_tf.config import EncoderConfig
 from undivided_tf.study.config import StudyConfig, SweepConfig
 from undivided_tf.surgery.config import DamageConfig
-from undivided_tf.training.config import GlueConfig, PretrainingConfig, SquadConfig
+from undivided_tf.training.config import (
+    GlueConfig,
+    MechanismConfig,
+    PretrainingConfig,
+    SquadConfig,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("flags/**/*.flags"))
@@ -35,6 +40,7 @@ BINARIES = {
     "flags/diagnostics_": ("run_diagnostics", DiagnosticsConfig),
     "flags/probing_": ("run_probing", ProbingConfig),
     "flags/structural_": ("run_structural_probe", StructuralConfig),
+    "flags/mechanism": ("run_mechanism", MechanismConfig),
 }
 BASE = accounting.count_parameters(EncoderConfig())
 
