@@ -162,7 +162,7 @@ def test_collapse_linearity_and_grammar_are_judged():
 
 
 @pytest.mark.slow
-def test_the_budgets_and_the_frames_stand_in_the_report(tmp_path):
+def test_the_budgets_stand_in_the_report(tmp_path):
     results = in_budgets(shift=0.05)
     residual = dict.fromkeys(("(AI)*6", "(AAI)*3", "A*6"), 0.5)
     report.write_report(inner(results, residual, 0.5, residual), tmp_path)
@@ -170,7 +170,7 @@ def test_the_budgets_and_the_frames_stand_in_the_report(tmp_path):
     for text in ("The same patterns with other budgets", "equal training FLOPs", "BLiMP",
                  "Collapse and linearity", "Quality against cost"):  # fmt: skip
         assert text in page and text in (tmp_path / "report.md").read_text()
-    table = overview.budgets(read_results(results))
+    table = overview.other_budgets(read_results(results))
     assert [row[1].text for row in table.rows] == ["equal steps", "equal training FLOPs"] * 2
     told = text_of(methods.section(read_results(results)))
     assert "closed-form FLOPs" in told
@@ -180,16 +180,16 @@ def test_the_budgets_and_the_frames_stand_in_the_report(tmp_path):
 def test_the_csv_is_the_frame_and_has_every_cell(tmp_path):
     results = made_up_study.fail(in_budgets(), "probing/A*6/1")
     report.write_report(results, tmp_path)
-    budget = read_results(results).whole
+    frame = read_results(results).whole
     written = pd.read_csv(tmp_path / "cells.csv", keep_default_na=False)
-    assert tuple(written) == tuple(budget) == numbers.COLUMNS and len(written) == len(budget)
-    assert list(dict.fromkeys(budget["cell"])) == [cell["name"] for cell in results["cells"]]
-    failed = budget[budget["status"] == "failed"]
+    assert tuple(written) == tuple(frame) == numbers.COLUMNS and len(written) == len(frame)
+    assert list(dict.fromkeys(frame["cell"])) == [cell["name"] for cell in results["cells"]]
+    failed = frame[frame["status"] == "failed"]
     assert len(failed) == 1 and failed.iloc[0]["error"] and not failed.iloc[0]["metric"]
     cell = next(cell for cell in results["cells"] if cell["kind"] == "pretraining")
-    [value] = budget[(budget["cell"] == cell["name"]) & (budget["metric"] == "parameters")]["value"]
+    [value] = frame[(frame["cell"] == cell["name"]) & (frame["metric"] == "parameters")]["value"]
     assert value == cell["result"]["parameters"]
-    assert set(budget["budget"]) == {"steps", "flops"}
+    assert set(frame["budget"]) == {"steps", "flops"}
 
 
 def test_quality_begins_with_the_reference_and_is_nothing_without_it():
