@@ -69,6 +69,7 @@ def annealed(study: StudyResults, pattern: str) -> pd.DataFrame:
         views.append(study.seen_as(budgets.FLOPS, study.size))
     rows = pd.concat([view.select("pretraining", pattern=pattern) for view in views])
     rows = rows[rows["metric"].str.startswith("annealed_")]
+    # A run of equal FLOPs may have a branch of as many steps as one of equal steps: their mean.
     wide = rows.pivot_table(index=["seed", "run"], columns="metric", values="value")
     wide = wide.rename(columns=lambda name: name.removeprefix("annealed_"))
     return wide.reindex(columns=["training_flops", "loss", "neighbour_model_loss", "learnt"])
@@ -199,12 +200,13 @@ def views(study: StudyResults) -> list[StudyResults]:
 
 def name(view: StudyResults, pattern: str) -> str:
     """An arm in a sentence: its pattern in backticks, its budget, and its size among several."""
-    words = [f"`{pattern}`"]
-    if view.budget != budgets.STEPS:
-        words.append(f"with {budgets.NAMES[view.budget]}")
-    if view.config.sizes:
-        words.append(f"at size {view.config.size_name(view.size)}")
-    return " ".join(words)
+    arm = _of_any_size(pattern, view.budget)
+    size = f" at size {view.config.size_name(view.size)}" if view.config.sizes else ""
+    return arm + size
+
+
+def _of_any_size(pattern: str, budget: str) -> str:
+    return f"`{pattern}`" + (f" with {budgets.NAMES[budget]}" if budget != budgets.STEPS else "")
 
 
 def sentences(study: StudyResults) -> list[str]:
@@ -246,10 +248,7 @@ def _crossover(
     study: StudyResults, pattern: str, budget: str, full: dict[str, Any], own: dict[str, Any]
 ) -> str:
     """Who leads at which compute, with the sizes that are given."""
-    arm = f"`{pattern}`"
-    if budget != budgets.STEPS:
-        arm += f" with {budgets.NAMES[budget]}"
-    where = ""
+    arm, where = _of_any_size(pattern, budget), ""
     if study.config.sizes:
         where = f" at size {next(iter(full))}" if len(full) == 1 else ", each arm at its best size"
     try:
