@@ -265,6 +265,8 @@ OTHERS = {
     "mask_rates": [(0.2, 0.4)],
     "num_cut": [2, (0, 1)],
     "num_facts": [(100, 200)],
+    "partner_shapes": [("A*6=wider_hidden",)],
+    "partners": [("wider_hidden",)],
     "pattern_learning_rates": [("(AI)*6=1e-3", "(AAI)*3=1e-3", "A*6=2e-3")],
     "patterns": [("AI", "A")],
     "pilot_seeds": [(7, 8)],

@@ -17,7 +17,7 @@ from undivided_tf.training.config import PretrainingConfig
 
 CONFIG = StudyConfig(
     patterns=("(AI)*6", "(AAI)*3", "A*6"),
-    budgets=tuple(budgets.NAMES),
+    budgets=("steps", "flops", "time", *budgets.INVESTMENTS, "surgery"),
     tasks=("wiki_topic",),
     records=RecordsConfig(vocab_size=1000, max_seq_length=64),
     pretraining=PretrainingConfig(

@@ -1,11 +1,15 @@
 import json
 import math
 
+import made_up_study
 import pytest
 
+from undivided_tf import accounting, tokenization
 from undivided_tf.config import EncoderConfig
+from undivided_tf.data.corpus import records
+from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.study import budgets, grid, sweep
+from undivided_tf.study import budgets, grid, report, sweep
 from undivided_tf.study.config import StudyConfig, SweepConfig
 from undivided_tf.training import pretraining
 from undivided_tf.training.config import PretrainingConfig
@@ -15,8 +19,13 @@ RECIPE = PretrainingConfig(encoder=ENCODER, num_train_steps=10, num_warmup_steps
 
 
 def config_of(workdir, **changes):
-    values = {"patterns": ("(AI)*2", "AA"), "learning_rates": (1e-3, 2e-3), "pilot_seeds": (7, 8)}
-    return SweepConfig(workdir=str(workdir), pretraining=RECIPE, **{**values, **changes})
+    values = {
+        "patterns": ("(AI)*2", "AA"),
+        "learning_rates": (1e-3, 2e-3),
+        "pilot_seeds": (7, 8),
+        "pretraining": RECIPE,
+    }
+    return SweepConfig(workdir=str(workdir), **{**values, **changes})
 
 
 @pytest.fixture
@@ -130,7 +139,7 @@ def test_a_study_trains_each_pattern_at_the_rate_of_the_sweep(tmp_path, best_at)
         pretraining=RECIPE.replace(num_train_steps=1000), num_pretraining_seeds=2,
     )  # fmt: skip
     tuned = sweep.with_rates(study, tmp_path / "sweep.json")
-    assert tuned.learning_rates == {("(AI)*2", ""): 4e-3, ("A*2", ""): 1e-3}
+    assert tuned.learning_rates == {("(AI)*2", "", "steps"): 4e-3, ("A*2", "", "steps"): 1e-3}
     assert tuned.pilot_seeds == (7, 8)
     cells = [cell for cell in grid.expand(tuned) if cell.kind.name == "pretraining"]
     found = {(c.label["pattern"], c.recipe.learning_rate, c.label.get("budget")) for c in cells}
@@ -177,6 +186,116 @@ def test_a_rate_at_the_edge_of_its_sweep_is_refused(tmp_path, best_at):
         sweep.with_rates(study, tmp_path / "sweep.json")
 
 
+WIDE = RECIPE.replace(
+    encoder=EncoderConfig(hidden_size=128, num_attention_heads=2, intermediate_size=512)
+)
+
+
+@pytest.fixture
+def partners_swept(tmp_path, best_at, monkeypatch):
+    """A sweep of A*2 and its partners: the loss of an encoder is least with the wider hidden."""
+    best_at(whole=1.5e-3, attention=1.5e-3)
+    monkeypatch.setattr(
+        records,
+        "read_tokenizer",
+        lambda _: tokenization.Tokenizer([*tokenization.SPECIAL_TOKENS, *"abcdefghijk"]),
+    )
+
+    def pretrain(run):
+        best = {128: 1.5e-3}.get(run.encoder.hidden_size, 6e-3)
+        wider = 3.0 if run.encoder.hidden_size > 128 else 0.0
+        deeper = 0.1 * run.encoder.pattern.num_attention
+        return {
+            "validation": {"loss": 4 + abs(math.log(run.learning_rate / best)) - wider - deeper}
+        }
+
+    monkeypatch.setattr(pretraining, "pretrain", pretrain)
+    shapes = ("more_attention", "wider_intermediate", "wider_hidden")
+    return sweep.run_sweep(
+        config_of(tmp_path, partners=shapes, pretraining=WIDE)
+    ), tmp_path / "sweep.json"
+
+
+def test_partners_have_the_parameters_of_the_first_pattern_and_rates_of_their_own(partners_swept):
+    found, _ = partners_swept
+    assert list(found["partners"]) == ["A*2"]
+    deeper, none, wider = found["partners"]["A*2"].values()
+    assert none == {"reason": "A*2 has no intermediate block that could widen"}
+    whole = WIDE.encoder.replace(block_pattern="(AI)*2", vocab_size=16)
+    full = accounting.count_parameters(whole)
+    for partner in (deeper, wider):
+        encoder = EncoderConfig.from_dict(partner["encoder"]).replace(vocab_size=16)
+        assert accounting.count_parameters(encoder) == pytest.approx(full, rel=budgets.TOLERANCE)
+    assert (wider["learning_rate"], wider["interior"]) == (8e-3, True)
+    assert deeper["learning_rate"] == found["patterns"]["A*2"]["learning_rate"] == 2e-3
+    table = sweep.table(found)
+    assert "A*2, more_attention" in table and "A*2, wider_hidden" in table
+    assert "A*2, wider_intermediate: no such partner, since A*2 has no intermediate" in table
+
+
+def test_a_study_takes_the_shape_that_is_best_on_pilot_seeds(partners_swept):
+    found, path = partners_swept
+    study = StudyConfig(
+        patterns=("(AI)*2", "A*2"), budgets=("steps", "parameters", "more_attention"), seed=20,
+        pretraining=WIDE, records=RecordsConfig(vocab_size=16),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="needs the shapes .* --learning_rate_sweep"):
+        grid.expand(study)
+    tuned = sweep.with_rates(study, path)
+    assert tuned.shapes == {("A*2", ""): "wider_hidden"}
+    arms = {
+        (cell.label["pattern"], cell.label.get("budget")): cell.recipe
+        for cell in grid.expand(tuned)
+        if cell.kind.name == "pretraining"
+    }
+    swept = found["partners"]["A*2"]
+    for budget, shape in (("parameters", "wider_hidden"), ("more_attention", "more_attention")):
+        recipe = arms["A*2", budget]
+        assert recipe.encoder == EncoderConfig.from_dict(swept[shape]["encoder"])
+        assert recipe.learning_rate == swept[shape]["learning_rate"]
+    assert StudyConfig.from_dict(tuned.to_dict()) == tuned
+    other = study.replace(patterns=("(AI)*3", "(AI)*2", "A*2"))
+    with pytest.raises(InputError, match="has no learning rate for"):
+        sweep.with_rates(other, path)
+    found["patterns"] = dict(reversed(found["patterns"].items()))
+    path.write_text(json.dumps(found))
+    with pytest.raises(InputError, match=r"parameters of A\*2, but the reference .* \(AI\)\*2"):
+        sweep.with_rates(study, path)
+
+
+def test_the_report_shows_the_curves_of_its_sweeps(partners_swept, tmp_path):
+    swept, _ = partners_swept
+    raw = made_up_study.results(patterns=("(AI)*2", "A*2"))
+    raw["sweeps"] = [{**swept, "patterns": {**swept["patterns"], "A*9": swept["patterns"]["A*2"]}}]
+    report.write_report(raw, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    (row,) = (
+        line for line in text.splitlines() if line.startswith("| 128x2 | `A*2, wider_hidden`")
+    )
+    (best,) = (
+        p for p in swept["partners"]["A*2"]["wider_hidden"]["curve"] if p["learning_rate"] == 8e-3
+    )
+    assert "| 0.008 |" in row and f"0.008: {best['loss']:.3f}" in row
+    assert "figures/learning_rates.svg" in text and "A\\*9" not in text and "`A*9`" not in text
+    assert "A*2, wider_hidden" in (tmp_path / "figures" / "learning_rates.svg").read_text()
+    del raw["sweeps"]
+    report.write_report(raw, tmp_path)
+    assert "Sweeps of the learning rate" not in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (("A*2=deep",), r"must list PATTERN=BUDGET such as .* got 'A\*2=deep'"),
+        (("(AI)*2=wider_hidden",), r"partner_shapes has \(AI\)\*2, which has no partner"),
+        (("A*2:flops=wider_hidden",), r"partner_shapes has A\*2:flops, but takes no budget"),
+    ],
+)
+def test_shapes_of_no_partner_are_refused(shapes, message):
+    with pytest.raises(InputError, match=message):
+        StudyConfig(patterns=("(AI)*2", "A*2"), partner_shapes=shapes)
+
+
 @pytest.mark.parametrize(
     ("rates", "message"),
     [
@@ -184,6 +303,7 @@ def test_a_rate_at_the_edge_of_its_sweep_is_refused(tmp_path, best_at):
         (("A*2=1e-3",), r"every pattern .* but \(AI\)\*2 is only in the study"),
         (("AA=1e-3", "AIAI=1", "AAA=1"), "no\\s+other, but A\\*3 is only there"),
         (("AA=1", "AIAI=1", "AA@64x1=1"), "but A\\*2@64x1 is only there"),
+        (("AA=1", "AIAI=1", "AIAI:parameters=1"), r"but \(AI\)\*2:parameters is only there"),
     ],
 )
 def test_rates_that_are_not_those_of_the_patterns_are_refused(rates, message):

@@ -51,7 +51,7 @@ def simulated(monkeypatch):
     def install(true, noise, draw=0):
         asked = []
 
-        def run_study(config, command, scheduler="", kept_results=""):
+        def run_study(config, command, scheduler="", kept_results="", sweeps=()):
             asked.append({p: len(config.seeds(p)) for p in config.canonical_patterns})
             raw = results(true, noise, seeds=9, draw=draw)
             raw["config"] = config.to_dict()

@@ -14,6 +14,7 @@ from absl import flags
 from undivided_tf.bin import config_flags
 from undivided_tf.errors import InputError
 from undivided_tf.study.config import StudyConfig
+from undivided_tf.support import files
 
 config_flags.define(StudyConfig())
 flags.DEFINE_boolean("dry_run", False, "Show cells, parameters, FLOPs and times, and leave.")
@@ -26,7 +27,8 @@ flags.DEFINE_string(
 flags.DEFINE_list(
     "learning_rate_sweep",
     [],
-    "sweep.json of run_sweep, one of each size: sets pattern_learning_rates and pilot_seeds.",
+    "sweep.json of run_sweep, one of each size: sets pattern_learning_rates, partner_shapes and "
+    "pilot_seeds.",
 )
 flags.DEFINE_boolean("report_only", False, "Run nothing: report what is finished.")
 flags.DEFINE_string(
@@ -63,10 +65,13 @@ def main() -> None:
     from undivided_tf.study.until_decided import run_until_decided
 
     given = flags.FLAGS
+    sweeps = [files.read_json(path) for path in given.learning_rate_sweep]
     if config.until_decided and not given.report_only:
-        results = run_until_decided(config, command, given.scheduler, given.kept_results)
+        results = run_until_decided(config, command, given.scheduler, given.kept_results, sweeps)
     else:
-        results = run_study(config, command, given.scheduler, given.report_only, given.kept_results)
+        results = run_study(
+            config, command, given.scheduler, given.report_only, given.kept_results, sweeps
+        )
     print("\n".join(summary_lines(results)))
     print(f"report: {config.workdir}/report.html")
     failed = [cell["name"] for cell in results["cells"] if cell["status"] == "failed"]

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,30 @@ def multipliers(
         _left(panels, "compute multiplier")
 
 
+def learning_rates(
+    patterns: Sequence[str],
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    path: str | os.PathLike,
+) -> None:
+    """Draws held-out losses over the peak learning rate, one line an arm, the best one marked.
+
+    Args:
+        patterns: all of the study, as for `loss_over_compute`.
+        curves: by panel and arm the rates with their losses in nats.
+        path: where to write, `.png` or `.svg`.
+    """
+    with _panels_of(patterns, curves, path) as (panels, styles):
+        for axes, found in zip(panels, curves.values(), strict=True):
+            for arm, points in found.items():
+                colour, marker = styles[arm]
+                rates, losses = np.transpose(sorted(points))
+                axes.plot(rates, losses, color=colour, marker=marker, ls=_line(arm))
+                best = np.argmin(losses)
+                axes.plot(rates[best], losses[best], marker, color=colour, ms=10, mfc="none")
+            _log_axis(axes, "peak learning rate", lambda value, _: f"{value:g}")
+        _left(panels, "held-out MLM loss (nats)")
+
+
 @contextlib.contextmanager
 def _panels_of(
     patterns: Sequence[str], content: Mapping[str, Mapping[str, Any]], path: str | os.PathLike
@@ -151,11 +175,15 @@ def _short(value: float, _: int) -> str:
 
 
 def _compute_axis(axes: Axes, name: str) -> None:
+    _log_axis(axes, name, _short)
+
+
+def _log_axis(axes: Axes, name: str, show: Callable[[float, int], str]) -> None:
     """A logarithmic axis with a few numbers, whether or not it holds a power of ten."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     wide = LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(4)
     axes.xaxis.set_major_locator(wide)
-    axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    axes.xaxis.set_major_formatter(FuncFormatter(show))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(name)

@@ -13,11 +13,11 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.errors import InputError
 from undivided_tf.pattern import BlockPattern
-from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.config import PARTNERS, StudyConfig
 from undivided_tf.support import files
 from undivided_tf.training.config import GIVEN_WEIGHTS, PretrainingConfig
 
-STEPS, FLOPS, TIME, SURGERY = "steps", "flops", "time", "surgery"
+STEPS, FLOPS, TIME, SURGERY, PARAMETERS = "steps", "flops", "time", "surgery", "parameters"
 INVESTMENTS = {
     "more_attention": "attention",
     "wider_intermediate": "intermediate",
@@ -28,6 +28,7 @@ NAMES = {
     STEPS: "equal steps",
     FLOPS: "equal training FLOPs",
     TIME: "equal training time",
+    PARAMETERS: "equal parameters, in the shape that is best on pilot seeds",
     "more_attention": "equal parameters, more attention blocks",
     "wider_intermediate": "equal parameters, wider intermediate blocks",
     "wider_hidden": "equal parameters, a wider hidden size",
@@ -75,11 +76,16 @@ def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
     recipe = config.pretraining.replace(
         encoder=config.encoder(arm.pattern, arm.size),
         seed=arm.seed,
-        learning_rate=config.learning_rates.get(
-            (arm.pattern, arm.size), config.pretraining.learning_rate
+        learning_rate=next(
+            (
+                config.learning_rates[arm.pattern, arm.size, budget]
+                for budget in (arm.budget, STEPS)
+                if (arm.pattern, arm.size, budget) in config.learning_rates
+            ),
+            config.pretraining.learning_rate,
         ),
     )
-    if arm.budget in INVESTMENTS:
+    if arm.budget in PARTNERS:
         return recipe.replace(encoder=partner(config, arm.pattern, arm.budget, arm.size))
     if arm.budget == FLOPS:
         reference = config.encoder(config.canonical_patterns[0], arm.size)
@@ -109,23 +115,48 @@ def with_steps(recipe: PretrainingConfig, factor: float) -> PretrainingConfig:
 
 
 def partner(config: StudyConfig, pattern: str, budget: str, size: str = "") -> EncoderConfig:
-    """The encoder of a pattern with the reference's parameters, by `INVESTMENTS[budget]`.
-
-    An encoder within `TOLERANCE` of the reference is its own partner.
+    """The encoder of a pattern with the reference's parameters, at one of `PARTNERS`.
 
     Raises:
-        InputError: there is no such encoder.
+        InputError: there is no such encoder, or its shape is not known.
     """
-    plain = config.encoder(pattern, size)
-    own, full = (
-        encoder.replace(vocab_size=vocab_size(config.records))
-        for encoder in (plain, config.encoder(config.canonical_patterns[0], size))
-    )
-    counts = [accounting.count_parameters(encoder) for encoder in (own, full)]
-    if abs(counts[0] / counts[1] - 1) <= TOLERANCE:
+    plain, full = (config.encoder(one, size) for one in (pattern, config.canonical_patterns[0]))
+    vocabulary = vocab_size(config.records)
+    if is_as_large(plain, full, vocabulary):
         return plain
-    found = accounting.matched_partner(own, full, INVESTMENTS[budget], TOLERANCE)
-    return found.replace(vocab_size=plain.vocab_size)
+    if budget == PARAMETERS:
+        if (pattern, size) not in config.shapes:
+            raise InputError("no shape of it was tried on pilot seeds")
+        budget = config.shapes[pattern, size]
+    return matched(plain, full, budget, vocabulary)
+
+
+def is_as_large(own: EncoderConfig, full: EncoderConfig, vocabulary: int) -> bool:
+    """Whether an encoder has the parameters of another, up to `TOLERANCE`."""
+    counts = (
+        accounting.count_parameters(one.replace(vocab_size=vocabulary)) for one in (own, full)
+    )
+    return abs(next(counts) / next(counts) - 1) <= TOLERANCE
+
+
+def matched(own: EncoderConfig, full: EncoderConfig, budget: str, vocabulary: int) -> EncoderConfig:
+    """A smaller encoder with the parameters of a full one, by `INVESTMENTS[budget]`.
+
+    Args:
+        own: the smaller one.
+        full: the one to match.
+        budget: where the parameters go.
+        vocabulary: word pieces; that of the two is not filled in yet.
+
+    Raises:
+        InputError: as `accounting.matched_partner`.
+    """
+    found = accounting.matched_partner(
+        *(one.replace(vocab_size=vocabulary) for one in (own, full)),
+        INVESTMENTS[budget],
+        TOLERANCE,
+    )
+    return found.replace(vocab_size=own.vocab_size)
 
 
 def same_as(config: StudyConfig, pattern: str, budget: str, size: str = "") -> str | None:

@@ -28,7 +28,9 @@ from undivided_tf.training.config import FinetuningConfig, MechanismConfig, Pret
 # Where the parameters went that removed blocks freed, so that there are as many.
 EQUAL_PARAMETERS = ("more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate")
 # What a pattern has in common with the reference.
-BUDGETS = ("steps", "flops", "time", *EQUAL_PARAMETERS, "surgery")
+# `parameters` is the one of these that pilot seeds found best.
+PARTNERS = ("parameters", *EQUAL_PARAMETERS)
+BUDGETS = ("steps", "flops", "time", *PARTNERS, "surgery")
 # Kinds of cells that a study of losses alone can do without.
 OPTIONAL_KINDS = ("timing", "finetuning", "cka", "probing")
 # Of a compute multiplier: below the first the arm is cheaper by more than does not matter.
@@ -53,8 +55,8 @@ class StudyConfig(Config):
         "What a pattern has in common with the reference: steps, always there; "
         "flops (of training); time (measured, of a step); and of parameters, with those that were "
         "freed in more_attention, wider_intermediate, wider_hidden or shared_intermediate (one "
-        "wide block for all places); and surgery: cut out of the trained reference, "
-        "then healed.",
+        "wide block for all places), or in the best of these by pilot seeds (parameters); and "
+        "surgery: cut out of the trained reference, then healed.",
         one_of=BUDGETS,
     )
     healing_proportion: float = option(
@@ -103,8 +105,14 @@ class StudyConfig(Config):
     pattern_learning_rates: tuple[str, ...] = option(
         (),
         "Peak learning rates of pre-training as PATTERN=RATE, one for each pattern, in place "
-        "of pretraining.learning_rate; PATTERN@SIZE=RATE for those of `sizes`. run_sweep finds "
-        "them.",
+        "of pretraining.learning_rate; PATTERN@SIZE=RATE for those of `sizes`, "
+        "PATTERN:BUDGET=RATE for a partner of equal parameters that has one of its own. run_sweep "
+        "finds them.",
+    )
+    partner_shapes: tuple[str, ...] = option(
+        (),
+        "For budget parameters: the shape of the partner of each pattern as PATTERN=BUDGET or "
+        "PATTERN@SIZE=BUDGET, such as A*6=more_attention. run_sweep --partners finds them.",
     )
     pilot_seeds: tuple[int, ...] = option(
         (),
@@ -257,13 +265,21 @@ class StudyConfig(Config):
 
     def _validate_rates(self) -> None:
         rates = self.learning_rates  # Raises what is wrong with its spelling.
-        arms = list(itertools.product(self.canonical_patterns, ("", *self.sizes)))
+        sizes = ("", *self.sizes)
+        arms = list(itertools.product(self.canonical_patterns, sizes, ("steps",)))
+        partners = list(itertools.product(self.core[1:], sizes, PARTNERS))
         for arm in dict.fromkeys((*rates, *arms)) if rates else ():
-            if arm not in rates or arm not in arms:
+            if arm not in rates or arm not in (*arms, *partners):
                 raise InputError(
                     "pattern_learning_rates must name every pattern and size of the study and no "
-                    f"other, but {'@'.join(filter(None, arm))} is only "
+                    f"other, but {_spelled(*arm)} is only "
                     f"{'there' if arm in rates else 'in the study'}"
+                )
+        for pattern, size in self.shapes:
+            if (pattern, size, "parameters") not in partners:
+                raise InputError(
+                    f"partner_shapes has {_spelled(pattern, size)}, which has no partner in the "
+                    "study"
                 )
         reference, sizes = self.canonical_patterns[0], ("", *self.sizes)
         most = max(len(self.seeds(reference, size)) for size in sizes)
@@ -280,8 +296,9 @@ class StudyConfig(Config):
         reference, *others = self.canonical_patterns
         for pattern, size in self._arm_seeds:
             if pattern not in self.canonical_patterns or size not in ("", *self.sizes):
-                arm = "@".join(filter(None, (pattern, size)))
-                raise InputError(f"arm_seeds has {arm}, which is no arm of the study")
+                raise InputError(
+                    f"arm_seeds has {_spelled(pattern, size)}, which is no arm of the study"
+                )
         for pattern, size in itertools.product(others, ("", *self.sizes)):
             own, full = len(self.seeds(pattern, size)), len(self.seeds(reference, size))
             if own > full:
@@ -309,27 +326,43 @@ class StudyConfig(Config):
         return tuple(self.encoder(pattern).block_pattern for pattern in self.patterns)
 
     @functools.cached_property
-    def learning_rates(self) -> dict[tuple[str, str], float]:
-        """Peak rates by canonical pattern and size; empty where one rate is that of all."""
-        return self._by_arm("pattern_learning_rates", float, "RATE such as A*6=2e-3")
+    def learning_rates(self) -> dict[tuple[str, str, str], float]:
+        """Peak rates by canonical pattern, size and budget; empty where one is that of all."""
+        return self._by_arm("pattern_learning_rates", _positive(float), "RATE such as A*6=2e-3")
+
+    @functools.cached_property
+    def shapes(self) -> dict[tuple[str, str], str]:
+        """What budget `parameters` stands for, by canonical pattern and size."""
+        read = {name: name for name in EQUAL_PARAMETERS}.get
+        return self._by_pattern("partner_shapes", read, "BUDGET such as A*6=more_attention")
 
     @functools.cached_property
     def _arm_seeds(self) -> dict[tuple[str, str], int]:
-        return self._by_arm("arm_seeds", int, "NUMBER such as A*6=5")
+        return self._by_pattern("arm_seeds", _positive(int), "NUMBER such as A*6=5")
 
-    def _by_arm(self, name: str, read: Callable, expected: str) -> dict[tuple[str, str], Any]:
-        """Positive numbers by canonical pattern and size, of a field that lists them."""
+    def _by_pattern(self, *field: Any) -> dict[tuple[str, str], Any]:
+        """As `_by_arm`, of a field whose values are of no single budget."""
+        found = self._by_arm(*field)
+        for pattern, size, budget in found:
+            if budget != "steps":
+                arm = _spelled(pattern, size, budget)
+                raise InputError(f"{field[0]} has {arm}, but takes no budget")
+        return {(pattern, size): value for (pattern, size, _), value in found.items()}
+
+    def _by_arm(self, name: str, read: Callable, expected: str) -> dict[tuple[str, str, str], Any]:
+        """Values by canonical pattern, size and budget, of a field that lists them."""
         found = {}
         for text in getattr(self, name):
             arm, _, value = text.rpartition("=")
-            pattern, _, size = arm.partition("@")
+            arm, _, size = arm.partition("@")
+            pattern, _, budget = arm.partition(":")
             try:
-                number = read(value)
+                value = read(value)
             except ValueError:
-                number = 0
-            if not pattern or number <= 0:
+                value = None
+            if not pattern or value is None:
                 raise InputError(f"{name} must list PATTERN={expected}, got {text!r}")
-            found[self.encoder(pattern, size).block_pattern, size] = number
+            found[self.encoder(pattern, size).block_pattern, size, budget or "steps"] = value
         return found
 
     def size_name(self, size: str = "") -> str:
@@ -374,6 +407,21 @@ class StudyConfig(Config):
         )
 
 
+def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Reads a number above 0; None where it is not."""
+
+    def read(text: str) -> Any:
+        number = kind(text)
+        return number if number > 0 else None
+
+    return read
+
+
+def _spelled(pattern: str, size: str = "", budget: str = "steps") -> str:
+    """PATTERN:BUDGET@SIZE, as fields of a study name arms."""
+    return pattern + (f":{budget}" if budget != "steps" else "") + (f"@{size}" if size else "")
+
+
 @dataclasses.dataclass(frozen=True)
 class SweepConfig(Config):
     """Peak learning rates x block patterns x pilot seeds, each a pre-training run."""
@@ -381,6 +429,12 @@ class SweepConfig(Config):
     workdir: str = option("", "Directory for the runs and sweep.json.")
     records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
     patterns: tuple[str, ...] = option(("(AI)*6", "A*6"), "Block patterns.", min_items=1)
+    partners: tuple[str, ...] = option(
+        (),
+        "Partners of each pattern with the parameters of the first one, too: which shape is best, "
+        "and at which rate?",
+        one_of=EQUAL_PARAMETERS,
+    )
     learning_rates: tuple[float, ...] = option(
         (1e-3, 2e-3, 4e-3),
         "Peak learning rates to begin with, rising; two or more.",
@@ -413,7 +467,7 @@ class SweepConfig(Config):
                 "learning_rates must list rates that rise, got "
                 + ", ".join(f"{rate:g}" for rate in rates)
             )
-        self.run(self.patterns[0], rates[0], self.pilot_seeds[0])  # Raises what does not fit.
+        self.run(self.encoder(self.patterns[0]), rates[0], self.pilot_seeds[0])  # Raises misfits.
         if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
         if len(set(self.pilot_seeds)) < len(self.pilot_seeds):
@@ -424,14 +478,17 @@ class SweepConfig(Config):
     @property
     def canonical_patterns(self) -> tuple[str, ...]:
         """The patterns in their canonical spelling."""
-        encoder = self.pretraining.encoder
-        return tuple(encoder.replace(block_pattern=p).block_pattern for p in self.patterns)
+        return tuple(self.encoder(pattern).block_pattern for pattern in self.patterns)
 
-    def run(self, pattern: str, learning_rate: float, seed: int) -> PretrainingConfig:
+    def encoder(self, pattern: str) -> EncoderConfig:
+        """The encoder of a pattern."""
+        return self.pretraining.encoder.replace(block_pattern=pattern)
+
+    def run(self, encoder: EncoderConfig, learning_rate: float, seed: int) -> PretrainingConfig:
         """One pre-training run of the sweep, without a workdir."""
         return self.pretraining.replace(
             records_dir=self.records_dir,
-            encoder=self.pretraining.encoder.replace(block_pattern=pattern),
+            encoder=encoder,
             learning_rate=learning_rate,
             seed=seed,
         )

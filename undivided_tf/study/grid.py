@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from undivided_tf.errors import InputError
 from undivided_tf.study import budgets, kinds
 from undivided_tf.study.cells import Cell
 from undivided_tf.study.config import StudyConfig
@@ -16,7 +17,15 @@ def expand(config: StudyConfig) -> list[Cell]:
 
     The core patterns have had one seed before any of them has its second, so that an interrupted
     study is balanced. Behind these come the other patterns and other budgets, in the same way.
+
+    Raises:
+        InputError: budget `parameters` without the shape of any partner.
     """
+    if budgets.PARAMETERS in config.budgets and not config.shapes:
+        raise InputError(
+            "budget parameters needs the shapes that pilot seeds found best: give "
+            "--learning_rate_sweep of a run_sweep with --partners, or partner_shapes"
+        )
     found: dict[str, Cell] = {}
     rank = {}
     for size in ("", *config.sizes):

@@ -18,7 +18,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Section, Table, Text, Value, code, number
 from undivided_tf.study import budgets, judging, worth
-from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.config import PARTNERS, StudyConfig
 from undivided_tf.study.results import StudyResults
 from undivided_tf.study.worth.verdicts import DISPENSABLE, HARMFUL, UNDECIDED, WORTH
 
@@ -189,7 +189,7 @@ def views(study: StudyResults) -> list[StudyResults]:
 
     For each size, the patterns of equal steps, then their partners of equal parameters.
     """
-    partners = [budget for budget in budgets.others(study.config) if budget in budgets.INVESTMENTS]
+    partners = [budget for budget in budgets.others(study.config) if budget in PARTNERS]
     found = [
         study.seen_as(budget, size)
         for size in ("", *study.config.sizes)

@@ -13,7 +13,7 @@ import pandas as pd
 from undivided_tf.errors import InputError
 from undivided_tf.study import budgets
 from undivided_tf.study.cells import Kind
-from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.config import PARTNERS, StudyConfig
 
 COLUMNS = (
     "cell",
@@ -116,7 +116,7 @@ def view(whole: pd.DataFrame, config: StudyConfig, budget: str, size: str) -> pd
         if other is None:
             # Steps or weights differ, but the step time does not, so reuse the timing. A partner
             # of equal parameters has a timing of its own.
-            own = own[(own["kind"] == "timing") & (budget not in budgets.INVESTMENTS)]
+            own = own[(own["kind"] == "timing") & (budget not in PARTNERS)]
         parts.append(own)
     return _with_times_in_turn(pd.concat(parts, ignore_index=True), of_size, reference)
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -35,6 +36,7 @@ def run_study(
     scheduler: str = "",
     report_only: bool = False,
     kept_results: str = "",
+    sweeps: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Runs a study, or goes on where an interrupted call stopped, and reports.
 
@@ -46,6 +48,7 @@ def run_study(
         report_only: run nothing, and report what is finished.
         kept_results: a results.json of this study whose finished cells are not run again where
             nothing but their results is needed; see `kept.take_up`.
+        sweeps: the sweeps that found its learning rates, for the report.
 
     Returns:
         The content of results.json.
@@ -79,6 +82,7 @@ def run_study(
         "hardware": hardware(),
         "config": config.to_dict(),
         "corpus": records["result"],
+        "sweeps": list(sweeps),
         "sources": list(sample.SOURCES) if named & {"sample", *tasks.SAMPLE_TASKS} else [],
         "cells": found,
     }

@@ -1,9 +1,11 @@
 """The best peak learning rate of each block pattern, found on pilot seeds.
 
 Patterns whose best rates differ can only be compared fairly at their own: one rate for all of
-them favours those that it happens to suit.
+them favours those that it happens to suit. A pattern's partners of equal parameters have their
+own rates too, and the best of them is its best shape.
 """
 
+import functools
 import math
 import pathlib
 import re
@@ -11,8 +13,13 @@ from typing import Any
 
 from absl import logging
 
+from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
-from undivided_tf.study.config import StudyConfig, SweepConfig
+from undivided_tf.reporting import formatting
+from undivided_tf.reporting.content import Figure, Section, Table, Value, code, number
+from undivided_tf.study import budgets
+from undivided_tf.study.config import PARTNERS, StudyConfig, SweepConfig
+from undivided_tf.study.results import StudyResults
 from undivided_tf.support import files
 from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.workdir import open_workdir
@@ -22,10 +29,10 @@ _DIVERGED = "diverged.json"
 
 
 def run_sweep(config: SweepConfig) -> dict[str, Any]:
-    """Pre-trains every pattern at every rate, and at more until the best lies between two others.
+    """Pre-trains every encoder at every rate, and at more until the best lies between two others.
 
     A rate is as good as the mean held-out loss over the pilot seeds; a run that diverges counts
-    as infinitely bad. While the best rate of a pattern is its lowest or highest, another one is
+    as infinitely bad. While the best rate of an encoder is its lowest or highest, another one is
     added beyond it, by the ratio of the two outermost. The same call goes on where an interrupted
     one stopped; the weights of finished runs are removed.
 
@@ -37,14 +44,15 @@ def run_sweep(config: SweepConfig) -> dict[str, Any]:
         The content of sweep.json: the `config`, `pilot_seeds`, and of each of `patterns` its best
         `learning_rate` (None where all runs diverged), the `loss` there in nats, whether it is
         `interior`, and the `curve`, by rising `learning_rate` the mean `loss` and the `losses` of
-        the seeds, None where a run diverged.
+        the seeds, None where a run diverged. And `partners`, by pattern and shape the same of
+        its partners, with the `encoder`, or the `reason` why there is none.
 
     Raises:
         InputError: the workdir holds another sweep, or as `pretrain`.
     """
 
     def grown(there: SweepConfig) -> bool:
-        free = ("patterns", "learning_rates", "pilot_seeds", "max_extensions")
+        free = ("patterns", "partners", "learning_rates", "pilot_seeds", "max_extensions")
         return there.replace(**{name: getattr(config, name) for name in free}) == config
 
     workdir = open_workdir(config.workdir, config, grown)
@@ -53,16 +61,40 @@ def run_sweep(config: SweepConfig) -> dict[str, Any]:
         "config": config.to_dict(),
         "pilot_seeds": list(config.pilot_seeds),
         "patterns": {
-            pattern: _sweep(config, pattern, workdir) for pattern in config.canonical_patterns
+            pattern: _sweep(config, config.encoder(pattern), workdir)
+            for pattern in config.canonical_patterns
         },
+        "partners": _partners(config, workdir) if config.partners else {},
     }
     files.write_json(workdir / SWEEP, results)
     return results
 
 
-def _sweep(config: SweepConfig, pattern: str, workdir: pathlib.Path) -> dict[str, Any]:
-    """Best rate and curve of a pattern."""
-    losses = {rate: _losses(config, pattern, rate, workdir) for rate in config.learning_rates}
+def _partners(config: SweepConfig, workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """The partners of each pattern but the first, and of those that need none."""
+    from undivided_tf.data.corpus import records  # Late: brings TensorFlow.
+
+    vocabulary = records.read_tokenizer(config.records_dir).vocab_size
+    full, *others = map(config.encoder, config.canonical_patterns)
+    found: dict[str, dict[str, Any]] = {}
+    for own in others:
+        if budgets.is_as_large(own, full, vocabulary):
+            continue
+        shapes = found[own.block_pattern] = {}
+        for shape in dict.fromkeys(config.partners):
+            try:
+                encoder = budgets.matched(own, full, shape, vocabulary)
+            except InputError as error:
+                shapes[shape] = {"reason": str(error)}
+            else:
+                swept = _sweep(config, encoder, workdir)
+                shapes[shape] = {**swept, "encoder": encoder.to_dict()}
+    return found
+
+
+def _sweep(config: SweepConfig, encoder: EncoderConfig, workdir: pathlib.Path) -> dict[str, Any]:
+    """Best rate and curve of an encoder."""
+    losses = {rate: _losses(config, encoder, rate, workdir) for rate in config.learning_rates}
     for extension in range(config.max_extensions + 1):
         rates = sorted(losses)
         means = [_mean(losses[rate]) for rate in rates]
@@ -72,8 +104,9 @@ def _sweep(config: SweepConfig, pattern: str, workdir: pathlib.Path) -> dict[str
             break
         added = rates[0] ** 2 / rates[1] if place == 0 else rates[-1] ** 2 / rates[-2]
         added = float(f"{added:.6g}")  # Rounding errors would get into names.
-        logging.info("%s: best at %g, the edge; adding %g", pattern, rates[place], added)
-        losses[added] = _losses(config, pattern, added, workdir)
+        name = encoder.block_pattern
+        logging.info("%s: best at %g, the edge; adding %g", name, rates[place], added)
+        losses[added] = _losses(config, encoder, added, workdir)
     learnt = math.isfinite(means[place])
     return {
         "learning_rate": rates[place] if learnt else None,
@@ -98,9 +131,11 @@ def _json(loss: float) -> float | None:
     return loss if math.isfinite(loss) else None
 
 
-def _losses(config: SweepConfig, pattern: str, rate: float, workdir: pathlib.Path) -> list[float]:
-    """Held-out losses of a pattern at a rate, one a pilot seed; infinite where a run diverged."""
-    return [_loss(config.run(pattern, rate, seed), workdir) for seed in config.pilot_seeds]
+def _losses(
+    config: SweepConfig, encoder: EncoderConfig, rate: float, workdir: pathlib.Path
+) -> list[float]:
+    """Held-out losses of an encoder at a rate, one a pilot seed; infinite where a run diverged."""
+    return [_loss(config.run(encoder, rate, seed), workdir) for seed in config.pilot_seeds]
 
 
 def _loss(run: PretrainingConfig, workdir: pathlib.Path) -> float:
@@ -123,41 +158,109 @@ def _loss(run: PretrainingConfig, workdir: pathlib.Path) -> float:
     return loss
 
 
-def table(results: dict[str, Any]) -> str:
-    """The lines that `run_sweep` prints: a row a rate, a column a pattern, the best marked."""
-    patterns = results["patterns"]
-    losses = {
-        pattern: {point["learning_rate"]: point["loss"] for point in found["curve"]}
-        for pattern, found in patterns.items()
+def arms(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a sweep found of each encoder, by `PATTERN` or `PATTERN, SHAPE` of a partner."""
+    partners = {
+        f"{pattern}, {shape}": found
+        for pattern, shapes in results.get("partners", {}).items()  # Older sweeps had none.
+        for shape, found in shapes.items()
+        if "curve" in found
     }
-    width = max(10, *(len(pattern) + 2 for pattern in patterns))
-    lines = ["learning rate" + "".join(pattern.rjust(width) for pattern in patterns)]
+    return {**results["patterns"], **partners}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The lines that `run_sweep` prints: a row a rate, a column an encoder, the best marked."""
+    swept = arms(results)
+    losses = {
+        arm: {point["learning_rate"]: point["loss"] for point in found["curve"]}
+        for arm, found in swept.items()
+    }
+    width = max(10, *(len(arm) + 2 for arm in swept))
+    lines = ["learning rate" + "".join(arm.rjust(width) for arm in swept)]
     for rate in sorted({rate for curve in losses.values() for rate in curve}):
         cells = []
-        for pattern, curve in losses.items():
+        for arm, curve in losses.items():
             text = ""
             if rate in curve:
                 text = "diverged" if curve[rate] is None else f"{curve[rate]:.3f}"
-            cells.append(text + ("*" if rate == patterns[pattern]["learning_rate"] else " "))
+            cells.append(text + ("*" if rate == swept[arm]["learning_rate"] else " "))
         lines.append(f"{rate:g}".ljust(13) + "".join(cell.rjust(width) for cell in cells))
     seeds = ", ".join(map(str, results["pilot_seeds"]))
     lines.append(
         f"* best mean held-out loss over the pilot seeds {seeds}, which must not be used again in "
         "what the rates are chosen for"
     )
-    for pattern, found in patterns.items():
+    for arm, found in swept.items():
         if found["learning_rate"] is None:
-            lines.append(f"{pattern}: every run diverged; give lower --learning_rates")
+            lines.append(f"{arm}: every run diverged; give lower --learning_rates")
         elif not found["interior"]:
             lines.append(
-                f"{pattern}: the best rate {found['learning_rate']:g} is at the edge of those "
+                f"{arm}: the best rate {found['learning_rate']:g} is at the edge of those "
                 "measured, so a better one may lie beyond; raise --max_extensions"
             )
+    for pattern, shapes in results.get("partners", {}).items():
+        for shape, found in shapes.items():
+            if "reason" in found:
+                lines.append(f"{pattern}, {shape}: no such partner, since {found['reason']}")
     return "\n".join(lines)
 
 
+def section(study: StudyResults, chapter: str) -> Section:
+    """The curves of the sweeps that a study took its rates from, as its results.json has them."""
+    from undivided_tf.reporting import worth as drawn  # Late: brings matplotlib.
+
+    sweeps = {_size(found): found for found in study.raw["sweeps"]}
+    rows, curves = [], {}
+    for size, found in sweeps.items():
+        steps = found["config"]["pretraining"]["num_train_steps"]
+        for arm, swept in arms(found).items():
+            if arm.partition(",")[0] not in study.config.canonical_patterns:
+                continue
+            known = [p for p in swept["curve"] if p["loss"] is not None]
+            points = [(point["learning_rate"], point["loss"]) for point in known]
+            curves.setdefault(f"size {size}" if len(sweeps) > 1 else "", {})[arm] = points
+            rows.append(
+                (
+                    Value(size),
+                    code(arm),
+                    number(swept["learning_rate"], "{:g}".format),
+                    number(swept["loss"], formatting.loss),
+                    Value("; ".join(f"{rate:g}: {loss:.3f}" for rate, loss in points)),
+                    number(len(swept["curve"]) - len(known), formatting.count),
+                    number(steps, formatting.count),
+                    Value(", ".join(map(str, found["pilot_seeds"]))),
+                )
+            )
+    columns = (
+        "size",
+        "pattern",
+        "best peak rate",
+        "held-out loss there, nats",
+        "rate: loss",
+        "diverged",
+        "steps",
+        "pilot seeds",
+    )
+    table = Table("Sweeps of the learning rate", columns, tuple(rows))
+    figure = Figure(
+        "learning_rates",
+        "Held-out loss over the peak learning rate, on pilot seeds",
+        f"Curves of held-out MLM loss over the peak learning rate for {_listed(curves)}. The "
+        "values stand in the table of sweeps.",
+        functools.partial(drawn.learning_rates, study.config.canonical_patterns, curves),
+    )
+    return Section(chapter, "Learning rates", (figure, table))
+
+
+def _listed(curves: dict[str, dict[str, Any]]) -> str:
+    return ", ".join(dict.fromkeys(arm for found in curves.values() for arm in found))
+
+
 def with_rates(config: StudyConfig, *paths: str | pathlib.Path) -> StudyConfig:
-    """A study with the learning rates that sweeps found for its patterns.
+    """A study with the rates and the shapes that sweeps found for its patterns and partners.
+
+    A partner that was not swept trains at the rate of its pattern.
 
     Args:
         config: the study.
@@ -165,7 +268,8 @@ def with_rates(config: StudyConfig, *paths: str | pathlib.Path) -> StudyConfig:
 
     Raises:
         InputError: no sweep there, one of another optimizer or with a best rate at its edge; no
-            sweep of a size, or two; no rate of a pattern; or seeds of the study are pilot seeds.
+            sweep of a size, or two; no rate of a pattern; partners of another reference; or seeds
+            of the study are pilot seeds.
     """
     sweeps: dict[str, Any] = {}
     for path in paths:
@@ -173,7 +277,7 @@ def with_rates(config: StudyConfig, *paths: str | pathlib.Path) -> StudyConfig:
         if (size := _size(found)) in sweeps:
             raise InputError(f"{path} and another sweep are both of size {size}")
         sweeps[size] = found, path
-    rates, pilots = [], {}
+    rates, shapes, pilots = [], [], {}
     for size in ("", *config.sizes):
         name = config.size_name(size)
         if name not in sweeps:
@@ -184,10 +288,40 @@ def with_rates(config: StudyConfig, *paths: str | pathlib.Path) -> StudyConfig:
             )
         found, path = sweeps[name]
         pilots |= dict.fromkeys(found["pilot_seeds"])
+        at = f"@{size}" if size else ""
         for pattern in config.canonical_patterns:
-            rate = _rate(found["patterns"], pattern, path)
-            rates.append(f"{pattern}{f'@{size}' if size else ''}={rate!r}")
-    return config.replace(pattern_learning_rates=tuple(rates), pilot_seeds=tuple(pilots))
+            rates.append(f"{pattern}{at}={_rate(found['patterns'], pattern, path)!r}")
+        for pattern in budgets.compared(config):
+            swept = _swept_partners(config, found, pattern, path)
+            for budget in budgets.others(config):
+                shape = budget
+                if budget == budgets.PARAMETERS and swept:
+                    for one in swept:
+                        _rate(swept, one, path)  # A better rate beyond an edge may change it.
+                    shape = min(swept, key=lambda one: swept[one]["loss"] or math.inf)
+                    shapes.append(f"{pattern}{at}={shape}")
+                if budget in PARTNERS and shape in swept:
+                    rates.append(f"{pattern}:{budget}{at}={_rate(swept, shape, path)!r}")
+    return config.replace(
+        pattern_learning_rates=tuple(rates),
+        partner_shapes=tuple(shapes),
+        pilot_seeds=tuple(pilots),
+    )
+
+
+def _swept_partners(
+    config: StudyConfig, found: dict[str, Any], pattern: str, path: str | pathlib.Path
+) -> dict[str, Any]:
+    """What a sweep found of the partners of a pattern, by shape."""
+    swept = found.get("partners", {}).get(pattern, {})
+    swept = {shape: one for shape, one in swept.items() if "curve" in one}
+    reference, full = next(iter(found["patterns"])), config.canonical_patterns[0]
+    if swept and reference != full:
+        raise InputError(
+            f"{path} has partners with the parameters of {reference}, but the reference of the "
+            f"study is {full}: run run_sweep with {full} as the first of --patterns"
+        )
+    return swept
 
 
 def _size(found: dict[str, Any]) -> str:
@@ -196,7 +330,7 @@ def _size(found: dict[str, Any]) -> str:
 
 
 def _rate(swept: dict[str, Any], pattern: str, path: str | pathlib.Path) -> float:
-    """The best rate of a pattern."""
+    """The best rate of a pattern, or of the shape of a partner."""
     found = swept.get(pattern, {})
     if found.get("learning_rate") is None:
         raise InputError(

@@ -6,6 +6,7 @@ far, so an interrupted study makes the same decisions again from its finished ce
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import scipy.stats
@@ -34,7 +35,11 @@ class Step:
 
 
 def run_until_decided(
-    config: StudyConfig, command: str, scheduler: str = "", kept_results: str = ""
+    config: StudyConfig,
+    command: str,
+    scheduler: str = "",
+    kept_results: str = "",
+    sweeps: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Runs a study, adds seeds while it is undecided, and reports after each look.
 
@@ -43,6 +48,7 @@ def run_until_decided(
         command: as for `run_study`, and so the others.
         scheduler: address of a standing Dask scheduler; empty: this machine.
         kept_results: a results.json of this study.
+        sweeps: as for `run_study`.
 
     Returns:
         The content of results.json behind the last look.
@@ -51,7 +57,7 @@ def run_until_decided(
         InputError: as `run_study`.
     """
     while True:
-        results = run_study(config, command, scheduler, kept_results=kept_results)
+        results = run_study(config, command, scheduler, kept_results=kept_results, sweeps=sweeps)
         step = next_step(kinds.read_results(results))
         progress.note(step.reason)
         if step.config is None:

@@ -10,7 +10,7 @@ from typing import Any
 from undivided_tf.errors import InputError
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
-from undivided_tf.study import budgets
+from undivided_tf.study import budgets, sweep
 from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import Cell, Kind, Row
 from undivided_tf.study.config import StudyConfig
@@ -204,6 +204,8 @@ class Pretraining(Kind):
                 )
             )
         yield Section(CHAPTER, "", tuple(parts))
+        if study.raw.get("sweeps"):  # Older releases did not keep them.
+            yield sweep.section(study, CHAPTER)
 
 
 # === Cells ===
@@ -518,8 +520,10 @@ def _peak(config: StudyConfig) -> str:
     if not config.learning_rates:
         return f"peak learning rate {config.pretraining.learning_rate:g}"
     rates = ", ".join(
-        f"{rate:g} for `{pattern}`{f' at size {size}' if size else ''}"
-        for (pattern, size), rate in config.learning_rates.items()
+        f"{rate:g} for `{pattern}`"
+        + (f" with {budgets.NAMES[budget]}" if budget != budgets.STEPS else "")
+        + (f" at size {size}" if size else "")
+        for (pattern, size, budget), rate in config.learning_rates.items()
     )
     pilots = ", ".join(map(str, config.pilot_seeds))
     source = f" (chosen on pilot seeds {pilots}, none of which counts here)" if pilots else ""

@@ -11,7 +11,7 @@ from undivided_tf.reporting.content import Finding
 from undivided_tf.study import budgets
 from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import COMPILATION_SECONDS, Cell, Kind, Row, Speed
-from undivided_tf.study.config import StudyConfig
+from undivided_tf.study.config import PARTNERS, StudyConfig
 from undivided_tf.study.judging import (
     LEVEL,
     MIN_PAIRS,
@@ -37,7 +37,7 @@ class Timing(Kind):
         full = next(iter(encoders.values())).recipe.encoder
         for arm, encoder in encoders.items():
             own = encoder.recipe.encoder
-            once = arm.seed == config.seed and arm.budget in (budgets.STEPS, *budgets.INVESTMENTS)
+            once = arm.seed == config.seed and arm.budget in (budgets.STEPS, *PARTNERS)
             if once and own != full == own.replace(block_pattern=full.block_pattern):
                 yield cell_of(config, encoder)
 
