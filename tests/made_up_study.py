@@ -268,10 +268,12 @@ def without(study, kind):
 
 
 def shift(study, kind, pattern, change):
-    """Changes the results of a kind and pattern in place."""
+    """Changes the results of a kind and pattern in place, but for those from random weights."""
     for cell in study["cells"]:
-        if cell["kind"] == kind and cell["result"].get("pattern") == pattern:
-            change(cell["result"])
+        result = cell["result"]
+        if cell["kind"] == kind and result.get("pattern") == pattern:
+            if result.get("start") != "scratch":
+                change(result)
 
 
 def accuracies(value):

@@ -43,6 +43,10 @@ def test_pairs_are_scored_by_their_pseudo_log_likelihoods():
     assert result["accuracy"] == pytest.approx(
         np.mean([of["accuracy"] for of in result["paradigms"].values()])
     )
+    assert one["margin"] == pytest.approx((good - bad).mean(), rel=1e-5)
+    assert result["margin"] == pytest.approx(
+        np.mean([of["margin"] for of in result["paradigms"].values()])
+    )
 
 
 def test_some_pairs_of_each_paradigm():
@@ -69,7 +73,8 @@ def test_pairs_of_equal_sentences_are_left_out_and_ties_count_one_half():
     result = blimp.score(seen, model, [same, tied, *PARADIGMS[1:2]], CONFIG)
     assert (result["equal_sentences"], result["ties"], result["left_out"]) == (3, 2, 0)
     assert result["paradigms"]["same"] == {
-        "phenomenon": "agreement", "accuracy": None, "low": None, "high": None, "pairs": 0
+        "phenomenon": "agreement", "accuracy": None, "low": None, "high": None, "pairs": 0,
+        "margin": None,
     }  # fmt: skip
     alone = blimp.score(seen, model, [Paradigm("one", "binding", "syntax", PAIRS[:1])], CONFIG)
     of = result["paradigms"]["tied"]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -194,6 +196,26 @@ def test_new_word_types_are_scored_apart(subject):
     types = test.pick(np.flatnonzero(fresh)).types
     assert result["seen_type_share"] == pytest.approx(1 - types.count("a") / len(types))
     assert result["new_type_accuracy"][0] < result["accuracy"][0]
+
+
+def test_words_of_several_labels_are_scored_apart(subject):
+    """The label of "a" changes by the place in its sentence, which embeddings' taps do not tell."""
+
+    def read(split):
+        rows = vowels(split)
+        odd = rows.places[:, 0] % 2 == 1
+        is_a = np.array([name == "a" for name in rows.types])
+        return dataclasses.replace(rows, labels=np.where(is_a, odd, rows.labels).astype(np.int32))
+
+    config = CONFIG.replace(max_test_rows=0)
+    result = probing.probe(subject, WordTask("places", ("no", "yes"), read), config)
+    test, known = read("test"), set(read("train").take(120, CONFIG.seed).sentences)
+    types = test.pick(np.flatnonzero([test.sentences[s] not in known for s in test.sentence])).types
+    share = types.count("a") / len(types)
+    accuracy, ambiguous = (result[n][0] for n in ("accuracy", "ambiguous_type_accuracy"))
+    others = (accuracy - share * ambiguous) / (1 - share)
+    assert 0 < share < 1 and ambiguous < 0.9 < 0.98 < others <= 1 + 1e-9
+    assert result["untrained_ambiguous_type_accuracy"][0] is not None
 
 
 def test_words_of_sentences_that_are_in_training_are_left_out(subject):

@@ -20,7 +20,7 @@ def in_budgets(budget="flops", shift=0.0, seeds=4, **changes):
     results["config"] |= {"budgets": ["steps", budget], **changes}
     for cell in list(results["cells"]):
         label = cell["label"]
-        if cell["kind"] == "finetuning":
+        if cell["kind"] == "finetuning" and label["start"] != "scratch":
             for i, run in enumerate(cell["result"]["runs"]):
                 noise = 0.001 * (i + label["pretraining_seed"] % 2)
                 run["test"]["accuracy"] = 0.80 + noise
@@ -135,7 +135,14 @@ def inner(results, residual, linear, grammar):
             for kind, result in (
                 ("diagnostics", {"blocks": blocks, "untrained_blocks": blocks,
                                  "taps": ["embeddings", "block_00/attention"]}),
-                ("blimp", {"accuracy": grammar[pattern] + 0.001 * (seed % 2), "pairs": 100}),
+                (
+                    "blimp",
+                    {
+                        "accuracy": grammar[pattern] + 0.001 * (seed % 2),
+                        "margin": 10 * (grammar[pattern] - 0.5) + 0.001 * (seed % 2),
+                        "pairs": 100,
+                    },
+                ),
             ):  # fmt: skip
                 results["cells"].append(
                     {"name": f"{kind}/{pattern}/{seed}", "kind": kind, "label": label,
@@ -155,6 +162,8 @@ def test_collapse_linearity_and_grammar_are_judged():
     assert found["near linearity"]["A*6"].status == NOT_SUPPORTED
     assert found["grammar kept"]["A*6"].status == NOT_SUPPORTED
     assert found["grammar kept"]["(AAI)*3"].status == SUPPORTED
+    assert found["grammar margin kept"]["A*6"].status == NOT_SUPPORTED
+    assert found["grammar margin kept"]["(AAI)*3"].status == SUPPORTED
     nearly = claims.verdicts(read_results(inner(in_budgets(), residual, 0.95, grammar)))
     assert nearly["near linearity"]["A*6"].status == SUPPORTED
     [section] = Diagnostics().report(read_results(results))

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import re
 
@@ -65,10 +66,10 @@ def test_one_lost_task_is_enough_against_the_claim():
     assert "wiki_pair" in verdict.reason and "wiki_topic" not in verdict.reason
 
 
-def scored(differences, full=0.8, constant=0.5):
+def scored(differences, full=0.8, floor=0.5):
     """Scores with these differences to a reference that is the same with every seed."""
     own = {seed: full + difference for seed, difference in enumerate(differences)}
-    return Scores(own, dict.fromkeys(own, full), constant)
+    return Scores(own, dict.fromkeys(own, full), floor)
 
 
 def test_noise_above_the_margin_is_underpowered():
@@ -95,7 +96,7 @@ def test_a_task_that_nobody_learnt_supports_nothing():
     verdict = judging.not_worse({"task": scored([0.0] * 4, full=0.5)}, 0.01, "accuracy")
     assert verdict.status == judging.UNDERPOWERED
     assert "no comparison is informative about a loss of accuracy" in verdict.reason
-    assert "constant answer by as much on task" in verdict.reason
+    assert "beat its floor by as much on task" in verdict.reason
     assert (verdict.evidence[0].p_within, verdict.evidence[0].p_uninformative) == (None, 1.0)
 
 
@@ -110,7 +111,7 @@ def test_tasks_that_were_learnt_decide_alone(learnt, unlearnt, status):
         "unlearnt": Scores(
             {i: 0.5 + unlearnt + x for i, x in enumerate(noise)},
             {i: 0.5 + 20 * x for i, x in enumerate(noise)},
-            constant=0.5,
+            floor=0.5,
         ),
     }
     verdict = judging.not_worse(tasks, 0.01, "accuracy")
@@ -118,6 +119,46 @@ def test_tasks_that_were_learnt_decide_alone(learnt, unlearnt, status):
     alone = judging.not_worse({"learnt": tasks["learnt"]}, 0.01, "accuracy")
     assert verdict.evidence[0] == alone.evidence[0]  # Holm counts those that decide.
     assert "by as much on unlearnt" in verdict.reason and " on learnt;" in verdict.reason
+
+
+def test_controls_decide_nothing_whatever_they_score():
+    lost, kept = scored([-0.2, -0.21, -0.19]), scored([0.0, 0.0005, -0.0005])
+    control = dataclasses.replace(lost, control=True)
+    verdict = judging.not_worse({"rte": control, "sst2": kept}, 0.01, "accuracy")
+    assert verdict.status == judging.SUPPORTED
+    assert verdict.reason.endswith("; controls decide nothing: rte")
+    assert judging.not_worse({"rte": control}, 0.01, "accuracy").status == judging.UNDERPOWERED
+
+
+def test_a_task_on_which_random_weights_do_as_well_is_not_sensitive():
+    """Pre-training taught nothing of use for it, so there is nothing to lose."""
+    study = made_up_study.results(seeds=4)
+    shift(study, "finetuning", "(AI)*6", accuracies(0.80))
+    shift(study, "finetuning", "(AAI)*3", accuracies(0.70))
+    assert judged(study, "accuracy kept").status == judging.NOT_SUPPORTED
+    for cell in study["cells"]:
+        if cell["label"].get("start") == "scratch" and cell["label"]["task"] == "wiki_pair":
+            accuracies(0.85)(cell["result"])
+    verdict = judged(study, "accuracy kept")
+    assert "beat its floor by as much on wiki_pair" in verdict.reason
+    assert "loses more than 1 point of accuracy on wiki_topic" in verdict.reason
+
+
+def test_small_encoders_have_controls():
+    study = made_up_study.results(tasks=("RTE", "wiki_topic"), seeds=3)
+    shift(study, "finetuning", "(AI)*6", accuracies(0.80))
+    assert "; controls decide nothing: RTE" in judged(study, "accuracy kept").reason
+    table = next(
+        part
+        for section in report.sections(read_results(study))
+        for part in section.parts
+        if getattr(part, "title", "") == "Task RTE"
+    )
+    assert table.note.startswith("A control, which decides nothing. Accuracy;")
+    for cell in study["cells"]:
+        if cell["kind"] == "pretraining":
+            cell["result"]["parameters"] = 30_000_000
+    assert "controls" not in judged(study, "accuracy kept").reason
 
 
 def test_a_reference_above_a_constant_answer_by_less_than_the_margin_has_nothing_to_lose():

@@ -68,8 +68,10 @@ def score(
         config: sizes and seed.
 
     Returns:
-        `kind`, `encoder`, `accuracy` (mean over the paradigms; chance is 0.5), `paradigms` and
-        `phenomena` (by name: `accuracy`, its 95 % Wilson interval `low` and `high`, `pairs`),
+        `kind`, `encoder`, `accuracy` (mean over the paradigms; chance is 0.5), `margin` (by how
+        many nats the grammatical sentence of a pair is likelier, mean over the paradigms: it varies
+        less between encoders than the accuracy), `paradigms` and `phenomena` (by name: `accuracy`,
+        its 95 % Wilson interval `low` and `high`, `pairs`; paradigms have a `margin`, too),
         `pairs`, `pairs_of_unequal_length`, `ties`, and the counts `left_out` (pairs with a sentence
         that is too long or has no word piece) and `equal_sentences` (pairs of equal sentences).
 
@@ -112,19 +114,26 @@ def score(
     # Equal pieces in two batches may have likelihoods that differ in the last bits.
     ties = np.array(alike, bool) | (values[:, 0] == values[:, 1])
     wins = np.where(ties, 0.5, values[:, 0] > values[:, 1])
+    margins = values[:, 0] - values[:, 1]
     found, phenomena = {}, {}
     for paradigm in paradigms:
         pairs = len(chosen[paradigm.name])
         right, wins = float(wins[:pairs].sum()), wins[pairs:]
-        found[paradigm.name] = {"phenomenon": paradigm.phenomenon, **_share(right, pairs)}
+        margin, margins = float(margins[:pairs].mean()) if pairs else None, margins[pairs:]
+        found[paradigm.name] = {
+            "phenomenon": paradigm.phenomenon, **_share(right, pairs), "margin": margin
+        }  # fmt: skip
         total = phenomena.setdefault(paradigm.phenomenon, [0, 0])
         total[0] += right
         total[1] += pairs
-    known = [of["accuracy"] for of in found.values() if of["accuracy"] is not None]
+    known = [of for of in found.values() if of["pairs"]]
     return {
         "kind": "blimp",
         "encoder": subject.describe(),
-        "accuracy": float(np.mean(known)) if known else None,
+        **{
+            name: float(np.mean([of[name] for of in known])) if known else None
+            for name in ("accuracy", "margin")
+        },
         "phenomena": {name: _share(*counts) for name, counts in sorted(phenomena.items())},
         "paradigms": found,
         "pairs": sum(of["pairs"] for of in found.values()),

@@ -69,8 +69,10 @@ def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dic
         seeds: `accuracy`, `low` and `high` (95 % interval over the seeds, None for one),
             `untrained_accuracy`, `accuracy_runs` (one list per seed), `inverse_l2` (chosen, one
             list per seed), `new_type_accuracy` (on word types that are not in training; None if
-            there are none), and depending on the config `control_accuracy`, `selectivity`,
-            `compression`, `untrained_compression`, `scalar_mix` (see `linear_probes.scalar_mix`).
+            there are none), `ambiguous_type_accuracy` and `untrained_ambiguous_type_accuracy` (on
+            word types that have several labels in training; likewise), and depending on the config
+            `control_accuracy`, `selectivity`, `compression`, `untrained_compression`, `scalar_mix`
+            (see `linear_probes.scalar_mix`).
 
     Raises:
         InputError: a split has no rows or no labels, or an activation is not finite.
@@ -98,6 +100,8 @@ def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dic
         for key in (
             "untrained_accuracy",
             "new_type_accuracy",
+            "ambiguous_type_accuracy",
+            "untrained_ambiguous_type_accuracy",
             "control_accuracy",
             "selectivity",
             "compression",
@@ -146,8 +150,12 @@ def _run(
     splits, dropped = probe_rows.read(task, subject, config, seed)
     train, test = splits["train"], splits["test"]
     control = linear_probes.ControlTask.draw(train.types, train.labels, seed)
-    known = set(train.types)
-    new = np.array([name not in known for name in test.types])
+    labels_of: dict[str, set[int]] = collections.defaultdict(set)
+    for name, label in zip(train.types, train.labels.tolist(), strict=True):
+        labels_of[name].add(label)
+    new = np.array([name not in labels_of for name in test.types])
+    ambiguous = np.array([len(labels_of.get(name, ())) > 1 for name in test.types])
+    groups = {"new_type": new, "ambiguous_type": ambiguous}
     results: dict[str, Any] = {}
     for prefix, encoder in (("", subject), ("untrained_", subject.untrained_twin(seed))):
         x = {
@@ -159,7 +167,7 @@ def _run(
         def of_tap(tap: str, x=x, prefix=prefix) -> dict[str, Any]:
             at = {name: values[tap] for name, values in x.items()}
             probes = _TapProbes(at, splits, len(task.labels), config)
-            measured = probes.measure(control if not prefix else None, new, seed)
+            measured = probes.measure(control if not prefix else None, groups, seed)
             bar.update()
             return measured
 
@@ -182,7 +190,6 @@ def _run(
     return {
         **dict.fromkeys((*absent, "scalar_mix")),
         **results,
-        "new_type_accuracy": results["new_type_accuracy"],
         "unconverged": sum(results["unconverged"] + results["untrained_unconverged"]),
         "majority_accuracy": classification.majority_accuracy(train.labels, test.labels),
         "type_majority_accuracy": _type_majority(train, test),
@@ -214,13 +221,13 @@ class _TapProbes:
         self.x, self.splits, self.num_labels, self.config = x, splits, num_labels, config
 
     def measure(
-        self, control: linear_probes.ControlTask | None, new: np.ndarray, seed: int
+        self, control: linear_probes.ControlTask | None, groups: dict[str, np.ndarray], seed: int
     ) -> dict[str, Any]:
         """The results of `probe` for a tap.
 
         Args:
             control: the control task, None to leave it out.
-            new: bool `(test rows,)`, true for word types that are not in training.
+            groups: of test rows that are scored for themselves, bool `(test rows,)` by name.
             seed: of the order of labels for the codelength.
         """
         x, train, test = self.x, self.splits["train"], self.splits["test"]
@@ -235,7 +242,10 @@ class _TapProbes:
         measures = {
             "accuracy": float(right.mean()),
             "inverse_l2": chosen,
-            "new_type_accuracy": float(right[new].mean()) if new.any() else None,
+            **{
+                f"{name}_accuracy": float(right[rows].mean()) if rows.any() else None
+                for name, rows in groups.items()
+            },
             "unconverged": int(not converged),
         }
         if control and self.config.control_task:

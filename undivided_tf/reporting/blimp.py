@@ -41,6 +41,10 @@ def table(result: dict[str, Any]) -> str:
             lines.append(f"{name:<28}{values}")
     if result["accuracy"] is not None:
         lines.append(f"mean over the paradigms {result['accuracy']:.3f}; chance 0.500")
+    if result.get("margin") is not None:  # Not measured by older releases.
+        lines.append(
+            f"the grammatical sentence is likelier by {result['margin']:.3f} nats on average"
+        )
     # Runs of older releases did not count ties and pairs of equal sentences.
     ties, equal = (result.get(key, "not counted") for key in ("ties", "equal_sentences"))
     lines.append(

@@ -138,10 +138,11 @@ def table(result: Result) -> str:
         ("control", "control_accuracy"),
         ("select.", "selectivity"),
         ("new types", "new_type_accuracy"),
+        ("ambiguous", "ambiguous_type_accuracy"),
         ("compr.", "compression"),
         ("untr. c.", "untrained_compression"),
     ):
-        if result[key] and any(value is not None for value in result[key]):
+        if result.get(key) and any(value is not None for value in result[key]):
             columns[name] = result[key]
     lines = [
         f"{encoder_name(_encoder(result))}, {result['task']}: "

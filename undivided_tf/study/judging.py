@@ -17,8 +17,9 @@ STATUSES = (SUPPORTED, NOT_SUPPORTED, UNDERPOWERED, NO_VERDICT, DID_NOT_LEARN)
 LEVEL = 0.05
 ACCURACY_MARGIN, LOSS_MARGIN = "accuracy_margin of the study", "loss_margin of the study"
 NOT_WORSE = (
-    "a loss of the margin or more is ruled out on every task on which the reference beats a "
-    "constant answer by more than the margin (one-sided t-tests, the former with Holm)"
+    "a loss of the margin or more is ruled out on every task on which the reference beats its "
+    "floor, the higher of a constant answer and of random weights, by more than the margin "
+    "(one-sided t-tests, the former with Holm)"
 )
 # With fewer there is no interval (2) or no spread of a band (3).
 MIN_PAIRS, MIN_BAND = 2, 3
@@ -42,8 +43,8 @@ class Evidence:
             fewer than two pairs.
         needed: pairs for 80 % power to rule out a loss of the margin, assuming no true loss; None
             for fewer than two pairs, or more than 9,999 needed.
-        p_uninformative: of the hypothesis that the reference is above a constant answer by the
-            margin at most; None where no constant answer is scored. Not adjusted.
+        p_uninformative: of the hypothesis that the reference is above its floor by the margin at
+            most; None where there is no floor. Not adjusted.
     """
 
     comparison: str
@@ -147,19 +148,22 @@ class Scores:
     Attributes:
         own: of the pattern, by pre-training seed.
         full: of the reference, likewise.
-        constant: of a constant answer, the lowest that a model can be held to.
+        floor: what is reached without what pre-training taught: by a constant answer, or by random
+            weights, where these are scored and reach more.
+        control: that it decides nothing was named before: encoders of this size cannot do it.
     """
 
     own: Mapping[int, float]
     full: Mapping[int, float]
-    constant: float
+    floor: float
+    control: bool = False
 
 
 def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdict:
     """Verdict on "worse by less than `margin`, in every informative comparison".
 
-    A comparison is informative when the reference is shown to beat a constant answer by more than
-    the margin (one-sided t-test at 5 %): a reference that has learnt nothing has nothing to lose.
+    A comparison is informative when the reference is shown to beat its floor by more than the
+    margin (one-sided t-test at 5 %): a reference that has learnt nothing has nothing to lose.
     Supported when each of these comparisons shows a loss below the margin (likewise, after Holm's
     correction); not supported when one of them shows a loss above it; else underpowered.
 
@@ -185,10 +189,14 @@ def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdi
             evidence,
         )
     uninformative = {
-        name: inference.above_test([x - found.constant for x in found.full.values()], margin)
+        name: inference.above_test([x - found.floor for x in found.full.values()], margin)
         for name, found in scores.items()
     }
-    informative = {name: d for name, d in differences.items() if uninformative[name] < LEVEL}
+    informative = {
+        name: difference
+        for name, difference in differences.items()
+        if uninformative[name] < LEVEL and not scores[name].control
+    }
     within = _adjusted({m: inference.above_test(d, -margin) for m, d in informative.items()})
     beyond = _adjusted(
         {m: inference.above_test([-x for x in d], margin) for m, d in informative.items()}
@@ -212,8 +220,13 @@ def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdi
     status, reason = _decided(within, beyond, amount)
     if status == UNDERPOWERED:
         reason += _advice(one for one in evidence if one.p_within and one.p_within >= LEVEL)
-    if unable := ", ".join(name for name in scores if name not in informative):
-        reason += f"; the reference is not shown to beat a constant answer by as much on {unable}"
+    if controls := ", ".join(name for name, found in scores.items() if found.control):
+        reason += f"; controls decide nothing: {controls}"
+    unable = [name for name, p in uninformative.items() if p >= LEVEL and not scores[name].control]
+    if unable:
+        reason += (
+            f"; the reference is not shown to beat its floor by as much on {', '.join(unable)}"
+        )
     return Verdict(status, reason, evidence)
 
 

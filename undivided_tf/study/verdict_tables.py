@@ -76,7 +76,7 @@ def evidence(study: StudyResults) -> Table:
         "p, TOST",
         "detectable difference",
         "pairs needed",
-        "p, reference like a constant answer",
+        "p, reference at its floor",
     )
     note = (
         "Pattern minus reference, paired by pre-training seed, or by round for times: points of "
@@ -84,8 +84,9 @@ def evidence(study: StudyResults) -> Table:
         "shares. The first two p-values are one-sided t-tests, adjusted by Holm over the tasks; "
         "TOST tests equivalence within the margin. Detectable: the smallest difference that this "
         "number of pairs shows with 80 % power. Pairs needed: for 80 % power to rule out a loss of "
-        "the margin, assuming no true loss. A task on which the reference is not shown to beat a "
-        "constant answer by the margin (last column, 0.05 or more) decides nothing."
+        "the margin, assuming no true loss. A task on which the reference is not shown to beat its "
+        "floor by the margin (last column, 0.05 or more) decides nothing. The floor is a constant "
+        "answer, or random weights where these score higher."
     )
     return Table("Evidence", columns, rows, note)
 

@@ -13,6 +13,7 @@ from undivided_tf.study.judging import ACCURACY_MARGIN, Claim, Scores, Verdict, 
 from undivided_tf.study.results import StudyResults
 
 CHANCE = 0.5  # Of two sentences.
+MARGIN = 0.05  # Nats a pair; declared here, before any study runs.
 _PARADIGMS, _PIECES = 67, 12
 
 
@@ -37,6 +38,8 @@ class Blimp(Kind):
 
     def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         yield {"metric": "accuracy", "value": result["accuracy"]}
+        if "margin" in result:  # Older releases did not measure it.
+            yield {"metric": "margin", "value": result["margin"]}
         yield {"metric": "pairs", "value": result["pairs"]}
         for phenomenon, of in result.get("phenomena", {}).items():
             yield {"metric": f"accuracy_{phenomenon}", "value": of["accuracy"]}
@@ -52,25 +55,40 @@ class Blimp(Kind):
             _grammar,
             "points",
         )
+        yield Claim(
+            "grammar margin kept",
+            "It prefers grammatical sentences as much.",
+            "by how many nats the grammatical sentence of a BLiMP pair is likelier, mean over its "
+            "paradigms, paired by pre-training seed",
+            f"{MARGIN:g}",
+            "a loss of the margin or more is ruled out, and the reference is above 0 by more "
+            "(one-sided t-tests)",
+            _margin,
+        )
 
     def report(self, study: StudyResults) -> Iterator[Section]:
         rows = []
         for pattern in study.patterns:
             values = study.values("blimp", "accuracy", pattern=pattern)
             if not values:
-                rows.append((code(pattern), *[Value(study.absence("blimp", pattern=pattern))] * 3))
+                rows.append((code(pattern), *[Value(study.absence("blimp", pattern=pattern))] * 4))
                 continue
             pairs = study.values("blimp", "pairs", pattern=pattern)[0]
+            margin = study.mean("blimp", "margin", pattern=pattern)
             rows.append(
                 (
                     code(pattern),
                     number(sum(values) / len(values), formatting.percent),
                     Value(" ".join(map(formatting.percent, values))),
+                    Value("-") if margin is None else number(margin, formatting.loss),
                     number(pairs, formatting.count),
                 )
             )
-        note = "Share of minimal pairs whose grammatical sentence is likelier; chance is 50 %."
-        columns = ("pattern", "accuracy, %", "each encoder", "pairs")
+        note = (
+            "Share of minimal pairs whose grammatical sentence is likelier (chance is 50 %), and "
+            "by how many nats, mean over the paradigms."
+        )
+        columns = ("pattern", "accuracy, %", "each encoder", "margin, nats", "pairs")
         yield Section(INSIDE, "Grammar", (Table("BLiMP", columns, tuple(rows), note),))
 
 
@@ -78,3 +96,8 @@ def _grammar(study: StudyResults, pattern: str) -> Verdict:
     own, full = (study.by_seed("blimp", "accuracy", pattern=p) for p in (pattern, study.reference))
     margin = study.config.accuracy_margin
     return not_worse({"BLiMP": Scores(own, full, CHANCE)}, margin, points(margin, "accuracy"))
+
+
+def _margin(study: StudyResults, pattern: str) -> Verdict:
+    own, full = (study.by_seed("blimp", "margin", pattern=p) for p in (pattern, study.reference))
+    return not_worse({"BLiMP": Scores(own, full, 0.0)}, MARGIN, f"{MARGIN:g} nats")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -40,6 +41,9 @@ from undivided_tf.study.results import PRETRAINED, SCRATCH, StudyResults
 
 CHAPTER = "Fine-tuning tasks"
 NOT_ASKED = "not asked for"  # By the config, where others are.
+# Tasks that do not respond to pre-training in encoders below this size (Turc et al. 2019, arXiv
+# 1908.08962).
+CONTROLS, RESPONDING_PARAMETERS = ("cola", "rte", "mrpc"), 25e6
 
 
 class Finetuning(Kind):
@@ -274,6 +278,7 @@ def table(study: StudyResults, task: str) -> Table:
 def _note(study: StudyResults, task: str, results: list[dict[str, Any]]) -> str:
     metric = formatting.metric(study.metric(task))
     note = (
+        f"{'A control, which decides nothing. ' if is_control(study, task) else ''}"
         f"{metric[0].upper() + metric[1:]}; small print: 95 % interval (Student's t) over n "
         "fine-tuning runs, or over n encoders where several were pre-trained, each the mean of "
         "its runs."
@@ -329,12 +334,27 @@ def accuracy(study: StudyResults, pattern: str) -> Verdict:
         task: Scores(
             scores(task, pattern),
             scores(task, study.reference),
-            next(iter(study.values("finetuning", "majority", task=task)), 0.0),
+            _floor(study, task),
+            is_control(study, task),
         )
         for task in study.tasks
     }
     margin = study.config.accuracy_margin
     return not_worse(found, margin, points(margin, "accuracy"))
+
+
+def _floor(study: StudyResults, task: str) -> float:
+    """The score of a constant answer, or of the reference from random weights if it is higher."""
+    majority = study.values("finetuning", "majority", task=task)[:1]
+    bare = score(study, task, study.reference, SCRATCH).estimate
+    return max([*majority, *([bare.mean] if bare else [])], default=0.0)
+
+
+def is_control(study: StudyResults, task: str) -> bool:
+    """Whether a task is one of `CONTROLS`, and the encoders are too small for it."""
+    parameters = study.mean("pretraining", "parameters", pattern=study.reference)
+    small = parameters is not None and parameters < RESPONDING_PARAMETERS
+    return small and not {*re.split("[^a-z]+", task.lower())}.isdisjoint(CONTROLS)
 
 
 def _there(budget: str, study: StudyResults, pattern: str) -> Verdict:

@@ -1,6 +1,7 @@
 """Probing: what linear classifiers read from every tap of the encoders."""
 
 import functools
+import itertools
 import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,7 +25,10 @@ from undivided_tf.study.judging import (
 from undivided_tf.study.results import StudyResults
 
 _SECONDS = 0.4  # Of a probe, on 1000 rows of width 128.
-TRAINED, UNTRAINED = "accuracy", "untrained_accuracy"
+TRAINED, AMBIGUOUS, COMPRESSION = "accuracy", "ambiguous_type_accuracy", "compression"
+_UNTRAINED = "untrained_"  # Before each of these, of the untrained twin.
+UNTRAINED = _UNTRAINED + TRAINED
+COMPRESSION_MARGIN = 0.05  # Declared here, before any study runs.
 
 
 class Probing(Kind):
@@ -52,9 +56,14 @@ class Probing(Kind):
 
     def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         yield {"metric": "majority_accuracy", "value": result["majority_accuracy"]}
-        for name in (TRAINED, UNTRAINED):
-            for tap, value in zip(result["taps"], result[name], strict=True):
-                yield {"metric": name, "tap": tap, "value": value}
+        for prefix, measure in itertools.product(
+            ("", _UNTRAINED), (TRAINED, AMBIGUOUS, COMPRESSION)
+        ):
+            # Not every task has ambiguous words, nor every recipe a codelength.
+            values = result.get(prefix + measure) or [None] * len(result["taps"])
+            for tap, value in zip(result["taps"], values, strict=True):
+                if value is not None:
+                    yield {"metric": prefix + measure, "tap": tap, "value": value}
 
     def claims(self, config: StudyConfig) -> Iterator[Claim]:
         yield Claim(
@@ -63,9 +72,31 @@ class Probing(Kind):
             "mean probe accuracy over attention taps, paired by pre-training seed",
             ACCURACY_MARGIN,
             NOT_WORSE,
-            _kept,
+            functools.partial(_accuracy_kept, TRAINED),
             "points",
         )
+        if any(task.startswith("ud:") for task in (*config.tasks, *config.probing_tasks)):
+            yield Claim(
+                "ambiguous words kept",
+                "Linear probes on attention taps lose little on words whose label depends on the "
+                "context.",
+                "mean probe accuracy over attention taps, on words that have several labels in "
+                "training, paired by pre-training seed",
+                ACCURACY_MARGIN,
+                NOT_WORSE,
+                functools.partial(_accuracy_kept, AMBIGUOUS),
+                "points",
+            )
+        if config.probing.codelength:
+            yield Claim(
+                "codelength kept",
+                "The labels are described about as briefly from attention taps.",
+                "compression (uniform over online codelength; Voita and Titov 2020), mean over "
+                "attention taps, paired by pre-training seed",
+                f"{COMPRESSION_MARGIN:g}",
+                NOT_WORSE,
+                _codelength,
+            )
 
     def findings(self, study: StudyResults, pattern: str) -> Iterator[Finding]:
         for task in study.probed:
@@ -97,7 +128,7 @@ class Probing(Kind):
         from undivided_tf.reporting import probing as drawn  # Late: brings matplotlib.
 
         for task in study.probed:
-            parts = [table(study, task)]
+            parts: list[Any] = [table(study, task), *_finer(study, task)]
             if results := study.finished("probing", task):
                 parts.append(
                     Figure(
@@ -119,23 +150,72 @@ def best_tap(study: StudyResults, task: str, pattern: str, metric: str) -> tuple
     return None if means.empty else (means.idxmax(), float(means.max()))
 
 
-def _kept(study: StudyResults, pattern: str) -> Verdict:
-    def attention(task: str, of: str):
-        rows = study.select("probing", TRAINED, task=task, pattern=of).dropna(subset="value")
-        rows = rows[rows["tap"].str.endswith("/attention")]
-        seeds = rows.groupby("seed", sort=False)["value"]
-        return {seed: statistics.fmean(values) for seed, values in seeds}
+def over_attention(study: StudyResults, task: str, pattern: str, metric: str) -> dict[int, float]:
+    """Mean of a measure over the attention taps, by pre-training seed."""
+    rows = study.select("probing", metric, task=task, pattern=pattern).dropna(subset="value")
+    rows = rows[rows["tap"].str.endswith("/attention")]
+    seeds = rows.groupby("seed", sort=False)["value"]
+    return {seed: statistics.fmean(values) for seed, values in seeds}
 
-    scores = {
-        task: Scores(
-            attention(task, pattern),
-            attention(task, study.reference),
-            next(iter(study.values("probing", "majority_accuracy", task=task)), 0.0),
-        )
-        for task in study.probed
-    }
+
+def _scores(
+    study: StudyResults, pattern: str, metric: str, constant: str = ""
+) -> dict[str, Scores]:
+    """By task, with the untrained twin of the reference as the floor, and a constant answer."""
+    found = {}
+    for task in study.probed:
+        own, full = (over_attention(study, task, p, metric) for p in (pattern, study.reference))
+        twin = over_attention(study, task, study.reference, _UNTRAINED + metric)
+        floors = study.values("probing", constant, task=task)[:1] if constant else []
+        if own or full:  # Not every task has every measure.
+            floors += [statistics.fmean(twin.values())] if twin else []
+            found[task] = Scores(own, full, max(floors, default=0.0))
+    return found
+
+
+def _accuracy_kept(metric: str, study: StudyResults, pattern: str) -> Verdict:
     margin = study.config.accuracy_margin
+    constant = "majority_accuracy" if metric == TRAINED else ""
+    scores = _scores(study, pattern, metric, constant)
     return not_worse(scores, margin, points(margin, "probe accuracy"))
+
+
+def _codelength(study: StudyResults, pattern: str) -> Verdict:
+    scores = _scores(study, pattern, COMPRESSION)
+    return not_worse(scores, COMPRESSION_MARGIN, f"{COMPRESSION_MARGIN:g} of compression")
+
+
+def _finer(study: StudyResults, task: str) -> Iterator[Table]:
+    """Measures that vary less between encoders than accuracy, where they were asked for."""
+    measures = {
+        heading: (metric, show)
+        for heading, metric, show in (
+            ("accuracy, %", TRAINED, formatting.percent),
+            ("on ambiguous words, %", AMBIGUOUS, formatting.percent),
+            ("compression", COMPRESSION, formatting.loss),
+        )
+        if study.values("probing", metric, task=task)
+    }
+    if not measures.keys() - {"accuracy, %"}:
+        return
+    rows = []
+    for pattern in study.patterns:
+        row = [code(pattern)]
+        for metric, show in measures.values():
+            found, twin = (
+                over_attention(study, task, pattern, prefix + metric) for prefix in ("", _UNTRAINED)
+            )
+            if not found:
+                row.append(Value(study.absence("probing", task=task, pattern=pattern)))
+                continue
+            note = f"untrained {show(statistics.fmean(twin.values()))}" if twin else ""
+            row.append(number(statistics.fmean(found.values()), show, note))
+        rows.append(tuple(row))
+    note = (
+        "Ambiguous words have several labels in training, so that only their context tells. "
+        "Compression is the uniform over the online codelength of the labels."
+    )
+    yield Table(f"Means over attention taps, {task}", ("pattern", *measures), tuple(rows), note)
 
 
 def table(study: StudyResults, task: str) -> Table:
