@@ -171,6 +171,10 @@ def test_records_and_pretraining(made, toy):
     assert list((toy / "run" / "tensorboard").iterdir())
     assert f"{NOT_LEARNT}\nwhat to change: --position_type=rotary" in pretraining
     assert f"visible at {found['context_use']['places']} masked places" in pretraining
+    page = (toy / "run" / "results.md").read_text()
+    for name in ("loss", "context_use"):
+        assert f"![{name}]({name}.png)" in page
+        assert (toy / "run" / f"{name}.svg").stat().st_size > 1000
 
 
 def test_sweep(made, toy):

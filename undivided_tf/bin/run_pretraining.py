@@ -41,18 +41,19 @@ def parse() -> PretrainingConfig:
 
 
 def main() -> None:
-    """Pre-trains, or estimates the cost of the run, and prints a summary."""
+    """Pre-trains, prints a summary and draws figures; or estimates the cost of the run."""
     config = parse()
     if flags.FLAGS.dry_run:
         from undivided_tf.training import dry_run
 
         print(dry_run.describe(dry_run.dry_run(config)))
         return
-    from undivided_tf.reporting.pretraining import table
+    from undivided_tf.reporting import pages, pretraining
     from undivided_tf.training.pretraining import pretrain
 
-    print(table(pretrain(config)))
-    print(f"results: {config.workdir}/results.json")
+    results = pretrain(config)
+    command, table = config_flags.command(), pretraining.table(results)
+    print(pages.present(results, config.workdir, command, table, pretraining.figures(results)))
 
 
 def run() -> None:

@@ -1,7 +1,7 @@
 """Figures of pre-training: loss, use of context, cost, and quality against cost."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -232,6 +232,16 @@ def cost_bars(results: Sequence[Result], path: str | os.PathLike) -> None:
         axes.set_xlabel(f"relative to {patterns[0]}")
         marks = [Patch(color=colour, label=pattern) for pattern, (colour, _) in styles.items()]
         figure.legend(handles=marks, loc="outside lower center", ncols=min(3, len(marks)))
+
+
+def figures(results: Result) -> dict[str, Callable[[Result, str | os.PathLike], None]]:
+    """What a run draws, by file name: losses over steps and, where it was measured, context use."""
+
+    def alone(draw: Callable) -> Callable[[Result, str | os.PathLike], None]:
+        return lambda result, path: draw([result], path)
+
+    drawn = {"loss": alone(loss_curves)}
+    return drawn | ({"context_use": alone(context_curves)} if results.get("context_use") else {})
 
 
 def table(results: Result) -> str:
