@@ -85,12 +85,18 @@ def test_generators():
     assert str(pattern.every_k(6, 1)) == "(AI)*6"
     assert str(pattern.every_k(6, 2)) == "(AAI)*3"
     assert str(pattern.every_k(4, 9)) == "A*4"
+    assert str(pattern.middle(6, 0.7)) == "A(AI)*4A"
+    assert str(pattern.middle(12, 0.7)) == "A*2(AI)*8A*2"
+    assert str(pattern.middle(3, 0.7)) == "(AI)*2A"
+    assert (str(pattern.middle(6, 0)), str(pattern.middle(6, 1))) == ("A*6", "(AI)*6")
     assert str(pattern.first_k(6, 3)) == "(AI)*3A*3"
     assert str(pattern.last_k(6, 3)) == "A*3(AI)*3"
     assert str(pattern.without_intermediate(12)) == "A*12"
     assert str(pattern.sandwich(6, 2)) == "A*2(AI)*4I*2"
     with pytest.raises(InputError, match="k must be from 0 to 6, got 7"):
         pattern.sandwich(6, 7)
+    with pytest.raises(InputError, match="share must be from 0 to 1, got 1.5"):
+        pattern.middle(6, 1.5)
     with pytest.raises(InputError, match="attention must be from 1"):
         pattern.every_k(0, 1)
     with pytest.raises(InputError, match="k must be from 1"):

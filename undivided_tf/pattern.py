@@ -244,6 +244,26 @@ def last_k(attention: int, k: int) -> BlockPattern:
     return _after_attention(attention, lambda i: i >= attention - k)
 
 
+def middle(attention: int, share: float) -> BlockPattern:
+    """Intermediate blocks in the middle share of the encoder blocks: `middle(6, 0.7)` is `A(AI)*4A`.
+
+    With an odd number of blocks outside the middle, one more of them is at the end.
+
+    Args:
+        attention: number of attention blocks, from 1.
+        share: of them that have an intermediate block, from 0 to 1; rounded to whole blocks.
+
+    References:
+        Where feed-forward blocks count most: arXiv 2508.17734.
+    """
+    _require(attention)
+    if not 0 <= share <= 1:
+        raise InputError(f"share must be from 0 to 1, got {share}")
+    count = round(share * attention)
+    first = (attention - count) // 2
+    return _after_attention(attention, lambda i: first <= i < first + count)
+
+
 def without_intermediate(attention: int) -> BlockPattern:
     """Undivided attention: `without_intermediate(6)` is `A*6`."""
     return first_k(attention, 0)
