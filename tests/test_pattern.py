@@ -85,9 +85,10 @@ def test_generators():
     assert str(pattern.every_k(6, 1)) == "(AI)*6"
     assert str(pattern.every_k(6, 2)) == "(AAI)*3"
     assert str(pattern.every_k(4, 9)) == "A*4"
-    assert str(pattern.middle(6, 0.7)) == "A(AI)*4A"
-    assert str(pattern.middle(12, 0.7)) == "A*2(AI)*8A*2"
-    assert str(pattern.middle(3, 0.7)) == "(AI)*2A"
+    for (attention, share), text in {
+        (6, 0.7): "A(AI)*4A", (12, 0.7): "A*2(AI)*8A*2", (3, 0.7): "(AI)*2A"
+    }.items():  # fmt: skip
+        assert pattern.middle(attention, share) == BlockPattern.parse(text)
     assert (str(pattern.middle(6, 0)), str(pattern.middle(6, 1))) == ("A*6", "(AI)*6")
     assert str(pattern.first_k(6, 3)) == "(AI)*3A*3"
     assert str(pattern.last_k(6, 3)) == "A*3(AI)*3"

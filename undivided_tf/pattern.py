@@ -245,7 +245,7 @@ def last_k(attention: int, k: int) -> BlockPattern:
 
 
 def middle(attention: int, share: float) -> BlockPattern:
-    """Intermediate blocks in the middle share of the encoder blocks: `middle(6, 0.7)` is `A(AI)*4A`.
+    """Intermediate blocks in the middle share of them: `middle(6, 0.7)` is `A(AI)*4A`.
 
     With an odd number of blocks outside the middle, one more of them is at the end.
 
