@@ -104,9 +104,10 @@ class Findings:
 
 @dataclasses.dataclass(frozen=True)
 class Bullets:
-    """A list of sentences."""
+    """A list of sentences; with `stress` it stands out."""
 
     items: tuple[str, ...]
+    stress: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

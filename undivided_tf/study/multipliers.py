@@ -16,7 +16,16 @@ import pandas as pd
 
 from undivided_tf.errors import InputError
 from undivided_tf.reporting import formatting
-from undivided_tf.reporting.content import Figure, Section, Table, Text, Value, code, number
+from undivided_tf.reporting.content import (
+    Bullets,
+    Figure,
+    Section,
+    Table,
+    Text,
+    Value,
+    code,
+    number,
+)
 from undivided_tf.study import budgets, judging, worth
 from undivided_tf.study.config import PARTNERS, StudyConfig
 from undivided_tf.study.results import StudyResults
@@ -141,11 +150,12 @@ def headline(found: Sequence[Comparison]) -> Comparison | None:
 
     The one at the largest budget that has a verdict, or whose interval is undecided although both
     its ends are known. Where there is none, at the largest whose multiplier is known, else at the
-    largest.
+    largest. Budgets at which the reference has learnt come before those at which it has not.
     """
-    told = [one for one in found if one.verdict.name != UNDECIDED or not one.multiplier.reason]
-    known = [one for one in found if not math.isnan(one.multiplier.value)]
-    return (told or known or [*found] or [None])[-1]
+    learnt = [one for one in found if one.verdict.name != judging.NO_VERDICT]
+    told = [one for one in learnt if one.verdict.name != UNDECIDED or not one.multiplier.reason]
+    known = [one for one in learnt if not math.isnan(one.multiplier.value)]
+    return (told or known or learnt or [*found] or [None])[-1]
 
 
 def sentence(study: StudyResults, pattern: str) -> str:
@@ -211,12 +221,19 @@ def _of_any_size(pattern: str, budget: str) -> str:
 
 def sentences(study: StudyResults) -> list[str]:
     """The verdicts on all arms, then what changes over compute, each with backticks."""
+    return [*verdicts(study), *_leads(study)]
+
+
+def verdicts(study: StudyResults) -> list[str]:
+    """The verdict on each arm at each size, a sentence each."""
+    return [sentence(view, pattern) for view in views(study) for pattern in view.reduced]
+
+
+def _leads(study: StudyResults) -> list[str]:
+    """What changes over compute, of all arms."""
     found = views(study)
     arms = dict.fromkeys((view.budget, pattern) for view in found for pattern in view.reduced)
-    return [
-        *(sentence(view, pattern) for view in found for pattern in view.reduced),
-        *(text for budget, pattern in arms for text in over_compute(study, pattern, budget)),
-    ]
+    return [text for budget, pattern in arms for text in over_compute(study, pattern, budget)]
 
 
 def over_compute(study: StudyResults, pattern: str, budget: str = budgets.STEPS) -> list[str]:
@@ -301,7 +318,7 @@ def section(study: StudyResults) -> Section:
                 functools.partial(drawn.loss_over_compute, study.patterns, curves, lines),
             )
         )
-    parts += [Text(text, stress=True) for text in sentences(study)]
+    parts += [_together(verdicts(study), stress=True)]
     bands, marked = (
         _merged(
             (_panel(view), {_label(view, p): values(view, p) for p in view.reduced})
@@ -326,7 +343,16 @@ def section(study: StudyResults) -> Section:
                 ),
             )
         )
+    if leads := _leads(study):
+        parts.append(_together(leads))
     return Section(CHAPTER, "", (*parts, table(study), *_joint_fit(study)))
+
+
+def _together(sentences: Sequence[str], stress: bool = False) -> Text | Bullets:
+    """One sentence, or a list of several."""
+    if len(sentences) == 1:
+        return Text(sentences[0], stress)
+    return Bullets(tuple(sentences), stress)
 
 
 def _panel(view: StudyResults) -> str:
