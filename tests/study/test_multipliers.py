@@ -186,4 +186,5 @@ def test_nothing_is_told_of_a_study_without_branches_or_without_results(tmp_path
         s for s in report.sections(read_results(failed)) if s.chapter == multipliers.CHAPTER
     )
     assert [type(part).__name__ for part in section.parts] == ["Bullets", "Table"]
-    assert section.parts[-1].rows == () and all("no encoder of" in text for text in section.parts[0].items)
+    assert section.parts[-1].rows == ()
+    assert all("no encoder of" in text for text in section.parts[0].items)
