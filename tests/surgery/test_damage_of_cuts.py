@@ -54,10 +54,8 @@ def config(place, **changes):
 @pytest.mark.parametrize("fold", [True, False])
 def test_drift_and_error_are_those_of_an_encoder_that_was_cut(place, fold):
     encoder, rows = random_encoder(), load_task(str(place / "animals")).read("validation")
-    measured, error = (
-        of(encoder, TOKENIZER, rows, 8, toys.LENGTH, fold)
-        for of in (damage.drift_damage, damage.error_damage)
-    )
+    kept = damage.pooled_states(encoder, TOKENIZER, rows, 8, toys.LENGTH, fold)
+    measured, error = damage.drift_damage(kept), damage.error_damage(kept)
     assert measured([]) == pytest.approx(0, abs=1e-6) and error([]) == 0
     gone = ["block_00/intermediate"]
     small, _ = surgery.cut(encoder, gone, fold_layer_norms=fold)
@@ -105,7 +103,9 @@ def test_similarity_of_texts_is_scored_without_training(place, tmp_path):
         means.append([row[real == 1].mean(0) for row, real in zip(states, mask, strict=True)])
     cosines = [1 - scipy.spatial.distance.cosine(u, v) for u, v in zip(*means, strict=True)]
     assert cosines[1] == pytest.approx(1)
-    measured = damage.similarity_damage(encoder, TOKENIZER, rows, 2, toys.LENGTH)
+    alone = Rows([*rows.first, *rows.second])
+    states = damage.pooled_states(encoder, TOKENIZER, alone, 2, toys.LENGTH)
+    measured = damage.similarity_damage(states, rows.labels)
     expected = 1 - scipy.stats.spearmanr(cosines, rows.labels)[0]
     assert measured(gone) == pytest.approx(expected, abs=1e-6)
     bare = {"input": str(place / "bare"), "output_dir": str(tmp_path / "cut")}

@@ -9,17 +9,9 @@ Blocks go in the order that does least damage. Measures without training (--zero
 from undivided_tf.bin import config_flags
 from undivided_tf.surgery.config import DamageConfig
 
-config_flags.define(DamageConfig())
 
-
-def parse() -> DamageConfig:
-    """Flags -> config."""
-    return config_flags.parse(DamageConfig())
-
-
-def main() -> None:
-    """Flags -> config -> run_damage -> its table."""
-    config = parse()
+def main(config: DamageConfig) -> None:
+    """Measures the damage of cuts; prints its tables."""
     from undivided_tf.reporting.damage import damage_table, zero_shot_table
     from undivided_tf.study import damage
 
@@ -31,9 +23,7 @@ def main() -> None:
     damage.failures(results)
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(DamageConfig(), main)
 
 
 if __name__ == "__main__":

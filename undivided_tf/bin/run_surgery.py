@@ -10,17 +10,9 @@ where. --cut=importance --num_cut=3 finds the blocks whose removal does least da
 from undivided_tf.bin import config_flags
 from undivided_tf.surgery.config import SurgeryConfig
 
-config_flags.define(SurgeryConfig())
 
-
-def parse() -> SurgeryConfig:
-    """Flags -> config."""
-    return config_flags.parse(SurgeryConfig())
-
-
-def main() -> None:
-    """Flags -> config -> surgery -> a checkpoint of ours, and how its blocks were chosen."""
-    config = parse()
+def main(config: SurgeryConfig) -> None:
+    """Writes a checkpoint of ours; prints how its blocks were chosen."""
     from undivided_tf.surgery.run import run_surgery
 
     about = run_surgery(config)
@@ -39,9 +31,7 @@ def main() -> None:
     print(f"written to {config.output_dir}")
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(SurgeryConfig(), main)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import scores
 
 Batch = dict[str, Any]
+# From the names of blocks that are gone to mean-pooled last states, float32 `(rows, hidden)`.
+States = Callable[[Sequence[str]], np.ndarray]
 _INVERSE_L2 = 0.1  # Of the logistic regression; standardised features of a few hundred states.
 
 
@@ -142,86 +144,53 @@ def head_damage(
     return damage
 
 
-def probe_damage(
-    encoder: Encoder,
-    tokenizer: Tokenizer,
-    rows: Rows,
-    batch_size: int,
-    max_seq_length: int,
-    fold_layer_norms: bool = True,
-) -> Damage:
+def probe_damage(states: States, labels: np.ndarray) -> Damage:
     """1 - accuracy of a logistic regression on mean-pooled last states.
 
     It is fitted anew for each cut, on two thirds of the rows, and scored on every third row.
+
+    Args:
+        states: of the rows, as `pooled_states` gives.
+        labels: int `(rows,)`.
     """
-    states = pooled_states(encoder, tokenizer, rows, batch_size, max_seq_length, fold_layer_norms)
-    scored = np.arange(len(rows)) % 3 == 2
+    scored = np.arange(len(labels)) % 3 == 2
 
     def damage(gone: Sequence[str]) -> float:
         found = states(gone)
-        model, _ = linear_probes.fit(found[~scored], rows.labels[~scored], _INVERSE_L2)
+        model, _ = linear_probes.fit(found[~scored], labels[~scored], _INVERSE_L2)
         predictions = model.predict(found[scored].astype(np.float64))
-        return float(np.mean(predictions != rows.labels[scored]))
+        return float(np.mean(predictions != labels[scored]))
 
     return damage
 
 
-def drift_damage(
-    encoder: Encoder,
-    tokenizer: Tokenizer,
-    rows: Rows,
-    batch_size: int,
-    max_seq_length: int,
-    fold_layer_norms: bool = True,
-) -> Damage:
+def drift_damage(states: States) -> Damage:
     """Mean of 1 - cosine between the mean-pooled last states of the whole and the cut encoder."""
-    states = pooled_states(encoder, tokenizer, rows, batch_size, max_seq_length, fold_layer_norms)
     whole = _unit(states([]))
     return lambda gone: float(np.mean(1 - (_unit(states(gone)) * whole).sum(1)))
 
 
-def error_damage(
-    encoder: Encoder,
-    tokenizer: Tokenizer,
-    rows: Rows,
-    batch_size: int,
-    max_seq_length: int,
-    fold_layer_norms: bool = True,
-) -> Damage:
+def error_damage(states: States) -> Damage:
     """Squared error of the mean-pooled last states, over their variance in the whole encoder."""
-    states = pooled_states(encoder, tokenizer, rows, batch_size, max_seq_length, fold_layer_norms)
     whole = states([])
     variance = np.mean(np.var(whole, axis=0))
     return lambda gone: float(np.mean(np.square(states(gone) - whole)) / variance)
 
 
-def similarity_damage(
-    encoder: Encoder,
-    tokenizer: Tokenizer,
-    rows: Rows,
-    batch_size: int,
-    max_seq_length: int,
-    fold_layer_norms: bool = True,
-) -> Damage:
+def similarity_damage(states: States, similarity: np.ndarray) -> Damage:
     """1 - Spearman's correlation of scores with cosines of mean-pooled last states; no training.
 
     Args:
-        encoder: the whole one.
-        tokenizer: that of the encoder.
-        rows: pairs of texts, each encoded alone, and how similar they are.
-        batch_size: texts a forward pass.
-        max_seq_length: word pieces a text.
-        fold_layer_norms: as for `operate`.
+        states: of the first texts of all pairs, then of the second ones, each encoded alone.
+        similarity: how similar the texts of each pair are, float `(pairs,)`.
 
     References:
         Reimers, Gurevych 2019, arXiv 1908.10084, section 4.1 (unsupervised STS).
     """
-    alone = Rows([*rows.first, *rows.second])
-    states = pooled_states(encoder, tokenizer, alone, batch_size, max_seq_length, fold_layer_norms)
 
     def damage(gone: Sequence[str]) -> float:
         first, second = np.split(_unit(states(gone)), 2)
-        return 1 - regression.score((first * second).sum(1), rows.labels)["spearman"]
+        return 1 - regression.score((first * second).sum(1), similarity)["spearman"]
 
     return damage
 
@@ -237,8 +206,8 @@ def pooled_states(
     batch_size: int,
     max_seq_length: int,
     fold_layer_norms: bool = True,
-) -> Callable[[Sequence[str]], np.ndarray]:
-    """A function from the names of blocks that are gone to mean-pooled last states.
+) -> States:
+    """Mean-pooled last states of texts, without blocks.
 
     Args:
         encoder: the whole one.
@@ -247,9 +216,6 @@ def pooled_states(
         batch_size: texts a forward pass.
         max_seq_length: word pieces a text.
         fold_layer_norms: as for `operate`.
-
-    Returns:
-        The function; it gives float32 `(rows, hidden)`.
     """
 
     def mean(inputs):

@@ -114,14 +114,18 @@ def importance(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> t
 def measure(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tuple[Damage, str]:
     """The measure of damage, and what it is in words; arguments as of `importance`."""
     tokenizer = source.tokenizer
-    sizes = (config.batch_size, _length(config), config.fold_layer_norms)
+
+    def states(rows: Rows) -> damage.States:
+        sizes = (config.batch_size, _length(config), config.fold_layer_norms)
+        return damage.pooled_states(encoder, tokenizer, rows, *sizes)
+
     if config.importance == "text":
         return _on_text(config, source, encoder)
     task = load_sentence_task(config.task)
     if config.importance in _FROM_WHOLE:
         rows = _rows(task, config.split, config, labelled=False)
         measured, words = _FROM_WHOLE[config.importance]
-        return measured(encoder, tokenizer, rows, *sizes), _on(words, task, rows, config)
+        return measured(states(rows)), _on(words, task, rows, config)
     if config.importance == "similarity":
         if not (task.is_regression and task.is_pair):
             raise InputError(
@@ -130,7 +134,8 @@ def measure(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tupl
             )
         rows = _rows(task, config.split, config)
         words = "1 - Spearman's correlation of scores with cosines of mean-pooled states"
-        measured = damage.similarity_damage(encoder, tokenizer, rows, *sizes)
+        alone = Rows([*rows.first, *rows.second])
+        measured = damage.similarity_damage(states(alone), rows.labels)
         return measured, _on(words, task, rows, config)
     if source.classifier:
         classifier = converter.build_classifier(source, encoder)
@@ -150,7 +155,7 @@ def measure(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tupl
     task = task.graded()
     rows = _rows(task, "train", config)
     words = "errors of a logistic regression on mean-pooled states"
-    measured = damage.probe_damage(encoder, tokenizer, rows, *sizes)
+    measured = damage.probe_damage(states(rows), rows.labels)
     return measured, _on(words, task, rows, config.replace(split="train"))
 
 
