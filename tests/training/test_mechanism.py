@@ -22,7 +22,7 @@ def small(workdir="", **changes):
     )  # fmt: skip
     values = {
         "patterns": ("(AI)*2", "A*2"), "num_facts": (8, 16), "num_values": 4, "num_symbols": 8,
-        "num_pairs": 2, "num_copying_steps": 200, "eval_every_steps": 100, "train_batch_size": 16,
+        "num_copied": 3, "num_copying_steps": 200, "eval_every_steps": 100, "train_batch_size": 16,
         "learning_rates": (0.01, 0.03), "num_seeds": 2, "exposures": 400,
     }  # fmt: skip
     return MechanismConfig(workdir=str(workdir), encoder=encoder, **{**values, **changes})
@@ -43,16 +43,16 @@ def test_each_fact_has_a_key_of_its_own_and_hides_its_value():
     assert not np.array_equal(mechanism.facts(config, 100, seed=4)["masked_ids"], values)
 
 
-def test_every_masked_value_stands_behind_its_symbol_in_the_context():
-    config = small(num_pairs=5)
+def test_every_masked_value_stands_as_far_before_it_in_the_context():
+    config = small(num_copied=5)
     batch = mechanism.sequences(config, 50, np.random.default_rng(0))
-    for row, places, answers in zip(
-        batch["token_ids"], batch["masked_positions"], batch["masked_ids"], strict=True
-    ):
-        pairs = dict(zip(row[1:11:2], row[2:12:2], strict=True))
-        assert len(pairs) == 5
-        for place, answer in zip(places, answers, strict=True):
-            assert row[place] == MASK and pairs[row[place - 1]] == answer
+    rows, places = batch["token_ids"], batch["masked_positions"]
+    assert rows.shape == (50, 13) and places.shape == (50, 5)
+    assert (rows[:, [0, 6, 12]] == [CLS, SEP, SEP]).all()
+    assert (np.take_along_axis(rows, places, 1) == MASK).all()
+    assert np.array_equal(np.take_along_axis(rows, places - 6, 1), batch["masked_ids"])
+    values = batch["masked_ids"] - 5 - config.num_symbols
+    assert values.min() == 0 and values.max() == config.num_values - 1
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,6 @@ def test_bits_follow_their_definition(loss, bits):
     ("changes", "message"),
     [
         ({"num_facts": (600,)}, "num_facts 600 are more than the 512 keys"),
-        ({"num_pairs": 9}, "num_pairs 9 need as many symbols, got num_symbols 8"),
         ({"learning_rates": (0.1, 0.01)}, "learning_rates must list numbers that rise"),
         ({"patterns": ("AA", "A*2")}, "two patterns of AA, A\\*2 spell the same blocks"),
     ],

@@ -1,4 +1,4 @@
-"""Figure and table of the two synthetic corpora: facts to store, and pairs to copy."""
+"""Figure and table of the two synthetic corpora: facts to store, and values to copy."""
 
 import os
 import statistics
@@ -65,7 +65,7 @@ def table(result: dict[str, Any]) -> str:
             )
     lines += [
         "",
-        "pairs copied from context",
+        "values copied from context",
         f"{'pattern':<12}{'accuracy':>11}{'loss':>11}{'mean over training':>20}{'rate':>9}",
     ]
     for encoder in result["encoders"]:

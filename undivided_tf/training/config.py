@@ -625,7 +625,7 @@ class SquadConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class MechanismConfig(Config):
-    """Two synthetic corpora for small encoders: facts to store, and pairs to copy from context."""
+    """Two synthetic corpora for small encoders: facts to store, and values to copy from context."""
 
     workdir: str = option("", "Directory for results and figures.")
     patterns: tuple[str, ...] = option(
@@ -653,9 +653,7 @@ class MechanismConfig(Config):
         ),
     )
     num_values: int = option(256, "Values; a fact has the logarithm of this in bits.", at_least=2)
-    num_symbols: int = option(
-        64, "Symbols; three are the key of a fact, one that of a pair.", above=1
-    )
+    num_symbols: int = option(64, "Symbols; three are the key of a fact.", above=1)
     num_facts: tuple[int, ...] = option(
         (1000, 2000, 4000),
         "Facts to store, each in an encoder of its own; more than fit in at the end.",
@@ -663,10 +661,10 @@ class MechanismConfig(Config):
         min_items=1,
     )
     exposures: int = option(100, "How often training shows each fact.", above=0)
-    num_pairs: int = option(6, "Pairs of a sequence to copy from.", above=0)
-    num_copying_steps: int = option(1000, "Steps of training to copy.", above=0)
-    eval_every_steps: int = option(50, "Steps between evaluations of copying.", above=0)
-    train_batch_size: int = option(128, "Facts, or sequences of pairs, a step.", above=0)
+    num_copied: int = option(24, "Values of a sequence that are copied.", above=0)
+    num_copying_steps: int = option(300, "Steps of training to copy.", above=0)
+    eval_every_steps: int = option(20, "Steps between evaluations of copying.", above=0)
+    train_batch_size: int = option(128, "Facts, or sequences to copy from, a step.", above=0)
     learning_rates: tuple[float, ...] = option(
         (5e-3, 1e-2, 2e-2),
         "Peak learning rates of Muon; each pattern has its best one on each corpus.",
@@ -688,11 +686,6 @@ class MechanismConfig(Config):
                 f"num_facts {max(self.num_facts)} are more than the {self.num_symbols**3} keys of "
                 f"three of {self.num_symbols} symbols: raise num_symbols"
             )
-        if self.num_pairs > self.num_symbols:
-            raise InputError(
-                f"num_pairs {self.num_pairs} need as many symbols, got num_symbols "
-                f"{self.num_symbols}"
-            )
         for name in ("num_facts", "learning_rates"):
             values = getattr(self, name)
             if sorted(set(values)) != list(values):
@@ -712,6 +705,6 @@ class MechanismConfig(Config):
         return self.encoder.replace(
             block_pattern=pattern,
             vocab_size=SPECIAL_IDS + self.num_symbols + self.num_values,
-            max_position_embeddings=max(LENGTH_OF_FACT, 2 + 4 * self.num_pairs),
+            max_position_embeddings=max(LENGTH_OF_FACT, 3 + 2 * self.num_copied),
             type_vocab_size=1,
         )

@@ -1,11 +1,11 @@
-"""What blocks are good for, on two synthetic corpora: facts to store, and pairs to copy.
+"""What blocks are good for, on two synthetic corpora: facts to store, and values to copy.
 
 - **Facts.** A fact is a random key of three symbols and a random value: `[CLS] k k k [MASK] [SEP]`.
   Training shows each one `exposures` times. What an encoder then knows of all facts is stored in
   its parameters, since nothing else tells a value from its key.
-- **Copying.** `[CLS] a b c d ... c [MASK] a [MASK] [SEP]`: pairs of a symbol and a random value,
-  then all symbols once more, whose values are masked. Each sequence is new, so nothing can be
-  stored; the values must be copied from the context.
+- **Copying.** `[CLS] a b c ... [SEP] [MASK] [MASK] [MASK] ... [SEP]`: random values, then all of
+  them once more, masked. Each sequence is new, so nothing can be stored; the values must be copied
+  from their places in the context.
 
 The encoders are trained by the steps of pre-training, with Muon. One compiled step serves all runs
 of a pattern on a corpus: weights, optimizer and rate are set to those of the next run.
@@ -131,30 +131,23 @@ def facts(config: MechanismConfig, num_facts: int, seed: int) -> Batch:
 
 
 def sequences(config: MechanismConfig, count: int, generator: np.random.Generator) -> Batch:
-    """New sequences of pairs, whose symbols come once more with their values masked.
+    """New sequences of values that come twice, the second time masked.
 
     Args:
-        config: number of pairs, symbols and values.
+        config: number of copied and of possible values.
         count: number of sequences.
-        generator: decides symbols, values and the order of the repetition.
+        generator: decides the values.
 
     Returns:
-        A batch as of `masking.mask_tokens`, `(count, 2 + 4 num_pairs)`; the symbols of a sequence
-        differ, and the order of the repetition is random.
+        A batch as of `masking.mask_tokens`, `(count, 3 + 2 num_copied)`.
     """
-    pairs = config.num_pairs
-    draw = generator.random((count, config.num_symbols))
-    symbols = SPECIAL_IDS + np.argpartition(draw, pairs - 1, axis=1)[:, :pairs]
-    values = _first_value(config) + generator.integers(config.num_values, size=(count, pairs))
-    order = np.argsort(generator.random((count, pairs)), axis=1)
-    rows = np.full((count, 2 + 4 * pairs), SEP, np.int32)
-    rows[:, 0] = CLS
-    rows[:, 1 : 1 + 2 * pairs : 2], rows[:, 2 : 2 + 2 * pairs : 2] = symbols, values
-    rows[:, 1 + 2 * pairs : -1 : 2] = np.take_along_axis(symbols, order, axis=1)
-    masked = np.arange(2 + 2 * pairs, 2 + 4 * pairs, 2)
+    copied = config.num_copied
+    values = _first_value(config) + generator.integers(config.num_values, size=(count, copied))
+    rows = np.full((count, 3 + 2 * copied), SEP, np.int32)
+    rows[:, 0], rows[:, 1 : 1 + copied] = CLS, values
+    masked = np.arange(2 + copied, 2 + 2 * copied)
     rows[:, masked] = MASK
-    answers = np.take_along_axis(values, order, axis=1)
-    return _batch(rows, np.tile(masked, (count, 1)), answers)
+    return _batch(rows, np.tile(masked, (count, 1)), values)
 
 
 def _first_value(config: MechanismConfig) -> int:

@@ -121,7 +121,7 @@ class Mechanism(Kind):
             f"rates {', '.join(f'{rate:g}' for rate in config.learning_rates)}, "
             f"{formatting.plural(config.num_seeds, 'seed')}. Facts: a key of three of "
             f"{config.num_symbols} symbols and one of {config.num_values} values, each shown "
-            f"{config.exposures} times. Copying: {config.num_pairs} pairs a sequence, "
+            f"{config.exposures} times. Copying: {config.num_copied} values a sequence, "
             f"{formatting.count(config.num_copying_steps)} steps.",
         )
 
