@@ -277,9 +277,7 @@ OTHERS = {
     "sizes": [("64x4",)],
     "tasks": [("cola",)],
     "worth_margins": [(0.8, 1.2)],
-    "zero_shot": [("drift:sst2",), ("similarity:sts",)],
-    "budget": ["latency:0.5"],
-    "formats": [("onnx",)],
+    "zero_shot": [("drift:sst2",)],
 }
 
 

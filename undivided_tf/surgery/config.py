@@ -105,27 +105,6 @@ class SurgeryConfig(Config):
             raise InputError("num_cut needs a way to choose the blocks: --cut=importance")
 
 
-def check_zero_shot(texts: tuple[str, ...], measures: tuple[str, ...]) -> None:
-    """Raises InputError unless every text is MEASURE:TASK with one of the measures."""
-    for text in texts:
-        measure, _, task = text.partition(":")
-        if measure not in measures or not task:
-            raise InputError(
-                f"zero_shot must list MEASURE:TASK with a measure of {', '.join(measures)}, "
-                f"got {text!r}"
-            )
-
-
-def zero_shot_measures(
-    order: SurgeryConfig, texts: tuple[str, ...], rows: int
-) -> tuple[SurgeryConfig, ...]:
-    """How damage is measured by each MEASURE:TASK, on validation rows."""
-    return tuple(
-        order.replace(importance=measure, task=task, split="validation", max_rows=rows)
-        for measure, _, task in (text.partition(":") for text in texts)
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class DamageConfig(Config):
     """What cutting intermediate blocks costs without training, and on GLUE after fine-tuning."""
@@ -171,14 +150,25 @@ class DamageConfig(Config):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise InputError(f"{name} must list different numbers, got {values}")
-        check_zero_shot(self.zero_shot, IMPORTANCES)
+        for text in self.zero_shot:
+            measure, _, task = text.partition(":")
+            if measure not in IMPORTANCES or not task:
+                raise InputError(
+                    f"zero_shot must list MEASURE:TASK with a measure of {', '.join(IMPORTANCES)}, "
+                    f"got {text!r}"
+                )
         if self.num_cut[0] != 0 or list(self.num_cut) != sorted(self.num_cut):
             raise InputError(f"num_cut must rise from 0, the reference, got {self.num_cut}")
 
     @property
     def zero_shot_measures(self) -> tuple[SurgeryConfig, ...]:
         """How damage is measured by each entry of `zero_shot`."""
-        return zero_shot_measures(self.order, self.zero_shot, self.zero_shot_rows)
+        return tuple(
+            self.order.replace(
+                importance=measure, task=task, split="validation", max_rows=self.zero_shot_rows
+            )
+            for measure, _, task in (text.partition(":") for text in self.zero_shot)
+        )
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
         """The inputs of any config, and the tasks of `zero_shot`; GLUE only if it is used."""

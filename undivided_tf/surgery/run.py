@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,6 @@ from undivided_tf.workdir import new_directory
 
 REPORT = "surgery.json"
 USUAL_LENGTH = 64  # Word pieces.
-# Measures of mean-pooled states, of any encoder for itself.
-OF_STATES = ("similarity", "task")
 # Measures that compare with the whole encoder and need texts only.
 _FROM_WHOLE = {
     "drift": (damage.drift_damage, "1 - cosine to the mean-pooled states of the whole encoder"),
@@ -114,27 +111,14 @@ def importance(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> t
     return cut_order(source.config.pattern, measured, config.greedy), words
 
 
-def measure(
-    config: SurgeryConfig,
-    source: Checkpoint,
-    encoder: Encoder | None = None,
-    states: Callable[[Rows], damage.States] | None = None,
-) -> tuple[Damage, str]:
-    """The measure of damage, and what it is in words; arguments as of `importance`.
-
-    Args:
-        config: as for `importance`, and so the next two.
-        source: the checkpoint.
-        encoder: that of the source; not needed where `states` are given.
-        states: the states of texts where not the encoder makes them, for measures of `OF_STATES`.
-    """
+def measure(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tuple[Damage, str]:
+    """The measure of damage, and what it is in words; arguments as of `importance`."""
     tokenizer = source.tokenizer
 
-    def of_encoder(rows: Rows) -> damage.States:
+    def states(rows: Rows) -> damage.States:
         sizes = (config.batch_size, _length(config), config.fold_layer_norms)
         return damage.pooled_states(encoder, tokenizer, rows, *sizes)
 
-    states, given = states or of_encoder, states is not None
     if config.importance == "text":
         return _on_text(config, source, encoder)
     task = load_sentence_task(config.task)
@@ -153,7 +137,7 @@ def measure(
         alone = Rows([*rows.first, *rows.second])
         measured = damage.similarity_damage(states(alone), rows.labels)
         return measured, _on(words, task, rows, config)
-    if source.classifier and not given:
+    if source.classifier:
         classifier = converter.build_classifier(source, encoder)
         rows = _rows(task, config.split, config)
         length = config.max_seq_length or source.classifier.max_seq_length
