@@ -67,8 +67,8 @@ class SurgeryConfig(Config):
     )
     split: str = option(
         "validation",
-        "Split on which damage is measured; a logistic regression is always scored "
-        "on training rows that it was not fitted on.",
+        "Split on which damage is measured; a logistic regression is always fitted on training "
+        "rows, and on split train it is scored on every third of them and fitted on the others.",
         one_of=SPLITS,
     )
     max_rows: int = option(500, "Use at most so many rows; 0: all.", at_least=0)
