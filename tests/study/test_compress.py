@@ -105,7 +105,7 @@ def test_a_call_that_is_stopped_anywhere_resumes(place, tmp_path, monkeypatch):
     for name in asked.zero_shot:
         assert served["damage"][name] == pytest.approx(results["scores"]["healed"][name], abs=1e-4)
     card = (tmp_path / "run/export/saved_model/README.md").read_text()
-    assert results["blocks"][0] in card and "Healed towards the whole encoder" in card
+    assert f"`{results['blocks'][0]}`" in card and "Healed towards the whole encoder" in card
     assert "| 1 - cosine, animals | 0.0000 |" in card and "nothing is known" not in card
     page = (tmp_path / "run/results.md").read_text()
     assert "`made by a test`" in page and "are those of the Keras model on 26 rows" in page

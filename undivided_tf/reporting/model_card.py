@@ -141,10 +141,10 @@ def _data(exported: dict[str, Any], run: dict[str, Any]) -> Iterator[str]:
 
 def _compression(results: dict[str, Any]) -> Iterator[str]:
     """What became of the whole encoder."""
+    blocks = ", ".join(f"`{name}`" for name in results["blocks"])
     yield (
-        f"Cut out of `{results['config']['input']}` ({results['from']}) to the budget "
-        f"`{results['config']['budget']}`: {', '.join(results['blocks'])}. Chosen by: "
-        f"{results['damage']}."
+        f"Of `{results['config']['input']}` ({results['from']}) these blocks were cut for the "
+        f"budget `{results['config']['budget']}`: {blocks}. Chosen by: {results['damage']}."
     )
     if healed := results["healing"]:
         yield (
