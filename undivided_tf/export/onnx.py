@@ -32,7 +32,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
     Raises:
         InputError: tf2onnx or onnxruntime is not installed.
     """
-    tf2onnx, _ = _imported("tf2onnx"), _imported("onnxruntime")
+    _, tf2onnx = _imported("onnxruntime"), _imported("tf2onnx")
     made = signatures.of_ids(parts.choose(config.signatures), parts, ONNX, config.max_seq_length)
     files, about = {}, {}
     for signature in made:
