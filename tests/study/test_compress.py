@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -157,6 +158,13 @@ def test_a_budget_that_no_cut_reaches_names_the_lowest(place, tmp_path, monkeypa
         found = compress._Run(config(place, tmp_path / "run", budget=budget)).budget
         assert (found["num_cut"], found["share"]) == (number, 1 - number / 4)
         assert found["encoders"]["cut"]["milliseconds"] == 4 - number
+
+
+def test_a_missing_package_is_named_before_the_work(place, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match="onnx needs the package onnxruntime"):
+        compress.run_compress(config(place, tmp_path / "run", formats=("onnx",)))
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_export_that_differs_is_not_kept(place, tmp_path, monkeypatch):

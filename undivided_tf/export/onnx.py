@@ -32,7 +32,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
     Raises:
         InputError: tf2onnx or onnxruntime is not installed.
     """
-    _, tf2onnx = _imported("onnxruntime"), _imported("tf2onnx")
+    _, tf2onnx = packages()
     made = signatures.of_ids(parts.choose(config.signatures), parts, ONNX, config.max_seq_length)
     files, about = {}, {}
     for signature in made:
@@ -55,6 +55,11 @@ def runner(directory: pathlib.Path, name: str) -> Callable[..., dict[str, np.nda
     session = _imported("onnxruntime").InferenceSession(directory / f"{name}.onnx")
     outputs = [output.name for output in session.get_outputs()]
     return lambda **inputs: dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+
+def packages() -> tuple[Any, Any]:
+    """onnxruntime and tf2onnx; InputError where one is not installed."""
+    return _imported("onnxruntime"), _imported("tf2onnx")
 
 
 def _imported(name: str) -> Any:

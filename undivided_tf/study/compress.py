@@ -29,7 +29,7 @@ from undivided_tf.data.corpus import records
 from undivided_tf.data.tasks.probing_tasks import load_sentence_task
 from undivided_tf.data.tasks.rows import Rows
 from undivided_tf.errors import InputError
-from undivided_tf.export import exporter, parts, reference
+from undivided_tf.export import exporter, onnx, parts, reference
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.texts import without_padding
 from undivided_tf.models import checkpoints
@@ -109,6 +109,8 @@ class _Run:
             self.source.config.require_length(length)
         for measure in (config.order_measure, *config.zero_shot_measures):
             load_sentence_task(measure.task)
+        if "onnx" in config.formats:
+            onnx.packages()
         budget = self.workdir / "budget.json"
         self.budget = files.read_json(budget) if budget.exists() else self._budget()
 
