@@ -25,6 +25,7 @@ BINARIES = {
     "run_surgery": ("--block_pattern", "--cut", "--importance", "--share_intermediate"),
     "run_healing": ("--teacher_checkpoint", "--train_pieces", "--similarity_weight"),
     "run_damage": ("--num_cut", "--order.importance", "--zero_shot", "--per_task"),
+    "run_compress": ("--budget", "--max_loss", "--[no]heal", "--healing.train_pieces"),
     "export_model": ("--input", "--signatures", "--output_format"),
     "run_mechanism": ("--num_facts", "--exposures", "--learning_rates"),
     "run_sweep": ("--learning_rates", "--pilot_seeds", "--pretraining.optimizer"),
@@ -100,6 +101,8 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_healing", ["--train_pieces=0"], "train_pieces must be above 0, got 0"),
         ("run_damage", ["--num_cut=1,2"], "num_cut must rise from 0"),
         ("run_damage", ["--zero_shot=cosine:sst2"], "zero_shot must list MEASURE:TASK"),
+        ("run_compress", ["--budget=latency:2"], "budget must be COST:SHARE with a cost of"),
+        ("run_compress", ["--max_loss=task:1"], "max_loss must list MEASURE:POINTS with a measure"),
         ("export_model", ["--signatures=embed,summarize"], "signatures must be one of classify"),
         (
             "run_sweep",

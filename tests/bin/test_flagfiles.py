@@ -17,7 +17,7 @@ from undivided_tf.analysis.config import (
     StructuralConfig,
 )
 from undivided_tf.config import EncoderConfig
-from undivided_tf.study.config import StudyConfig, SweepConfig
+from undivided_tf.study.config import CompressConfig, StudyConfig, SweepConfig
 from undivided_tf.surgery.config import DamageConfig
 from undivided_tf.training.config import (
     GlueConfig,
@@ -36,6 +36,7 @@ BINARIES = {
     "flags/glue_": ("run_glue", GlueConfig),
     "flags/squad": ("run_squad", SquadConfig),
     "flags/damage_": ("run_damage", DamageConfig),
+    "flags/compress_": ("run_compress", CompressConfig),
     "flags/cka_": ("run_cka", CkaConfig),
     "flags/diagnostics_": ("run_diagnostics", DiagnosticsConfig),
     "flags/probing_": ("run_probing", ProbingConfig),

@@ -8,6 +8,7 @@ import scipy
 import toys
 
 from undivided_tf import surgery
+from undivided_tf.convert import converter
 from undivided_tf.data.tasks.rows import Rows
 from undivided_tf.data.tasks.tasks import load_task
 from undivided_tf.errors import InputError
@@ -55,7 +56,7 @@ def config(place, **changes):
 def test_drift_and_error_are_those_of_an_encoder_that_was_cut(place, fold):
     encoder, rows = random_encoder(), load_task(str(place / "animals")).read("validation")
     kept = damage.pooled_states(encoder, TOKENIZER, rows, 8, toys.LENGTH, fold)
-    measured, error = damage.drift_damage(kept), damage.error_damage(kept)
+    measured, error = (of(kept, kept([])) for of in (damage.drift_damage, damage.error_damage))
     assert measured([]) == pytest.approx(0, abs=1e-6) and error([]) == 0
     gone = ["block_00/intermediate"]
     small, _ = surgery.cut(encoder, gone, fold_layer_norms=fold)
@@ -87,6 +88,37 @@ def test_the_cut_that_does_least_damage_is_made(place, tmp_path, name):
     found, _ = checkpoints.load_encoder(tmp_path / "cut")
     assert found.config.pattern.num_intermediate == 1
     assert json.loads((tmp_path / "cut" / "surgery.json").read_text())["kept"] == about["kept"]
+
+
+def test_a_probe_is_fitted_on_training_rows_alone(place):
+    asked = config(place, importance="task", max_rows=30)
+    source = converter.open_checkpoint(place / "bare")
+    encoder = converter.build_encoder(source)
+    calls = []
+
+    def states(rows):
+        calls.append(rows)
+        # Every row is told apart by its label alone, the wrong way round on validation rows.
+        sign = np.where(np.arange(len(rows)) < 30, 1, -1) * (2 * rows.labels - 1)
+        return lambda gone: np.float32(sign[:, None] * [[1.0, 0.0]])
+
+    measured, words = run.measure(asked.replace(split="train"), source, encoder, states=states)
+    assert measured([]) == 0 and "20 rows to fit, 10 rows of animals, train" in words
+    measured, words = run.measure(asked, source, encoder, states=states)
+    assert measured([]) == 1 and "30 rows to fit, 13 rows of animals, validation" in words
+    task = load_task(str(place / "animals"))
+    assert calls[1].first[30:] == task.read("validation").first
+
+
+def test_another_whole_encoder_is_the_reference(place):
+    asked = config(place, importance="drift")
+    source = converter.open_checkpoint(place / "bare")
+    whole = converter.build_encoder(source)
+    gone = ["block_00/intermediate"]
+    small, _ = surgery.cut(whole, gone)
+    expected = run.measure(asked, source, whole)[0](gone)
+    found, _ = run.measure(asked, source, small, whole=whole)
+    assert found([]) == pytest.approx(expected, abs=1e-6) and expected > 1e-4
 
 
 def test_similarity_of_texts_is_scored_without_training(place, tmp_path):

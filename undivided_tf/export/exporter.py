@@ -1,11 +1,17 @@
 """Exports a trained model in one of several formats."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from undivided_tf import accounting
+from undivided_tf.config import EncoderConfig
 from undivided_tf.export import litert, onnx, parts, saved_model
 from undivided_tf.export.config import ExportConfig
+from undivided_tf.export.texts import without_padding
+from undivided_tf.models import checkpoints
 from undivided_tf.support import files
 
 REPORT = "export.json"
@@ -43,3 +49,32 @@ def export(directory: pathlib.Path, config: ExportConfig) -> dict[str, Any]:
     }
     files.write_json(directory / REPORT, report)
     return report
+
+
+def on_texts(
+    directory: pathlib.Path, report: dict[str, Any], name: str
+) -> Callable[..., dict[str, np.ndarray]]:
+    """A signature of an export as a function of texts, run as a program that serves it does.
+
+    Args:
+        directory: of the export.
+        report: the content of its export.json.
+        name: one of `embed`, `classify` and `classify_pair`, if the export has it.
+
+    Returns:
+        A function from a list of texts, and for pairs one of the second texts, to arrays by name.
+        Formats that take ids get them from the export's vocab.txt.
+    """
+    output_format = report["config"]["output_format"]
+    about = report["signatures"][name]
+    run = _FORMATS[output_format].runner(directory, name)
+    if output_format == "saved_model":
+        return lambda *texts: run(**dict(zip(about["inputs"], texts, strict=True)))
+    tokenizer = checkpoints.read_tokenizer(directory, EncoderConfig.from_dict(report["encoder"]))
+
+    def of_ids(*texts):
+        inputs = tokenizer.encode(*texts, max_seq_length=about["max_seq_length"])
+        inputs = without_padding(inputs, report["config"]["pad_to_multiple_of"])
+        return run(**{key: np.asarray(value) for key, value in inputs.items()})
+
+    return of_ids

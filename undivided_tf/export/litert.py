@@ -2,8 +2,10 @@
 
 import pathlib
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from undivided_tf.export import reference, signatures
@@ -70,3 +72,9 @@ def _convert(saved_model: str, signatures: list[str], kind: str) -> bytes:
     if kind == "float16":
         converter.target_spec.supported_types = [tf.float16]
     return converter.convert()
+
+
+def runner(directory: pathlib.Path, name: str) -> Callable[..., dict[str, np.ndarray]]:
+    """A signature of the float32 file: from arrays of ids by name to arrays by name."""
+    interpreter = tf.lite.Interpreter(model_path=str(directory / FILES["float32"]))
+    return interpreter.get_signature_runner(name)

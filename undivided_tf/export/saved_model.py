@@ -1,8 +1,10 @@
 """A SavedModel that takes raw strings: the tokenizer is part of its graph."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from undivided_tf.export import reference, signatures
@@ -68,6 +70,17 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
             for signature in made
         },
     }
+
+
+def runner(directory: pathlib.Path, name: str) -> Callable[..., dict[str, np.ndarray]]:
+    """A signature of an export: from arrays of strings by name to arrays by name."""
+    served = tf.saved_model.load(str(directory / VERSION)).signatures[name]
+
+    def run(**strings):
+        found = served(**{key: tf.constant(value) for key, value in strings.items()})
+        return {key: value.numpy() for key, value in found.items()}
+
+    return run
 
 
 def _encode(parts: Parts, config: ExportConfig):

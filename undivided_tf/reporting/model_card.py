@@ -9,7 +9,7 @@ from typing import Any
 import undivided_tf
 from undivided_tf.config import EncoderConfig
 from undivided_tf.models.heads import INPUTS, MULTI_LABEL, PAIR, REGRESSION, ClassifierHead
-from undivided_tf.reporting import drawings, formatting, layout
+from undivided_tf.reporting import compress, drawings, formatting, layout
 from undivided_tf.support import files
 from undivided_tf.training import learning
 
@@ -27,13 +27,17 @@ _TOKENIZED = (
 )
 
 
-def write(directory: pathlib.Path, exported: dict[str, Any]) -> None:
+def write(
+    directory: pathlib.Path, exported: dict[str, Any], compressed: dict[str, Any] | None = None
+) -> None:
     """Writes the card of an export.
 
     Args:
         directory: where the export stands.
         exported: the content of its export.json. What is known of training and scores is read
             from results.json, config.json and the records' metadata.json near its checkpoint.
+        compressed: results of kind `compression` whose encoder this is; the card then shows what
+            was cut and healed, and costs and measures before and after.
     """
     encoder = EncoderConfig.from_dict(exported["encoder"])
     checkpoint = pathlib.Path(exported["config"]["input"])
@@ -44,8 +48,9 @@ def write(directory: pathlib.Path, exported: dict[str, Any]) -> None:
         summary=_summary(exported, run),
         description=drawings.describe(encoder.pattern),
         sizes=list(_sizes(exported, encoder)),
-        data=list(_data(exported, run)),
+        data=[*_data(exported, run), *(_compression(compressed) if compressed else ())],
         scores=list(_scores(checkpoint, run)),
+        before_and_after=compressed and _before_and_after(compressed, exported),
         signatures={name: _signature(name, exported) for name in exported["signatures"]},
         inputs=_TOKENIZED if exported["config"]["output_format"] == "saved_model" else (),
         use=_use(exported),
@@ -132,6 +137,26 @@ def _data(exported: dict[str, Any], run: dict[str, Any]) -> Iterator[str]:
             yield f"Their held-out loss is {told}."
     if exported["classifier"]:
         yield from _head(ClassifierHead.from_dict(exported["classifier"]))
+
+
+def _compression(results: dict[str, Any]) -> Iterator[str]:
+    """What became of the whole encoder."""
+    blocks = ", ".join(f"`{name}`" for name in results["blocks"])
+    yield (
+        f"Of `{results['config']['input']}` ({results['from']}) these blocks were cut for the "
+        f"budget `{results['config']['budget']}`: {blocks}. Chosen by: {results['damage']}."
+    )
+    if healed := results["healing"]:
+        yield (
+            f"Healed towards the whole encoder on {formatting.count(healed['pieces'])} word pieces "
+            "of text, without labels."
+        )
+
+
+def _before_and_after(results: dict[str, Any], exported: dict[str, Any]) -> str:
+    name = exported["config"]["output_format"]
+    lines = compress.served_lines({name: exported})
+    return "\n\n".join([compress.compression_table(results, {name: exported}), *lines]) + "."
 
 
 def _head(head: ClassifierHead) -> Iterator[str]:

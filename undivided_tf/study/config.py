@@ -1,8 +1,9 @@
-"""Studies and learning-rate sweeps; needs no TensorFlow."""
+"""Studies, learning-rate sweeps and compression; needs no TensorFlow."""
 
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,9 @@ from undivided_tf.config import (
 )
 from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
+from undivided_tf.export.config import EXPORT_FORMATS
+from undivided_tf.inputs import Input
+from undivided_tf.surgery.config import NOT_OF_ORDERS, HealingConfig, SurgeryConfig, measures
 from undivided_tf.training.config import FinetuningConfig, MechanismConfig, PretrainingConfig
 
 # Where the parameters went that removed blocks freed, so that there are as many.
@@ -492,3 +496,140 @@ class SweepConfig(Config):
             learning_rate=learning_rate,
             seed=seed,
         )
+
+
+COSTS = ("parameters", "flops", "latency")
+
+
+@dataclasses.dataclass(frozen=True)
+class CompressConfig(Config):
+    """A trained encoder cut to a budget, healed, verified and exported."""
+
+    workdir: str = option("", "Directory for checkpoints, the export, results and the figure.")
+    input: str = option(
+        "", "Checkpoint of any format: a folder, or wheel:NAME.", input="any_checkpoint"
+    )
+    budget: str = option(
+        "latency:0.5",
+        "Largest share of the whole encoder's cost that the result may have, as COST:SHARE: "
+        "parameters:0.7, flops:0.6 (of a forward pass) or latency:0.5 (measured here). As few "
+        "intermediate blocks as it takes are cut.",
+    )
+    zero_shot: tuple[str, ...] = option(
+        ("drift:wiki_topic",),
+        "Measures of damage without fine-tuning as MEASURE:TASK, such as "
+        "similarity:glue/STS-B,task:glue/SST-2; see --importance and --task of run_surgery. The "
+        "whole, the cut and the healed encoder are measured on validation rows.",
+        min_items=1,
+    )
+    zero_shot_rows: int = option(
+        2000,
+        "Validation rows of a measure, and as many training rows where a logistic regression is "
+        "fitted; 0: all.",
+        at_least=0,
+    )
+    order_by: str = option(
+        "",
+        "MEASURE:TASK that chooses the blocks, on training rows; empty: the first of zero_shot.",
+    )
+    max_loss: tuple[str, ...] = option(
+        (),
+        "Largest losses as MEASURE:POINTS, such as similarity:3,task:4. Points are hundredths of "
+        "the measure. Where the result loses more, nothing is exported. Empty: no limit.",
+    )
+    max_seq_length: int = option(
+        0,
+        "Word pieces of a text, in the measures and in the export; longer texts are cut. 0: as in "
+        "fine-tuning, or else all positions of the encoder.",
+        at_least=0,
+    )
+    sequence_length: int = option(
+        64, "Word pieces of a row whose FLOPs are counted and whose forward pass is timed.", above=0
+    )
+    latency_batch_size: int = option(32, "Rows of the timed forward passes.", above=0)
+    latency_rounds: int = option(
+        15, "Rounds in which the whole and the cut encoder are timed in turn.", above=0
+    )
+    heal: bool = option(True, "Heal the cut encoder; --noheal exports it as it was cut.")
+    formats: tuple[str, ...] = option(
+        ("saved_model",), "Formats of the export.", one_of=EXPORT_FORMATS, min_items=1
+    )
+    order: SurgeryConfig = section(
+        SurgeryConfig(split="train"),
+        "order.",
+        without=(*NOT_OF_ORDERS, "importance", "task", "split", "max_seq_length", "records_dir"),
+    )
+    records: RecordsConfig = section(
+        # The text of healing, where healing.records_dir does not name records of the vocabulary.
+        RecordsConfig(packing="document", max_seq_length=64),
+        "records.",
+        without=("output_dir", "vocab_file", "vocab_size", "do_lower_case"),
+    )
+    healing: HealingConfig = section(
+        HealingConfig(), "healing.", without=("workdir", "init_checkpoint", "teacher_checkpoint")
+    )
+
+    def validate(self) -> None:
+        """Raises InputError when the values do not go together."""
+        cost, share = self.limit
+        if cost not in COSTS or not 0 < share < 1:
+            raise InputError(
+                f"budget must be COST:SHARE with a cost of {', '.join(COSTS)} and a share above 0 "
+                f"and below 1, such as latency:0.5, got {self.budget!r}"
+            )
+        if len(set(self.zero_shot)) < len(self.zero_shot):
+            raise InputError(f"zero_shot must list different measures, got {self.zero_shot}")
+        known = {measure.importance for measure in self.zero_shot_measures}
+        for text, measure, points in self._limits:
+            if measure not in known or not points >= 0:
+                raise InputError(
+                    f"max_loss must list MEASURE:POINTS with a measure of zero_shot "
+                    f"({', '.join(sorted(known))}) and points of at least 0, got {text!r}"
+                )
+        if self.order_by:
+            measures([self.order_by], self.order, "order_by")
+
+    @property
+    def limit(self) -> tuple[str, float]:
+        """The cost that `budget` limits, and its largest share; NaN where it is no number."""
+        cost, _, share = self.budget.partition(":")
+        return cost, _number(share)
+
+    @property
+    def _limits(self) -> list[tuple[str, str, float]]:
+        parts = ((text, *text.partition(":")) for text in self.max_loss)
+        return [(text, measure, _number(points)) for text, measure, _, points in parts]
+
+    def points(self, measure: str) -> float:
+        """The largest loss of a measure in hundredths; infinite without a limit."""
+        return min((most for _, name, most in self._limits if name == measure), default=math.inf)
+
+    @property
+    def order_measure(self) -> SurgeryConfig:
+        """How the blocks are chosen, on training rows."""
+        return measures([self.order_by or self.zero_shot[0]], self.order, "order_by")[0]
+
+    @property
+    def zero_shot_measures(self) -> tuple[SurgeryConfig, ...]:
+        """How damage is measured by each entry of `zero_shot`, on validation rows."""
+        like = self.order.replace(split="validation", max_rows=self.zero_shot_rows)
+        return measures(self.zero_shot, like)
+
+    def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
+        """The inputs of any config, and the tasks of all measures; text only if it is used."""
+        unused = ["records."] if self.healing.records_dir else []
+        unused = unused if self.heal else ["records.", "healing."]
+        inputs = {
+            name: items
+            for name, items in super().inputs(without).items()
+            if not name.startswith(tuple(unused))
+        }
+        tasks = dict.fromkeys(one.task for one in (self.order_measure, *self.zero_shot_measures))
+        return {**inputs, "zero_shot": [Input("probing_task", task) for task in tasks]}
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,6 +1,7 @@
 """Cuts in trained encoders and what they cost; needs no TensorFlow."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from undivided_tf.config import (
     SENTENCE_TASK_HELP,
@@ -17,7 +18,10 @@ from undivided_tf.training.config import GlueConfig
 CUTS = ("none", "every", "first", "last", "importance")
 IMPORTANCES = ("text", "task", "drift", "error", "similarity")
 _WAYS = ("block_pattern", "drop_blocks", "drop_encoder_blocks")
-_SIZES = ("intermediate_size", "share_intermediate")
+# What an order of cuts, which makes none, does not use.
+NOT_OF_ORDERS = (
+    "input", "output_dir", *_WAYS, "cut", "num_cut", "intermediate_size", "share_intermediate",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +71,8 @@ class SurgeryConfig(Config):
     )
     split: str = option(
         "validation",
-        "Split on which damage is measured; a logistic regression is always scored "
-        "on training rows that it was not fitted on.",
+        "Split on which damage is measured; a logistic regression is always fitted on training "
+        "rows, and on split train it is scored on every third of them and fitted on the others.",
         one_of=SPLITS,
     )
     max_rows: int = option(500, "Use at most so many rows; 0: all.", at_least=0)
@@ -105,6 +109,31 @@ class SurgeryConfig(Config):
             raise InputError("num_cut needs a way to choose the blocks: --cut=importance")
 
 
+def measures(
+    texts: Sequence[str], like: SurgeryConfig, field: str = "zero_shot"
+) -> tuple[SurgeryConfig, ...]:
+    """How damage is measured by each of some MEASURE:TASK.
+
+    Args:
+        texts: the measures, such as `similarity:glue/STS-B`.
+        like: gives all but measure and task.
+        field: named in errors.
+
+    Raises:
+        InputError: another form, or an unknown measure.
+    """
+    found = []
+    for text in texts:
+        measure, _, task = text.partition(":")
+        if measure not in IMPORTANCES or not task:
+            raise InputError(
+                f"{field} must list MEASURE:TASK with a measure of {', '.join(IMPORTANCES)}, "
+                f"got {text!r}"
+            )
+        found.append(like.replace(importance=measure, task=task))
+    return tuple(found)
+
+
 @dataclasses.dataclass(frozen=True)
 class DamageConfig(Config):
     """What cutting intermediate blocks costs without training, and on GLUE after fine-tuning."""
@@ -138,7 +167,7 @@ class DamageConfig(Config):
             cut="importance", num_cut=1, importance="drift", split="train", max_seq_length=64
         ),
         "order.",
-        without=("input", "output_dir", *_WAYS, "cut", "num_cut", *_SIZES),
+        without=NOT_OF_ORDERS,
     )
     glue: GlueConfig = section(
         GlueConfig(tasks=("sst2", "mrpc")), without=("workdir", "init_checkpoint", "task")
@@ -150,25 +179,15 @@ class DamageConfig(Config):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise InputError(f"{name} must list different numbers, got {values}")
-        for text in self.zero_shot:
-            measure, _, task = text.partition(":")
-            if measure not in IMPORTANCES or not task:
-                raise InputError(
-                    f"zero_shot must list MEASURE:TASK with a measure of {', '.join(IMPORTANCES)}, "
-                    f"got {text!r}"
-                )
+        measures(self.zero_shot, self.order)
         if self.num_cut[0] != 0 or list(self.num_cut) != sorted(self.num_cut):
             raise InputError(f"num_cut must rise from 0, the reference, got {self.num_cut}")
 
     @property
     def zero_shot_measures(self) -> tuple[SurgeryConfig, ...]:
         """How damage is measured by each entry of `zero_shot`."""
-        return tuple(
-            self.order.replace(
-                importance=measure, task=task, split="validation", max_rows=self.zero_shot_rows
-            )
-            for measure, _, task in (text.partition(":") for text in self.zero_shot)
-        )
+        like = self.order.replace(split="validation", max_rows=self.zero_shot_rows)
+        return measures(self.zero_shot, like)
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
         """The inputs of any config, and the tasks of `zero_shot`; GLUE only if it is used."""

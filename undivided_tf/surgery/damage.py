@@ -144,16 +144,14 @@ def head_damage(
     return damage
 
 
-def probe_damage(states: States, labels: np.ndarray) -> Damage:
-    """1 - accuracy of a logistic regression on mean-pooled last states.
-
-    It is fitted anew for each cut, on two thirds of the rows, and scored on every third row.
+def probe_damage(states: States, labels: np.ndarray, scored: np.ndarray) -> Damage:
+    """1 - accuracy of a logistic regression on mean-pooled last states; fitted for each cut.
 
     Args:
         states: of the rows, as `pooled_states` gives.
         labels: int `(rows,)`.
+        scored: bool `(rows,)`, the rows on which it is scored; it is fitted on the others.
     """
-    scored = np.arange(len(labels)) % 3 == 2
 
     def damage(gone: Sequence[str]) -> float:
         found = states(gone)
@@ -164,15 +162,24 @@ def probe_damage(states: States, labels: np.ndarray) -> Damage:
     return damage
 
 
-def drift_damage(states: States) -> Damage:
-    """Mean of 1 - cosine between the mean-pooled last states of the whole and the cut encoder."""
-    whole = _unit(states([]))
-    return lambda gone: float(np.mean(1 - (_unit(states(gone)) * whole).sum(1)))
+def drift_damage(states: States, whole: np.ndarray) -> Damage:
+    """Mean of 1 - cosine between mean-pooled last states and those of the whole encoder.
+
+    Args:
+        states: of the rows, as `pooled_states` gives.
+        whole: those of the whole encoder, float `(rows, hidden)`.
+    """
+    target = _unit(whole)
+    return lambda gone: float(np.mean(1 - (_unit(states(gone)) * target).sum(1)))
 
 
-def error_damage(states: States) -> Damage:
-    """Squared error of the mean-pooled last states, over their variance in the whole encoder."""
-    whole = states([])
+def error_damage(states: States, whole: np.ndarray) -> Damage:
+    """Squared error of mean-pooled last states, over their variance in the whole encoder.
+
+    Args:
+        states: of the rows, as `pooled_states` gives.
+        whole: those of the whole encoder, float `(rows, hidden)`.
+    """
     variance = np.mean(np.var(whole, axis=0))
     return lambda gone: float(np.mean(np.square(states(gone) - whole)) / variance)
 

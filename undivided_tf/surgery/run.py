@@ -1,7 +1,9 @@
 """Surgery from config to checkpoint."""
 
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -111,21 +113,43 @@ def importance(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> t
     return cut_order(source.config.pattern, measured, config.greedy), words
 
 
-def measure(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tuple[Damage, str]:
-    """The measure of damage, and what it is in words; arguments as of `importance`."""
+def measure(
+    config: SurgeryConfig,
+    source: Checkpoint,
+    encoder: Encoder,
+    whole: Encoder | None = None,
+    states: Callable[[Rows], damage.States] | None = None,
+) -> tuple[Damage, str]:
+    """The measure of damage, and what it is in words.
+
+    Args:
+        config: says how damage is measured, and on what.
+        source: the checkpoint.
+        encoder: that of the source.
+        whole: the encoder with which drift and error compare, of the same vocabulary; None: the
+            one that is measured, without a cut.
+        states: what gives mean-pooled last states of rows, such as an exported model; None: the
+            encoder. Held-out text and a model's own head do not use it.
+
+    Raises:
+        InputError: see `importance`.
+    """
     tokenizer = source.tokenizer
 
-    def states(rows: Rows) -> damage.States:
+    def states_of(model: Encoder, rows: Rows) -> damage.States:
         sizes = (config.batch_size, _length(config), config.fold_layer_norms)
-        return damage.pooled_states(encoder, tokenizer, rows, *sizes)
+        return damage.pooled_states(model, tokenizer, rows, *sizes)
 
+    states = states or functools.partial(states_of, encoder)
     if config.importance == "text":
         return _on_text(config, source, encoder)
     task = load_sentence_task(config.task)
     if config.importance in _FROM_WHOLE:
         rows = _rows(task, config.split, config, labelled=False)
         measured, words = _FROM_WHOLE[config.importance]
-        return measured(states(rows)), _on(words, task, rows, config)
+        found = states(rows)
+        target = (states_of(whole, rows) if whole else found)([])
+        return measured(found, target), _on(words, task, rows, config)
     if config.importance == "similarity":
         if not (task.is_regression and task.is_pair):
             raise InputError(
@@ -153,10 +177,14 @@ def measure(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tupl
         )
         return measured, _on("1 - score of the model's own head", task, rows, config)
     task = task.graded()
-    rows = _rows(task, "train", config)
-    words = "errors of a logistic regression on mean-pooled states"
-    measured = damage.probe_damage(states(rows), rows.labels)
-    return measured, _on(words, task, rows, config.replace(split="train"))
+    rows = fitted = _rows(task, "train", config)
+    scored = np.arange(len(rows)) % 3 == 2
+    if config.split != "train":
+        rows = fitted.followed_by(_rows(task, config.split, config))
+        scored = np.arange(len(rows)) >= len(fitted)
+    words = f"errors of a logistic regression on mean-pooled states, {(~scored).sum()} rows to fit"
+    measured = damage.probe_damage(states(rows), rows.labels, scored)
+    return measured, _on(words, task, rows.pick(np.flatnonzero(scored)), config)
 
 
 def _length(config: SurgeryConfig) -> int:

@@ -50,6 +50,15 @@ class Rows:
             labels=None if self.labels is None else self.labels[places],
         )
 
+    def followed_by(self, others: Self) -> Self:
+        """These rows, then those of another split of the same task, labelled like this one."""
+        return dataclasses.replace(
+            self,
+            first=[*self.first, *others.first],
+            second=None if self.second is None else [*self.second, *others.second],
+            labels=None if self.labels is None else np.concatenate([self.labels, others.labels]),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
