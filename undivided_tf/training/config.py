@@ -633,9 +633,9 @@ class MechanismConfig(Config):
     )
     encoder: EncoderConfig = section(
         EncoderConfig(
-            hidden_size=32,
+            hidden_size=16,
             num_attention_heads=2,
-            intermediate_size=128,
+            intermediate_size=64,
             position_type="rotary",
             rotary_base=100.0,
             query_key_norm=True,
@@ -678,6 +678,11 @@ class MechanismConfig(Config):
     num_seeds: int = option(3, "Repetitions with seeds seed, seed + 1, ...", above=0)
     seed: int = seed_option("Decides the corpora, weights and order.")
     jit_compile: bool = option(True, "Compile the step with XLA.")
+
+    @classmethod
+    def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Older releases copied pairs of a symbol and a value."""
+        return {name: value for name, value in values.items() if name != "num_pairs"}
 
     def validate(self) -> None:
         """Raises InputError if the values contradict each other."""
