@@ -109,7 +109,8 @@ def pretrain(name: str, pattern: str, seed: str) -> dict[str, Any]:
         f"--eval_every_steps={steps}",
         f"--save_checkpoints_steps={steps}",
     ]
-    subprocess.run(command, check=True)
+    if not (workdir / "results.json").exists():
+        subprocess.run(command, check=True)
     results = files.read_json(workdir / "results.json")
     return {
         "recipe": name,
@@ -135,7 +136,7 @@ def _line(runs: list[dict[str, Any]]) -> str:
 
 
 def main(_):
-    """Makes the records, runs missing recipes, and prints the table."""
+    """Makes the records, runs missing recipes, writes after each, and prints the table."""
     records = [sys.executable, "-m", "undivided_tf.bin.create_pretraining_data"]
     subprocess.run([*records, *shlex.split(_RECORDS), f"--output_dir={_records_dir()}"], check=True)
     result = {
@@ -144,13 +145,13 @@ def main(_):
         "runs": [],
     }
     lines = []
+    output = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "recipes.json"
     for name in FLAGS.recipes or _RECIPES:
         for pattern in _RECIPES[name][1]:
             runs = [pretrain(name, pattern, seed) for seed in FLAGS.seeds]
             result["runs"] += runs
             lines.append(_line(runs))
-    output = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "recipes.json"
-    files.write_json(output, result)
+            files.write_json(output, result)
     print(
         "\n".join(("| recipe | pattern | peak rate | held-out loss |", "|---|---|---|---|", *lines))
     )
