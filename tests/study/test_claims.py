@@ -9,6 +9,7 @@ from made_up_study import accuracies, shift, text_of
 from undivided_tf.study import claims, judging, methods, report, summary, verdict_tables
 from undivided_tf.study.judging import Scores
 from undivided_tf.study.kinds import read_results
+from undivided_tf.study.kinds.probing import Probing
 
 
 def judged(study, name, pattern="(AAI)*3"):
@@ -159,6 +160,19 @@ def test_small_encoders_have_controls():
         if cell["kind"] == "pretraining":
             cell["result"]["parameters"] = 30_000_000
     assert "controls" not in judged(study, "accuracy kept").reason
+
+
+def test_words_of_several_labels_are_those_of_tasks_of_words():
+    result = {
+        "taps": ["block_00/attention"], "majority_accuracy": 0.5, "accuracy": [0.8],
+        "untrained_accuracy": [0.6], "ambiguous_type_accuracy": [0.7], "compression": [2.0],
+    }  # fmt: skip
+    for unit, expected in (("words", {"ambiguous_type_accuracy": 0.7}), ("sentences", {})):
+        rows = {row["metric"]: row["value"] for row in Probing().rows({**result, "unit": unit})}
+        assert rows == {
+            "majority_accuracy": 0.5, "accuracy": 0.8, "untrained_accuracy": 0.6,
+            "compression": 2.0, **expected,
+        }  # fmt: skip
 
 
 def test_a_reference_above_a_constant_answer_by_less_than_the_margin_has_nothing_to_lose():

@@ -56,8 +56,10 @@ class Probing(Kind):
 
     def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         yield {"metric": "majority_accuracy", "value": result["majority_accuracy"]}
+        # The types of a task of sentences are first words, which say nothing of its labels.
+        of_words = (AMBIGUOUS,) if result.get("unit") == "words" else ()
         for prefix, measure in itertools.product(
-            ("", _UNTRAINED), (TRAINED, AMBIGUOUS, COMPRESSION)
+            ("", _UNTRAINED), (TRAINED, *of_words, COMPRESSION)
         ):
             # Not every task has ambiguous words, nor every recipe a codelength.
             values = result.get(prefix + measure) or [None] * len(result["taps"])
