@@ -6,8 +6,8 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
+from undivided_tf.reporting import damage as measured
 from undivided_tf.reporting import formatting, pages
-from undivided_tf.reporting.damage import DAMAGES, SCORES
 from undivided_tf.reporting.style import BLUE, GREEN, GREY, VERMILION, drawing, legend
 from undivided_tf.support import files
 
@@ -18,12 +18,12 @@ _STYLES = {"whole": (BLUE, "o"), "cut": (VERMILION, "s"), "healed": (GREEN, "^")
 def named(name: str) -> str:
     """What a MEASURE:TASK is called in tables: `Spearman, STS-B`."""
     measure, _, task = name.partition(":")
-    return f"{SCORES.get(measure) or DAMAGES[measure]}, {pathlib.Path(task).name}"
+    return f"{measured.name_of(measure)}, {pathlib.Path(task).name}"
 
 
 def value_of(name: str, damage: float) -> float:
-    """The value that is shown of a damage: where that is 1 - a score, the score."""
-    return 1 - damage if name.partition(":")[0] in SCORES else damage
+    """The value that is shown of a damage by MEASURE:TASK."""
+    return measured.value_of(name.partition(":")[0], damage)
 
 
 def shown(name: str, damage: float) -> str:

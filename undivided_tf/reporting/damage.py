@@ -14,8 +14,8 @@ from undivided_tf.support import files
 
 Result = dict[str, Any]
 # Measures that are 1 - score are shown as the score.
-SCORES = {"similarity": "Spearman", "task": "accuracy of a probe"}
-DAMAGES = {"drift": "1 - cosine", "error": "relative squared error", "text": "masked-LM loss"}
+_SCORES = {"similarity": "Spearman", "task": "accuracy of a probe"}
+_DAMAGES = {"drift": "1 - cosine", "error": "relative squared error", "text": "masked-LM loss"}
 
 
 def write_order(about: Result, folder: str | os.PathLike) -> None:
@@ -82,7 +82,7 @@ def zero_shot_table(results: Result) -> str:
         results: with `order` and `zero_shot` of results.json.
     """
     measures, order = results["zero_shot"], results["order"]["blocks"]
-    heads = [SCORES.get(of["measure"]) or DAMAGES[of["measure"]] for of in measures]
+    heads = [name_of(of["measure"]) for of in measures]
     lines = [
         f"| cut | {' | '.join(heads)} |",
         "|".join(["", " --- ", *[" ---: "] * len(heads), ""]),
@@ -93,15 +93,24 @@ def zero_shot_table(results: Result) -> str:
         for number, values in enumerate(zip(*(of["cuts"] for of in measures), strict=True))
     ]
     for name, values in rows:
-        shown = (_shown(of, value) for of, value in zip(measures, values, strict=True))
+        shown = (
+            f"{value_of(of['measure'], damage):.4f}"
+            for of, damage in zip(measures, values, strict=True)
+        )
         lines.append(f"| {name} | {' | '.join(shown)} |")
     notes = "; ".join(f"{head}: {of['words']}" for head, of in zip(heads, measures, strict=True))
     note = f"Without training. {notes}. Where that is 1 - a score, or errors, the score is shown."
     return "\n".join([*lines, "", note])
 
 
-def _shown(measure: Result, damage: float) -> str:
-    return f"{1 - damage if measure['measure'] in SCORES else damage:.4f}"
+def name_of(measure: str) -> str:
+    """What a measure is called in tables and figures: `Spearman`."""
+    return _SCORES.get(measure) or _DAMAGES[measure]
+
+
+def value_of(measure: str, damage: float) -> float:
+    """The value that is shown of a damage: where that is 1 - a score, the score."""
+    return 1 - damage if measure in _SCORES else damage
 
 
 def zero_shot_figure(results: Result, path: str | os.PathLike) -> None:
@@ -115,14 +124,13 @@ def zero_shot_figure(results: Result, path: str | os.PathLike) -> None:
     with drawing(path, 0.8 + 1.8 * len(measures)) as figure:
         panels = figure.subplots(len(measures), 1, sharex=True, squeeze=False)[:, 0]
         for panel, of in zip(panels, measures, strict=True):
-            is_score = of["measure"] in SCORES
             cuts, single = (
-                [1 - value if is_score else value for value in values]
+                [value_of(of["measure"], damage) for damage in values]
                 for values in (of["cuts"], of["single"].values())
             )
             panel.plot(range(len(cuts)), cuts, "o-", color=BLUE)
             panel.plot([1] * len(single), single, "x", color=VERMILION)
-            panel.set_title((SCORES if is_score else DAMAGES)[of["measure"]], loc="left")
+            panel.set_title(name_of(of["measure"]), loc="left")
         panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[-1].set_xlabel("intermediate blocks cut in the order (crosses: one block alone)")
 
