@@ -56,7 +56,7 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.sample $(COMPARE)/.torch
 	$(BIN)/python benchmarks/pretraining.py --torch_python=$(COMPARE)/bin/python
 
-bench-inference: $(VENV)/.sample $(COMPARE)/.torch
+bench-inference: $(VENV)/.onnx $(COMPARE)/.torch
 	$(BIN)/python benchmarks/inference.py --torch_python=$(COMPARE)/bin/python
 
 bench-cka: $(COMPARE)/.torch

@@ -26,13 +26,19 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("size", "mini", "mini, small or base; tiny is for trying this script.")
 flags.DEFINE_list("lengths", ["32", "128", "512"], "Word pieces per text.")
 flags.DEFINE_list("batches", ["1", "32"], "Texts per call.")
-flags.DEFINE_list("exports", ["ours"], "Which of our exports: ours, XLA, bfloat16.")
+flags.DEFINE_list(
+    "exports",
+    ["ours", "one thread", "XLA", "ONNX"],
+    "Which of our exports: ours (SavedModel), one thread (the same), XLA, bfloat16, ONNX.",
+)
 
 _VOCABULARY = 30522
-_EXPORTS = {
-    "ours": {},
-    "XLA": {"jit_compile": True},
-    "bfloat16": {"dtype": "bfloat16"},
+_EXPORTS = {  # By name: changes of ExportConfig, and the environment of the server.
+    "ours": ({}, {}),
+    "one thread": ({}, {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}),
+    "XLA": ({"jit_compile": True}, {}),
+    "bfloat16": ({"dtype": "bfloat16"}, {}),
+    "ONNX": ({"output_format": "onnx"}, {}),
 }
 _TOKENS_A_ROUND, _MOST_CALLS = 8192, 40
 
@@ -45,12 +51,16 @@ def patterns(layers: int) -> dict[str, str]:
 def peers_of(folder: pathlib.Path) -> dict[str, pretraining.Peer]:
     """All available peers, by name."""
     job = {"vocab_size": _VOCABULARY}
-    found = {
-        name if name == "ours" else f"ours, {name}": pretraining.Peer(
-            "serve_ours.py", folder, {**job, "export": name}
+    found = {}
+    for name in FLAGS.exports:
+        changes, environment = _EXPORTS[name]
+        where = {"environment": environment}
+        script = "serve_ours.py"
+        if "output_format" in changes:
+            script, where = "serve_our_onnx.py", {"python": FLAGS.torch_python}
+        found[name if name == "ours" else f"ours, {name}"] = pretraining.Peer(
+            script, folder, {**job, "export": name}, **where
         )
-        for name in FLAGS.exports
-    }
     if FLAGS.torch_python:
         for name in ("transformers", "onnxruntime"):
             found[name] = pretraining.Peer(
@@ -94,7 +104,7 @@ def compare(folder: pathlib.Path, pattern: str) -> dict[str, Any]:
         "preset": f"bert_{FLAGS.size}",
         "pattern": pattern,
         "vocab_size": _VOCABULARY,
-        "exports": {name: _EXPORTS[name] for name in FLAGS.exports},
+        "exports": {name: _EXPORTS[name][0] for name in FLAGS.exports},
     }
     done = subprocess.run(
         [sys.executable, str(pretraining.PEERS / "start_serving.py"), str(folder), json.dumps(job)],

@@ -3,6 +3,7 @@
 python start_serving.py FOLDER '{"preset": "bert_mini", "pattern": "A*4", "vocab_size": 30522}'
 """
 
+import numpy as np
 import serving
 
 from undivided_tf import convert
@@ -23,9 +24,16 @@ def main() -> None:
         vocab_size=tokenizer.vocab_size,
         vocabulary_hash=tokenizer.vocabulary_hash,
     )
+    encoder = Encoder(config, seed=0)
+    # No LayerNorm may be the identity and no bias 0, as at the start of training: the compilers
+    # would leave them out.
+    random = np.random.default_rng(0)
+    for weight in encoder.weights:
+        if weight.dtype == "float32":
+            weight.assign(weight.numpy() + random.normal(0, 0.02, weight.shape))
     ours = folder / "checkpoint"
     ours.mkdir(parents=True)
-    checkpoints.save_model(ours, Encoder(config, seed=0).weights, config, tokenizer)
+    checkpoints.save_model(ours, encoder.weights, config, tokenizer)
     convert.convert(
         ConversionConfig(
             input=str(ours), output_dir=str(folder / "huggingface"), output_format="huggingface"

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import served
 import tensorflow as tf
+import tokenizers
 import toys
 
 from undivided_tf.errors import InputError
-from undivided_tf.export import litert, onnx, reference, signatures
+from undivided_tf.export import library_tokenizer, litert, onnx, reference, signatures
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import LITERT, ONNX, InferenceEncoder
+from undivided_tf.reporting import model_card
 
 NAMES = ("classify", "answer", "fill_mask", "embed")
 
@@ -72,7 +74,7 @@ def test_a_difference_is_seen():
 def test_litert_files_run_at_any_batch_and_length(tmp_path, options):
     parts = served.parts(pooling="first", options=options)
     report = litert.write(tmp_path, parts, ExportConfig(output_format="litert"))
-    assert (tmp_path / "vocab.txt").exists()
+    assert (tmp_path / "vocab.txt").exists() and (tmp_path / "tokenizer.json").exists()
     for about in report["signatures"].values():
         exact, half, eight_bits = about["differences"].values()
         assert exact < 1e-5 and half < 0.02 and eight_bits < 0.3
@@ -112,3 +114,68 @@ def test_without_the_converter_the_extra_is_named(tmp_path, monkeypatch):
 def test_other_formats_are_made_of_float32():
     with pytest.raises(InputError, match="litert needs float32 weights, got dtype bfloat16"):
         ExportConfig(output_format="litert", dtype="bfloat16")
+
+
+def test_gelu_is_one_operation_of_onnxruntime():
+    """onnxruntime fuses `erf(x / 1.4142)` alone; constant folding had made a product of it."""
+    onnx_library = pytest.importorskip("onnx", reason="needs the extra onnx")
+    make = onnx_library.helper.make_node
+    graph = onnx_library.helper.make_graph(
+        [make("Mul", ["x", "factor"], ["scaled"], "scale"), make("Erf", ["scaled"], ["y"])],
+        "gelu",
+        [],
+        [],
+        [onnx_library.numpy_helper.from_array(np.array(np.sqrt(0.5), np.float32), "factor")],
+    )
+    onnx._divide_before_erf(graph)
+    divide = graph.node[0]
+    values = {one.name: onnx_library.numpy_helper.to_array(one) for one in graph.initializer}
+    assert divide.op_type == "Div" and values[divide.input[1]] == np.float32(np.sqrt(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output_format", ["litert", "onnx"])
+@pytest.mark.parametrize("name", ["embed", "fill_mask", "classify"])
+def test_the_code_of_the_card_runs_without_our_package(tmp_path, output_format, name):
+    if output_format == "onnx":
+        pytest.importorskip("tf2onnx", reason="needs the extra onnx")
+    parts = served.parts()
+    config = ExportConfig(output_format=output_format, signatures=(name,))
+    {"litert": litert, "onnx": onnx}[output_format].write(tmp_path, parts, config)
+    inputs = signatures.IDS | ({"masked_positions": ""} if name == "fill_mask" else {})
+    card = model_card._use_of_ids(output_format, name, inputs)
+    *code, call = card.replace("THIS_FOLDER", str(tmp_path)).splitlines()[1:-1]
+    scope = {}
+    exec("\n".join(code), scope)
+    found = eval(call, scope)
+    text = scope["tokenizer"].encode("the [MASK] sat" if name == "fill_mask" else "a text")
+    ids = {"token_ids": text.ids, "segment_ids": text.type_ids, "padding_mask": text.attention_mask}
+    batch = {key: np.array([value]) for key, value in ids.items()}
+    if name == "embed":
+        expected = parts.encoder(batch)["pooled_output"]
+    elif name == "classify":
+        expected = tf.nn.softmax(parts.classifier(batch))
+    else:
+        assert parts.tokenizer.mask_id in text.ids
+        batch["masked_positions"] = np.array([[text.ids.index(parts.tokenizer.mask_id)]])
+        logits = parts.masked_lm(batch)["masked_lm_logits"]
+        expected = tf.nn.softmax(logits[..., : parts.tokenizer.vocab_size])
+    output = {"embed": "pooled", "classify": "probabilities", "fill_mask": "scores"}[name]
+    np.testing.assert_allclose(found[output], expected, atol=1e-5)
+
+
+def test_tokenizer_json_gives_the_ids_of_our_tokenizer(tmp_path):
+    parts = served.parts()
+    made = signatures.of_ids(("embed",), parts, ONNX, 8)
+    library_tokenizer.write(tmp_path, parts.tokenizer, made)
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    words = toys.FILLERS
+    texts = [" ".join(words[:3]), f"{words[1]}os {words[2]}. zzz", "", " ".join(words * 3)]
+    ours = parts.tokenizer.encode(texts, max_seq_length=8)
+    rows = library.encode_batch(texts)
+    assert [row.ids for row in rows] == ours["token_ids"].numpy().tolist()
+    assert [row.attention_mask for row in rows] == ours["padding_mask"].numpy().tolist()
+    pair = parts.tokenizer.encode([words[0]], [words[1]], max_seq_length=8)
+    found = library.encode(words[0], words[1])
+    assert found.ids == pair["token_ids"][0, : len(found.ids)].numpy().tolist()
+    assert found.type_ids == pair["segment_ids"][0, : len(found.ids)].numpy().tolist()

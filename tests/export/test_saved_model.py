@@ -10,7 +10,7 @@ import toys
 
 from undivided_tf.errors import InputError
 from undivided_tf.export import parts as checkpoint_parts
-from undivided_tf.export import reference, saved_model, signatures
+from undivided_tf.export import reference, saved_model, signatures, texts
 from undivided_tf.export.config import SIGNATURES, ExportConfig
 from undivided_tf.export.inference import InferenceEncoder
 from undivided_tf.models import checkpoints
@@ -228,7 +228,15 @@ def test_more_word_pieces_than_positions_are_refused(parts, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{"jit_compile": True}, {"dtype": "bfloat16"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"jit_compile": True},
+        {"jit_compile": True, "pad_to": (4, 8), "batch_sizes": (1, 5)},
+        {"dtype": "bfloat16"},
+    ],
+    ids=str,
+)
 def test_compiled_and_half_precision_exports_agree(changes, tmp_path):
     encoder = Encoder(served.encoder_config(), seed=3)
     classifier = Classifier(encoder, ("no", "yes"), "first", seed=3)
@@ -268,3 +276,56 @@ def test_an_encoder_of_one_segment_has_no_signatures_of_two_texts():
     for name in ("classify_pair", "answer"):
         with pytest.raises(InputError, match="needs type_vocab_size 2, but the encoder was made"):
             parts.choose((name,))
+
+
+@pytest.mark.parametrize(
+    ("options", "lengths"),
+    [
+        ({}, {1: 8, 8: 8, 9: 16, 17: 20}),
+        ({"pad_to_multiple_of": 3}, {1: 3, 4: 6, 20: 20}),
+        ({"pad_to": (4, 6)}, {1: 4, 4: 4, 5: 6, 7: 12, 13: 18, 19: 20}),
+    ],
+)
+def test_lengths_are_rounded_up(options, lengths):
+    for longest, expected in lengths.items():
+        mask = np.zeros((2, 20), np.int32)
+        mask[1, :longest] = 1
+        cut = texts.without_padding({"padding_mask": tf.constant(mask)}, ExportConfig(**options))
+        assert cut["padding_mask"].shape == (2, expected)
+
+
+def test_batches_are_filled_up_for_the_compiler(parts, monkeypatch):
+    asked = []
+
+    class Encoder:
+        def __init__(self, *_):
+            pass
+
+        def __call__(self, inputs, positions=None):
+            asked.append(
+                (inputs["token_ids"].shape, None if positions is None else positions.shape)
+            )
+            return {"sequence_output": tf.cast(inputs["token_ids"], tf.float32)}
+
+    monkeypatch.setattr(saved_model, "InferenceEncoder", Encoder)
+    encode = saved_model._encode(parts, ExportConfig(jit_compile=True, batch_sizes=(1, 4)))
+    for rows in (0, 1, 2, 4, 5):
+        ids = tf.random.uniform([rows, 3], 0, 9, tf.int32)
+        positions = tf.zeros([rows, 1], tf.int32) if rows % 2 else None
+        found = encode({"token_ids": ids}, positions)["sequence_output"]
+        np.testing.assert_array_equal(found, ids)
+    # 2 and 4 rows are one shape, which is traced once.
+    assert asked == [((1, 3), None), ((1, 3), (1, 1)), ((4, 3), None), ((8, 3), (8, 1))]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_sizes": (1, 8)}, "batch_sizes need jit_compile"),
+        ({"pad_to": (32, 16)}, r"pad_to \(32, 16\): give each number once, in ascending order"),
+        ({"jit_compile": True, "batch_sizes": (8, 8)}, "batch_sizes .*give each number once"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        ExportConfig(**options)

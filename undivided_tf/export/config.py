@@ -40,10 +40,22 @@ class ExportConfig(Config):
     pad_to_multiple_of: int = option(
         8, "A batch is padded to its longest text, rounded up to a multiple of this.", above=0
     )
+    pad_to: tuple[int, ...] = option(
+        (),
+        "Lengths to pad to instead of multiples, such as 16,32,64,128; a batch gets the first that "
+        "its longest text fits in.",
+        above=0,
+    )
     top_k: int = option(5, "Word pieces that fill_mask returns for every [MASK].", above=0)
     max_answer_length: int = option(30, "Largest number of word pieces of an answer.", above=0)
     jit_compile: bool = option(
         False, "Compile with XLA, again for every new batch size and length."
+    )
+    batch_sizes: tuple[int, ...] = option(
+        (),
+        "With jit_compile: numbers of texts, such as 1,8,32, so that fewer sizes are compiled. A "
+        "batch is filled up to the next of them, a larger one to a multiple of the last.",
+        above=0,
     )
 
     def validate(self) -> None:
@@ -52,3 +64,9 @@ class ExportConfig(Config):
             raise InputError(
                 f"output_format {self.output_format} needs float32 weights, got dtype {self.dtype}"
             )
+        if self.batch_sizes and not self.jit_compile:
+            raise InputError("batch_sizes need jit_compile: only XLA compiles for each size")
+        for name in ("pad_to", "batch_sizes"):
+            sizes = getattr(self, name)
+            if list(sizes) != sorted(set(sizes)):
+                raise InputError(f"{name} {sizes}: give each number once, in ascending order")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from undivided_tf import accounting
 from undivided_tf.config import EncoderConfig
@@ -71,10 +72,16 @@ def on_texts(
     if output_format == "saved_model":
         return lambda *texts: run(**dict(zip(about["inputs"], texts, strict=True)))
     tokenizer = checkpoints.read_tokenizer(directory, EncoderConfig.from_dict(report["encoder"]))
+    config = ExportConfig.from_dict(report["config"])
+
+    @tf.function(autograph=False)  # Operation by operation it would take 20 times as long.
+    def encode(texts):
+        return without_padding(
+            tokenizer.encode(*texts, max_seq_length=about["max_seq_length"]), config
+        )
 
     def of_ids(*texts):
-        inputs = tokenizer.encode(*texts, max_seq_length=about["max_seq_length"])
-        inputs = without_padding(inputs, report["config"]["pad_to_multiple_of"])
-        return run(**{key: np.asarray(value) for key, value in inputs.items()})
+        inputs = encode([tf.constant(strings, tf.string) for strings in texts])
+        return run(**{key: value.numpy() for key, value in inputs.items()})
 
     return of_ids

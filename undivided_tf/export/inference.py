@@ -27,6 +27,18 @@ def _layer_norm(x, gamma, beta, epsilon):
     return centred * tf.math.rsqrt(variance + epsilon) * gamma + beta
 
 
+def _gelu_for_onnx(x):
+    """Exact GELU in the order of operations that onnxruntime replaces by one kernel."""
+    return (x * 0.5) * (tf.math.erf(x / math.sqrt(2.0)) + 1.0)
+
+
+def _layer_norm_for_onnx(x, gamma, beta, epsilon):
+    """LayerNorm in the order of operations that onnxruntime replaces by one kernel."""
+    centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.pow(centred, 2.0), axis=-1, keepdims=True)
+    return centred / tf.sqrt(variance + epsilon) * gamma + beta
+
+
 def _layer_norm_by_batch_norm(x, gamma, beta, epsilon):
     """LayerNorm by batch norm with rows as the channels of one image, as in Keras 2."""
     rows, width = tf.shape(x)[0], x.shape[1]
@@ -58,7 +70,8 @@ class Operations:
 # TensorFlow's graph optimizer fuses this normalisation, and product, bias and this GELU, into one
 # oneDNN kernel each.
 TENSORFLOW = Operations(_layer_norm_by_batch_norm, _gelu_by_erf)
-XLA = ONNX = Operations(_layer_norm, _gelu_by_erf)
+XLA = Operations(_layer_norm, _gelu_by_erf)
+ONNX = Operations(_layer_norm_for_onnx, _gelu_for_onnx)
 LITERT = Operations(_layer_norm, tf.nn.gelu)
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.export import reference, signatures
+from undivided_tf.export import library_tokenizer, reference, signatures
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import LITERT
 from undivided_tf.export.parts import Parts
-from undivided_tf.models import checkpoints
 
 # `dynamic_range`: 8-bit weights; activations are quantised at run time.
 FILES = {
@@ -23,7 +22,7 @@ FILES = {
 
 
 def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[str, Any]:
-    """Writes the three files and the vocabulary; compares each file with the Keras models.
+    """Writes the three files and the tokenizer; compares each file with the Keras models.
 
     Args:
         directory: an existing directory.
@@ -55,7 +54,7 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
                 differences[name][file] = reference.largest_difference_of_ids(
                     parts, name, signature.max_seq_length, run
                 )
-    parts.tokenizer.save(directory / checkpoints.VOCABULARY)
+    library_tokenizer.write(directory, parts.tokenizer, made)
     return {
         "files": {file: (directory / file).stat().st_size for file in FILES.values()},
         "signatures": {

@@ -9,17 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from undivided_tf.errors import InputError
-from undivided_tf.export import reference, signatures
+from undivided_tf.export import library_tokenizer, reference, signatures
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import ONNX
 from undivided_tf.export.parts import Parts
-from undivided_tf.models import checkpoints
 
 OPSET = 17
 
 
 def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[str, Any]:
-    """Writes `SIGNATURE.onnx` for each signature, and the vocabulary; compares each file.
+    """Writes `SIGNATURE.onnx` for each signature, and the tokenizer; compares each file.
 
     Args:
         directory: an existing directory.
@@ -38,15 +37,17 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
     for signature in made:
         path = directory / f"{signature.name}.onnx"
         function = tf.function(signature.function, signature.specs, autograph=False)
-        tf2onnx.convert.from_function(
-            function, input_signature=signature.specs, opset=OPSET, output_path=str(path)
+        model, _ = tf2onnx.convert.from_function(
+            function, input_signature=signature.specs, opset=OPSET
         )
+        _divide_before_erf(model.graph)
+        path.write_bytes(model.SerializeToString())
         files[path.name] = path.stat().st_size
         difference = reference.largest_difference_of_ids(
             parts, signature.name, signature.max_seq_length, runner(directory, signature.name)
         )
         about[signature.name] = signature.describe(differences={path.name: difference})
-    parts.tokenizer.save(directory / checkpoints.VOCABULARY)
+    library_tokenizer.write(directory, parts.tokenizer, made)
     return {"files": files, "signatures": about}
 
 
@@ -55,6 +56,27 @@ def runner(directory: pathlib.Path, name: str) -> Callable[..., dict[str, np.nda
     session = _imported("onnxruntime").InferenceSession(directory / f"{name}.onnx")
     outputs = [output.name for output in session.get_outputs()]
     return lambda **inputs: dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+
+def _divide_before_erf(graph: Any) -> None:
+    """Writes GELU's `erf(x * 0.7071)` as `erf(x / 1.4142)`, in place.
+
+    TensorFlow's constant folding replaces the division, but onnxruntime computes GELU by one kernel
+    only where it finds the division.
+    """
+    helper = importlib.import_module("onnx").numpy_helper
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    divisor = np.array(np.sqrt(2.0), np.float32)
+    for erf in (node for node in graph.node if node.op_type == "Erf"):
+        scaled = makers.get(erf.input[0])
+        if scaled is None or scaled.op_type != "Mul" or scaled.input[1] not in constants:
+            continue
+        factor = helper.to_array(constants[scaled.input[1]])
+        if factor.size == 1 and np.isclose(factor, 1 / divisor, rtol=1e-6).all():
+            name = f"{scaled.name}/divisor"
+            graph.initializer.append(helper.from_array(divisor, name))
+            scaled.op_type, scaled.input[1] = "Div", name
 
 
 def packages() -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.export import reference, signatures
+from undivided_tf.export import reference, signatures, texts
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import XLA, InferenceEncoder
 from undivided_tf.export.parts import Parts, load
@@ -87,4 +87,20 @@ def _encode(parts: Parts, config: ExportConfig):
     if not config.jit_compile:
         return InferenceEncoder(parts.encoder)
     # XLA cannot compile operations on strings, so only the encoder is compiled.
-    return tf.function(InferenceEncoder(parts.encoder, XLA), jit_compile=True, autograph=False)
+    encode = tf.function(InferenceEncoder(parts.encoder, XLA), jit_compile=True, autograph=False)
+    if not config.batch_sizes:
+        return encode
+
+    def encode_filled(inputs, positions=None):
+        """Encodes with rows of padding behind those of the batch, whose outputs are dropped."""
+        rows = tf.shape(inputs["token_ids"])[0]
+        missing = texts.next_size(tf.maximum(rows, 1), config.batch_sizes) - rows
+
+        def fill(value):
+            return tf.pad(value, [[0, missing], [0, 0]])
+
+        filled = {name: fill(value) for name, value in inputs.items()}
+        outputs = encode(filled, None if positions is None else fill(positions))
+        return {name: value[:rows] for name, value in outputs.items()}
+
+    return encode_filled

@@ -95,7 +95,7 @@ def _classify(parts: Parts, encode: Callable, config: ExportConfig, length: int)
     def classify(text, second_text=None):
         pair = None if second_text is None else texts.clean(second_text)
         inputs = tokenizer.encode(texts.clean(text), pair, max_seq_length=length)
-        inputs = texts.without_padding(inputs, config.pad_to_multiple_of)
+        inputs = texts.without_padding(inputs, config)
         first = None if positions is None else tf.zeros([tf.size(text), 1], tf.int32)
         pooled = pool(encode(inputs, first), inputs, classifier.pooling)
         logits = classifier.head(pooled)
@@ -135,7 +135,7 @@ def _answer(parts: Parts, encode: Callable, config: ExportConfig, length: int):
     def answer(question, context):
         question, context = texts.clean(question), texts.clean(context)
         windows, row = spans.make_windows(parts.tokenizer, question, context, about.windows)
-        windows = texts.without_padding(windows, config.pad_to_multiple_of)
+        windows = texts.without_padding(windows, config)
         logits = span_predictor.head(encode(windows, None)["sequence_output"])
         logits = tf.transpose(logits, [0, 2, 1])
         found = spans.best_spans(logits, windows, row, context, config.max_answer_length)
@@ -166,7 +166,7 @@ def _fill_mask(parts: Parts, encode: Callable, config: ExportConfig, length: int
     def fill_mask(text):
         pieces = texts.tokenize_with_masks(tokenizer, texts.clean(text))
         inputs = tokenizer.pack([pieces], length)
-        inputs = texts.without_padding(inputs, config.pad_to_multiple_of)
+        inputs = texts.without_padding(inputs, config)
         positions, count = texts.mask_positions(inputs["token_ids"], tokenizer.mask_id)
         masked = encode(inputs, positions)["sequence_output"]
         # Embedding rows beyond the vocabulary have no word piece.
@@ -190,7 +190,7 @@ def _fill_mask(parts: Parts, encode: Callable, config: ExportConfig, length: int
 def _embed(parts: Parts, encode: Callable, config: ExportConfig, length: int):
     def embed(text):
         inputs = parts.tokenizer.encode(texts.clean(text), max_seq_length=length)
-        inputs = texts.without_padding(inputs, config.pad_to_multiple_of)
+        inputs = texts.without_padding(inputs, config)
         encoded = encode(inputs, None)
         found = {"mean": tf.cast(pool(encoded, inputs, "mean"), tf.float32)}
         if parts.has_pooler:

@@ -34,12 +34,13 @@ def tokenize_with_masks(tokenizer: Tokenizer, strings):
     return parts.with_values(pieces).merge_dims(1, 2)[:, :-1]  # No mask after the last part.
 
 
-def without_padding(inputs, multiple):
-    """Cuts a batch to its longest text.
+def without_padding(inputs, config):
+    """Cuts a batch to its longest text, rounded up.
 
     Args:
         inputs: dict of int tensors (batch, length) from `Tokenizer.encode`.
-        multiple: int. The length is rounded up to a multiple of this, if the input is long enough.
+        config: ExportConfig. `pad_to` or `pad_to_multiple_of` decides the length, if the input is
+            long enough.
 
     Returns:
         The same dict, (batch, shorter length).
@@ -47,8 +48,25 @@ def without_padding(inputs, multiple):
     mask = inputs["padding_mask"]
     # At least 1, since a batch may be empty.
     longest = tf.maximum(tf.reduce_max(tf.reduce_sum(mask, axis=1)), 1)
-    length = tf.minimum(-(-longest // multiple) * multiple, tf.shape(mask)[1])
+    length = tf.minimum(
+        next_size(longest, config.pad_to)
+        if config.pad_to
+        else -(-longest // config.pad_to_multiple_of) * config.pad_to_multiple_of,
+        tf.shape(mask)[1],
+    )
     return {name: value[:, :length] for name, value in inputs.items()}
+
+
+def next_size(number, sizes):
+    """The first of `sizes` (ascending ints) not below a number, or a multiple of the last.
+
+    Args:
+        number: int32 scalar, at least 1.
+    """
+    step = sizes[-1]
+    multiple = -(-number // step) * step
+    known = tf.constant(sizes)
+    return tf.reduce_min(tf.where(known >= number, known, multiple))
 
 
 def mask_positions(token_ids, mask_id):

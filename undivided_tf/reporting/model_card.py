@@ -248,8 +248,9 @@ def _licences(run: dict[str, Any]) -> Iterator[str]:
 def _use(exported: dict[str, Any]) -> str:
     """Markdown: how a program asks the first signature."""
     name, about = next(iter(exported["signatures"].items()))
-    if exported["config"]["output_format"] != "saved_model":
-        return f"Inputs are word pieces of `vocab.txt`: `{', '.join(about['inputs'])}`."
+    output_format = exported["config"]["output_format"]
+    if output_format != "saved_model":
+        return _use_of_ids(output_format, name, about["inputs"])
     strings = {
         key: "the [MASK] sat" if name == "fill_mask" else "a text" for key in about["inputs"]
     }
@@ -265,3 +266,42 @@ def _use(exported: dict[str, Any]) -> str:
         "--model_base_path=$PWD/THIS_FOLDER\n"
         f"curl -d '{request}' http://localhost:8501/v1/models/undivided:predict\n```"
     )
+
+
+_RUNTIMES = {  # Imports, and how `run` is made: a function from ids by name to arrays.
+    "onnx": (
+        "import onnxruntime",
+        'session = onnxruntime.InferenceSession("THIS_FOLDER/{name}.onnx")\n'
+        "names = [output.name for output in session.get_outputs()]\n"
+        "run = lambda **ids: dict(zip(names, session.run(names, ids)))",
+    ),
+    "litert": (
+        "import tensorflow as tf  # Or the package ai-edge-litert, which is smaller.",
+        'interpreter = tf.lite.Interpreter("THIS_FOLDER/model.tflite")\n'
+        'run = interpreter.get_signature_runner("{name}")',
+    ),
+}
+
+
+def _use_of_ids(output_format: str, name: str, inputs: dict[str, str]) -> str:
+    """Markdown: how a program makes the ids of a text, and asks a signature."""
+    imported, make_run = _RUNTIMES[output_format]
+    text = "the [MASK] sat" if name == "fill_mask" else "a text"
+    lines = [
+        imported,
+        "import numpy as np",
+        "import tokenizers",
+        "",
+        'tokenizer = tokenizers.Tokenizer.from_file("THIS_FOLDER/tokenizer.json")',
+        make_run.format(name=name),
+        "",
+        f'rows = tokenizer.encode_batch(["{text}"])  # Of a pair: [("a text", "its second text")].',
+        "ids = {",
+        '    "token_ids": [row.ids for row in rows],',
+        '    "segment_ids": [row.type_ids for row in rows],',
+        '    "padding_mask": [row.attention_mask for row in rows],',
+    ]
+    if "masked_positions" in inputs:
+        lines.append('    "masked_positions": [[row.tokens.index("[MASK]")] for row in rows],')
+    lines += ["}", "run(**{name: np.array(value, np.int32) for name, value in ids.items()})"]
+    return "\n".join(["```python", *lines, "```"])
