@@ -63,7 +63,8 @@ def main(_):
         "load_before": os.getloadavg(),
         "levers": {},
     }
-    output = pathlib.Path(__file__).parents[1] / "results" / "benchmarks"
+    default = pretraining.ROOT / "results" / "benchmarks" / f"levers_{FLAGS.size}.json"
+    output = pathlib.Path(FLAGS.output) if FLAGS.output else default
     with tempfile.TemporaryDirectory() as temporary:
         folder = pretraining.start(pathlib.Path(temporary), FLAGS.size)
         for first in range(0, len(others), 4):
@@ -80,7 +81,7 @@ def main(_):
                 result["levers"][name] = {**times, **found[name]}
                 print(f"{name:<40}takes {times['time_over_default']:.3f} times the default")
     result["load_after"] = os.getloadavg()
-    files.write_json(output / f"levers_{FLAGS.size}.json", result)
+    files.write_json(output, result)
 
 
 if __name__ == "__main__":

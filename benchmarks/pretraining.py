@@ -29,7 +29,12 @@ flags.DEFINE_list(
     "sizes", ["mini", "small", "base"], "Which of mini, small, base; tiny tries this script."
 )
 flags.DEFINE_integer("rounds", 5, "Rounds; each round times all peers.")
-flags.DEFINE_list("dtypes", ["float32"], "Types of the computation for ours and the tuned peers.")
+flags.DEFINE_list(
+    "dtypes",
+    ["float32"],
+    "Types of the computation for ours and the tuned peers: float32, bfloat16, or auto, for which "
+    "the peers take bfloat16.",
+)
 flags.DEFINE_boolean("patterns", True, "Also time A*12 and (AAI)*6 against (AI)*12 at base.")
 flags.DEFINE_boolean("real_input", True, "Also time mini on records against a constant batch.")
 flags.DEFINE_string("records_dir", "", "Records for that; empty: made of the embedded corpus.")
@@ -109,7 +114,7 @@ def peers_of(folder: pathlib.Path) -> dict[str, Peer]:
             found["tuned torch" + mark] = Peer(
                 "torch_bert.py",
                 folder,
-                {"tuned": True, "dtype": dtype},
+                {"tuned": True, "dtype": "float32" if dtype == "float32" else "bfloat16"},
                 FLAGS.torch_python,
                 TUNED_ALLOCATOR,
             )

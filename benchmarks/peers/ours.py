@@ -17,7 +17,7 @@ from undivided_tf.layers.positions import at_positions
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.weights import load_weights
-from undivided_tf.training import optimizers, strategies
+from undivided_tf.training import optimizers, precision, strategies
 from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.steps import POLICIES, Steps
 
@@ -44,11 +44,11 @@ def main() -> None:
     """Builds the model, then serves."""
     job, batch, folder = protocol.read_job()
     take_back(job.get("without", []))
-    run = PretrainingConfig(**job.get("run", {}))
-    strategies.make_repeatable(run.seed, run.deterministic)
-    strategy = strategies.get(run.strategy)
     config = EncoderConfig.from_json(folder / "ours" / "encoder.json")
     config = config.replace(**job.get("encoder", {}))
+    run, _ = precision.resolve(PretrainingConfig(encoder=config, **job.get("run", {})))
+    strategies.make_repeatable(run.seed, run.deterministic)
+    strategy = strategies.get(run.strategy)
     with strategy.scope():
         model = Pretrainer(Encoder(config, seed=0, dtype=POLICIES[run.dtype]))
         if "block_pattern" not in job.get("encoder", {}):

@@ -364,7 +364,9 @@ class _Run:
                 for texts in _texts_for(signature, rows):
                     inputs = keras.tokenizer.encode(*texts, max_seq_length=self.length)
                     truth = reference.of_ids(
-                        keras, signature.removesuffix("_pair"), without_padding(inputs, 8)
+                        keras,
+                        signature.removesuffix("_pair"),
+                        without_padding(inputs, ExportConfig()),
                     )
                     apart = (
                         float(np.abs(values - truth[key].reshape(values.shape)).max())

@@ -27,7 +27,12 @@ from undivided_tf.errors import InputError
 from undivided_tf.export.config import EXPORT_FORMATS
 from undivided_tf.inputs import Input
 from undivided_tf.surgery.config import NOT_OF_ORDERS, HealingConfig, SurgeryConfig, measures
-from undivided_tf.training.config import FinetuningConfig, MechanismConfig, PretrainingConfig
+from undivided_tf.training.config import (
+    AUTO,
+    FinetuningConfig,
+    MechanismConfig,
+    PretrainingConfig,
+)
 
 # Where the parameters went that removed blocks freed, so that there are as many.
 EQUAL_PARAMETERS = ("more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate")
@@ -242,6 +247,7 @@ class StudyConfig(Config):
             raise InputError(
                 "a curriculum fixes the steps: budgets cannot have flops, time or surgery"
             )
+        _require_named_type(self.pretraining)
         if "time" in self.budgets and "timing" in self.leave_out:
             raise InputError("budgets has time, which needs the timing that leave_out names")
         for name in ("core_patterns", "from_scratch_patterns"):
@@ -465,6 +471,7 @@ class SweepConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
+        _require_named_type(self.pretraining)
         rates = self.learning_rates
         if sorted(set(rates)) != list(rates):
             raise InputError(
@@ -633,3 +640,12 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def _require_named_type(pretraining: PretrainingConfig) -> None:
+    """Refuses a type that each run would choose for itself."""
+    if pretraining.dtype == AUTO:
+        raise InputError(
+            "pretraining.dtype auto could differ between the runs that are compared: name the "
+            "type, for example the one that run_pretraining --dtype=auto --dry_run shows"
+        )

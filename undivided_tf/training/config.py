@@ -22,7 +22,8 @@ from undivided_tf.errors import InputError
 from undivided_tf.inputs import Input
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
-DTYPES = ("float32", "bfloat16", "float16")
+AUTO = "auto"
+DTYPES = (AUTO, "float32", "bfloat16", "float16")
 MASKING_UNITS = ("token", "whole_word", "span")
 OPTIMIZERS = ("adamw", "lamb", "muon")
 SCHEDULES = ("linear", "cosine", "one_cycle", "trapezoid")
@@ -230,7 +231,8 @@ class PretrainingConfig(Config):
     tpu_name: str = option("", "Name or address of the TPU; empty: that of the environment.")
     dtype: str = option(
         "float32",
-        "Type of the computation; weights, softmax, LayerNorm and losses are always float32.",
+        "Type of the computation; weights, softmax, LayerNorm and losses are always float32. auto: "
+        "bfloat16 where the processor multiplies faster in it, and then without XLA on CPUs.",
         one_of=DTYPES,
     )
     jit_compile: bool = option(True, "Compile the step with XLA.")
@@ -244,6 +246,10 @@ class PretrainingConfig(Config):
                 raise InputError(
                     f"{name} {getattr(self, name)} is for --optimizer=muon, got {self.optimizer}"
                 )
+        if self.dtype == AUTO and self.strategy == "multi_worker":
+            raise InputError(
+                "dtype auto measures one processor, and the workers must agree: name the type"
+            )
         if self.num_warmup_steps > self.num_train_steps:
             raise InputError(
                 f"num_warmup_steps {self.num_warmup_steps} must be at most num_train_steps "

@@ -6,7 +6,7 @@ from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.errors import InputError
-from undivided_tf.training import faults
+from undivided_tf.training import faults, precision
 from undivided_tf.training.config import PretrainingConfig, Stage
 from undivided_tf.training.pretraining import Trainer, peak_memory_bytes
 
@@ -24,8 +24,9 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
     Returns:
         `pattern`, `parameters` (encoder), `head_parameters`; `estimated_bytes` (of the largest
         stage) and `free_bytes` (before the model was built), both in addition to the process's
-        memory at that time; `fits`; `stages`, each with `steps`, `branch_steps` (additional steps
-        of branches), `batch_size`, `length`, `rows` (at a time on a device) and `estimated_bytes`.
+        memory at that time; `fits`; `precision` (of `precision.measure`, or None); `stages`, each
+        with `steps`, `branch_steps` (additional steps of branches), `batch_size`, `length`, `rows`
+        (at a time on a device) and `estimated_bytes`.
         If the run fits, each stage also has `compile_seconds`, `step_milliseconds` and
         `tokens_per_second`, and the result has `measured_bytes` (peak above the same base) and
         `projected_hours` (all steps, without evaluations and checkpoints).
@@ -61,6 +62,7 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
         "estimated_bytes": most,
         "free_bytes": free,
         "fits": most <= free,
+        "precision": trainer.precision,
         "stages": stages,
     }
     if not report["fits"]:
@@ -93,6 +95,7 @@ def describe(report: dict[str, Any]) -> str:
     lines = [
         f"{report['pattern']}: {report['parameters']:,} parameters, "
         f"{report['head_parameters']:,} more in the head",
+        *([precision.describe(report["precision"])] if report["precision"] else []),
         f"memory: {gib['estimated_bytes']:.2f} GiB estimated, {gib['free_bytes']:.2f} GiB free",
     ]
     for stage in report["stages"]:

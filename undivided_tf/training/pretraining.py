@@ -32,7 +32,15 @@ from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.weights import dropout_states
 from undivided_tf.support import files
 from undivided_tf.support.progress import bar, compiling
-from undivided_tf.training import context_use, evaluation, faults, optimizers, schedules, strategies
+from undivided_tf.training import (
+    context_use,
+    evaluation,
+    faults,
+    optimizers,
+    precision,
+    schedules,
+    strategies,
+)
 from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.curriculum import Curriculum
@@ -40,7 +48,7 @@ from undivided_tf.training.curves import TrainingCurves
 from undivided_tf.training.distillation import Distillation, load_start
 from undivided_tf.training.initial_values import set_initial_values
 from undivided_tf.training.steps import POLICIES, Steps
-from undivided_tf.workdir import RESULTS, open_workdir, results_once
+from undivided_tf.workdir import RESULTS, once, open_workdir, results_once
 
 _STOPPED = 128 + 15  # Exit status of a process that SIGTERM ended, as shells report it.
 _OF_A_BRANCH = ("steps", "tokens", "training_flops", "training_seconds", "validation")
@@ -68,6 +76,9 @@ def pretrain(config: PretrainingConfig) -> dict[str, Any]:
     """
 
     def run(trainer: Trainer) -> dict[str, Any]:
+        if trainer.precision:
+            logging.info(precision.describe(trainer.precision))
+            once(pathlib.Path(config.workdir) / precision.FILE, lambda: trainer.precision)
         return trainer.results(trainer.train(trainer.restore()))
 
     if config.strategy == "multi_worker":
@@ -103,6 +114,7 @@ class Trainer:
 
     def __init__(self, config: PretrainingConfig):
         strategies.make_repeatable(config.seed, config.deterministic)
+        config, self.precision = precision.resolve(config)
         self.strategy = strategies.get(config.strategy, config.tpu_name)
         self.is_chief = strategies.is_chief(self.strategy)
         self.config = config
@@ -386,6 +398,7 @@ class Trainer:
             "tokens_per_second": seconds and last.batch_size * course.curriculum.length / seconds,
             "training_seconds": state["training_seconds"],
             "peak_memory_bytes": peak_memory_bytes(),
+            **({"precision": self.precision} if self.precision else {}),
             "training_history": state["training_history"],
             "validation_history": state["validation_history"],
             "validation": {k: v for k, v in validation.items() if k != "step"},
