@@ -3,8 +3,9 @@
     python benchmarks/recipes.py --workdir=runs/recipes
 
 Runs `run_pretraining` once for each recipe, pattern and seed, one after another, and prints the
-held-out losses as a table. The same command resumes. Writes
-results/benchmarks/recipes.json with the command and the losses of every run.
+held-out losses as a table. Writes results/benchmarks/recipes.json with the command and the losses
+of every run. Runs in that file are kept and not repeated, so the same command resumes, on another
+machine too.
 """
 
 import pathlib
@@ -87,8 +88,8 @@ _BATCHES = {
 _RECIPES |= {change: (f"{_MUON} {change}", rates) for change, (_, rates) in _BATCHES.items()}
 
 
-def pretrain(name: str, pattern: str, seed: str) -> dict[str, Any]:
-    """Runs or resumes one pre-training; returns its command and losses."""
+def pretrain(name: str, pattern: str, seed: str, kept: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Runs or resumes one pre-training; returns its command and losses, or those of `kept`."""
     special, rates = _RECIPES[name]
     steps = round(FLAGS.num_train_steps * _BATCHES.get(name, (1, None))[0])
     folder = re.sub("[^A-Za-z0-9]+", "_", f"{name} {pattern} {steps} {seed}")
@@ -109,6 +110,9 @@ def pretrain(name: str, pattern: str, seed: str) -> dict[str, Any]:
         f"--eval_every_steps={steps}",
         f"--save_checkpoints_steps={steps}",
     ]
+    shown = shlex.join(["python", *command[1:]])
+    if shown in kept:
+        return kept[shown]
     if not (workdir / "results.json").exists():
         subprocess.run(command, check=True)
     results = files.read_json(workdir / "results.json")
@@ -116,7 +120,7 @@ def pretrain(name: str, pattern: str, seed: str) -> dict[str, Any]:
         "recipe": name,
         "pattern": pattern,
         "seed": int(seed),
-        "command": shlex.join(["python", *command[1:]]),
+        "command": shown,
         "validation": results["validation"],
         "validation_history": results["validation_history"],
     }
@@ -142,14 +146,16 @@ def main(_):
     result = {
         "benchmark": "held-out loss of small encoders by recipe, in nats a masked word piece",
         "command": shlex.join(["python", *sys.argv]),
-        "runs": [],
     }
     lines = []
     output = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "recipes.json"
+    before = files.read_json(output)["runs"] if output.exists() else []
+    kept = {run["command"]: run for run in before}
     for name in FLAGS.recipes or _RECIPES:
         for pattern in _RECIPES[name][1]:
-            runs = [pretrain(name, pattern, seed) for seed in FLAGS.seeds]
-            result["runs"] += runs
+            runs = [pretrain(name, pattern, seed, kept) for seed in FLAGS.seeds]
+            kept |= {run["command"]: run for run in runs}
+            result["runs"] = list(kept.values())
             lines.append(_line(runs))
             files.write_json(output, result)
     print(
