@@ -164,7 +164,7 @@ def test_surgery(folder, encoder):
     text, shown = run(
         "05_surgery.ipynb", FOLDER=f"{folder}/surgery", TASK=f"{folder}/animals", TEXTS=8,
         WEIGHTS=encoder, LENGTH=16, BLOCK="block_01/intermediate", CUTS=1,
-        INPUT_FILES=(f"{folder}/text/*.txt",), STEPS=10, BATCH_SIZE=4,
+        INPUT_FILES=(f"{folder}/text/*.txt",), PIECES=640, BATCH_SIZE=4,
     )  # fmt: skip
     assert "(AI)*2 ->" in text and "0 cut  nothing" in text and "2 cut  block_" in text
     assert "damage before healing" in text and "'mean': (1, 8)" in text
