@@ -106,3 +106,15 @@ def test_the_cost_of_added_seeds_is_shown():
     text = projection.describe(config, projections, projection.RULE)
     assert "2 more seeds of A*2 at size 16x2: 2 min 00 s, with the reference 4 min 00 s" in text
     assert "all arms with the most seeds, 9: 36 min 00 s" in text
+
+
+def test_an_assumed_rate_needs_no_timing(config, monkeypatch):
+    monkeypatch.setattr(projection, "_short_timing", None)
+    found, source = projection.project(config, assumed_teraflops=2.0)
+    assert source == "2 teraFLOP/s, assumed"
+    twice, _ = projection.project(config, assumed_teraflops=4.0)
+    for one, other in zip(found, twice, strict=True):
+        if one.cell.kind.name == "pretraining" and not one.finished:
+            assert one.seconds >= one.flops / 2e12
+            halved = other.seconds - COMPILATION_SECONDS
+            assert one.seconds - COMPILATION_SECONDS == pytest.approx(2 * halved, rel=1e-6)

@@ -18,6 +18,13 @@ from undivided_tf.support import files
 
 config_flags.define(StudyConfig())
 flags.DEFINE_boolean("dry_run", False, "Show cells, parameters, FLOPs and times, and leave.")
+flags.DEFINE_float(
+    "assumed_teraflops",
+    0.0,
+    "With --dry_run: project the times at this rate of training, in 10^12 FLOPs a second, of a "
+    "machine that is not at hand; nothing is timed. 0: time steps here.",
+    lower_bound=0,
+)
 flags.DEFINE_string(
     "scheduler",
     "",
@@ -38,7 +45,7 @@ flags.DEFINE_string(
     "but for encoders whose weights are needed. Empty: only cells in the work directory count.",
 )
 # What a call runs of a study is no part of the command that makes it, which the report shows.
-HOW_FAR = ("scheduler", "report_only", "kept_results")
+HOW_FAR = ("scheduler", "report_only", "kept_results", "assumed_teraflops")
 
 
 def parse() -> StudyConfig:
@@ -57,7 +64,9 @@ def main() -> None:
     if flags.FLAGS.dry_run:
         from undivided_tf.study import projection
 
-        print(projection.describe(config, *projection.project(config, flags.FLAGS.kept_results)))
+        given = flags.FLAGS
+        found = projection.project(config, given.kept_results, given.assumed_teraflops)
+        print(projection.describe(config, *found))
         return
     command = config_flags.command(without=HOW_FAR)
     from undivided_tf.study.study import run_study

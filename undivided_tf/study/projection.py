@@ -1,7 +1,7 @@
 """What a study will cost, before it runs: parameters, FLOPs and time of every cell.
 
-Step times are those of finished cells where there are any, else of a short timing, and between
-patterns they are drawn as a line over FLOPs. All else is FLOPs at the speed of the reference's
+Step times are those of finished cells where there are any, else of a short timing or of an assumed
+rate, and between patterns they are drawn as a line over FLOPs. All else is FLOPs at the speed of the reference's
 step, and where no FLOPs tell, a rule of thumb: right to a factor of two, not better.
 """
 
@@ -76,12 +76,16 @@ class StepTimes:
         return flops / seconds
 
 
-def project(config: StudyConfig, kept_results: str = "") -> tuple[list[Projection], str]:
+def project(
+    config: StudyConfig, kept_results: str = "", assumed_teraflops: float = 0.0
+) -> tuple[list[Projection], str]:
     """Projects every cell of a study; writes nothing to its workdir.
 
     Args:
         config: the study.
         kept_results: as `study.run_study` takes it: what would not run again is finished.
+        assumed_teraflops: 10^12 FLOPs a second at which a machine that is not at hand trains;
+            nothing is timed. 0: this machine's finished cells or a short timing.
 
     Returns:
         Projections in the order of the grid, and where the step times come from.
@@ -102,8 +106,11 @@ def project(config: StudyConfig, kept_results: str = "") -> tuple[list[Projectio
     pairs = zip(planned, cells, strict=True)
     outcomes |= {cell.name: outcomes[plan.name] for plan, cell in pairs if plan.name in outcomes}
     root = pathlib.Path(config.workdir) / "cells"
-    times = _finished_times(config, cells, outcomes)
-    times = times or _short_timing(config, cells, root, outcomes)
+    if assumed_teraflops:
+        times = _assumed_times(config, cells, assumed_teraflops)
+    else:
+        times = _finished_times(config, cells, outcomes)
+        times = times or _short_timing(config, cells, root, outcomes)
     rows = {task: _rows(task) for task in dict.fromkeys(config.tasks)}
     return [_project(config, cell, outcomes, times, rows) for cell in cells], times.source
 
@@ -150,6 +157,17 @@ def _measured(result: Mapping[str, Any]) -> float:
     if result["step_milliseconds"] is not None:
         return result["step_milliseconds"] / 1000
     return result["training_seconds"] / result["steps"]
+
+
+def _assumed_times(config: StudyConfig, cells: list[Cell], teraflops: float) -> StepTimes:
+    """Times of all steps at one rate."""
+    steps = (
+        budgets.step_flops(config, cell.recipe.encoder)
+        for cell in cells
+        if cell.kind.name == "pretraining"
+    )
+    points = {flops: flops / (teraflops * 1e12) for flops in steps}
+    return StepTimes(points, f"{teraflops:g} teraFLOP/s, assumed")
 
 
 def _step_seconds(recipe: PretrainingConfig) -> float:
