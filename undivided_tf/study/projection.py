@@ -1,8 +1,9 @@
 """What a study will cost, before it runs: parameters, FLOPs and time of every cell.
 
 Step times are those of finished cells where there are any, else of a short timing or of an assumed
-rate, and between patterns they are drawn as a line over FLOPs. All else is FLOPs at the speed of the reference's
-step, and where no FLOPs tell, a rule of thumb: right to a factor of two, not better.
+rate, and between patterns they are drawn as a line over FLOPs. All else is FLOPs at the speed of
+the reference's step, and where no FLOPs tell, a rule of thumb: right to a factor of two, not
+better.
 """
 
 import dataclasses
