@@ -1,0 +1,122 @@
+"""Seconds from a command to the first pre-training step, by part.
+
+    python benchmarks/startup.py
+
+A new process for each measurement: imports, building the model, tracing the step, compiling and
+running it. Also with XLA's persistent cache, first empty and then filled. Writes
+results/benchmarks/startup.json: the median of --rounds.
+"""
+
+import json
+import os
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import pretraining
+from absl import app, flags
+
+from undivided_tf.support import files
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("block_patterns", ["(AI)*6", "(AI)*12", "A*12"], "Patterns to start.")
+flags.DEFINE_list("optimizers", ["adamw", "muon"], "Optimizers.")
+flags.DEFINE_integer("start_rounds", 3, "Processes of each kind.")
+
+_PARTS = ("imports", "building", "tracing", "compiling and first step", "second step")
+# Runs in a process of its own, whose start is its first argument.
+_CHILD = """
+import json, sys, time
+times = [float(sys.argv.pop(1))]
+from undivided_tf.support import process
+process.set_up()
+import tensorflow as tf
+from undivided_tf.bin import run_pretraining
+from undivided_tf.training import pretraining
+from absl import flags
+times.append(time.time())
+flags.FLAGS(sys.argv)
+trainer = pretraining.Trainer(run_pretraining.parse())
+batches = iter(trainer.batches(0))
+batch = next(batches)
+times.append(time.time())
+trainer.steps.train.get_concrete_function(batch, tf.constant(0.0))
+times.append(time.time())
+trainer.step(batch)
+times.append(time.time())
+trainer.step(next(batches))
+times.append(time.time())
+print(json.dumps([after - before for before, after in zip(times, times[1:])]))
+"""
+
+
+def start(records: str, pattern: str, optimizer: str, cache: str = "") -> dict[str, float]:
+    """Seconds of each part in a new process."""
+    arguments = [
+        "--flagfile=flags/pretraining/small.flags",
+        f"--records_dir={records}",
+        "--workdir=unused",
+        f"--block_pattern={pattern}",
+        f"--optimizer={optimizer}",
+    ]
+    environment = dict(os.environ)
+    if cache:
+        environment["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={cache}"
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, repr(time.time()), *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=pretraining.ROOT,
+        env=environment,
+    )
+    return dict(zip(_PARTS, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
+def main(_):
+    """Times all; writes and prints each as it comes."""
+    default = pretraining.ROOT / "results" / "benchmarks" / "startup.json"
+    output = pathlib.Path(FLAGS.output) if FLAGS.output else default
+    result = {
+        "benchmark": "seconds from a command to the first pre-training step, by part",
+        "command": shlex.join(["python", *sys.argv]),
+        "machine": pretraining.machine(),
+        "cores_used": len(os.sched_getaffinity(0)),
+        "load_before": os.getloadavg(),
+        "starts": [],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        records = f"{folder}/records"
+        subprocess.run(
+            [
+                sys.executable, "-m", "undivided_tf.bin.create_pretraining_data",
+                f"--output_dir={records}", "--vocab_size=4000", "--max_seq_length=64",
+            ],
+            check=True, capture_output=True, cwd=pretraining.ROOT,
+        )  # fmt: skip
+        for pattern in FLAGS.block_patterns:
+            for optimizer in FLAGS.optimizers:
+                for caching in ("none", "empty", "filled"):
+                    cache = f"{folder}/{pattern}_{optimizer}" if caching != "none" else ""
+                    # A cache is empty once.
+                    rounds = 1 if caching == "empty" else FLAGS.start_rounds
+                    found = [start(records, pattern, optimizer, cache) for _ in range(rounds)]
+                    seconds = {p: statistics.median(one[p] for one in found) for p in _PARTS}
+                    total = sum(seconds.values()) - seconds[_PARTS[-1]]
+                    about = {"pattern": pattern, "optimizer": optimizer, "cache": caching}
+                    about |= {"seconds": seconds, "to_first_step": total}
+                    result["starts"].append(about)
+                    files.write_json(output, result)
+                    parts = ", ".join(f"{part} {seconds[part]:.1f}" for part in _PARTS[:-1])
+                    print(
+                        f"{pattern:<8} {optimizer:<6} cache {caching:<7} {total:5.1f} s: {parts}",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    app.run(main)
