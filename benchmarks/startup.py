@@ -3,7 +3,7 @@
     python benchmarks/startup.py
 
 A new process for each measurement: imports, building the model, tracing the step, compiling and
-running it. Also with XLA's persistent cache, first empty and then filled. Writes
+running it. Without kept programs, with an empty directory for them, and when it is filled. Writes
 results/benchmarks/startup.json: the median of --rounds.
 """
 
@@ -20,7 +20,7 @@ import time
 import pretraining
 from absl import app, flags
 
-from undivided_tf.support import files
+from undivided_tf.support import files, process
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("block_patterns", ["(AI)*6", "(AI)*12", "A*12"], "Patterns to start.")
@@ -63,9 +63,7 @@ def start(records: str, pattern: str, optimizer: str, cache: str = "") -> dict[s
         f"--block_pattern={pattern}",
         f"--optimizer={optimizer}",
     ]
-    environment = dict(os.environ)
-    if cache:
-        environment["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={cache}"
+    environment = {**os.environ, process.CACHE: cache}
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, repr(time.time()), *arguments],
         check=True,

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from undivided_tf.support import process
+
 # Frees an array whose pages were touched, and prints how much of it the process still holds.
 _KEPT = """
 import psutil, numpy
@@ -73,3 +75,50 @@ def test_the_reason_why_tensorflow_cannot_be_loaded_is_shown(end):
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.stderr.splitlines() == ["F0000 00:00:1.2 no such processor", "a warning"]
     assert (done.returncode == 0) == (end == "pass")
+
+
+def test_compiled_programs_are_kept_by_processor_and_version(tmp_path):
+    flags = eval(_run(_SETTINGS, UNDIVIDED_TF_CACHE=str(tmp_path)))["TF_XLA_FLAGS"]
+    (folder,) = (tmp_path / "xla").iterdir()
+    assert f"--tf_xla_persistent_cache_directory={folder}" in flags
+    by_default = eval(_run(_SETTINGS, XDG_CACHE_HOME=str(tmp_path)))["TF_XLA_FLAGS"]
+    assert f"{tmp_path}/undivided_tf/xla/{folder.name} " in by_default
+    assert "TF_XLA_FLAGS" not in eval(_run(_SETTINGS, UNDIVIDED_TF_CACHE=""))
+    (tmp_path / "file").touch()
+    assert "TF_XLA_FLAGS" not in eval(_run(_SETTINGS, UNDIVIDED_TF_CACHE=str(tmp_path / "file")))
+    given = "--tf_xla_persistent_cache_directory=elsewhere"
+    assert eval(_run(_SETTINGS, TF_XLA_FLAGS=given))["TF_XLA_FLAGS"] == given
+
+
+def test_the_oldest_programs_go_first(tmp_path):
+    for age, name in enumerate(("newest", "middle", "oldest")):
+        path = tmp_path / name / "program"
+        path.parent.mkdir()
+        path.write_bytes(bytes(100))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    process._remove_oldest(tmp_path, 300)
+    assert len(list(tmp_path.rglob("program"))) == 3
+    process._remove_oldest(tmp_path, 250)
+    assert {path.parent.name for path in tmp_path.rglob("program")} == {"newest", "middle"}
+
+
+_COMPILES = """
+from undivided_tf.support import process
+process.set_up()
+import tensorflow as tf
+double = tf.function(lambda x: tf.tanh(x @ x), jit_compile=True)
+print(double(tf.reshape(tf.range(16.0), (4, 4)) / 7).numpy().tobytes().hex())
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_takes_the_program_of_the_first(tmp_path):
+    def made():
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pb")}
+
+    first = _run(_COMPILES, UNDIVIDED_TF_CACHE=str(tmp_path))
+    programs = made()
+    assert programs
+    assert _run(_COMPILES, UNDIVIDED_TF_CACHE=str(tmp_path)) == first
+    assert made() == programs
+    assert _run(_COMPILES, UNDIVIDED_TF_CACHE="") == first

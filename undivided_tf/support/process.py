@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import importlib.metadata
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -11,6 +12,8 @@ import sys
 import threading
 import uuid
 
+CACHE = "UNDIVIDED_TF_CACHE"  # Environment variable.
+_MOST_BYTES = 2**30
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h.
 _TUNABLES = ":".join(
     (
@@ -38,6 +41,7 @@ def set_up(keep_freed_memory: bool = True) -> None:
 
     # TensorFlow disables oneDNN on processors with AVX2 only, where it is faster too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    _keep_compiled_programs()
     if keep_freed_memory:
         _keep_freed_memory()
 
@@ -59,6 +63,50 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_ARENA_MAX, 1)
         os.environ["GLIBC_TUNABLES"] = _TUNABLES  # The same, read when a process starts.
+
+
+def _keep_compiled_programs() -> None:
+    """Makes XLA keep what it compiles for the CPU, so that a later process need not compile it.
+
+    A resumed run, or one that differs in its seed alone, then starts at once. The directory is
+    `CACHE`, or else ~/.cache/undivided_tf; an empty `CACHE` turns this off. The programs of each
+    processor and TensorFlow have a folder of their own there. The oldest go when all exceed 1 GiB.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    root = os.environ.get(CACHE, str(pathlib.Path(home) / "undivided_tf"))
+    options = os.environ.get("TF_XLA_FLAGS", "")
+    if not root or "persistent_cache" in options:
+        return
+    folder = pathlib.Path(root) / "xla" / _compiler()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_oldest(folder.parent, _MOST_BYTES)
+    except OSError:  # No place to write: all is compiled in each process.
+        return
+    options += f" --tf_xla_persistent_cache_directory={folder}"
+    os.environ["TF_XLA_FLAGS"] = f"{options} --tf_xla_persistent_cache_device_types=CPU"
+
+
+def _compiler() -> str:
+    """Identifies what decides the machine code of a program: TensorFlow and the processor."""
+    facts = [importlib.metadata.version("tensorflow"), platform.machine()]
+    about = pathlib.Path("/proc/cpuinfo")
+    if about.exists():
+        lines = about.read_text(encoding="utf-8").splitlines()
+        named = ("model name", "flags", "Features")
+        facts += dict.fromkeys(line for line in lines if line.startswith(named))
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def _remove_oldest(folder: pathlib.Path, most_bytes: int) -> None:
+    """Removes files below a folder, the oldest first, until they have at most so many bytes."""
+    known = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
+    total = sum(about.st_size for _, about in known)
+    for path, about in sorted(known, key=lambda one: one[1].st_mtime):
+        if total <= most_bytes:
+            return
+        path.unlink(missing_ok=True)
+        total -= about.st_size
 
 
 def machine() -> str:
