@@ -10,7 +10,7 @@ import toys
 
 from undivided_tf.errors import InputError
 from undivided_tf.export import parts as checkpoint_parts
-from undivided_tf.export import reference, saved_model, signatures, texts
+from undivided_tf.export import reference, saved_model, signatures, texts, warm_up
 from undivided_tf.export.config import SIGNATURES, ExportConfig
 from undivided_tf.export.inference import InferenceEncoder
 from undivided_tf.models import checkpoints
@@ -322,6 +322,7 @@ def test_batches_are_filled_up_for_the_compiler(parts, monkeypatch):
     ("options", "message"),
     [
         ({"batch_sizes": (1, 8)}, "batch_sizes need jit_compile"),
+        ({"jit_compile": True, "warm_up": True, "pad_to": (8,)}, "warm_up needs pad_to and batch"),
         ({"pad_to": (32, 16)}, r"pad_to \(32, 16\): give each number once, in ascending order"),
         ({"jit_compile": True, "batch_sizes": (8, 8)}, "batch_sizes .*give each number once"),
     ],
@@ -329,3 +330,40 @@ def test_batches_are_filled_up_for_the_compiler(parts, monkeypatch):
 def test_sizes_that_make_no_sense_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         ExportConfig(**options)
+
+
+def test_every_shape_has_a_request_for_the_server(parts, tmp_path):
+    logs = pytest.importorskip(
+        "tensorflow_serving.apis.prediction_log_pb2", reason="needs the extra serving"
+    )
+    config = ExportConfig(jit_compile=True, pad_to=(8, 12), batch_sizes=(1, 3), warm_up=True)
+    encode = saved_model._encode(parts, config)
+    made = [signatures.of_texts(name, parts, encode, config) for name in SIGNATURES]
+    warm_up.write(tmp_path, made, parts, config)
+    seen = set()
+    for record in tf.data.TFRecordDataset(str(tmp_path / warm_up.FILE)).as_numpy_iterator():
+        request = logs.PredictionLog.FromString(record).predict_log.request
+        strings = {key: tf.make_ndarray(proto) for key, proto in request.inputs.items()}
+        signature = next(one for one in made if one.name == request.model_spec.signature_name)
+        assert set(strings) == set(signature.inputs)
+        values = [list(strings[key]) for key in signature.inputs]
+        mask = parts.tokenizer.encode(*values, max_seq_length=64)["padding_mask"].numpy()
+        seen.add((signature.name, len(mask), int(mask.sum(axis=1).max())))
+    longest = {one.name: one.max_seq_length for one in made}
+    lengths = {name: {*(n for n in (8, 12) if n < most), most} for name, most in longest.items()}
+    assert seen == {
+        (n, batch, length) for n in longest for batch in (1, 3) for length in lengths[n]
+    }
+
+
+def test_without_the_servers_messages_the_extra_is_named(parts, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis.prediction_log_pb2", None)
+    config = ExportConfig(jit_compile=True, pad_to=(8,), batch_sizes=(1,), warm_up=True)
+    with pytest.raises(InputError, match=r"pip install undivided_tf\[serving\]"):
+        warm_up.write(tmp_path, [], parts, config)
+
+
+def test_a_vocabulary_without_words_cannot_warm_up():
+    with pytest.raises(InputError, match="a word that is one piece"):
+        warm_up._word(["[CLS]", "##a", "The", "7"])
+    assert warm_up._word(["[CLS]", "##a", "The", "cat"]) == "cat"

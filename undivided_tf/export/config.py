@@ -58,6 +58,12 @@ class ExportConfig(Config):
         above=0,
     )
 
+    warm_up: bool = option(
+        False,
+        "Write a request of each of the pad_to lengths and batch_sizes, with which TensorFlow "
+        "Serving compiles when it loads the model; needs the extra serving.",
+    )
+
     def validate(self) -> None:
         """Raises InputError if the values contradict each other."""
         if self.output_format != "saved_model" and self.dtype != "float32":
@@ -66,6 +72,8 @@ class ExportConfig(Config):
             )
         if self.batch_sizes and not self.jit_compile:
             raise InputError("batch_sizes need jit_compile: only XLA compiles for each size")
+        if self.warm_up and not (self.pad_to and self.batch_sizes):
+            raise InputError("warm_up needs pad_to and batch_sizes, which name what is compiled")
         for name in ("pad_to", "batch_sizes"):
             sizes = getattr(self, name)
             if list(sizes) != sorted(set(sizes)):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.export import reference, signatures, texts
+from undivided_tf.export import reference, signatures, texts, warm_up
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import XLA, InferenceEncoder
 from undivided_tf.export.parts import Parts, load
@@ -48,6 +48,8 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
     tf.saved_model.save(
         module, str(path), {**concrete, tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: default}
     )
+    if config.warm_up:
+        warm_up.write(path, made, parts, config)
     served = tf.saved_model.load(str(path)).signatures
     sizes = {
         str(member.relative_to(directory)): member.stat().st_size
