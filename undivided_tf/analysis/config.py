@@ -5,8 +5,8 @@ from typing import Any
 
 from undivided_tf.config import (
     POOLINGS,
+    SENTENCE_TASK_HELP,
     SPLITS,
-    TASK_HELP,
     Config,
     option,
     seed_option,
@@ -102,9 +102,8 @@ class ProbingConfig(Config):
     )
     task: str = option(
         "wiki_topic",
-        "ud:TASK:FOLDER of a treebank (pos, relation, head_distance, arc, length, depth, tense, "
-        "subject_number, object_number, word_content, bigram_shift), trec:qc.zip, "
-        f"subjectivity:subjectivity.zip, or: {TASK_HELP}",
+        "Of words: ud:TASK:FOLDER of a treebank (pos, relation, head_distance, arc). Of texts: "
+        + SENTENCE_TASK_HELP,
         input="probing_task",
     )
     max_train_rows: int = option(
