@@ -148,7 +148,7 @@ def test_the_code_of_the_card_runs_without_our_package(tmp_path, output_format, 
     scope = {}
     exec("\n".join(code), scope)
     found = eval(call, scope)
-    text = scope["tokenizer"].encode("the [MASK] sat" if name == "fill_mask" else "a text")
+    text = scope["rows"][0]
     ids = {"token_ids": text.ids, "segment_ids": text.type_ids, "padding_mask": text.attention_mask}
     batch = {key: np.array([value]) for key, value in ids.items()}
     if name == "embed":

@@ -42,8 +42,8 @@ class ExportConfig(Config):
     )
     pad_to: tuple[int, ...] = option(
         (),
-        "Lengths to pad to instead of multiples, such as 16,32,64,128; a batch gets the first that "
-        "its longest text fits in.",
+        "Lengths to pad to instead of multiples, such as 16,32,64,128: a batch gets the first that "
+        "its longest text fits in, or a multiple of the last.",
         above=0,
     )
     top_k: int = option(5, "Word pieces that fill_mask returns for every [MASK].", above=0)
@@ -57,7 +57,6 @@ class ExportConfig(Config):
         "batch is filled up to the next of them, a larger one to a multiple of the last.",
         above=0,
     )
-
     warm_up: bool = option(
         False,
         "Write a request of each of the pad_to lengths and batch_sizes, with which TensorFlow "

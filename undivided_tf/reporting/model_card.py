@@ -286,7 +286,8 @@ _RUNTIMES = {  # Imports, and how `run` is made: a function from ids by name to 
 def _use_of_ids(output_format: str, name: str, inputs: dict[str, str]) -> str:
     """Markdown: how a program makes the ids of a text, and asks a signature."""
     imported, make_run = _RUNTIMES[output_format]
-    text = "the [MASK] sat" if name == "fill_mask" else "a text"
+    one = {"fill_mask": '"the [MASK] sat"', "answer": '("a question", "its context")'}
+    text = one.get(name, '"a text"')
     lines = [
         imported,
         "import numpy as np",
@@ -295,7 +296,7 @@ def _use_of_ids(output_format: str, name: str, inputs: dict[str, str]) -> str:
         'tokenizer = tokenizers.Tokenizer.from_file("THIS_FOLDER/tokenizer.json")',
         make_run.format(name=name),
         "",
-        f'rows = tokenizer.encode_batch(["{text}"])  # Of a pair: [("a text", "its second text")].',
+        f"rows = tokenizer.encode_batch([{text}])  # A pair is a tuple of two texts.",
         "ids = {",
         '    "token_ids": [row.ids for row in rows],',
         '    "segment_ids": [row.type_ids for row in rows],',
