@@ -215,6 +215,8 @@ def test_values_that_keep_the_rules_are_kept():
 # What must be given with a field, so that its other value goes.
 _NO_CUT = {"cut": "none", "num_cut": 0}
 COMPANIONS = {
+    ("ExportConfig", "batch_sizes"): {"jit_compile": True},
+    ("ExportConfig", "warm_up"): {"jit_compile": True, "pad_to": (8,), "batch_sizes": (1,)},
     ("ClassifierHead", "kind"): {"labels": ("score",), "kind": "regression"},
     ("ClassifierHead", "score_range"): {"labels": (), "kind": "regression"},
     ("EncoderConfig", "rotary_base"): {"position_type": "rotary"},
@@ -250,10 +252,12 @@ COMPANIONS = {
 # Where no general one goes: other values of strings and lists with a form of their own.
 OTHERS = {
     "arm_seeds": [("(AI)*6=1",)],
+    "batch_sizes": [(1, 8)],
     "block_pattern": ["AI"],
     "cooldown_steps": [(50_000,)],
     "curriculum": [("7:8",)],
     "drop_blocks": [("block_01/attention",)],
+    "dtype": ["bfloat16"],  # Studies refuse `auto`.
     "drop_encoder_blocks": [(1,)],
     "epochs": [(1,)],
     "budget": ["flops:0.5"],
@@ -270,6 +274,7 @@ OTHERS = {
     "num_facts": [(100, 200)],
     "partner_shapes": [("A*6=wider_hidden",)],
     "partners": [("wider_hidden",)],
+    "pad_to": [(16, 32)],
     "order_by": ["error:wiki_topic"],
     "pattern_learning_rates": [("(AI)*6=1e-3", "(AAI)*3=1e-3", "A*6=2e-3")],
     "patterns": [("AI", "A")],
