@@ -80,9 +80,9 @@ def test_the_reason_why_tensorflow_cannot_be_loaded_is_shown(end):
 def test_compiled_programs_are_kept_by_processor_and_version(tmp_path):
     flags = eval(_run(_SETTINGS, UNDIVIDED_TF_CACHE=str(tmp_path)))["TF_XLA_FLAGS"]
     (folder,) = (tmp_path / "xla").iterdir()
-    assert f"--tf_xla_persistent_cache_directory={folder}" in flags
+    assert f'--tf_xla_persistent_cache_directory="{folder}" ' in flags
     by_default = eval(_run(_SETTINGS, XDG_CACHE_HOME=str(tmp_path)))["TF_XLA_FLAGS"]
-    assert f"{tmp_path}/undivided_tf/xla/{folder.name} " in by_default
+    assert f'"{tmp_path}/undivided_tf/xla/{folder.name}" ' in by_default
     assert "TF_XLA_FLAGS" not in eval(_run(_SETTINGS, UNDIVIDED_TF_CACHE=""))
     (tmp_path / "file").touch()
     assert "TF_XLA_FLAGS" not in eval(_run(_SETTINGS, UNDIVIDED_TF_CACHE=str(tmp_path / "file")))
@@ -111,8 +111,21 @@ print(double(tf.reshape(tf.range(16.0), (4, 4)) / 7).numpy().tobytes().hex())
 """
 
 
+def test_a_user_without_a_home_directory_can_start(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(process.pathlib.Path, "home", no_home)
+    for name in ("TF_XLA_FLAGS", "XDG_CACHE_HOME", process.CACHE):
+        monkeypatch.delenv(name, raising=False)
+    process._keep_compiled_programs()
+    assert "TF_XLA_FLAGS" not in os.environ
+
+
 @pytest.mark.slow
 def test_a_second_process_takes_the_program_of_the_first(tmp_path):
+    tmp_path = tmp_path / "a name with spaces"
+
     def made():
         return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pb")}
 

@@ -72,19 +72,26 @@ def _keep_compiled_programs() -> None:
     `CACHE`, or else ~/.cache/undivided_tf; an empty `CACHE` turns this off. The programs of each
     processor and TensorFlow have a folder of their own there. The oldest go when all exceed 1 GiB.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    root = os.environ.get(CACHE, str(pathlib.Path(home) / "undivided_tf"))
     options = os.environ.get("TF_XLA_FLAGS", "")
-    if not root or "persistent_cache" in options:
+    if "persistent_cache" in options or os.environ.get(CACHE) == "":
         return
-    folder = pathlib.Path(root) / "xla" / _compiler()
     try:
+        folder = _cache() / "xla" / _compiler()
         folder.mkdir(parents=True, exist_ok=True)
         _remove_oldest(folder.parent, _MOST_BYTES)
-    except OSError:  # No place to write: all is compiled in each process.
+    # No place to write, no home directory, or a TensorFlow without a version: compile each time.
+    except (OSError, RuntimeError, importlib.metadata.PackageNotFoundError):
         return
-    options += f" --tf_xla_persistent_cache_directory={folder}"
+    options += f' --tf_xla_persistent_cache_directory="{folder}"'  # It may hold spaces.
     os.environ["TF_XLA_FLAGS"] = f"{options} --tf_xla_persistent_cache_device_types=CPU"
+
+
+def _cache() -> pathlib.Path:
+    """The directory of what is kept; RuntimeError if this user has no home directory."""
+    if given := os.environ.get(CACHE):
+        return pathlib.Path(given)
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home) / "undivided_tf"
 
 
 def _compiler() -> str:
