@@ -74,7 +74,8 @@ def on_texts(
     tokenizer = checkpoints.read_tokenizer(directory, EncoderConfig.from_dict(report["encoder"]))
     config = ExportConfig.from_dict(report["config"])
 
-    @tf.function(autograph=False)  # Operation by operation it would take 20 times as long.
+    # As a graph, since the tokenizer has many small operations; one for all batch sizes.
+    @tf.function(autograph=False, reduce_retracing=True)
     def encode(texts):
         return without_padding(
             tokenizer.encode(*texts, max_seq_length=about["max_seq_length"]), config

@@ -48,12 +48,8 @@ def without_padding(inputs, config):
     mask = inputs["padding_mask"]
     # At least 1, since a batch may be empty.
     longest = tf.maximum(tf.reduce_max(tf.reduce_sum(mask, axis=1)), 1)
-    length = tf.minimum(
-        next_size(longest, config.pad_to)
-        if config.pad_to
-        else -(-longest // config.pad_to_multiple_of) * config.pad_to_multiple_of,
-        tf.shape(mask)[1],
-    )
+    sizes = config.pad_to or (config.pad_to_multiple_of,)
+    length = tf.minimum(next_size(longest, sizes), tf.shape(mask)[1])
     return {name: value[:, :length] for name, value in inputs.items()}
 
 
