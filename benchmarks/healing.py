@@ -13,8 +13,6 @@ another machine too.
 
 import pathlib
 import re
-import shlex
-import sys
 from typing import Any
 
 import pretraining
@@ -128,12 +126,10 @@ def heal(root: pathlib.Path, start: pathlib.Path, about: dict[str, Any]) -> dict
 def main(_):
     """Pilots, curves and scores; writes after each run, and prints the table."""
     root = pathlib.Path(FLAGS.workdir)
-    default = pretraining.ROOT / "results" / "benchmarks" / "healing.json"
-    output = pathlib.Path(FLAGS.output) if FLAGS.output else default
+    output = pretraining.results_path("healing")
+    about = "scores without fine-tuning of a cut encoder over word pieces of healing"
     result = {
-        "benchmark": "scores without fine-tuning of a cut encoder over word pieces of healing",
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": pretraining.machine(),
+        **pretraining.header(about),
         "input": FLAGS.input,
         "block_pattern": FLAGS.block_pattern,
     }

@@ -57,7 +57,8 @@ def peers_of(folder: pathlib.Path) -> dict[str, pretraining.Peer]:
         where = {"environment": environment}
         script = "serve_ours.py"
         if "output_format" in changes:
-            script, where = "serve_our_onnx.py", {"python": FLAGS.torch_python}
+            # Without the peers our own interpreter has onnxruntime: export needs the extra onnx.
+            script, where = "serve_our_onnx.py", {"python": FLAGS.torch_python or sys.executable}
         found[name if name == "ours" else f"ours, {name}"] = pretraining.Peer(
             script, folder, {**job, "export": name}, **where
         )
@@ -140,15 +141,10 @@ def report(pattern: str, found: dict[str, Any]) -> None:
 
 def main(_):
     """Times everything; writes after each pattern, so that a later failure loses no results."""
-    default = pretraining.ROOT / "results" / "benchmarks" / "inference.json"
-    output = pathlib.Path(FLAGS.output) if FLAGS.output else default
+    output = pretraining.results_path("inference")
     layers = presets.preset(f"bert_{FLAGS.size}").pattern.num_attention
-    command = " ".join(["python", *sys.argv]).replace(FLAGS.torch_python or "\0", "PYTHON")
     result = {
-        "benchmark": "sentences per second from raw strings to vectors, peers in turns",
-        "command": command,
-        "machine": pretraining.machine(),
-        "load_before": os.getloadavg(),
+        **pretraining.header("sentences per second from raw strings to vectors, peers in turns"),
         "size": FLAGS.size,
         "patterns": {},
     }

@@ -8,7 +8,6 @@ step with each option, relative to the default.
 
 import os
 import pathlib
-import sys
 import tempfile
 
 import pretraining
@@ -56,15 +55,9 @@ def main(_):
     """Times a few variants at a time with the default, since each needs its own memory."""
     chosen = FLAGS.levers or list(_LEVERS)
     others = [name for name in chosen if name != _DEFAULT]
-    result = {
-        "benchmark": "milliseconds of our pre-training step with one thing changed, in turns",
-        "command": " ".join(["python", *sys.argv]),
-        "machine": pretraining.machine(),
-        "load_before": os.getloadavg(),
-        "levers": {},
-    }
-    default = pretraining.ROOT / "results" / "benchmarks" / f"levers_{FLAGS.size}.json"
-    output = pathlib.Path(FLAGS.output) if FLAGS.output else default
+    about = "milliseconds of our pre-training step with one thing changed, in turns"
+    result = {**pretraining.header(about), "levers": {}}
+    output = pretraining.results_path(f"levers_{FLAGS.size}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = pretraining.start(pathlib.Path(temporary), FLAGS.size)
         for first in range(0, len(others), 4):

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -293,17 +294,26 @@ def _field(line: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def main(_):
-    """Times everything; writes after each size, so that a later failure loses no results."""
-    default = ROOT / "results" / "benchmarks" / "pretraining.json"
-    output = pathlib.Path(FLAGS.output) if FLAGS.output else default
-    result = {
-        "benchmark": "milliseconds of a pre-training step, peers in turns",
-        "command": " ".join(["python", *sys.argv]).replace(FLAGS.torch_python or "\0", "PYTHON"),
+def results_path(name: str) -> pathlib.Path:
+    """Where a benchmark writes: --output, or results/benchmarks/NAME.json."""
+    default = ROOT / "results" / "benchmarks" / f"{name}.json"
+    return pathlib.Path(FLAGS.output) if FLAGS.output else default
+
+
+def header(benchmark: str) -> dict[str, Any]:
+    """What the results of every benchmark begin with: its description, command and machine."""
+    return {
+        "benchmark": benchmark,
+        "command": shlex.join(["python", *sys.argv]).replace(FLAGS.torch_python or "\0", "PYTHON"),
         "machine": machine(),
         "load_before": os.getloadavg(),
-        "sizes": {},
     }
+
+
+def main(_):
+    """Times everything; writes after each size, so that a later failure loses no results."""
+    output = results_path("pretraining")
+    result = {**header("milliseconds of a pre-training step, peers in turns"), "sizes": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         result["products"] = products(start(folder, FLAGS.sizes[0]))

@@ -9,8 +9,6 @@ results/benchmarks/startup.json: the median of --rounds.
 
 import json
 import os
-import pathlib
-import shlex
 import statistics
 import subprocess
 import sys
@@ -77,14 +75,10 @@ def start(records: str, pattern: str, optimizer: str, cache: str = "") -> dict[s
 
 def main(_):
     """Times all; writes and prints each as it comes."""
-    default = pretraining.ROOT / "results" / "benchmarks" / "startup.json"
-    output = pathlib.Path(FLAGS.output) if FLAGS.output else default
+    output = pretraining.results_path("startup")
     result = {
-        "benchmark": "seconds from a command to the first pre-training step, by part",
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": pretraining.machine(),
+        **pretraining.header("seconds from a command to the first pre-training step, by part"),
         "cores_used": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg(),
         "starts": [],
     }
     with tempfile.TemporaryDirectory() as folder:
