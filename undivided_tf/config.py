@@ -243,8 +243,8 @@ POOLING_HELP = (
 )
 SPLITS = ("train", "validation", "test")
 TASK_HELP = (
-    "wiki_topic or wiki_pair of the embedded sample, tfds:glue/NAME, a folder in GLUE's official "
-    "layout such as glue_data/CoLA, or any folder with train.tsv and dev.tsv."
+    "wiki_topic, wiki_pair or wiki_shift of the embedded sample, tfds:glue/NAME, a folder in "
+    "GLUE's official layout such as glue_data/CoLA, or any folder with train.tsv and dev.tsv."
 )
 SENTENCE_TASK_HELP = (
     "ud:TASK:FOLDER of a treebank (length, depth, tense, subject_number, object_number, "

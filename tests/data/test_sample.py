@@ -80,6 +80,29 @@ def test_pairs_are_balanced_and_negatives_come_from_the_same_topic_and_split(spl
     assert sample.wiki_pair(split) == (second, first, labels)
 
 
+@pytest.mark.parametrize("split", sample.SPLITS)
+def test_shifted_texts_have_the_words_of_their_article_in_another_order(split):
+    articles = sample._articles()
+    ends = [
+        article["extract"].split()[-24:]
+        for title, article in articles.items()
+        if sample.split_of(title) == split
+    ]
+    texts, labels = sample.wiki_shift(split)
+    assert len(texts) == len(labels) == len(ends)  # Each has two words that may be swapped.
+    assert 0.47 < labels.count("shifted") / len(labels) < 0.53
+    for text, label, words in zip(texts, labels, ends, strict=True):
+        found = text.split()
+        differ = [i for i, pair in enumerate(zip(found, words, strict=True)) if len(set(pair)) > 1]
+        if label == "original":
+            assert not differ
+        else:
+            first, second = differ
+            assert second == first + 1 and found[first] == words[second]
+            assert found[second] == words[first] and (words[first] + words[second]).isalpha()
+    assert sample.wiki_shift(split) == (texts, labels)
+
+
 @pytest.fixture
 def fresh_cache():
     sample._members.cache_clear()

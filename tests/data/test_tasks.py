@@ -128,7 +128,8 @@ def test_take_is_deterministic_nested_and_aligned():
 
 
 @pytest.mark.parametrize(
-    ("name", "labels", "pair"), [("wiki_topic", 11, False), ("wiki_pair", 2, True)]
+    ("name", "labels", "pair"),
+    [("wiki_topic", 11, False), ("wiki_pair", 2, True), ("wiki_shift", 2, False)],
 )
 def test_sample_tasks(name, labels, pair):
     task = tasks.load_task(name)

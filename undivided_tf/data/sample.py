@@ -7,6 +7,7 @@ import csv
 import functools
 import importlib.metadata
 import io
+import itertools
 import json
 from collections.abc import Iterator
 
@@ -57,8 +58,8 @@ def read_train_articles() -> Iterator[Document]:
     """Streams the articles of the train split for pre-training, one document per article.
 
     A document is the short description followed by the lead paragraph. Articles of the validation
-    and test splits are rows of `wiki_topic` and `wiki_pair`, so they are not used for pre-training:
-    scores would be on text that the encoder knows.
+    and test splits are rows of the embedded tasks, so they are not used for pre-training: scores
+    would be on text that the encoder knows.
     """
     for title, article in _articles().items():
         if split_of(title) == "train":
@@ -125,6 +126,39 @@ def _rotated(descriptions: list[str]) -> list[str]:
         if all(own.casefold() != other.casefold() for own, other in pairs):
             return rotated
     raise AssertionError("a topic whose descriptions are too much alike")
+
+
+SHIFT_LABELS = ("original", "shifted")
+_SHIFT_WORDS = 24
+
+
+def wiki_shift(split: str) -> tuple[list[str], list[str]]:
+    """The last words of each extract, and whether two adjacent words are swapped.
+
+    A hash of the title decides which two words of letters may be swapped, and whether they are, so
+    half of the texts are swapped. The words themselves say nothing about the label: only their
+    order does. The last words of an extract seldom have its title, whose words are rare.
+
+    References:
+        Conneau et al. 2018, arXiv 1805.01070 (BShift).
+    """
+    texts, labels = [], []
+    for title, article in _articles().items():
+        words = article["extract"].split()[-_SHIFT_WORDS:]
+        places = [
+            place
+            for place, (word, following) in enumerate(itertools.pairwise(words))
+            if word.isalpha() and following.isalpha() and word.lower() != following.lower()
+        ]
+        if split_of(title) != split or not places:
+            continue
+        chosen, swapped = divmod(int(files.sha256("wiki_shift:", title), 16), 2)
+        if swapped:
+            place = places[chosen % len(places)]
+            words[place : place + 2] = words[place + 1], words[place]
+        texts.append(" ".join(words))
+        labels.append(SHIFT_LABELS[swapped])
+    return texts, labels
 
 
 @functools.cache

@@ -37,7 +37,7 @@ def load_task(name: str) -> Task:
 
     Args:
         name: one of
-            - `wiki_topic`, `wiki_pair`, of the embedded sample;
+            - `wiki_topic`, `wiki_pair`, `wiki_shift`, of the embedded sample;
             - `tfds:glue/cola` and similar, of TensorFlow Datasets (needs a network once);
             - a folder or zip archive in the official layout of GLUE, known by its name, such as
               `glue_data/CoLA` (see `data/glue_files.py`);
@@ -115,7 +115,16 @@ def _wiki_pair() -> Task:
     return Task("wiki_pair", labels, True, read)
 
 
-SAMPLE_TASKS = {"wiki_topic": _wiki_topic, "wiki_pair": _wiki_pair}
+def _wiki_shift() -> Task:
+    def read(split: str) -> Rows:
+        texts, names = sample.wiki_shift(checked_split(split))
+        return Rows(texts, None, positions(names, labels))
+
+    labels = sample.SHIFT_LABELS
+    return Task("wiki_shift", labels, False, read)
+
+
+SAMPLE_TASKS = {"wiki_topic": _wiki_topic, "wiki_pair": _wiki_pair, "wiki_shift": _wiki_shift}
 
 
 @dataclasses.dataclass(frozen=True)
