@@ -64,6 +64,16 @@ def encoder_config(**changes):
     ).replace(**changes)  # fmt: skip
 
 
+def encoder_for(tokenizer, **changes):
+    """An encoder of a vocabulary. Its words differ from the start, so little training is enough."""
+    return encoder_config(
+        vocab_size=tokenizer.vocab_size,
+        vocabulary_hash=tokenizer.vocabulary_hash,
+        initializer_range=0.3,
+        **changes,
+    )
+
+
 def pretraining_config(workdir, records, encoder=None, **changes):
     """Ten steps, a checkpoint after five."""
     values = {
@@ -96,6 +106,14 @@ def finetuning_config(workdir, checkpoint, task, **changes):
     return FinetuningConfig(
         workdir=str(workdir), init_checkpoint=str(checkpoint), task=task, **values
     )
+
+
+TWO_DEVICES = """
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+"""  # Begins the code of `run_python` where a strategy has two replicas.
 
 
 def run_python(code, *arguments, **options):

@@ -110,10 +110,9 @@ def test_goes_to_json_and_back():
 
 
 def test_replicas_drop_different_places():
-    code = """
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+    code = (
+        toys.TWO_DEVICES
+        + """
 from undivided_tf.layers.dropout import Dropout
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
@@ -125,5 +124,6 @@ for jit_compile in (False, True):
     one, other = one.numpy() > 0, other.numpy() > 0
     assert 400 < (one == other).sum() < 600, (jit_compile, (one == other).sum())
 """
+    )
     found = toys.run_python(code)
     assert not found.returncode, found.stderr

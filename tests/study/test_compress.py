@@ -30,10 +30,7 @@ def place(tmp_path_factory):
     """An encoder of two intermediate blocks, text and a task."""
     folder = tmp_path_factory.mktemp("compress")
     tokenizer = Tokenizer((*SPECIAL_TOKENS, *WORDS))
-    encoder = toys.encoder_config(
-        vocab_size=tokenizer.vocab_size, vocabulary_hash=tokenizer.vocabulary_hash,
-        initializer_range=0.3, block_pattern="(AI)*2",
-    )  # fmt: skip
+    encoder = toys.encoder_for(tokenizer, block_pattern="(AI)*2")
     (folder / "start").mkdir()
     checkpoints.save_model(folder / "start", Encoder(encoder, seed=9).weights, encoder, tokenizer)
     toys.write_task(folder / "animals")

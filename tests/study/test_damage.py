@@ -97,10 +97,7 @@ def test_numbers_of_cuts_rise_from_none():
 @pytest.mark.slow
 def test_the_experiment_on_toy_data(tmp_path, monkeypatch):
     tokenizer = Tokenizer((*SPECIAL_TOKENS, *sorted({*toys.FILLERS, *toy_glue.CLUES})))
-    encoder = toys.encoder_config(
-        vocab_size=tokenizer.vocab_size, vocabulary_hash=tokenizer.vocabulary_hash,
-        initializer_range=0.3, block_pattern="(AI)*2",
-    )  # fmt: skip
+    encoder = toys.encoder_for(tokenizer, block_pattern="(AI)*2")
     (tmp_path / "start").mkdir()
     checkpoints.save_model(tmp_path / "start", Encoder(encoder, seed=9).weights, encoder, tokenizer)
     folder = toy_glue.write_glue(tmp_path / "glue", ["sst2"])

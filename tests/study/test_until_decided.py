@@ -122,10 +122,10 @@ def test_intervals_have_the_level_of_their_look():
 
 def test_the_same_command_goes_on_whatever_seeds_the_directory_has(tmp_path):
     config = read_results(results(TRUE, 0.02)).config.replace(workdir=str(tmp_path / "study"))
-    study.claim(config.replace(arm_seeds=(f"{REFERENCE}=5", f"{THIRD}=5", f"{NONE}=3")))
-    study.claim(config.replace(arm_seeds=()))
+    study.open_study(config.replace(arm_seeds=(f"{REFERENCE}=5", f"{THIRD}=5", f"{NONE}=3")))
+    study.open_study(config.replace(arm_seeds=()))
     with pytest.raises(InputError, match="worth_margins"):
-        study.claim(config.replace(arm_seeds=(), worth_margins=(0.8, 1.2)))
+        study.open_study(config.replace(arm_seeds=(), worth_margins=(0.8, 1.2)))
 
 
 def test_each_size_is_judged_and_the_crossover_is_told():

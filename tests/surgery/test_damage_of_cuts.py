@@ -25,10 +25,7 @@ TOKENIZER = Tokenizer((*SPECIAL_TOKENS, *WORDS))
 
 
 def random_encoder():
-    config = toys.encoder_config(
-        vocab_size=TOKENIZER.vocab_size, vocabulary_hash=TOKENIZER.vocabulary_hash,
-        block_pattern="(AI)*2", initializer_range=0.3, hidden_dropout_prob=0.0,
-    )  # fmt: skip
+    config = toys.encoder_for(TOKENIZER, block_pattern="(AI)*2", hidden_dropout_prob=0.0)
     encoder, random = Encoder(config, seed=3), np.random.default_rng(0)
     for layer in encoder.blocks:  # So that it matters whether LayerNorms are folded.
         layer.layer_norm.set_weights(list(random.uniform(0.3, 1.5, (2, config.hidden_size))))

@@ -20,11 +20,9 @@ def place(toy, tmp_path_factory):
     """A teacher and what is left of it without its first intermediate block."""
     folder = tmp_path_factory.mktemp("healing_from_text")
     tokenizer = records.read_tokenizer(toy)
-    config = toys.encoder_config(
-        vocab_size=tokenizer.vocab_size, vocabulary_hash=tokenizer.vocabulary_hash,
-        block_pattern="(AI)*2", initializer_range=0.3, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+    config = toys.encoder_for(
+        tokenizer, block_pattern="(AI)*2", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
     (folder / "whole").mkdir()
     checkpoints.save_model(folder / "whole", Encoder(config, seed=5).weights, config, tokenizer)
     surgery = SurgeryConfig(

@@ -8,21 +8,12 @@ import pytest
 import toys
 from safetensors.numpy import load_file
 
-from undivided_tf.data.corpus import records
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.training import pretraining
 
 BUDGETS = (5, 10, 15)
 OF_A_BRANCH = {"steps", "tokens", "training_flops", "training_seconds", "validation"}
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy")
-    corpus = toys.write_corpus(folder / "text")
-    records.create_records(toys.records_config(folder / "records", corpus))
-    return folder / "records"
 
 
 def config_of(workdir, toy, **changes):

@@ -183,9 +183,9 @@ def test_a_study_refuses_inputs_that_changed_though_all_cells_are_finished(tmp_p
         workdir=str(tmp_path / "run"), tasks=(values["tasks"], "wiki_topic"),
         blimp=BlimpConfig(data=values["data"]),
     )  # fmt: skip
-    refused_for_each(members, lambda: study.claim(config))
+    refused_for_each(members, lambda: study.open_study(config))
     more = config.replace(tasks=(*config.tasks, "wiki_pair"))
-    study.claim(more)  # A study may still grow.
+    study.open_study(more)  # A study may still grow.
     assert set(config.inputs()) == {
         "tasks",
         "blimp.data",

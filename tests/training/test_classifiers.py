@@ -25,12 +25,7 @@ README = pathlib.Path(__file__).parents[2] / "README.md"
 @pytest.fixture
 def checkpoint(tmp_path):
     tokenizer = Tokenizer((*SPECIAL_TOKENS, *toys.FILLERS, "cat", "dog"))
-    config = toys.encoder_config(
-        vocab_size=tokenizer.vocab_size,
-        vocabulary_hash=tokenizer.vocabulary_hash,
-        initializer_range=0.3,
-        max_position_embeddings=64,
-    )
+    config = toys.encoder_for(tokenizer, max_position_embeddings=64)
     checkpoints.save_model(tmp_path, Encoder(config, seed=3).weights, config, tokenizer)
     return tmp_path
 

@@ -23,11 +23,9 @@ def place(toy, tmp_path_factory):
     """A teacher, one without a head, and what is left of each without its first intermediate."""
     folder = tmp_path_factory.mktemp("healing")
     tokenizer = records.read_tokenizer(toy)
-    config = toys.encoder_config(
-        vocab_size=tokenizer.vocab_size, vocabulary_hash=tokenizer.vocabulary_hash,
-        block_pattern="(AI)*2", initializer_range=0.3, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+    config = toys.encoder_for(
+        tokenizer, block_pattern="(AI)*2", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
     model = Pretrainer(Encoder(config, seed=5))
     for name, weights in (("teacher", model.weights), ("bare", model.encoder.weights)):
         (folder / name).mkdir()

@@ -20,12 +20,7 @@ WORDS = sorted({*toys.FILLERS, "cat", "dog"})
 def checkpoint(tmp_path_factory):
     """What a pre-training run leaves behind, with random weights."""
     tokenizer = Tokenizer((*SPECIAL_TOKENS, *WORDS))
-    config = toys.encoder_config(
-        vocab_size=tokenizer.vocab_size,
-        vocabulary_hash=tokenizer.vocabulary_hash,
-        hidden_dropout_prob=0.0,
-        initializer_range=0.3,  # Words differ from the start, so that little training is enough.
-    )
+    config = toys.encoder_for(tokenizer, hidden_dropout_prob=0.0)
     path = tmp_path_factory.mktemp("run") / "checkpoints" / "step_00000001"
     path.mkdir(parents=True)
     checkpoints.save_model(path, Encoder(config, seed=9).weights, config, tokenizer)

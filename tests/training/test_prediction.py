@@ -21,11 +21,7 @@ from undivided_tf.training.classifiers import read_head, save_classifier
 
 def model_in(folder, labels, **about):
     tokenizer = Tokenizer((*SPECIAL_TOKENS, *toys.FILLERS))
-    config = toys.encoder_config(
-        vocab_size=tokenizer.vocab_size,
-        vocabulary_hash=tokenizer.vocabulary_hash,
-        initializer_range=0.3,
-    )
+    config = toys.encoder_for(tokenizer)
     classifier = Classifier(Encoder(config, seed=3), labels, "mean", seed=3)
     save_classifier(folder, classifier, tokenizer, task="toy", max_seq_length=toys.LENGTH, **about)
     return classifier, tokenizer
@@ -143,11 +139,7 @@ def test_every_door_keeps_a_regression_within_the_range_of_its_task(tmp_path):
     rows = [row[: row.rindex("\t")] + "\t5.000" for row in rows]  # Its head gives about 5.
     train.write_text("\n".join([header, *rows]) + "\n")
     tokenizer = Tokenizer((*SPECIAL_TOKENS, *sorted({*toys.FILLERS, *toy_glue.CLUES})))
-    config = toys.encoder_config(
-        vocab_size=tokenizer.vocab_size,
-        vocabulary_hash=tokenizer.vocabulary_hash,
-        initializer_range=0.3,
-    )
+    config = toys.encoder_for(tokenizer)
     (tmp_path / "start").mkdir()
     checkpoints.save_model(tmp_path / "start", Encoder(config, seed=9).weights, config, tokenizer)
     tuned = toys.finetuning_config(

@@ -194,12 +194,8 @@ def test_compiled_steps_agree_with_plain_ones(toy, tmp_path):
 @pytest.mark.slow
 def test_two_replicas_and_two_parts_equal_one_device(toy, tmp_path):
     """Their rows hold unequal numbers of predictions, so a mean of means would be another."""
-    code = (
+    code = toys.TWO_DEVICES + (
         "import json, sys\n"
-        "import tensorflow as tf\n"
-        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-        "logical = tf.config.LogicalDeviceConfiguration()\n"
-        "tf.config.set_logical_device_configuration(cpu, [logical] * 2)\n"
         "import toys\n"
         "from undivided_tf.training.pretraining import pretrain\n"
         "encoder = toys.encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)\n"
@@ -323,12 +319,8 @@ def test_an_interrupted_run_with_muon_equals_an_uninterrupted_one(toy, tmp_path,
 
 @pytest.mark.slow
 def test_two_replicas_with_muon_equal_one_device(toy, tmp_path):
-    code = (
+    code = toys.TWO_DEVICES + (
         "import sys\n"
-        "import tensorflow as tf\n"
-        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-        "logical = tf.config.LogicalDeviceConfiguration()\n"
-        "tf.config.set_logical_device_configuration(cpu, [logical] * 2)\n"
         "import toys\n"
         "from undivided_tf.training.pretraining import pretrain\n"
         "encoder = toys.encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)\n"

@@ -21,11 +21,7 @@ from undivided_tf.training.config import GLUE_TASKS, FinetuningConfig, GlueConfi
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     tokenizer = Tokenizer((*SPECIAL_TOKENS, *sorted({*toys.FILLERS, *toy_glue.CLUES})))
-    config = toys.encoder_config(
-        vocab_size=tokenizer.vocab_size,
-        vocabulary_hash=tokenizer.vocabulary_hash,
-        initializer_range=0.3,
-    )
+    config = toys.encoder_for(tokenizer)
     path = tmp_path_factory.mktemp("run")
     checkpoints.save_model(path, Encoder(config, seed=9).weights, config, tokenizer)
     return path

@@ -22,11 +22,7 @@ WORDS = sorted({*toys.FILLERS, *ANIMALS, "who"})
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     tokenizer = Tokenizer((*SPECIAL_TOKENS, *WORDS))
-    config = toys.encoder_config(
-        vocab_size=tokenizer.vocab_size,
-        vocabulary_hash=tokenizer.vocabulary_hash,
-        initializer_range=0.3,
-    )
+    config = toys.encoder_for(tokenizer)
     path = tmp_path_factory.mktemp("start")
     checkpoints.save_model(path, Encoder(config, seed=9).weights, config, tokenizer)
     return path

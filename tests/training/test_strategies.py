@@ -113,12 +113,8 @@ def test_no_batch_is_partial(toy, tmp_path, part):
 
 def test_two_replicas_exchange_each_gradient_once(toy, tmp_path):
     """Counted in the traced step: Keras's optimizers would sum what is summed once more."""
-    code = (
+    code = toys.TWO_DEVICES + (
         "import sys\n"
-        "import tensorflow as tf\n"
-        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-        "logical = tf.config.LogicalDeviceConfiguration()\n"
-        "tf.config.set_logical_device_configuration(cpu, [logical] * 2)\n"
         "import toys\n"
         "from undivided_tf.training.pretraining import Trainer\n"
         "trainer = Trainer(toys.pretraining_config('', sys.argv[1], strategy='mirrored'))\n"

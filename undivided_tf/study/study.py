@@ -54,12 +54,12 @@ def run_study(
         The content of results.json.
 
     Raises:
-        InputError: the workdir holds another study, see `claim`, or nothing yet to report;
+        InputError: the workdir holds another study, see `open_study`, or nothing yet to report;
             `kept_results` is of another study.
     """
     cells = grid.expand(config)
     told = kept.read(kept_results, cells) if kept_results else {}
-    workdir = claim(config)  # Behind what a mistyped path would stop.
+    workdir = open_study(config)  # Behind what a mistyped path would stop.
     in_turn = kept.take_up(cells, workdir, told)
     before = outcomes.listed(cells, workdir)
     if all(outcome["status"] == FINISHED for outcome in before):
@@ -91,7 +91,7 @@ def run_study(
     return results
 
 
-def claim(config: StudyConfig) -> pathlib.Path:
+def open_study(config: StudyConfig) -> pathlib.Path:
     """Makes the workdir of a study, or goes on in it with the same study or one grown out of it.
 
     More seeds, patterns, tasks, budgets or sizes leave every cell as it is. The margins stay as
