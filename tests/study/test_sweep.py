@@ -113,6 +113,22 @@ def test_a_sweep_grows_but_never_changes_its_recipe(tmp_path, best_at):
         sweep.run_sweep(config.replace(pretraining=RECIPE.replace(num_train_steps=20)))
 
 
+def test_a_sweep_goes_on_from_kept_results_without_its_runs(tmp_path, best_at):
+    asked = best_at(whole=1.5e-3, attention=6e-3, diverging=9e-3)
+    first = sweep.run_sweep(config_of(tmp_path / "first"))
+    assert {seed for _, _, seed in asked} == {7, 8}
+    asked.clear()
+    kept = str(tmp_path / "first" / "sweep.json")
+    again = sweep.run_sweep(config_of(tmp_path / "again", records_dir="moved"), kept)
+    assert again["patterns"] == first["patterns"] and not asked
+    sweep.run_sweep(config_of(tmp_path / "more", pilot_seeds=(7, 8, 9)), kept)
+    assert {seed for _, _, seed in asked} == {9}
+    other = RECIPE.replace(num_train_steps=11)
+    with pytest.raises(InputError, match="num_train_steps: 10 there, 11 asked for"):
+        sweep.run_sweep(config_of(tmp_path / "other", pretraining=other), kept)
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -5,22 +5,41 @@
         --pretraining.optimizer=muon --pretraining.num_train_steps=1000
 
 The same command resumes an interrupted sweep; with more rates, seeds or patterns it runs the new
-ones. run_study --learning_rate_sweep=runs/sweep/sweep.json trains each pattern at its own rate.
+ones. --kept_results=FILE goes on from a sweep.json that was kept without its runs. run_study
+--learning_rate_sweep=runs/sweep/sweep.json trains each pattern at its own rate.
 """
+
+from absl import flags
 
 from undivided_tf.bin import config_flags
 from undivided_tf.study.config import SweepConfig
 
+config_flags.define(SweepConfig())
+flags.DEFINE_string(
+    "kept_results",
+    "",
+    "A sweep.json of this sweep, whose losses are not measured again. Empty: only runs in the "
+    "work directory count.",
+)
 
-def main(config: SweepConfig) -> None:
+
+def parse() -> SweepConfig:
+    """The config that the flags give."""
+    return config_flags.parse(SweepConfig())
+
+
+def main() -> None:
     """Runs the sweep and prints its table."""
+    config = parse()
     from undivided_tf.study import sweep
 
-    print(sweep.table(sweep.run_sweep(config)))
+    print(sweep.table(sweep.run_sweep(config, flags.FLAGS.kept_results)))
     print(f"results: {config.workdir}/{sweep.SWEEP}")
 
 
-parse, run = config_flags.program(SweepConfig(), main)
+def run() -> None:
+    """Entry point of the console script."""
+    config_flags.run(main)
 
 
 if __name__ == "__main__":

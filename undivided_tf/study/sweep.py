@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import logging
 
-from undivided_tf.config import EncoderConfig
+from undivided_tf.config import EncoderConfig, differences
 from undivided_tf.errors import InputError
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Section, Table, Value, code, number
@@ -28,7 +28,13 @@ SWEEP = "sweep.json"
 _DIVERGED = "diverged.json"
 
 
-def run_sweep(config: SweepConfig) -> dict[str, Any]:
+# Fields that may change from one call to the next; all others make another sweep.
+_FREE = ("workdir", "patterns", "partners", "learning_rates", "pilot_seeds", "max_extensions")
+# Held-out losses that need no run, by encoder, rate and seed; infinite where a run diverged.
+Known = dict[tuple[EncoderConfig, float, int], float]
+
+
+def run_sweep(config: SweepConfig, kept_results: str = "") -> dict[str, Any]:
     """Pre-trains every encoder at every rate, and at more until the best lies between two others.
 
     A rate is as good as the mean held-out loss over the pilot seeds; a run that diverges counts
@@ -39,6 +45,8 @@ def run_sweep(config: SweepConfig) -> dict[str, Any]:
     Args:
         config: the sweep; `config.workdir` receives config.json, a directory of each run in
             `runs` and, at the end, sweep.json.
+        kept_results: a sweep.json of this sweep, kept without its runs: their losses are taken from
+            there. Empty: only runs in the work directory count.
 
     Returns:
         The content of sweep.json: the `config`, `pilot_seeds`, and of each of `patterns` its best
@@ -48,29 +56,56 @@ def run_sweep(config: SweepConfig) -> dict[str, Any]:
         its partners, with the `encoder`, or the `reason` why there is none.
 
     Raises:
-        InputError: the workdir holds another sweep, or as `pretrain`.
+        InputError: the workdir or `kept_results` holds another sweep, or as `pretrain`.
     """
-
-    def grown(there: SweepConfig) -> bool:
-        free = ("patterns", "partners", "learning_rates", "pilot_seeds", "max_extensions")
-        return there.replace(**{name: getattr(config, name) for name in free}) == config
-
-    workdir = open_workdir(config.workdir, config, grown)
+    known = _known(config, kept_results) if kept_results else {}
+    workdir = open_workdir(config.workdir, config, lambda there: _is_part(there, config))
     results = {
         "kind": "sweep",
         "config": config.to_dict(),
         "pilot_seeds": list(config.pilot_seeds),
         "patterns": {
-            pattern: _sweep(config, config.encoder(pattern), workdir)
+            pattern: _sweep(config, config.encoder(pattern), workdir, known)
             for pattern in config.canonical_patterns
         },
-        "partners": _partners(config, workdir) if config.partners else {},
+        "partners": _partners(config, workdir, known) if config.partners else {},
     }
     files.write_json(workdir / SWEEP, results)
     return results
 
 
-def _partners(config: SweepConfig, workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+def _is_part(there: SweepConfig, config: SweepConfig) -> bool:
+    """Whether a sweep has the recipe of `config`, so that its runs are runs of `config`."""
+    return there.replace(**{name: getattr(config, name) for name in _FREE}) == config
+
+
+def _known(config: SweepConfig, path: str) -> Known:
+    """The losses in a sweep.json of the same recipe; its records may have had another place."""
+    found = _read(path)
+    there = SweepConfig.from_dict(found["config"])
+    if not _is_part(there.replace(records_dir=config.records_dir), config):
+        changed = differences(
+            there.pretraining.to_dict(), config.pretraining.to_dict(), "pretraining."
+        )
+        raise InputError(f"{path} is of another sweep:\n  " + "\n  ".join(changed))
+    swept = [(there.encoder(pattern), one) for pattern, one in found["patterns"].items()]
+    for shapes in found.get("partners", {}).values():
+        swept += [
+            (EncoderConfig.from_dict(one["encoder"]), one)
+            for one in shapes.values()
+            if "curve" in one
+        ]
+    return {
+        (encoder, point["learning_rate"], seed): math.inf if loss is None else loss
+        for encoder, one in swept
+        for point in one["curve"]
+        for seed, loss in zip(found["pilot_seeds"], point["losses"], strict=True)
+    }
+
+
+def _partners(
+    config: SweepConfig, workdir: pathlib.Path, known: Known
+) -> dict[str, dict[str, Any]]:
     """The partners of each pattern but the first, and of those that need none."""
     from undivided_tf.data.corpus import records  # Late: brings TensorFlow.
 
@@ -87,14 +122,26 @@ def _partners(config: SweepConfig, workdir: pathlib.Path) -> dict[str, dict[str,
             except InputError as error:
                 shapes[shape] = {"reason": str(error)}
             else:
-                swept = _sweep(config, encoder, workdir)
+                swept = _sweep(config, encoder, workdir, known)
                 shapes[shape] = {**swept, "encoder": encoder.to_dict()}
     return found
 
 
-def _sweep(config: SweepConfig, encoder: EncoderConfig, workdir: pathlib.Path) -> dict[str, Any]:
+def _sweep(
+    config: SweepConfig, encoder: EncoderConfig, workdir: pathlib.Path, known: Known
+) -> dict[str, Any]:
     """Best rate and curve of an encoder."""
-    losses = {rate: _losses(config, encoder, rate, workdir) for rate in config.learning_rates}
+
+    def measured(rate: float) -> list[float]:
+        """Held-out losses at a rate, one a pilot seed; infinite where a run diverged."""
+        return [
+            known[encoder, rate, seed]
+            if (encoder, rate, seed) in known
+            else _loss(config.run(encoder, rate, seed), workdir)
+            for seed in config.pilot_seeds
+        ]
+
+    losses = {rate: measured(rate) for rate in config.learning_rates}
     for extension in range(config.max_extensions + 1):
         rates = sorted(losses)
         means = [_mean(losses[rate]) for rate in rates]
@@ -106,7 +153,7 @@ def _sweep(config: SweepConfig, encoder: EncoderConfig, workdir: pathlib.Path) -
         added = float(f"{added:.6g}")  # Rounding errors would get into names.
         name = encoder.block_pattern
         logging.info("%s: best at %g, the edge; adding %g", name, rates[place], added)
-        losses[added] = _losses(config, encoder, added, workdir)
+        losses[added] = measured(added)
     learnt = math.isfinite(means[place])
     return {
         "learning_rate": rates[place] if learnt else None,
@@ -129,13 +176,6 @@ def _mean(losses: list[float]) -> float:
 
 def _json(loss: float) -> float | None:
     return loss if math.isfinite(loss) else None
-
-
-def _losses(
-    config: SweepConfig, encoder: EncoderConfig, rate: float, workdir: pathlib.Path
-) -> list[float]:
-    """Held-out losses of an encoder at a rate, one a pilot seed; infinite where a run diverged."""
-    return [_loss(config.run(encoder, rate, seed), workdir) for seed in config.pilot_seeds]
 
 
 def _loss(run: PretrainingConfig, workdir: pathlib.Path) -> float:
@@ -273,7 +313,8 @@ def with_rates(config: StudyConfig, *paths: str | pathlib.Path) -> StudyConfig:
     """
     sweeps: dict[str, Any] = {}
     for path in paths:
-        found = _read(config, path)
+        found = _read(path)
+        _require_optimizer(config, found, path)
         if (size := _size(found)) in sweeps:
             raise InputError(f"{path} and another sweep are both of size {size}")
         sweeps[size] = found, path
@@ -347,18 +388,24 @@ def _rate(swept: dict[str, Any], pattern: str, path: str | pathlib.Path) -> floa
     return found["learning_rate"]
 
 
-def _read(config: StudyConfig, path: str | pathlib.Path) -> dict[str, Any]:
-    """A sweep, checked against the study that takes its rates."""
+def _read(path: str | pathlib.Path) -> dict[str, Any]:
+    """The content of a sweep.json."""
     try:
         found = files.read_json(path)
         _, _, _ = found["patterns"], found["pilot_seeds"], _size(found)
-        optimizer = found["config"]["pretraining"]["optimizer"]
+        _ = found["config"]["pretraining"]["optimizer"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no {SWEEP} of run_sweep: {error!r}") from error
+    return found
+
+
+def _require_optimizer(
+    config: StudyConfig, found: dict[str, Any], path: str | pathlib.Path
+) -> None:
+    optimizer = found["config"]["pretraining"]["optimizer"]
     if optimizer != config.pretraining.optimizer:
         raise InputError(
             f"{path} has learning rates for {optimizer}, but the study trains with "
             f"{config.pretraining.optimizer}: give --pretraining.optimizer={optimizer} or run "
             "another sweep"
         )
-    return found
