@@ -5,10 +5,10 @@
 Each arm trains towards the whole encoder by the losses of `run_healing`: the cut encoder; as a
 control the same pattern with random weights; and any other pattern, such as A*18, which has about
 the parameters of (AI)*6 in attention blocks. New blocks start as the identity. An arm's peak rate
-is the one of --learning_rates with the lowest held-out loss on a pilot seed, which is not used
-again, after the fewest --pieces. The encoders of the other seeds are scored without fine-tuning.
-Writes results/benchmarks/healing.json; runs in that file are kept, so the same command resumes, on
-another machine too.
+is the one with the lowest held-out loss on a pilot seed, which is not used again, after the fewest
+--pieces: one of --learning_rates, or of those added until the best lies between two others. The
+encoders of the other seeds are scored without fine-tuning. Writes results/benchmarks/healing.json;
+runs in that file are kept, so the same command resumes, on another machine too.
 """
 
 import pathlib
@@ -29,7 +29,7 @@ flags.DEFINE_string("similarity", "", "Task of Spearman's correlation, such as g
 flags.DEFINE_string("probe", "", "Task of a linear probe on its states, such as glue/SST-2.")
 flags.DEFINE_list("pieces", ["100000", "500000", "2000000"], "Word pieces of a run, rising.")
 flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of the curves.")
-flags.DEFINE_list("learning_rates", ["5e-4", "1e-3", "2e-3"], "Peak rates of pilots.")
+flags.DEFINE_list("learning_rates", ["5e-4", "1e-3", "2e-3"], "Peak rates of the first pilots.")
 flags.DEFINE_list("arms", [_CUT, _RANDOM], "Arms to run: these, and block patterns.")
 flags.DEFINE_string("workdir", "runs/healing", "Directory of the encoders, records and runs.")
 
@@ -151,15 +151,25 @@ def main(_):
     budgets = [int(pieces) for pieces in FLAGS.pieces]
     rates = {}
     for arm in FLAGS.arms:
-        pilots = [run(arm, budgets[0], float(rate), _PILOT_SEED) for rate in FLAGS.learning_rates]
-        best = min(pilots, key=lambda one: sum(one["found"]["after"].values()))
-        rates[arm] = best["learning_rate"]
+        tried = {
+            float(rate): _loss(run(arm, budgets[0], float(rate), _PILOT_SEED))
+            for rate in FLAGS.learning_rates
+        }
+        while (best := min(tried, key=tried.get)) in (edges := (min(tried), max(tried))):
+            added = best / 2 if best == edges[0] else best * 2
+            tried[added] = _loss(run(arm, budgets[0], added, _PILOT_SEED))
+        rates[arm] = best
     for pieces in budgets:
         for arm in FLAGS.arms:
             for seed in FLAGS.seeds:
                 run(arm, pieces, rates[arm], int(seed))
     files.write_json(output, result)
     report(result, rates)
+
+
+def _loss(one: dict[str, Any]) -> float:
+    """The held-out loss of a run, the sum of the three losses."""
+    return sum(one["found"]["after"].values())
 
 
 def report(result: dict[str, Any], rates: dict[str, float]) -> None:
