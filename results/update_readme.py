@@ -9,7 +9,10 @@ import pathlib
 import re
 import shutil
 import sys
+import textwrap
+from typing import Any
 
+from undivided_tf.study import kinds, multipliers
 from undivided_tf.study.report import write_report
 from undivided_tf.study.summary import summary_lines
 from undivided_tf.support import files
@@ -17,8 +20,8 @@ from undivided_tf.support import files
 ROOT = pathlib.Path(__file__).resolve().parent
 DOCS = ROOT.parent / "docs"
 PAGES = (ROOT.parent / "README.md", DOCS / "findings.md")
-# Opens a part; its group names the study.
-START = re.compile(r"<!-- generated from results/(\w+)/results\.json -->\n")
+# Opens a part; its groups say what it holds and name the study.
+START = re.compile(r"<!-- (answer|summary) generated from results/(\w+)/results\.json -->\n")
 END = "<!-- end of the generated part -->\n"
 # The documentation is built from docs/ alone, so its pages show copies of figures.
 FIGURE = re.compile(r"\(figures/(\w+)/(\w+\.svg)\)")
@@ -34,18 +37,31 @@ def keep(run: pathlib.Path) -> None:
         (partial / "report.html").unlink()  # It holds every figure a second time.
 
 
+def answer(results: dict[str, Any]) -> list[str]:
+    """A list of the sentences on compute multipliers."""
+    sentences = multipliers.sentences(kinds.read_results(results))
+    return [
+        "",
+        *(textwrap.fill(f"- {text}", 120, subsequent_indent="  ") for text in sentences),
+        "",
+    ]
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """What a study prints at its end."""
+    return ["```text", *summary_lines(results), "```"]
+
+
 def generated(page: str) -> str:
     """A page with its generated parts written anew."""
     before, *parts = START.split(page)
     written = [before]
-    for name, text in zip(parts[::2], parts[1::2], strict=True):
+    for part, name, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         _, after = text.split(END)
-        lines = summary_lines(files.read_json(ROOT / name / "results.json"))
-        written += [
-            f"<!-- generated from results/{name}/results.json -->\n",
-            "\n".join(["```text", *lines, "```", END]),
-            after,
-        ]
+        results = files.read_json(ROOT / name / "results.json")
+        lines = {"answer": answer, "summary": summary}[part](results)
+        start = f"<!-- {part} generated from results/{name}/results.json -->"
+        written += ["\n".join([start, *lines, END]), after]
     return "".join(written)
 
 
