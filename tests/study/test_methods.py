@@ -1,4 +1,4 @@
-"""The methods are told from the config, each setting once with its meaning."""
+"""The methods are told from the config; what is not the default has its meaning beside it."""
 
 import made_up_study
 from made_up_study import text_of
@@ -7,14 +7,17 @@ from undivided_tf.study import methods
 from undivided_tf.study.kinds import read_results
 
 
-def test_settings_are_those_of_the_config_with_their_help():
-    study = read_results(made_up_study.results())
-    by_stage = {table.title: table for table in methods.settings(study)}
-    assert list(by_stage) == ["Study", "Records", "Pre-training", "Fine-tuning", "CKA", "Probing"]
+def test_settings_that_are_not_the_defaults_are_shown_with_their_help():
+    results = made_up_study.results()
+    results["config"]["pretraining"]["masked_lm_prob"] = 0.4
+    by_stage = {table.title: table for table in methods.settings(read_results(results))}
+    assert {"Study", "Pre-training"} <= set(by_stage)
     pretraining = {row[0].text: row for row in by_stage["Pre-training"].rows}
     assert pretraining["num_train_steps"][1].text == "1800"
     assert pretraining["num_train_steps"][2].text == "Optimizer steps."
+    assert pretraining["masked_lm_prob"][1].number == 0.4
     assert pretraining["encoder.hidden_size"][1].number == 128
+    assert "adam_beta_1" not in pretraining  # The default.
     # Filled in by the study itself, so that the config's value would mislead.
     absent = {"workdir", "seed", "records_dir", "encoder.vocab_size", "encoder.block_pattern"}
     assert not absent & set(pretraining)

@@ -19,6 +19,7 @@ from undivided_tf.reporting.content import (
     Value,
 )
 from undivided_tf.study import budgets
+from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.results import StudyResults
 
 CHAPTER = "Methods"
@@ -35,7 +36,7 @@ def section(study: StudyResults) -> Section:
         sources(study),
         corpus(study),
         environment(study),
-        Details("Every setting", tuple(settings(study))),
+        Details("Settings that are not the defaults", tuple(settings(study))),
         Details("Every cell", (cells(study),)),
     )
     return Section(CHAPTER, "", parts)
@@ -123,29 +124,31 @@ def environment(study: StudyResults) -> Table:
 
 
 def settings(study: StudyResults) -> list[Table]:
-    """Every setting of the study, with its meaning, one table a kind."""
-    columns = ("setting", "value", "meaning")
+    """The settings that are not the defaults, with their meaning, one table a kind."""
+    default = StudyConfig()
     sections = {kind.section: kind for kind in study.kinds if kind.section}
-    tables = [Table("Study", columns, tuple(_settings(study.config, tuple(sections))))]
+    rows = {"Study": _settings(study.config, default, tuple(sections))}
     for field in dataclasses.fields(study.config):
         kind = sections.get(field.name)
         if kind and kind.asked(study.config):
-            rows = _settings(getattr(study.config, field.name), field.metadata["without"])
-            tables.append(Table(kind.title, columns, tuple(rows)))
-    return tables
+            section, usual = (getattr(config, field.name) for config in (study.config, default))
+            rows[kind.title] = _settings(section, usual, field.metadata["without"])
+    columns = ("setting", "value", "meaning")
+    tables = [Table(title, columns, tuple(of)) for title, of in rows.items()]
+    return [table for table in tables if table.rows]
 
 
 def _settings(
-    config: Config, without: tuple[str, ...], prefix: str = ""
+    config: Config, default: Config, without: tuple[str, ...], prefix: str = ""
 ) -> Iterator[tuple[Value, ...]]:
-    """Rows of the settings of a config; those that the study itself fills in are left out."""
+    """Rows of the settings that differ; those that the study itself fills in are left out."""
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.name in without:
+        value, usual = getattr(config, field.name), getattr(default, field.name)
+        if field.name in without or value == usual:
             continue
         if isinstance(value, Config):
             inner = (*without, *field.metadata["without"])
-            yield from _settings(value, inner, f"{prefix}{field.name}.")
+            yield from _settings(value, usual, inner, f"{prefix}{field.name}.")
         else:
             shown = Value(str(value), number=value) if type(value) is int else _value(value)
             yield Value(prefix + field.name, code=True), shown, Value(field.metadata["help"])
@@ -170,7 +173,9 @@ def cells(study: StudyResults) -> Table:
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            if len(value) <= LONGEST_LIST // 2:
+            if key == "files":  # metadata.json has their names, sizes and hashes.
+                value = len(value)
+            elif len(value) <= LONGEST_LIST // 2:
                 value = {str(i): item for i, item in enumerate(value)}
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
