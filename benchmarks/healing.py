@@ -5,14 +5,17 @@
 Each arm trains towards the whole encoder by the losses of `run_healing`: the cut encoder; as a
 control the same pattern with random weights; and any other pattern, such as A*18, which has about
 the parameters of (AI)*6 in attention blocks. New blocks start as the identity. An arm's peak rate
-is the one with the lowest held-out loss on a pilot seed, which is not used again, after the fewest
---pieces: one of --learning_rates, or of those added until the best lies between two others. The
-encoders of the other seeds are scored without fine-tuning. Writes results/benchmarks/healing.json;
-runs in that file are kept, so the same command resumes, on another machine too.
+and optimizer are those with the lowest held-out loss on a pilot seed, which is not used again,
+after the fewest --pieces: rates are added to --learning_rates until the best of an optimizer lies
+between two others. The encoders of the other seeds are scored without fine-tuning. Writes
+results/benchmarks/healing.json; runs in that file are kept, so the same command resumes, on another
+machine too.
 """
 
+import functools
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pretraining
@@ -30,6 +33,7 @@ flags.DEFINE_string("probe", "", "Task of a linear probe on its states, such as 
 flags.DEFINE_list("pieces", ["100000", "500000", "2000000"], "Word pieces of a run, rising.")
 flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of the curves.")
 flags.DEFINE_list("learning_rates", ["5e-4", "1e-3", "2e-3"], "Peak rates of the first pilots.")
+flags.DEFINE_list("optimizers", ["adamw", "muon"], "Optimizers of pilots.")
 flags.DEFINE_list("arms", [_CUT, _RANDOM], "Arms to run: these, and block patterns.")
 flags.DEFINE_string("workdir", "runs/healing", "Directory of the encoders, records and runs.")
 
@@ -112,6 +116,7 @@ def heal(root: pathlib.Path, start: pathlib.Path, about: dict[str, Any]) -> dict
         teacher_checkpoint=FLAGS.input,
         records_dir=str(root / "records"),
         train_pieces=about["pieces"],
+        optimizer=about["optimizer"],
         learning_rate=about["learning_rate"],
         seed=about["seed"],
         max_eval_rows=128,
@@ -139,8 +144,15 @@ def main(_):
     result["cut"] = known.get("cut") or scores(starts[_CUT])
     result["runs"] = known.get("runs", [])
 
-    def run(arm: str, pieces: int, rate: float, seed: int) -> dict[str, Any]:
-        about = {"arm": arm, "pieces": pieces, "learning_rate": rate, "seed": seed}
+    def run(arm: str, pieces: int, recipe: tuple[str, float], seed: int) -> dict[str, Any]:
+        optimizer, rate = recipe
+        about = {
+            "arm": arm,
+            "pieces": pieces,
+            "optimizer": optimizer,
+            "learning_rate": rate,
+            "seed": seed,
+        }
         for one in result["runs"]:
             if all(one[key] == value for key, value in about.items()):
                 return one
@@ -148,46 +160,52 @@ def main(_):
         files.write_json(output, result)
         return result["runs"][-1]
 
+    def pilot_loss(arm: str, optimizer: str, rate: float) -> float:
+        pilot = run(arm, budgets[0], (optimizer, rate), _PILOT_SEED)
+        return sum(pilot["found"]["after"].values())
+
     budgets = [int(pieces) for pieces in FLAGS.pieces]
-    rates = {}
-    for arm in FLAGS.arms:
-        tried = {
-            float(rate): _loss(run(arm, budgets[0], float(rate), _PILOT_SEED))
-            for rate in FLAGS.learning_rates
-        }
-        while (best := min(tried, key=tried.get)) in (edges := (min(tried), max(tried))):
-            added = best / 2 if best == edges[0] else best * 2
-            tried[added] = _loss(run(arm, budgets[0], added, _PILOT_SEED))
-        rates[arm] = best
+    recipes = {arm: best_recipe(functools.partial(pilot_loss, arm)) for arm in FLAGS.arms}
     for pieces in budgets:
         for arm in FLAGS.arms:
             for seed in FLAGS.seeds:
-                run(arm, pieces, rates[arm], int(seed))
+                run(arm, pieces, recipes[arm], int(seed))
     files.write_json(output, result)
-    report(result, rates)
+    report(result, recipes)
 
 
-def _loss(one: dict[str, Any]) -> float:
-    """The held-out loss of a run, the sum of the three losses."""
-    return sum(one["found"]["after"].values())
+def best_recipe(loss: Callable[[str, float], float]) -> tuple[str, float]:
+    """The optimizer and the peak rate of the lowest loss; the rate lies between two others."""
+    best = {}
+    for optimizer in FLAGS.optimizers:
+        rates = sorted(map(float, FLAGS.learning_rates))
+        while True:
+            losses = [loss(optimizer, rate) for rate in rates]
+            place = losses.index(min(losses))
+            if 0 < place < len(rates) - 1:
+                break
+            rates = [rates[0] / 2, *rates] if place == 0 else [*rates, rates[-1] * 2]
+        best[optimizer, rates[place]] = min(losses)
+    return min(best, key=best.get)
 
 
-def report(result: dict[str, Any], rates: dict[str, float]) -> None:
+def report(result: dict[str, Any], recipes: dict[str, tuple[str, float]]) -> None:
     """Prints a table: mean and 95 % interval of each score over the seeds."""
     from undivided_tf.metrics.inference import summarize
 
     measures = list(result["whole"])
-    print(f"| arm | pieces | peak rate | seeds | {' | '.join(measures)} |")
+    print(f"| arm | pieces | optimizer, peak rate | seeds | {' | '.join(measures)} |")
     print("|---|---|---|---|" + "---|" * len(measures))
     for name in ("whole", "cut"):
         told = " | ".join(f"{value:.3f}" for value in result[name].values())
         print(f"| {name} | - | - | - | {told} |")
-    for arm, rate in rates.items():
+    for arm, recipe in recipes.items():
         for pieces in map(int, FLAGS.pieces):
             runs = [
                 one
                 for one in result["runs"]
-                if (one["arm"], one["pieces"], one["learning_rate"]) == (arm, pieces, rate)
+                if (one["arm"], one["pieces"]) == (arm, pieces)
+                and (one["optimizer"], one["learning_rate"]) == recipe
                 and one["seed"] != _PILOT_SEED
             ]
             cells = []
@@ -197,7 +215,9 @@ def report(result: dict[str, Any], rates: dict[str, float]) -> None:
                 if found["low"] is not None:
                     told += f" ({found['low']:.3f} to {found['high']:.3f})"
                 cells.append(told)
-            print(f"| {arm} | {pieces:,} | {rate:g} | {len(runs)} | {' | '.join(cells)} |")
+            optimizer, rate = recipe
+            about = f"| {arm} | {pieces:,} | {optimizer}, {rate:g} | {len(runs)}"
+            print(f"{about} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

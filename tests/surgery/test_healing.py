@@ -40,6 +40,25 @@ def config(place, toy, workdir, **changes):
     return HealingConfig(workdir=str(workdir), **values)
 
 
+def test_muon_and_layerwise_decay_reach_the_blocks(place, toy, tmp_path):
+    """Muon moves every kernel by about the rate; the decay halves it from layer to layer."""
+    before = named_weights(checkpoints.load_encoder(place / "cut")[0].weights)
+    moved = {}
+    for decay in (1.0, 0.5):
+        asked = config(
+            place, toy, tmp_path / str(decay), train_pieces=300, optimizer="muon",
+            layerwise_lr_decay=decay, weight_decay_rate=0.0,
+        )  # fmt: skip
+        assert healing.heal(asked)["after"]["hidden_loss"] > 0
+        after = named_weights(checkpoints.load_encoder(tmp_path / str(decay) / "model")[0].weights)
+        moved[decay] = {
+            name: float(np.abs(np.subtract(after[name], before[name])).mean()) for name in before
+        }
+    for layer, factor in (("block_00_attention", 0.25), ("block_01_attention", 0.5)):
+        (name,) = (n for n in moved[1.0] if layer in n and n.endswith("value/kernel"))
+        assert moved[0.5][name] == pytest.approx(factor * moved[1.0][name], rel=0.3)
+
+
 def test_losses_follow_their_definitions(place):
     (teacher, _), (student, _) = (checkpoints.load_encoder(place / n) for n in ("whole", "cut"))
     matches = [("block_00/attention", "block_00/intermediate"),

@@ -13,7 +13,7 @@ from undivided_tf.config import (
 )
 from undivided_tf.errors import InputError
 from undivided_tf.inputs import Input
-from undivided_tf.training.config import GlueConfig
+from undivided_tf.training.config import GlueConfig, layerwise_decay_option
 
 CUTS = ("none", "every", "first", "last", "importance")
 IMPORTANCES = ("text", "task", "drift", "error", "similarity")
@@ -215,7 +215,13 @@ class HealingConfig(Config):
         500_000, "Word pieces to train on; records are read again as often as needed.", above=0
     )
     train_batch_size: int = option(32, "Sequences a step.", above=0)
+    optimizer: str = option(
+        "adamw",
+        "Optimizer; muon updates the kernels of blocks, and adamw all other weights.",
+        one_of=("adamw", "muon"),
+    )
     learning_rate: float = option(5e-4, "Peak learning rate; decays to 0.", above=0)
+    layerwise_lr_decay: float = layerwise_decay_option()
     warmup_proportion: float = option(0.1, "Share of warm-up steps.", at_least=0, below=1)
     weight_decay_rate: float = option(
         0.01, "Weight decay; spares LayerNorm and biases.", at_least=0, below=1

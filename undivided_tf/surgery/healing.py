@@ -146,8 +146,9 @@ class _Run:
         train = self.metadata["train"]
         mean = train["tokens"] / train["rows"]
         self.steps = max(1, round(config.train_pieces / (mean * config.train_batch_size)))
-        optimizer = optimizers.adamw(
+        optimizer = optimizers.OPTIMIZERS[config.optimizer](
             self.healer.trainable_variables,
+            scales=optimizers.layerwise_scales(self.healer, config.layerwise_lr_decay),
             learning_rate=config.learning_rate,
             num_warmup_steps=int(config.warmup_proportion * self.steps),
             num_train_steps=self.steps,

@@ -44,6 +44,16 @@ GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnl
 SPECIAL_IDS, LENGTH_OF_FACT = 5, 6
 
 
+def layerwise_decay_option() -> Any:
+    """A field for the decay of the learning rate from layer to layer."""
+    return option(
+        1.0,
+        "Factor of the learning rate from each encoder layer to the one below it.",
+        above=0,
+        at_most=1,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A range of pre-training steps with one batch size and one set of records.
@@ -444,12 +454,7 @@ class FinetuningConfig(Config):
     weight_decay_rate: float = option(
         0.01, "Decoupled decay; spares LayerNorm and biases.", at_least=0, below=1
     )
-    layerwise_lr_decay: float = option(
-        1.0,
-        "Factor of the learning rate from each encoder layer to the one below it.",
-        above=0,
-        at_most=1,
-    )
+    layerwise_lr_decay: float = layerwise_decay_option()
     early_stopping_epochs: int = option(
         0,
         "Stop after this number of epochs without a better validation score, and keep the best "
