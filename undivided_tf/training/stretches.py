@@ -111,8 +111,10 @@ def fit(
             started = time.perf_counter()
             done = state["step"] % steps_per_epoch
             count = min(steps_per_epoch - done, saved + save_checkpoints_steps - state["step"])
+            # Of data of unknown length Keras warns that it ran out.
+            whole = tf.data.experimental.assert_cardinality(count)
             history = model.fit(
-                batches(state["step"], count),
+                batches(state["step"], count).apply(whole),
                 callbacks=[moved, keras.callbacks.TerminateOnNaN()],
                 shuffle=False,  # The caller shuffles with the run's seed.
                 verbose=0,
