@@ -82,17 +82,19 @@ def test_pairs_are_balanced_and_negatives_come_from_the_same_topic_and_split(spl
 
 @pytest.mark.parametrize("split", sample.SPLITS)
 def test_shifted_texts_have_the_words_of_their_article_in_another_order(split):
-    articles = sample._articles()
     ends = [
-        article["extract"].split()[-24:]
-        for title, article in articles.items()
+        article["extract"].split()[-16:]
+        for title, article in sample._articles().items()
         if sample.split_of(title) == split
     ]
     texts, labels = sample.wiki_shift(split)
-    assert len(texts) == len(labels) == len(ends)  # Each has two words that may be swapped.
+    left_out = len(ends) - len(texts)  # They have no two words that may be swapped.
+    assert len(labels) == len(texts) and left_out < 5
+    kept = iter(ends)
     assert 0.47 < labels.count("shifted") / len(labels) < 0.53
-    for text, label, words in zip(texts, labels, ends, strict=True):
+    for text, label in zip(texts, labels, strict=True):
         found = text.split()
+        words = next(words for words in kept if sorted(words) == sorted(found))
         differ = [i for i, pair in enumerate(zip(found, words, strict=True)) if len(set(pair)) > 1]
         if label == "original":
             assert not differ

@@ -129,7 +129,7 @@ def _rotated(descriptions: list[str]) -> list[str]:
 
 
 SHIFT_LABELS = ("original", "shifted")
-_SHIFT_WORDS = 24
+_SHIFT_WORDS = 16
 
 
 def wiki_shift(split: str) -> tuple[list[str], list[str]]:
