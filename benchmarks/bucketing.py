@@ -7,12 +7,11 @@ results/benchmarks/bucketing.json.
 """
 
 import itertools
-import pathlib
-import platform
 import statistics
 import sys
 import time
 
+import common
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -76,7 +75,7 @@ def main(_):
         seconds[name].append(taken)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     result = {
-        "benchmark": "seconds of a fine-tuning epoch, padded to max_seq_length or bucketed",
+        **common.header("seconds of a fine-tuning epoch, padded to max_seq_length or bucketed"),
         "flags": {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])},
         "task": task.name,
         "rows": len(rows),
@@ -84,9 +83,8 @@ def main(_):
         "positions": positions,
         "seconds": seconds,
         "speedup_of_medians": medians["max_seq_length"] / medians["bucketing"],
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
-    path = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "bucketing.json"
+    path = common.results_path("bucketing")
     files.write_json(path, result)
     for name in multiples:
         share = result["tokens"] / positions[name]

@@ -10,12 +10,11 @@ Needs PyTorch, but not TensorFlow. Writes results/benchmarks/cka.json.
 """
 
 import itertools
-import pathlib
-import platform
 import statistics
 import sys
 import time
 
+import common
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -134,7 +133,7 @@ def main(_):
         seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     result = {
-        "benchmark": "seconds of CKA between all pairs of taps of two encoders",
+        **common.header("seconds of CKA between all pairs of taps of two encoders"),
         "flags": {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])},
         "seconds": seconds,
         "speedup": {name: median / medians["ours"] for name, median in medians.items()},
@@ -143,9 +142,8 @@ def main(_):
             for name in ways
             if name != "ours"
         },
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
-    path = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "cka.json"
+    path = common.results_path("cka")
     files.write_json(path, result)
     for name, median in medians.items():
         print(f"{name:<16}{median:9.1f} s, {result['speedup'][name]:7.1f} times ours")

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import pretraining
+import common
 from absl import app, flags
 
 from undivided_tf.support import files, process
@@ -131,10 +131,10 @@ def heal(root: pathlib.Path, start: pathlib.Path, about: dict[str, Any]) -> dict
 def main(_):
     """Pilots, curves and scores; writes after each run, and prints the table."""
     root = pathlib.Path(FLAGS.workdir)
-    output = pretraining.results_path("healing")
+    output = common.results_path("healing")
     about = "scores without fine-tuning of a cut encoder over word pieces of healing"
     result = {
-        **pretraining.header(about),
+        **common.header(about),
         "input": FLAGS.input,
         "block_pattern": FLAGS.block_pattern,
     }

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from typing import Any
 
+import common
 import pretraining
 from absl import app, flags
 
@@ -112,7 +113,7 @@ def compare(folder: pathlib.Path, pattern: str) -> dict[str, Any]:
         check=False,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(pretraining.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "PYTHONPATH": str(common.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
@@ -141,10 +142,10 @@ def report(pattern: str, found: dict[str, Any]) -> None:
 
 def main(_):
     """Times everything; writes after each pattern, so that a later failure loses no results."""
-    output = pretraining.results_path("inference")
+    output = common.results_path("inference")
     layers = presets.preset(f"bert_{FLAGS.size}").pattern.num_attention
     result = {
-        **pretraining.header("sentences per second from raw strings to vectors, peers in turns"),
+        **common.header("sentences per second from raw strings to vectors, peers in turns"),
         "size": FLAGS.size,
         "patterns": {},
     }

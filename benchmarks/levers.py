@@ -10,6 +10,7 @@ import os
 import pathlib
 import tempfile
 
+import common
 import pretraining
 from absl import app, flags
 
@@ -56,8 +57,8 @@ def main(_):
     chosen = FLAGS.levers or list(_LEVERS)
     others = [name for name in chosen if name != _DEFAULT]
     about = "milliseconds of our pre-training step with one thing changed, in turns"
-    result = {**pretraining.header(about), "levers": {}}
-    output = pretraining.results_path(f"levers_{FLAGS.size}")
+    result = {**common.header(about), "levers": {}}
+    output = common.results_path(f"levers_{FLAGS.size}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = pretraining.start(pathlib.Path(temporary), FLAGS.size)
         for first in range(0, len(others), 4):

@@ -12,10 +12,10 @@ XLA_FLAGS="--xla_dump_to=DIR --xla_dump_hlo_as_text": the files in DIR named
 
 import json
 import pathlib
-import platform
 import subprocess
 import sys
 
+import common
 from absl import app, flags
 
 from undivided_tf.models import presets
@@ -41,7 +41,6 @@ POINTS = {
     "base x 32 recompute": ("bert_base", "(AI)*12", 32, {"recompute": True}),
 }
 LENGTH, VOCABULARY = 128, 30522
-PATH = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "memory.json"
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("points", list(POINTS), "Names of the points to measure.")
@@ -111,7 +110,8 @@ def main(_):
         return
     if not (pathlib.Path(FLAGS.records_dir) / "metadata.json").exists():
         write_records(pathlib.Path(FLAGS.records_dir))
-    kept = files.read_json(PATH)["points"] if PATH.exists() else {}
+    output = common.results_path("memory")
+    kept = files.read_json(output)["points"] if output.exists() else {}
     for name in (point.replace("+", ",") for point in FLAGS.points):
         command = [
             sys.executable,
@@ -126,12 +126,11 @@ def main(_):
         if point["measured_bytes"]:
             point["estimated_over_measured"] = point["estimated_bytes"] / point["measured_bytes"]
         result = {
-            "benchmark": "peak memory of pre-training beyond what the process held before",
+            **common.header("peak memory of pre-training beyond what the process held before"),
             "length": LENGTH,
             "points": {name: kept[name] for name in POINTS if name in kept},
-            "machine": f"{platform.machine()}, Python {platform.python_version()}",
         }
-        files.write_json(PATH, result)
+        files.write_json(output, result)
         print(describe(name, point), flush=True)
 
 

@@ -11,8 +11,8 @@ results/benchmarks/precision.json.
 
 import itertools
 import pathlib
-import platform
 
+import common
 from absl import flags
 
 from undivided_tf.bin import config_flags, run_study
@@ -49,15 +49,14 @@ def main():
         found[name] = {**results["validation"], "skipped_steps": results["skipped_steps"]}
         whole = found[name.replace(dtype, "float32")]["loss"]
         found[name]["loss_over_float32"] = found[name]["loss"] / whole
-    path = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "precision.json"
+    path = common.results_path("precision")
     result = {
-        "benchmark": "held-out loss after the same pre-training in three precisions",
+        **common.header("held-out loss after the same pre-training in three precisions"),
         "pattern": recipe.encoder.block_pattern,
         "steps": FLAGS.steps,
         "unigram_cross_entropy": results["validation_unigram_cross_entropy"],
         "precisions": found,
         "config": recipe.replace(records_dir="", workdir="").to_dict(),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
     files.write_json(path, result)
     print(f"unigram cross-entropy: {result['unigram_cross_entropy']:.3f} nats")

@@ -10,14 +10,13 @@ import contextlib
 import json
 import os
 import pathlib
-import platform
-import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 from typing import Any
 
+import common
 from absl import app, flags
 
 from undivided_tf import accounting
@@ -39,9 +38,7 @@ flags.DEFINE_list(
 flags.DEFINE_boolean("patterns", True, "Also time A*12 and (AAI)*6 against (AI)*12 at base.")
 flags.DEFINE_boolean("real_input", True, "Also time mini on records against a constant batch.")
 flags.DEFINE_string("records_dir", "", "Records for that; empty: made of the embedded corpus.")
-flags.DEFINE_string("output", "", "File of the results; empty: results/benchmarks.")
 
-ROOT = pathlib.Path(__file__).parents[1]
 PEERS = pathlib.Path(__file__).parent / "peers"
 _COMMON = {"length": 128, "predictions": 20, "vocab_size": 30522}
 SIZES = {  # Preset, rows per batch, and steps per round.
@@ -65,7 +62,7 @@ class Peer:
     """A process of a script in peers/ that answers requests."""
 
     def __init__(self, script, folder, job, python=sys.executable, environment=None):
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        paths = [str(common.ROOT), os.environ.get("PYTHONPATH", "")]
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [python, str(PEERS / script), str(folder), json.dumps(job)],
@@ -144,7 +141,7 @@ def start(folder: pathlib.Path, size: str) -> pathlib.Path:
         [sys.executable, str(PEERS / "start.py"), str(folder / size), json.dumps(job)],
         check=True,
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "PYTHONPATH": str(common.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     return folder / size
 
@@ -259,7 +256,7 @@ def real_input(folder: pathlib.Path) -> dict[str, Any]:
             ],
             check=True,
             capture_output=True,
-            cwd=ROOT,
+            cwd=common.ROOT,
         )
     times = {"constant": [], "real": []}
     with running({_OURS: Peer("ours.py", folder / "mini", {})}) as peers:
@@ -272,48 +269,10 @@ def real_input(folder: pathlib.Path) -> dict[str, Any]:
     return {**found, "real_over_constant": ratio(found["real"], found["constant"])}
 
 
-def machine() -> dict[str, Any]:
-    """The processor and its features."""
-    text = files.read_text("/proc/cpuinfo") if os.path.exists("/proc/cpuinfo") else ""
-    lines = dict(_field(line) for line in text.splitlines())
-    capable = [flag for flag in lines.get("flags", "").split() if flag.startswith(_CAPABILITIES)]
-    return {
-        "processor": lines.get("model name", platform.processor()),
-        "cores": os.cpu_count(),
-        "capabilities": sorted(capable),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-_CAPABILITIES = ("avx", "amx", "fma")
-
-
-def _field(line: str) -> tuple[str, str]:
-    name, _, value = line.partition(":")
-    return name.strip(), value.strip()
-
-
-def results_path(name: str) -> pathlib.Path:
-    """Where a benchmark writes: --output, or results/benchmarks/NAME.json."""
-    default = ROOT / "results" / "benchmarks" / f"{name}.json"
-    return pathlib.Path(FLAGS.output) if FLAGS.output else default
-
-
-def header(benchmark: str) -> dict[str, Any]:
-    """What the results of every benchmark begin with: its description, command and machine."""
-    return {
-        "benchmark": benchmark,
-        "command": shlex.join(["python", *sys.argv]).replace(FLAGS.torch_python or "\0", "PYTHON"),
-        "machine": machine(),
-        "load_before": os.getloadavg(),
-    }
-
-
 def main(_):
     """Times everything; writes after each size, so that a later failure loses no results."""
-    output = results_path("pretraining")
-    result = {**header("milliseconds of a pre-training step, peers in turns"), "sizes": {}}
+    output = common.results_path("pretraining")
+    result = {**common.header("milliseconds of a pre-training step, peers in turns"), "sizes": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         result["products"] = products(start(folder, FLAGS.sizes[0]))

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from typing import Any
 
+import common
 from absl import app, flags
 
 from undivided_tf.support import files
@@ -143,12 +144,9 @@ def main(_):
     """Makes the records, runs missing recipes, writes after each, and prints the table."""
     records = [sys.executable, "-m", "undivided_tf.bin.create_pretraining_data"]
     subprocess.run([*records, *shlex.split(_RECORDS), f"--output_dir={_records_dir()}"], check=True)
-    result = {
-        "benchmark": "held-out loss of small encoders by recipe, in nats a masked word piece",
-        "command": shlex.join(["python", *sys.argv]),
-    }
+    result = common.header("held-out loss of small encoders by recipe, in nats a masked word piece")
     lines = []
-    output = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "recipes.json"
+    output = common.results_path("recipes")
     before = files.read_json(output)["runs"] if output.exists() else []
     kept = {run["command"]: run for run in before}
     for name in FLAGS.recipes or _RECIPES:

@@ -1,6 +1,6 @@
 """Speed of making records from text, ours and that of Hugging Face `datasets`, and our memory.
 
-    python benchmarks/records.py --peer_python=OTHER_VENV/bin/python
+    python benchmarks/records.py --torch_python=OTHER_VENV/bin/python
 
 The peer does the same as `run_mlm.py` of `transformers`: `datasets.map` with `BertTokenizerFast`,
 then `datasets.map` with `group_texts`; once with one process per core, once with one process whose
@@ -13,17 +13,17 @@ They are timed in alternation. Writes results/benchmarks/records.json.
 import json
 import os
 import pathlib
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 
+import common
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("peer_python", None, "Interpreter with datasets and transformers.")
+flags.DEFINE_string("torch_python", "", "Interpreter with datasets and transformers; empty: none.")
 flags.DEFINE_string("vocab_file", "", "Vocabulary for all variants; empty: train one of 8000.")
 flags.DEFINE_integer("max_seq_length", 128, "Word pieces per row.")
 flags.DEFINE_integer("rounds", 5, "Timed runs of each variant.")
@@ -36,8 +36,8 @@ flags.DEFINE_string("dir", None, "Folder for temporary files; by default a tempo
 OURS = """
 import json, shutil, sys, time
 config = json.loads(sys.argv[1])
-from undivided_tf.data import records
-from undivided_tf.pretraining_recipes import RecordsConfig
+from undivided_tf.data.corpus import records
+from undivided_tf.data.corpus.config import RecordsConfig
 
 def run(text):
     shutil.rmtree(config["output_dir"], ignore_errors=True)
@@ -141,8 +141,7 @@ class Way:
 
 def environment() -> dict[str, str]:
     """The environment of this process, with little logging and this checkout on the path."""
-    root = str(pathlib.Path(__file__).resolve().parents[1])
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    paths = os.pathsep.join(filter(None, [str(common.ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -194,25 +193,16 @@ def main(_):
         records.create_records(config)
         vocabulary = str(folder / "trained" / "vocab.txt")
     ours["vocab_file"] = vocabulary
-    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--dir")]
-    if FLAGS.peer_python:
-        arguments = [
-            argument.replace(FLAGS.peer_python, "OTHER_VENV/bin/python") for argument in arguments
-        ]
     result = {
-        "benchmark": "text to rows of word pieces on the disk",
-        # Paths on this machine do not matter.
-        "command": " ".join(["python", "benchmarks/records.py", *arguments]),
+        **common.header("text to rows of word pieces on the disk"),
         "flags": {
             flag.name: flag.value
             for flag in FLAGS.get_key_flags_for_module(sys.argv[0])
-            if flag.name not in ("peer_python", "dir")
+            if flag.name not in ("torch_python", "dir")
         },
         "bytes": text.stat().st_size,
-        "cores": os.cpu_count(),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
-    if FLAGS.peer_python:
+    if FLAGS.torch_python:
         result |= compare(ours, text, part, folder)
     if FLAGS.memory_times:
         larger = folder / "larger.txt"
@@ -228,7 +218,7 @@ def main(_):
                 print(
                     f"{name:<12}{path.stat().st_size / 1e6:8.1f} MB of text: {peak / 1e6:8.0f} MB"
                 )
-    path = pathlib.Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "records.json"
+    path = common.results_path("records")
     files.write_json(path, result)
     print(path)
     if not FLAGS.dir:
@@ -245,9 +235,9 @@ def compare(ours: dict, text: pathlib.Path, part: pathlib.Path, folder: pathlib.
     ways = {
         "ours": Way(sys.executable, OURS, ours),
         "datasets, a process a core": Way(
-            FLAGS.peer_python, PEER, {**peer, "processes": os.cpu_count()}
+            FLAGS.torch_python, PEER, {**peer, "processes": os.cpu_count()}
         ),
-        "datasets, one process": Way(FLAGS.peer_python, PEER, {**peer, "processes": None}),
+        "datasets, one process": Way(FLAGS.torch_python, PEER, {**peer, "processes": None}),
     }
     for way in ways.values():
         way.run(part)
@@ -269,7 +259,7 @@ def compare(ours: dict, text: pathlib.Path, part: pathlib.Path, folder: pathlib.
     names = ["datasets", "transformers", "tokenizers"]
     code = f"import importlib.metadata as m; print({{n: m.version(n) for n in {names}}})"
     versions = subprocess.run(
-        [FLAGS.peer_python, "-c", code], capture_output=True, text=True, check=True
+        [FLAGS.torch_python, "-c", code], capture_output=True, text=True, check=True
     )
     return {
         "peer": json.loads(versions.stdout.replace("'", '"')),

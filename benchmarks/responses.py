@@ -9,10 +9,9 @@ results/benchmarks/responses.json; see benchmarks/README.md.
 
 import pathlib
 import re
-import shlex
-import sys
 from typing import Any
 
+import common
 import numpy as np
 from absl import app, flags
 
@@ -32,7 +31,6 @@ flags.DEFINE_integer("max_train_rows", 1000, "Training rows.")
 flags.DEFINE_integer("num_train_epochs", 4, "Epochs.")
 flags.DEFINE_integer("num_runs", 5, "Seeds, at least two.", lower_bound=2)
 flags.DEFINE_integer("seed", 12345, "First seed.")
-flags.DEFINE_string("output", "", "File of the results; empty: results/benchmarks.")
 
 
 def scores(task: str, from_scratch: bool) -> dict[str, Any]:
@@ -99,13 +97,9 @@ def line(found: dict[str, Any]) -> str:
 def main(_):
     """Compares task by task; writes after each, so that a later failure loses no results."""
     process.set_up()
-    output = pathlib.Path(__file__).parents[1] / "results" / "benchmarks" / "responses.json"
-    output = pathlib.Path(FLAGS.output) if FLAGS.output else output
-    result: dict[str, Any] = {
-        "benchmark": "gain of pre-training by task, after fine-tuning on few rows",
-        "command": shlex.join(["python", *sys.argv]),
-        "tasks": [],
-    }
+    output = common.results_path("responses")
+    about = "gain of pre-training by task, after fine-tuning on few rows"
+    result: dict[str, Any] = {**common.header(about), "tasks": []}
     print("| task | pre-trained | random weights | gain |\n|---|---|---|---|")
     for task in FLAGS.tasks:
         result["tasks"].append(compare(task))

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-import pretraining
+import common
 from absl import app, flags
 
 from undivided_tf.support import files, process
@@ -67,7 +67,7 @@ def start(records: str, pattern: str, optimizer: str, cache: str = "") -> dict[s
         check=True,
         capture_output=True,
         text=True,
-        cwd=pretraining.ROOT,
+        cwd=common.ROOT,
         env=environment,
     )
     return dict(zip(_PARTS, json.loads(done.stdout.splitlines()[-1]), strict=True))
@@ -75,9 +75,9 @@ def start(records: str, pattern: str, optimizer: str, cache: str = "") -> dict[s
 
 def main(_):
     """Times all; writes and prints each as it comes."""
-    output = pretraining.results_path("startup")
+    output = common.results_path("startup")
     result = {
-        **pretraining.header("seconds from a command to the first pre-training step, by part"),
+        **common.header("seconds from a command to the first pre-training step, by part"),
         "cores_used": len(os.sched_getaffinity(0)),
         "starts": [],
     }
@@ -88,7 +88,7 @@ def main(_):
                 sys.executable, "-m", "undivided_tf.bin.create_pretraining_data",
                 f"--output_dir={records}", "--vocab_size=4000", "--max_seq_length=64",
             ],
-            check=True, capture_output=True, cwd=pretraining.ROOT,
+            check=True, capture_output=True, cwd=common.ROOT,
         )  # fmt: skip
         for pattern in FLAGS.block_patterns:
             for optimizer in FLAGS.optimizers:

@@ -18,10 +18,10 @@ import sys
 import tempfile
 from typing import Any
 
+import common
 import numpy as np
 from absl import app, flags
 
-from undivided_tf.study.study import hardware
 from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
@@ -32,11 +32,9 @@ flags.DEFINE_integer("eval_every_steps", 25, "Steps between evaluations.")
 flags.DEFINE_float("tuned_rate", 1e-3, "Tuned learning rate of the others.")
 flags.DEFINE_integer("core", 0, "Core on which all run.")
 flags.DEFINE_string("records_dir", "", "Records of the sample; empty: made first.")
-flags.DEFINE_string("output", "", "File of the results; empty: results/benchmarks.")
 
-ROOT = pathlib.Path(__file__).parents[1]
 PEERS = pathlib.Path(__file__).parent / "peers"
-RECIPE = ROOT / "flags" / "pretraining" / "small.flags"
+RECIPE = common.ROOT / "flags" / "pretraining" / "small.flags"
 LOSSES = (5.5, 5.0, 4.5)  # Nats; the neighbour model's is added.
 
 
@@ -83,7 +81,7 @@ def learn(script: str, folder: pathlib.Path, job: dict[str, Any], python: str = 
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "PYTHONPATH": str(common.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     if found.returncode:
         raise RuntimeError(f"{script} ended:\n{found.stderr[-3000:]}")
@@ -97,8 +95,7 @@ def reached(curve: list[dict[str, float]], loss: float) -> dict[str, float] | No
 
 def main(_):
     """Trains one after another; writes after each, so that a later failure loses no results."""
-    output = ROOT / "results" / "benchmarks" / "time_to_loss.json"
-    output = pathlib.Path(FLAGS.output) if FLAGS.output else output
+    output = common.results_path("time_to_loss")
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         home, _ = make_inputs(folder)
@@ -113,13 +110,8 @@ def main(_):
                 "transformers, tuned rate": ("learn_torch.py", {"learning_rate": FLAGS.tuned_rate}),
             }
         result: dict[str, Any] = {
-            "benchmark": "seconds and word pieces until a held-out loss, one core each in turn",
-            "command": " ".join(["python", *sys.argv]).replace(
-                FLAGS.torch_python or "\0", "PYTHON"
-            ),
-            "machine": hardware(),
+            **common.header("seconds and word pieces until a held-out loss, one core each in turn"),
             "budget_seconds": FLAGS.budget_seconds,
-            "load_before": os.getloadavg(),
             "curves": {},
         }
         for name, (script, job) in ways.items():
