@@ -4,7 +4,8 @@
 
 Fine-tunes both on few training rows, for which pre-training helps most, and prints the gain of the
 primary metric with its 95 % interval over the seeds (paired t). The same command resumes. Writes
-results/benchmarks/responses.json; see benchmarks/README.md.
+results/benchmarks/responses.json, in which other tasks stay with the command that made them; see
+benchmarks/README.md.
 """
 
 import pathlib
@@ -98,13 +99,15 @@ def main(_):
     """Compares task by task; writes after each, so that a later failure loses no results."""
     process.set_up()
     output = common.results_path("responses")
-    about = "gain of pre-training by task, after fine-tuning on few rows"
-    result: dict[str, Any] = {**common.header(about), "tasks": []}
+    header = common.header("gain of pre-training by task, after fine-tuning on few rows")
+    before = files.read_json(output)["tasks"] if output.exists() else []
+    found = {(one["task"], one["pooling"]): one for one in before}
     print("| task | pre-trained | random weights | gain |\n|---|---|---|---|")
     for task in FLAGS.tasks:
-        result["tasks"].append(compare(task))
-        files.write_json(output, result)
-        print(line(result["tasks"][-1]), flush=True)
+        one = {**compare(task), "command": header["command"]}
+        found[one["task"], one["pooling"]] = one
+        files.write_json(output, {**header, "tasks": list(found.values())})
+        print(line(one), flush=True)
 
 
 if __name__ == "__main__":
