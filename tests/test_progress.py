@@ -1,6 +1,7 @@
 """Progress bars: what they say while a step is compiled, and how long they think it all takes."""
 
 import pytest
+import toys
 
 from undivided_tf.support import progress
 
@@ -42,3 +43,19 @@ def test_a_run_that_goes_on_projects_from_its_own_later_steps(clock):
             clock(1)
             bar.update()
         assert "60/100 [00:09<00:40" in str(bar)
+
+
+def test_a_killed_process_with_a_bar_leaks_no_semaphore():
+    code = (
+        "import multiprocessing, os\n"
+        "from undivided_tf.support import progress\n"
+        "def work():\n"
+        "    progress.bar(3, 'work', 'steps').update()\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "process = multiprocessing.get_context('fork').Process(target=work)\n"
+        "process.start()\n"
+        "process.join()\n"
+        "print('status', process.exitcode)\n"
+    )
+    done = toys.run_python(code)
+    assert "status -9" in done.stdout and "leaked" not in done.stderr, done.stderr

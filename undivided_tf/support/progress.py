@@ -2,10 +2,15 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import tqdm
+
+# tqdm's own lock is shared between processes: a semaphore that a process leaks when it is killed.
+# Here each process draws its own bars.
+tqdm.tqdm.set_lock(threading.RLock())
 
 _report: Callable[[str], None] | None = None
 
