@@ -46,13 +46,16 @@ def test_a_run_that_goes_on_projects_from_its_own_later_steps(clock):
 
 
 def test_a_killed_process_with_a_bar_leaks_no_semaphore():
-    code = (
-        "import multiprocessing, os\n"
+    drawing = (
+        "import os\n"
         "from undivided_tf.support import progress\n"
-        "def work():\n"
-        "    progress.bar(3, 'work', 'steps').update()\n"
-        "    os.kill(os.getpid(), 9)\n"
-        "process = multiprocessing.get_context('fork').Process(target=work)\n"
+        "progress.bar(3, 'work', 'steps').update()\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    code = (
+        "import multiprocessing\n"
+        "context = multiprocessing.get_context('forkserver')\n"
+        f"process = context.Process(target=exec, args=({drawing!r},))\n"
         "process.start()\n"
         "process.join()\n"
         "print('status', process.exitcode)\n"
