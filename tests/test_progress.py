@@ -21,9 +21,11 @@ def clock(monkeypatch):
 
 def test_the_first_step_is_said_to_be_compiled_and_projects_nothing(clock, capsys):
     with progress.bar(101, "pre-training", "steps") as bar:
+        before = progress.compiling_seconds()
         with progress.compiling(bar):
             assert "compiling" in capsys.readouterr().err
             clock(45)
+        assert progress.compiling_seconds() > before
         bar.update()
         assert "compiling" not in str(bar) and "1/101" in str(bar)
         for _ in range(10):

@@ -50,3 +50,17 @@ def test_metadata_of_the_corpus_is_shown_whole():
     assert rows["documents.train"].text == "9,000"
     assert rows["sources.file_1"].text == "0" * 64
     assert rows["shards"].text == "40 entries"
+
+
+def test_the_share_of_compilation_is_told_where_cells_measured_it():
+    results = made_up_study.results()
+    rows = {row[0].text for row in methods.environment(read_results(results)).rows}
+    assert "of it compiling first steps" not in rows
+    first, second, *_ = results["cells"]
+    first |= {"seconds": 30.0, "compiling_seconds": 6.0}
+    second |= {"seconds": 70.0, "compiling_seconds": 0.0}
+    study = read_results(results)
+    rows = {row[0].text: row[1].text for row in methods.environment(study).rows}
+    assert rows["of it compiling first steps"] == "6.0 s, 6.0 %"
+    times = [[value.text for value in row[3:]] for row in methods.cells(study).rows]
+    assert times[:2] == [["30.0 s", "6.0 s"], ["1 min 10 s", "–"]]

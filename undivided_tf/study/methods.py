@@ -17,6 +17,7 @@ from undivided_tf.reporting.content import (
     Table,
     Text,
     Value,
+    number,
 )
 from undivided_tf.study import budgets
 from undivided_tf.study.config import StudyConfig
@@ -24,6 +25,7 @@ from undivided_tf.study.results import StudyResults
 
 CHAPTER = "Methods"
 LONGEST_LIST = 8
+_COMPILING = "compiling_seconds"
 
 
 def section(study: StudyResults) -> Section:
@@ -113,6 +115,7 @@ def environment(study: StudyResults) -> Table:
     known = {
         "created": str(study.raw["created"]),
         "time of the cells, added up": formatting.duration(study.raw["seconds"]),
+        **_compiling(study),
         "processor": f"{hardware['cpu']}, {hardware['cores']} cores",
         "memory": formatting.memory(hardware["memory_bytes"]),
         "device": str(hardware["device"]),
@@ -154,6 +157,16 @@ def _settings(
             yield Value(prefix + field.name, code=True), shown, Value(field.metadata["help"])
 
 
+def _compiling(study: StudyResults) -> dict[str, str]:
+    """The share of the time that cells spent on compiling first steps; empty if none says so."""
+    known = [cell for cell in study.cells if cell.get(_COMPILING) is not None]
+    if not known:  # Older releases did not measure it.
+        return {}
+    compiling, all_of = (sum(cell[key] for cell in known) for key in (_COMPILING, "seconds"))
+    share = formatting.percent(compiling / all_of)
+    return {"of it compiling first steps": f"{formatting.duration(compiling)}, {share} %"}
+
+
 def cells(study: StudyResults) -> Table:
     """Every cell of the grid, finished or failed."""
     rows = (
@@ -161,13 +174,18 @@ def cells(study: StudyResults) -> Table:
             Value(cell["name"], code=True),
             Value(cell["kind"]),
             Value(cell["status"]),
-            Value("–")
-            if cell["seconds"] is None
-            else Value(formatting.duration(cell["seconds"]), number=cell["seconds"]),
+            _duration(cell["seconds"]),
+            _duration(cell.get(_COMPILING)),
         )
         for cell in study.cells
     )
-    return Table("All cells", ("cell", "kind", "status", "time"), tuple(rows))
+    columns = ("cell", "kind", "status", "time", "of it compiling first steps")
+    return Table("All cells", columns, tuple(rows))
+
+
+def _duration(seconds: float | None) -> Value:
+    """A time; a dash for none."""
+    return number(seconds, formatting.duration) if seconds else Value("–")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,10 @@ def outcome(
     error: str | None = None,
     status: str = "",
 ) -> Outcome:
-    """`name`, `kind`, `label`, `status`, `error`, `seconds`, `machine` and `result` of a cell."""
+    """`name`, `kind`, `label`, `status`, `error`, `seconds`, `machine` and `result` of a cell.
+
+    A cell that ran has `compiling_seconds`, too: of its first training steps.
+    """
     return {
         "name": cell.name,
         "kind": cell.kind.name,

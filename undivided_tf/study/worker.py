@@ -115,8 +115,9 @@ def _in_own_process(cell: Cell, recipe: Config, site: Site) -> Outcome:
 def _outcome(cell: Cell, kind: str, content: list[Any], log: pathlib.Path) -> Outcome:
     if kind == "error":
         return outcomes.outcome(cell, error=content[0])
-    result, seconds = content
-    return outcomes.outcome(cell, {**result, **cell.label}, seconds)
+    result, seconds, compiling_seconds = content
+    found = outcomes.outcome(cell, {**result, **cell.label}, seconds)
+    return {**found, "compiling_seconds": compiling_seconds}
 
 
 def running() -> int:
@@ -184,7 +185,8 @@ def _child(pipe: Any, call: str, recipe: Config, log: str, site: Site, threads: 
         started = time.perf_counter()
         module, _, name = call.partition(":")
         result = getattr(importlib.import_module(module), name)(recipe)
-        tell("result", result, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        tell("result", result, seconds, progress.compiling_seconds())
     except Exception as error:  # Whatever it is, the other cells still run; it is reported.
         traceback.print_exc()
         tell("error", f"{type(error).__name__}: {error}")

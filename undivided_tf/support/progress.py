@@ -13,6 +13,7 @@ import tqdm
 tqdm.tqdm.set_lock(threading.RLock())
 
 _report: Callable[[str], None] | None = None
+_compiling_seconds = 0.0
 
 
 class _ReportedBar(tqdm.tqdm):
@@ -62,12 +63,20 @@ def compiling(shown: tqdm.tqdm) -> Iterator[None]:
     Args:
         shown: the bar, before it is updated for the step.
     """
+    global _compiling_seconds
     shown.set_postfix_str("compiling the first step")
+    began = time.perf_counter()
     yield
+    _compiling_seconds += time.perf_counter() - began
     shown.set_postfix_str("", refresh=False)
     # tqdm divides the steps since `initial` by the time since `start_t`.
     shown.start_t = shown.last_print_t = time.time()
     shown.initial = shown.last_print_n = shown.n + 1
+
+
+def compiling_seconds() -> float:
+    """Seconds that this process has spent in `compiling`, the first steps included."""
+    return _compiling_seconds
 
 
 def note(text: str) -> None:
