@@ -312,3 +312,11 @@ def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
 
     found = run_cell(cell("a"), Site(str(tmp_path / "absent"), ".", 1))
     assert "does not see the folder" in found["error"]
+
+
+def test_two_studies_at_once_take_ports_of_their_own(recwarn):
+    """Dask's own port, 8787, would be taken by the first, and the second would warn."""
+    with cluster.connect() as first, cluster.connect() as second:
+        ports = [client.scheduler_info()["services"]["dashboard"] for client in (first, second)]
+    assert 8787 not in ports and len(set(ports)) == 2
+    assert not [found for found in recwarn if "already in use" in str(found.message)]

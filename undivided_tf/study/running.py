@@ -7,6 +7,7 @@ same command goes on from there.
 """
 
 import contextlib
+import importlib.util
 import itertools
 import os
 import pathlib
@@ -92,7 +93,7 @@ def _run(
 def _introduce(client: Any, scheduler: str) -> None:
     """Says where the dashboard is; refuses workers that no cell could run on."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    if client.dashboard_link and "None" not in client.dashboard_link:
+    if importlib.util.find_spec("bokeh"):  # It draws the dashboard; without it the page is empty.
         logging.info("Dask's dashboard: %s", client.dashboard_link)
     if not workers:
         logging.warning("%s has no worker yet; waiting for one to join", scheduler)

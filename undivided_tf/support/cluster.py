@@ -6,7 +6,6 @@ time.
 """
 
 import contextlib
-import importlib.util
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -50,8 +49,6 @@ def connect(scheduler: str = "", processes: int = 1, threads: int = 1) -> Iterat
         with client:
             yield client
         return
-    # Bokeh draws the dashboard; without it Dask would serve an empty page.
-    dashboard = "127.0.0.1:0" if importlib.util.find_spec("bokeh") else None
     # Dask logs its own internals. This package reports what concerns the user.
     logging.getLogger("distributed").propagate = False
     with (
@@ -59,7 +56,7 @@ def connect(scheduler: str = "", processes: int = 1, threads: int = 1) -> Iterat
             n_workers=processes,
             threads_per_worker=threads,
             host="127.0.0.1",
-            dashboard_address=dashboard,
+            dashboard_address="127.0.0.1:0",  # Any free port; None would be port 8787.
             memory_limit=None,
             resources={MACHINE: 1},
             silence_logs=50,
