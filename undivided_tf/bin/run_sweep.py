@@ -18,8 +18,8 @@ config_flags.define(SweepConfig())
 flags.DEFINE_string(
     "kept_results",
     "",
-    "A sweep.json of this sweep, whose losses are not measured again. Empty: only runs in the "
-    "work directory count.",
+    "A sweep.json of this sweep on the same records, whose losses are not measured again. Empty: "
+    "only runs in the work directory count.",
 )
 
 

@@ -80,7 +80,11 @@ def _is_part(there: SweepConfig, config: SweepConfig) -> bool:
 
 
 def _known(config: SweepConfig, path: str) -> Known:
-    """The losses in a sweep.json of the same recipe; its records may have had another place."""
+    """The losses in a sweep.json of the same recipe.
+
+    Its records may have had another place. sweep.json does not hold their hash, so the caller
+    must know that they are the same.
+    """
     found = _read(path)
     there = SweepConfig.from_dict(found["config"])
     if not _is_part(there.replace(records_dir=config.records_dir), config):
