@@ -4,7 +4,7 @@ import pytest
 
 from undivided_tf.errors import InputError
 from undivided_tf.study.config import StudyConfig
-from undivided_tf.study.study import claim
+from undivided_tf.study.study import open_study
 
 
 @pytest.mark.parametrize(
@@ -21,19 +21,19 @@ from undivided_tf.study.study import claim
 )
 def test_a_study_may_grow_in_its_directory_but_not_shrink(tmp_path, more):
     config = StudyConfig(workdir=str(tmp_path))
-    claim(config)
+    open_study(config)
     grown = config.replace(**more)
-    claim(grown)
+    open_study(grown)
     assert StudyConfig.from_json(tmp_path / "config.json") == grown
     if more not in ({}, {"num_workers": 2}):
         with pytest.raises(InputError, match=f"{next(iter(more))}: .* there, .* asked for"):
-            claim(config)
+            open_study(config)
         assert StudyConfig.from_json(tmp_path / "config.json") == grown
 
 
 def test_another_recipe_another_reference_or_another_margin_is_another_study(tmp_path):
     config = StudyConfig(workdir=str(tmp_path))
-    claim(config)
+    open_study(config)
     for other in (
         config.replace(pretraining=config.pretraining.replace(learning_rate=3e-4)),
         config.replace(patterns=config.patterns[::-1]),
@@ -42,11 +42,11 @@ def test_another_recipe_another_reference_or_another_margin_is_another_study(tmp
         config.replace(worth_margins=(0.8, 1.2)),
     ):
         with pytest.raises(InputError, match="another config"):
-            claim(other)
+            open_study(other)
     assert StudyConfig.from_json(tmp_path / "config.json") == config
 
 
 def test_a_spoilt_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="config.json is not JSON"):
-        claim(StudyConfig(workdir=str(tmp_path)))
+        open_study(StudyConfig(workdir=str(tmp_path)))
