@@ -180,6 +180,7 @@ def test_records_and_pretraining(made, toy):
         assert (toy / "run" / f"{name}.svg").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_sweep(made, toy):
     flags = (
         "run_sweep", f"--records_dir={toy}/records", f"--workdir={toy}/sweep", "--patterns=AI,AA",

@@ -227,6 +227,7 @@ def test_what_cannot_be(changes, message):
         CONFIG.replace(**changes)
 
 
+@pytest.mark.slow
 def test_cells_of_equal_time_run_with_the_steps_that_were_measured(tmp_path):
     """A real cluster and places; only what a cell computes is made up."""
     config = CONFIG.replace(budgets=("time",), patterns=("(AI)*6", "A*6"))

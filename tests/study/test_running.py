@@ -193,6 +193,7 @@ def is_gone(number):
     return not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.slow
 def test_a_killed_study_leaves_no_process_behind_and_goes_on(tmp_path):
     workdir = tmp_path / "study"
     with study(tmp_path, "a", "long:nap") as client:
@@ -277,6 +278,7 @@ def test_a_worker_that_joins_late_from_elsewhere_does_the_work(tmp_path):
     assert sorted(journal(tmp_path / "study")) == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_killed_and_started_again(tmp_path):
     workdir = tmp_path / "study"
     with standing(tmp_path) as (address, scheduler), worker(address, tmp_path / "one"):
