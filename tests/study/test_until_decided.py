@@ -190,7 +190,7 @@ def test_a_partner_of_equal_parameters_is_an_arm_of_its_own(tmp_path):
     told = multipliers.sentences(found)
     assert told[0].startswith(f"`{THIRD}` needs 0.80 times")
     assert told[2].startswith(
-        f"`{THIRD}` with equal parameters, more attention blocks needs 1.30 times"
+        f"`{THIRD}` at equal parameters (more attention blocks) needs 1.30 times"
     )
     assert len(told) == 8  # Verdicts on four arms, and where each is better.
     rows = multipliers.table(found).rows

@@ -216,7 +216,10 @@ def name(view: StudyResults, pattern: str) -> str:
 
 
 def _of_any_size(pattern: str, budget: str) -> str:
-    return f"`{pattern}`" + (f" with {budgets.NAMES[budget]}" if budget != budgets.STEPS else "")
+    if budget == budgets.STEPS:
+        return f"`{pattern}`"
+    same, _, spent = budgets.NAMES[budget].partition(", ")
+    return f"`{pattern}` at {same}" + (f" ({spent})" if spent else "")
 
 
 def sentences(study: StudyResults) -> list[str]:
@@ -225,8 +228,14 @@ def sentences(study: StudyResults) -> list[str]:
 
 
 def verdicts(study: StudyResults) -> list[str]:
-    """The verdict on each arm at each size, a sentence each."""
-    return [sentence(view, pattern) for view in views(study) for pattern in view.reduced]
+    """The verdict on each arm at each size at which it has begun, a sentence each."""
+    return [sentence(view, pattern) for view in views(study) for pattern in _begun(view)]
+
+
+def _begun(view: StudyResults) -> list[str]:
+    """The arms beside the reference; a partner of which no run has ended is left out."""
+    plain = view.budget == budgets.STEPS
+    return [one for one in view.reduced if plain or not annealed(view, one).empty]
 
 
 def _leads(study: StudyResults) -> list[str]:
@@ -440,7 +449,7 @@ def table(study: StudyResults) -> Table:
             *_row(one),
         )
         for view in views(study)
-        for pattern in view.reduced
+        for pattern in _begun(view)
         for one in compare(view, pattern)
     )
     columns = (

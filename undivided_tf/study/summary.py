@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from undivided_tf.reporting import formatting
+from undivided_tf.reporting.content import Value
 from undivided_tf.study import claims, judging, kinds, multipliers
 from undivided_tf.study.overview import overview
 from undivided_tf.study.results import StudyResults
@@ -49,9 +50,16 @@ def _worth(study: StudyResults) -> list[str]:
     """The sentence on each pattern, and the table of multipliers."""
     sentences = [text.replace("`", "") for text in multipliers.sentences(study)]
     table = multipliers.table(study)
-    rows, _ = _aligned([table.columns, *([value.text for value in row] for row in table.rows)])
+    rows = [[_arm(arm), *(value.text for value in rest)] for arm, *rest in table.rows]
+    rows, _ = _aligned([table.columns, *rows])
     lines = [textwrap.wrap(text, COLUMNS, break_on_hyphens=False) for text in sentences]
     return [*itertools.chain.from_iterable(lines), *rows]
+
+
+def _arm(arm: Value) -> str:
+    """A pattern, with the budget that a report tells in small print."""
+    budget = arm.note.removeprefix("equal parameters, ")
+    return ", ".join(filter(None, [arm.text, budget]))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
