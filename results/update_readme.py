@@ -38,13 +38,10 @@ def keep(run: pathlib.Path) -> None:
 
 
 def answer(results: dict[str, Any]) -> list[str]:
-    """A list of the sentences on compute multipliers."""
-    sentences = multipliers.sentences(kinds.read_results(results))
-    return [
-        "",
-        *(textwrap.fill(f"- {text}", 120, subsequent_indent="  ") for text in sentences),
-        "",
-    ]
+    """A list of the verdicts, a sentence each."""
+    sentences = multipliers.verdicts(kinds.read_results(results))
+    style = {"width": 120, "subsequent_indent": "  ", "break_on_hyphens": False}
+    return ["", *(textwrap.fill(f"- {text}", **style) for text in sentences), ""]
 
 
 def summary(results: dict[str, Any]) -> list[str]:
