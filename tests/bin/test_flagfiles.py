@@ -17,6 +17,7 @@ from undivided_tf.analysis.config import (
     StructuralConfig,
 )
 from undivided_tf.config import EncoderConfig
+from undivided_tf.study import sweep
 from undivided_tf.study.config import CompressConfig, StudyConfig, SweepConfig
 from undivided_tf.surgery.config import DamageConfig
 from undivided_tf.training.config import (
@@ -129,11 +130,12 @@ def test_every_flag_reaches_the_config(name):
             if flag == "learning_rate_sweep":
                 sweeps = [json.loads((ROOT / path).read_text()) for path in text.split(",")]
                 chosen = [
-                    found["learning_rate"] for one in sweeps for found in one["patterns"].values()
+                    found["learning_rate"] for one in sweeps for found in sweep.arms(one).values()
                 ]
-                rates = values["pattern_learning_rates"]
-                assert len(rates) == len(values["patterns"]) * (1 + len(values["sizes"]))
-                assert {float(rate.partition("=")[2]) for rate in rates} <= set(chosen)
+                rates = dict(one.split("=") for one in values["pattern_learning_rates"])
+                plain = [arm for arm in rates if ":" not in arm]  # Others are of partners.
+                assert len(plain) == len(values["patterns"]) * (1 + len(values["sizes"]))
+                assert set(map(float, rates.values())) <= set(chosen)
                 continue
             value = values
             field = flag.removeprefix("no") if flag.startswith("no") and not text else flag
