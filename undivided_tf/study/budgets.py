@@ -35,7 +35,13 @@ NAMES = {
     "shared_intermediate": "equal parameters, one shared wide intermediate block",
     SURGERY: "an equal start, cut out of the trained reference and healed",
 }
+_SPENT = "equal parameters, "
 TOLERANCE = 0.01  # Of parameters, as a share of the reference's.
+
+
+def legend_name(name: str) -> str:
+    """A value of `NAMES` for a legend: of equal parameters, what the freed ones become."""
+    return name.removeprefix(_SPENT)
 
 
 @dataclasses.dataclass(frozen=True)

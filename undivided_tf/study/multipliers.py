@@ -377,7 +377,7 @@ def _label(view: StudyResults, pattern: str) -> str:
     """An arm in a legend."""
     if view.budget == budgets.STEPS:
         return pattern
-    return f"{pattern}, {budgets.NAMES[view.budget].removeprefix('equal parameters, ')}"
+    return f"{pattern}, {budgets.legend_name(budgets.NAMES[view.budget])}"
 
 
 def _merged(found: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Value
-from undivided_tf.study import claims, judging, kinds, multipliers
+from undivided_tf.study import budgets, claims, judging, kinds, multipliers
 from undivided_tf.study.overview import overview
 from undivided_tf.study.results import StudyResults
 
@@ -58,8 +58,7 @@ def _worth(study: StudyResults) -> list[str]:
 
 def _arm(arm: Value) -> str:
     """A pattern, with the budget that a report tells in small print."""
-    budget = arm.note.removeprefix("equal parameters, ")
-    return ", ".join(filter(None, [arm.text, budget]))
+    return ", ".join(filter(None, [arm.text, budgets.legend_name(arm.note)]))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:

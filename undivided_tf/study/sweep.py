@@ -92,19 +92,15 @@ def _known(config: SweepConfig, path: str) -> Known:
             there.pretraining.to_dict(), config.pretraining.to_dict(), "pretraining."
         )
         raise InputError(f"{path} is of another sweep:\n  " + "\n  ".join(changed))
-    swept = [(there.encoder(pattern), one) for pattern, one in found["patterns"].items()]
-    for shapes in found.get("partners", {}).values():
-        swept += [
-            (EncoderConfig.from_dict(one["encoder"]), one)
-            for one in shapes.values()
-            if "curve" in one
-        ]
-    return {
-        (encoder, point["learning_rate"], seed): math.inf if loss is None else loss
-        for encoder, one in swept
-        for point in one["curve"]
-        for seed, loss in zip(found["pilot_seeds"], point["losses"], strict=True)
-    }
+    known = {}
+    for arm, swept in arms(found).items():
+        # Only partners have an encoder of their own in the file.
+        own = swept.get("encoder")
+        encoder = EncoderConfig.from_dict(own) if own else there.encoder(arm)
+        for point in swept["curve"]:
+            for seed, loss in zip(found["pilot_seeds"], point["losses"], strict=True):
+                known[encoder, point["learning_rate"], seed] = math.inf if loss is None else loss
+    return known
 
 
 def _partners(
