@@ -34,6 +34,8 @@ def test_a_name_with_brackets_is_a_file_first_of_all_when_no_pattern_matches(tmp
         (["{0}/*.nothing"], "no such file, and no file matches it as a glob"),
         (["{0}/full.txt", "{0}/*.txt"], "twice"),
         ([], "no input is named"),
+        (["task:{0}"], "train.tsv: cannot be read"),
+        (["task:no_such_task"], "neither a folder nor one of"),
         (["tfds:no_such_data_set_at_all"], "no data set of this name"),
     ],
 )
@@ -48,6 +50,19 @@ def test_tensorflow_data_sets_give_their_text(monkeypatch):
     with tfds.testing.mock_data(num_examples=3):
         found = read_documents(["tfds:wikipedia"])
     assert len(found) == 3 and {document.source for document in found} == {"tfds:wikipedia"}
+
+
+def test_a_task_gives_each_text_of_its_training_rows_once_and_no_label(tmp_path):
+    rows = {"train": ["yes\tone two\tthree", "no\tthree\tfour"], "dev": ["yes\tfive\tsix"]}
+    for split, lines in rows.items():
+        text = "\n".join(["label\tsentence1\tsentence2", *lines, ""])
+        (tmp_path / f"{split}.tsv").write_text(text)
+    found = read_documents([f"task:{tmp_path}"])
+    assert [document.text for document in found] == ["one two", "three", "four"]
+    listed = corpora.input_files(f"task:{tmp_path}")
+    assert set(listed.values()) == {str(tmp_path / f"{split}.tsv") for split in rows}
+    (source,) = corpora.sources([f"task:{tmp_path}"])
+    assert source.modified == max(path.stat().st_mtime_ns for path in tmp_path.iterdir())
 
 
 def test_tensorflow_data_set_without_text_names_its_fields():

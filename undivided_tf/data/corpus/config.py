@@ -18,9 +18,10 @@ class RecordsConfig(Config):
 
     input_files: tuple[str, ...] = option(
         ("sample",),
-        "Corpus: files or globs, tfds:NAME, or `sample`, the embedded corpus. Files are text (one "
-        "paragraph per line, a blank line ends a document) or JSON lines (.jsonl, .ndjson, .json), "
-        "both also compressed (.gz), or .parquet.",
+        "Corpus: files or globs, tfds:NAME, task:NAME (the texts of the training rows of a task, "
+        "without labels), or `sample`, the embedded corpus. Files are text (one paragraph per "
+        "line, a blank line ends a document) or JSON lines (.jsonl, .ndjson, .json), both also "
+        "compressed (.gz), or .parquet.",
         input="corpus",
     )
     text_field: str = option("text", "Field or column with the text of a document.")

@@ -6,15 +6,18 @@ Needs no TensorFlow, except for `tfds:` inputs, which load it when read.
 import collections
 import glob
 import os
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from undivided_tf.data import downloads, sample
 from undivided_tf.data.corpus import documents, text_files
 from undivided_tf.data.corpus.documents import Document
+from undivided_tf.data.tasks import probing_tasks
 from undivided_tf.errors import InputError
 from undivided_tf.inputs import TFDS
 
+TASK = "task:"  # Prefix of the names of labelled tasks.
 # Consecutive files are grouped into portions of at least this many bytes.
 PORTION_BYTES = 16 << 20
 
@@ -26,7 +29,8 @@ class Source(NamedTuple):
         name: for the user.
         about: version, licence and description, if known.
         size: bytes of a file; None if the source is not a file.
-        modified: modification time of the file in nanoseconds; 0 if the source is not a file.
+        modified: modification time of the file in nanoseconds, of a task that of its newest file;
+            0 if the source has no file.
         text_field: see `text_files.read_file` and `sources`.
     """
 
@@ -51,6 +55,8 @@ class Source(NamedTuple):
             return text_files.read_file(self.name, self.text_field)
         if self.name.startswith(TFDS):
             return _read_tfds(self.name, self.text_field)
+        if self.name.startswith(TASK):
+            return _read_task(self.name)
         return sample.READERS[self.name]()
 
 
@@ -78,11 +84,14 @@ def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
 
     Args:
         inputs: each `sample` (the embedded corpus), `tfds:NAME` (the split `train` of a
-            TensorFlow data set), a file as `text_files.read_file` takes it, or a glob of such.
+            TensorFlow data set), `task:NAME` (the texts of the training rows of a task, as
+            `load_sentence_task` takes it, without labels), a file as `text_files.read_file` takes
+            it, or a glob of such.
         text_field: field of the text in TensorFlow data sets, JSON lines and Parquet.
 
     Raises:
-        InputError: no input, a glob that matches no file, or a source that is named twice.
+        InputError: no input, a glob that matches no file, no such task, or a source that is named
+            twice.
     """
     listed = []
     for item in inputs:
@@ -90,6 +99,9 @@ def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
             listed += [Source(about["name"], dict(about)) for about in sample.SOURCES]
         elif item.startswith(TFDS):
             listed.append(Source(item, {}, text_field=text_field))
+        elif item.startswith(TASK):
+            times = (path.stat().st_mtime_ns for path in _task_files(item))
+            listed.append(Source(item, {}, modified=max(times, default=0)))
         else:
             paths = sorted(path for path in glob.glob(item, recursive=True) if os.path.isfile(path))
             if not paths and os.path.isfile(item):  # A file name with brackets is not a pattern.
@@ -104,7 +116,7 @@ def sources(inputs: Sequence[str], text_field: str = "text") -> list[Source]:
     if twice:
         raise InputError(f"inputs name {', '.join(twice)} twice; its text would count twice")
     if not listed:
-        raise InputError("no input is named: give files, globs, tfds:NAME or sample")
+        raise InputError("no input is named: give files, globs, tfds:NAME, task:NAME or sample")
     return listed
 
 
@@ -114,7 +126,10 @@ def input_files(item: str) -> dict[str, str]:
     Raises:
         InputError: as `sources`.
     """
-    paths = [source.name for source in sources([item]) if source.size is not None]
+    if item.startswith(TASK):
+        paths = [str(path) for path in _task_files(item)]
+    else:
+        paths = [source.name for source in sources([item]) if source.size is not None]
     width = len(str(len(paths)))
     return {f"{number:0{width}d}": path for number, path in enumerate(paths, 1)}
 
@@ -143,5 +158,20 @@ def _read_tfds(name: str, text_field: str) -> Iterator[Document]:
     downloads.prepare(builder, name, builder.info.homepage)
     for row in tfds.as_numpy(builder.as_dataset(split="train", shuffle_files=False)):
         item = documents.document(name, row[text_field].decode("utf-8"))
+        if item:
+            yield item
+
+
+def _task_files(name: str) -> tuple[pathlib.Path, ...]:
+    return probing_tasks.task_files(name.removeprefix(TASK))
+
+
+def _read_task(name: str) -> Iterator[Document]:
+    """A document for each text; a text of several rows counts once."""
+    rows = probing_tasks.load_sentence_task(name.removeprefix(TASK)).read("train")
+    if rows is None:
+        raise InputError(f"{name}: the task has no training rows")
+    for text in dict.fromkeys((*rows.first, *(rows.second or ()))):
+        item = documents.document(name, text)
         if item:
             yield item
