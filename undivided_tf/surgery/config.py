@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from undivided_tf.config import (
     SENTENCE_TASK_HELP,
@@ -241,7 +242,6 @@ class HealingConfig(Config):
     save_checkpoints_steps: int = option(500, "Steps between checkpoints.", above=0)
     seed: int = seed_option("Decides data order and dropout.")
     deterministic: bool = option(True, "Use deterministic kernels only.")
-    jit_compile: bool = option(False, "Compile the step with XLA.")
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
@@ -250,3 +250,8 @@ class HealingConfig(Config):
                 "hidden_weight, embedding_weight and similarity_weight are all 0, which leaves "
                 "nothing to learn"
             )
+
+    @classmethod
+    def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Values of an older release: `jit_compile`, which Keras never took, is gone."""
+        return {name: value for name, value in values.items() if name != "jit_compile"}
