@@ -8,7 +8,6 @@ import pytest
 from undivided_tf.config import EncoderConfig
 from undivided_tf.reporting import formatting
 from undivided_tf.study import budgets, grid, outcomes, projection, running
-from undivided_tf.study.cells import COMPILATION_SECONDS
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.projection import StepTimes
 from undivided_tf.support import files
@@ -54,7 +53,7 @@ def test_finished_cells_give_the_times_of_the_others(config):
     assert all(one.seconds > 0 for one in found)
     (in_turn,) = (one for one in found if one.cell.kind.name == "timing")
     rounds = in_turn.cell.recipe.num_rounds * in_turn.cell.recipe.steps_per_round
-    assert in_turn.seconds == pytest.approx(2 * COMPILATION_SECONDS + rounds * 0.06)
+    assert in_turn.seconds == pytest.approx(in_turn.starting + rounds * 0.06)
 
 
 def test_workers_share_all_cells_but_those_that_are_timed(config):
@@ -100,12 +99,14 @@ def test_the_cost_of_added_seeds_is_shown():
         ),
     )  # fmt: skip
     projections = [
-        projection.Projection(cell, False, None, None, None, 60.0, projection.RULE)
+        projection.Projection(cell, False, None, None, None, 60.0, projection.RULE, 6.0)
         for cell in grid.expand(config)
     ]
     text = projection.describe(config, projections, projection.RULE)
     assert "2 more seeds of A*2 at size 16x2: 2 min 00 s, with the reference 4 min 00 s" in text
     assert "all arms with the most seeds, 9: 36 min 00 s" in text
+    (starting,) = (line for line in text.splitlines() if line.startswith("starting up"))
+    assert starting.endswith(", 10% of the time left")
 
 
 def test_an_assumed_rate_needs_no_timing(config, monkeypatch):
@@ -116,5 +117,5 @@ def test_an_assumed_rate_needs_no_timing(config, monkeypatch):
     for one, other in zip(found, twice, strict=True):
         if one.cell.kind.name == "pretraining" and not one.finished:
             assert one.seconds >= one.flops / 2e12
-            halved = other.seconds - COMPILATION_SECONDS
-            assert one.seconds - COMPILATION_SECONDS == pytest.approx(2 * halved, rel=1e-6)
+            halved = other.seconds - other.starting
+            assert one.seconds - one.starting == pytest.approx(2 * halved, rel=1e-6)

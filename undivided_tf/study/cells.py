@@ -24,9 +24,16 @@ if TYPE_CHECKING:  # Their modules read the frame that kinds fill.
 
 FINISHED, NOT_RUN = "finished", "not run"  # And FAILED.
 START_SECONDS = 8.0
-COMPILATION_SECONDS = 25.0
 INSIDE = "Inside the encoders"  # The chapter of the report that analyses stand in.
 Row = dict[str, Any]
+
+
+def compilation_seconds(encoder: EncoderConfig) -> float:
+    """Rule of thumb for the first training step: tracing and compiling grow with the blocks.
+
+    Drawn through results/benchmarks/startup.json.
+    """
+    return 3.0 + 0.5 * len(encoder.pattern)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +95,10 @@ class Kind:
 
     def seconds(self, cell: "Cell", speed: Speed) -> float:
         """Estimate of the seconds that a cell takes; a rule of thumb, right to a factor of 2."""
+        return START_SECONDS
+
+    def starting_seconds(self, cell: "Cell") -> float:
+        """The part of `seconds` before the first training step or the first text."""
         return START_SECONDS
 
     def rows(self, result: dict[str, Any]) -> Iterator[Row]:

@@ -18,7 +18,7 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.data.tasks.probing_tasks import load_sentence_task
 from undivided_tf.reporting import formatting
 from undivided_tf.study import budgets, grid, kept, kinds, multipliers
-from undivided_tf.study.cells import COMPILATION_SECONDS, FINISHED, Cell, Speed
+from undivided_tf.study.cells import FINISHED, Cell, Speed
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.outcomes import listed
 from undivided_tf.training.config import PretrainingConfig
@@ -38,6 +38,8 @@ class Projection:
         parameters, flops, steps: of pre-training cells, else None.
         seconds: on all cores, as if it ran alone.
         source: where the time comes from.
+        starting: of the seconds, those before the first training step or the first text. Those of
+            a finished cell are what it took to compile its training steps.
     """
 
     cell: Cell
@@ -47,6 +49,7 @@ class Projection:
     steps: int | None
     seconds: float
     source: str
+    starting: float
 
 
 class StepTimes:
@@ -207,14 +210,20 @@ def _project(
             "steps": steps,
         }
     if cell.name in outcomes:
-        return Projection(
-            cell, True, **found, seconds=outcomes[cell.name]["seconds"] or 0.0, source=MEASURED
+        seconds, compiling = (
+            outcomes[cell.name].get(key) for key in ("seconds", "compiling_seconds")
         )
+        return Projection(
+            cell, True, **found, seconds=seconds or 0.0, source=MEASURED, starting=compiling or 0.0
+        )
+    starting = cell.kind.starting_seconds(cell)
     if cell.kind.name == "pretraining":
         all_steps = steps + round(recipe.branch_steps() * steps / recipe.num_train_steps)
         seconds = all_steps * times.seconds(step)
-        seconds += _evaluation(config, recipe, encoder, times, all_steps)
-        return Projection(cell, False, **found, seconds=seconds, source=times.source)
+        seconds += starting + _evaluation(config, recipe, encoder, times, all_steps)
+        return Projection(
+            cell, False, **found, seconds=seconds, source=times.source, starting=starting
+        )
     alike = [
         outcome
         for outcome in outcomes.values()
@@ -223,10 +232,12 @@ def _project(
     ]
     if alike:
         seconds = sum(outcome["seconds"] for outcome in alike) / len(alike)
-        return Projection(cell, False, **found, seconds=seconds, source=SCALED)
+        return Projection(
+            cell, False, **found, seconds=seconds, source=SCALED, starting=min(starting, seconds)
+        )
     speed = Speed(times.speed, max(times.points.values()), rows)
     seconds = cell.kind.seconds(cell, speed)
-    return Projection(cell, False, **found, seconds=seconds, source=RULE)
+    return Projection(cell, False, **found, seconds=seconds, source=RULE, starting=starting)
 
 
 def _evaluation(
@@ -238,7 +249,7 @@ def _evaluation(
 ) -> float:
     flops = accounting.forward_flops(encoder, config.records.max_seq_length)
     often = -(-steps // recipe.eval_every_steps)
-    return COMPILATION_SECONDS + often * recipe.max_eval_rows * flops / times.speed
+    return often * recipe.max_eval_rows * flops / times.speed
 
 
 def _side_by_side(left: list[Projection], work: float, workers: int) -> str:
@@ -271,6 +282,11 @@ def _added_seeds(config: StudyConfig, projections: list[Projection]) -> Iterator
     yield f"all arms with the most seeds, {config.max_seeds}: {formatting.duration(most)}"
 
 
+def _totals(of: list[Projection]) -> tuple[float, float]:
+    """Seconds of cells, and those of their starts."""
+    return sum(one.seconds for one in of), sum(one.starting for one in of)
+
+
 def describe(config: StudyConfig, projections: list[Projection], source: str) -> str:
     """The lines that `--dry_run` prints."""
     lines = [f"{'parameters':>12} {'steps':>8} {'FLOPs':>8} {'time':>12}  cell"]
@@ -288,23 +304,29 @@ def describe(config: StudyConfig, projections: list[Projection], source: str) ->
             f"{cost[0]:>12} {cost[1]:>8} {cost[2]:>8} {formatting.duration(one.seconds):>12}  "
             f"{one.cell.name}{done}"
         )
-    lines += ["", f"{'kind':<12} {'cells':>6} {'finished':>9} {'time left':>12}  time from"]
+    columns = f"{'kind':<12} {'cells':>6} {'finished':>9} {'time left':>12} {'of it starting':>14}"
+    lines += ["", f"{columns}  time from"]
     for kind in kinds.of(config):
         of = [one for one in projections if one.cell.kind.name == kind.name]
         left = [one for one in of if not one.finished]
         if of:
             told = ", ".join(dict.fromkeys(one.source for one in left)) or MEASURED
-            seconds = sum(one.seconds for one in left)
+            seconds, starting = _totals(left)
             lines.append(
                 f"{kind.name:<12} {len(of):>6} {len(of) - len(left):>9} "
-                f"{formatting.duration(seconds):>12}  {told}"
+                f"{formatting.duration(seconds):>12} {formatting.duration(starting):>14}  {told}"
             )
     lines += [*budgets.infeasible(config)]
     if config.until_decided:
         lines += _added_seeds(config, projections)
     left = [one for one in projections if not one.finished]
-    work = sum(one.seconds for one in left)
+    work, starting = _totals(left)
     lines.append(f"step times: {source}; {os.cpu_count()} cores")
+    if work:
+        lines.append(
+            f"starting up (imports, tracing, compiling): {formatting.duration(starting)}, "
+            f"{starting / work:.0%} of the time left"
+        )
     lines.append(
         f"{len(projections)} cells, projected time left: {formatting.duration(work)}"
         + _side_by_side(left, work, config.num_workers)

@@ -15,7 +15,6 @@ from undivided_tf.reporting.layout import slug
 from undivided_tf.study import budgets
 from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import (
-    COMPILATION_SECONDS,
     FAILED,
     NOT_RUN,
     START_SECONDS,
@@ -23,6 +22,7 @@ from undivided_tf.study.cells import (
     Kind,
     Row,
     Speed,
+    compilation_seconds,
 )
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.judging import (
@@ -77,8 +77,10 @@ class Finetuning(Kind):
         train = min(counts["train"], recipe.max_train_rows or counts["train"])
         scored = sum(count for split, count in counts.items() if split != "train")
         flops = forward * (3 * recipe.num_train_epochs * train + 2 * scored)
-        one_run = flops / speed.flops_per_second + 0.4 * COMPILATION_SECONDS
-        return START_SECONDS + recipe.num_runs * one_run
+        return self.starting_seconds(cell) + recipe.num_runs * flops / speed.flops_per_second
+
+    def starting_seconds(self, cell: Cell) -> float:
+        return START_SECONDS + cell.recipe.num_runs * compilation_seconds(cell.encoder)
 
     def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         split = result["split"]

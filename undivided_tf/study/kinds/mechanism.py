@@ -9,7 +9,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
 from undivided_tf.study.budgets import Arm
-from undivided_tf.study.cells import START_SECONDS, Cell, Kind, Row, Speed
+from undivided_tf.study.cells import START_SECONDS, Cell, Kind, Row, Speed, compilation_seconds
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.judging import (
     UNDERPOWERED,
@@ -31,7 +31,7 @@ TOLERANCE = 0.02
 CHAPTER = "Synthetic corpora"
 PARTNER = "partner_"
 _COPYING = ("accuracy", "loss", "mean_accuracy")
-_RUN_SECONDS, _COMPILATION_SECONDS = 15.0, 30.0
+_RUN_SECONDS = 15.0
 
 
 class Mechanism(Kind):
@@ -56,9 +56,11 @@ class Mechanism(Kind):
         recipe = cell.recipe
         runs = len(recipe.num_facts) + 1
         runs *= len(recipe.learning_rates) * recipe.num_seeds
-        return START_SECONDS + len(recipe.patterns) * (
-            2 * _COMPILATION_SECONDS + runs * _RUN_SECONDS
-        )
+        return self.starting_seconds(cell) + len(recipe.patterns) * runs * _RUN_SECONDS
+
+    def starting_seconds(self, cell: Cell) -> float:
+        encoders = (cell.recipe.encoder.replace(block_pattern=p) for p in cell.recipe.patterns)
+        return START_SECONDS + 2 * sum(map(compilation_seconds, encoders))
 
     def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         first, *_, last = [result["encoders"][0], *result["encoders"]]

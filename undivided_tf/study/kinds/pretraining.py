@@ -12,7 +12,7 @@ from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
 from undivided_tf.study import budgets, sweep
 from undivided_tf.study.budgets import Arm
-from undivided_tf.study.cells import Cell, Kind, Row
+from undivided_tf.study.cells import START_SECONDS, Cell, Kind, Row, compilation_seconds
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.judging import (
     LOSS_MARGIN,
@@ -60,6 +60,9 @@ class Pretraining(Kind):
 
     def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
         return iter(encoders.values())
+
+    def starting_seconds(self, cell: Cell) -> float:
+        return START_SECONDS + compilation_seconds(cell.recipe.encoder)
 
     def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         for name in _MEASURES:

@@ -10,7 +10,7 @@ from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Finding
 from undivided_tf.study import budgets
 from undivided_tf.study.budgets import Arm
-from undivided_tf.study.cells import COMPILATION_SECONDS, Cell, Kind, Row, Speed
+from undivided_tf.study.cells import START_SECONDS, Cell, Kind, Row, Speed, compilation_seconds
 from undivided_tf.study.config import PARTNERS, StudyConfig
 from undivided_tf.study.judging import (
     LEVEL,
@@ -43,7 +43,12 @@ class Timing(Kind):
 
     def seconds(self, cell: Cell, speed: Speed) -> float:
         steps = 2 * cell.recipe.num_rounds * cell.recipe.steps_per_round
-        return 2 * COMPILATION_SECONDS + steps * speed.slowest_step
+        return self.starting_seconds(cell) + steps * speed.slowest_step
+
+    def starting_seconds(self, cell: Cell) -> float:
+        encoder = cell.recipe.pretraining.encoder
+        reference = encoder.replace(block_pattern=cell.recipe.reference_pattern)
+        return START_SECONDS + compilation_seconds(encoder) + compilation_seconds(reference)
 
     def rows(self, result: dict[str, Any]) -> Iterator[Row]:
         for run, (own, full) in enumerate(
