@@ -33,7 +33,7 @@ flags.DEFINE_list(
     "Which of our exports: ours (SavedModel), one thread (the same), XLA, bfloat16, ONNX.",
 )
 
-_VOCABULARY = 30522
+VOCABULARY = 30522
 _EXPORTS = {  # By name: changes of ExportConfig, and the environment of the server.
     "ours": ({}, {}),
     "one thread": ({}, {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}),
@@ -51,7 +51,7 @@ def patterns(layers: int) -> dict[str, str]:
 
 def peers_of(folder: pathlib.Path) -> dict[str, pretraining.Peer]:
     """All available peers, by name."""
-    job = {"vocab_size": _VOCABULARY}
+    job = {"vocab_size": VOCABULARY}
     found = {}
     for name in FLAGS.exports:
         changes, environment = _EXPORTS[name]
@@ -100,13 +100,13 @@ def take_turns(peers: dict[str, pretraining.Peer], length: int, batch: int) -> d
     return result
 
 
-def compare(folder: pathlib.Path, pattern: str) -> dict[str, Any]:
-    """Results for all lengths and batch sizes of one pattern."""
+def write_models(folder: pathlib.Path, pattern: str, exports: list[str]) -> None:
+    """The weights of one pattern for all peers, and our exports, in a process of its own."""
     job = {
         "preset": f"bert_{FLAGS.size}",
         "pattern": pattern,
-        "vocab_size": _VOCABULARY,
-        "exports": {name: _EXPORTS[name][0] for name in FLAGS.exports},
+        "vocab_size": VOCABULARY,
+        "exports": {name: _EXPORTS[name][0] for name in exports},
     }
     done = subprocess.run(
         [sys.executable, str(pretraining.PEERS / "start_serving.py"), str(folder), json.dumps(job)],
@@ -117,6 +117,11 @@ def compare(folder: pathlib.Path, pattern: str) -> dict[str, Any]:
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
+
+
+def compare(folder: pathlib.Path, pattern: str) -> dict[str, Any]:
+    """Results for all lengths and batch sizes of one pattern."""
+    write_models(folder, pattern, FLAGS.exports)
     with pretraining.running(peers_of(folder)) as peers:
         about = {name: peer.ask("about") for name, peer in peers.items()}
         found = []
