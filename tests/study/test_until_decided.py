@@ -189,16 +189,15 @@ def test_a_partner_of_equal_parameters_is_an_arm_of_its_own(tmp_path):
     found = read_results(raw)
     told = multipliers.sentences(found)
     assert told[0].startswith(f"`{THIRD}` needs 0.80 times")
-    assert told[2].startswith(
-        f"`{THIRD}` at equal parameters (more attention blocks) needs 1.30 times"
-    )
+    grown = "(AAAAI)*3"
+    assert told[2].startswith(f"`{grown}` (`{THIRD}` grown to equal parameters) needs 1.30 times")
     assert len(told) == 8  # Verdicts on four arms, and where each is better.
     rows = multipliers.table(found).rows
     assert [bool(row[0].note) for row in rows] == [False] * 8 + [True] * 8
     report.write_report(raw, tmp_path)
     for figure in ("loss_over_compute", "compute_multipliers"):
         drawn = (tmp_path / "figures" / f"{figure}.svg").read_text()
-        assert f"{NONE}, more attention blocks" in drawn and "stroke-dasharray" in drawn
+        assert f"{THIRD}, grown to {grown}" in drawn and "stroke-dasharray" in drawn
 
 
 @pytest.mark.slow

@@ -137,6 +137,15 @@ def partner(config: StudyConfig, pattern: str, budget: str, size: str = "") -> E
     return matched(plain, full, budget, vocabulary)
 
 
+def partner_pattern(config: StudyConfig, pattern: str, budget: str, size: str = "") -> str:
+    """The pattern of a partner of equal parameters; empty where it is the pattern itself."""
+    try:
+        found = partner(config, pattern, budget, size).block_pattern
+    except InputError:
+        return ""
+    return "" if found == pattern else found
+
+
 def is_as_large(own: EncoderConfig, full: EncoderConfig, vocabulary: int) -> bool:
     """Whether an encoder has the parameters of another, up to `TOLERANCE`."""
     counts = (

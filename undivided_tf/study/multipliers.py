@@ -210,15 +210,17 @@ def views(study: StudyResults) -> list[StudyResults]:
 
 def name(view: StudyResults, pattern: str) -> str:
     """An arm in a sentence: its pattern in backticks, its budget, and its size among several."""
-    arm = _of_any_size(pattern, view.budget)
+    arm = _in_text(view.config, pattern, view.budget, view.size)
     size = f" at size {view.config.size_name(view.size)}" if view.config.sizes else ""
     return arm + size
 
 
-def _of_any_size(pattern: str, budget: str) -> str:
+def _in_text(config: StudyConfig, pattern: str, budget: str, size: str) -> str:
     if budget == budgets.STEPS:
         return f"`{pattern}`"
     same, _, spent = budgets.NAMES[budget].partition(", ")
+    if partner := budgets.partner_pattern(config, pattern, budget, size):
+        return f"`{partner}` (`{pattern}` grown to {same})"
     return f"`{pattern}` at {same}" + (f" ({spent})" if spent else "")
 
 
@@ -257,8 +259,7 @@ def over_compute(study: StudyResults, pattern: str, budget: str = budgets.STEPS)
         points = annealed(view, view.reference), annealed(view, pattern)
         seeds = min(len(one.index.unique("seed")) for one in points)
         if view.budget == budget and seeds >= judging.MIN_PAIRS:
-            size = study.config.size_name(view.size)
-            full[size], own[size] = points
+            full[view.size], own[view.size] = points
     ends = [full[size]["training_flops"].max() / own[size]["training_flops"].max() for size in full]
     together = len(full) > 1 and all(abs(end - 1) < _SAME_END for end in ends)
     groups = [list(full)] if together else [[size] for size in full]
@@ -274,9 +275,11 @@ def _crossover(
     study: StudyResults, pattern: str, budget: str, full: dict[str, Any], own: dict[str, Any]
 ) -> str:
     """Who leads at which compute, with the sizes that are given."""
-    arm, where = _of_any_size(pattern, budget), ""
+    first, *others = full
+    arm, where = _in_text(study.config, pattern, budget, first), ""
     if study.config.sizes:
-        where = f" at size {next(iter(full))}" if len(full) == 1 else ", each arm at its best size"
+        one_size = f" at size {study.config.size_name(first)}"
+        where = ", each arm at its best size" if others else one_size
     try:
         found = worth.crossover(full, own, LEVEL)
     except InputError:
@@ -286,13 +289,13 @@ def _crossover(
     if found.value is None:
         leads = {"throughout": arm, "nowhere": f"`{study.reference}`"}[found.arm_leads]
         return f"{compared}: {leads} has the lower loss throughout, so there is no crossover."
-    first = arm if found.arm_leads == "below" else f"`{study.reference}`"
+    leader = arm if found.arm_leads == "below" else f"`{study.reference}`"
     ends = " to ".join(
         formatting.large(end) if 0 < end < math.inf else "open" for end in (found.low, found.high)
     )
     shown = "" if found.shown else "; not shown, the leads may be noise"
     return (
-        f"{compared}: {first} leads below {formatting.large(found.value)} training FLOPs (95 % "
+        f"{compared}: {leader} leads below {formatting.large(found.value)} training FLOPs (95 % "
         f"interval {ends}{shown})."
     )
 
@@ -377,6 +380,8 @@ def _label(view: StudyResults, pattern: str) -> str:
     """An arm in a legend."""
     if view.budget == budgets.STEPS:
         return pattern
+    if partner := budgets.partner_pattern(view.config, pattern, view.budget, view.size):
+        return f"{pattern}, grown to {partner}"
     return f"{pattern}, {budgets.legend_name(budgets.NAMES[view.budget])}"
 
 
