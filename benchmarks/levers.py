@@ -26,6 +26,12 @@ _LEVERS = {  # By name: the job of peers/ours.py, and its environment.
     "Keras's dropout": ({"without": ["hashed_dropout"]}, {}),
     "all positions in the last blocks": ({"without": ["masked_positions_only"]}, {}),
     "both of these": ({"without": ["hashed_dropout", "masked_positions_only"]}, {}),
+    "update of the weights compiled by XLA": ({"without": ["update_without_xla"]}, {}),
+    "Muon": ({"run": {"optimizer": "muon"}}, {}),
+    "Muon with its update compiled by XLA": (
+        {"run": {"optimizer": "muon"}, "without": ["update_without_xla"]},
+        {},
+    ),
     "no dropout": (
         {"encoder": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}},
         {},

@@ -38,6 +38,8 @@ def take_back(levers: list[str]) -> None:
             }
 
         Encoder.call = call_at_all
+    if "update_without_xla" in levers:
+        Steps._update = tf.function(Steps._update, autograph=False, jit_compile=True)
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
         if "block_pattern" not in job.get("encoder", {}):
             load_weights(model.trainable_variables, folder / "ours")
         beta_1, beta_2 = protocol.BETAS
-        optimizer = optimizers.adamw(
+        optimizer = optimizers.OPTIMIZERS[run.optimizer](
             model.trainable_variables,
             learning_rate=protocol.LEARNING_RATE,
             num_warmup_steps=0,
