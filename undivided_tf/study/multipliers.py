@@ -441,15 +441,21 @@ def _multiplier_band(study: StudyResults, pattern: str) -> list[tuple[float, ...
     ]
 
 
+def _in_table(view: StudyResults, pattern: str) -> Value:
+    """An arm in a table, its budget in small print."""
+    if view.budget == budgets.STEPS:
+        return code(pattern)
+    if partner := budgets.partner_pattern(view.config, pattern, view.budget, view.size):
+        return dataclasses.replace(code(partner), note=f"equal parameters, grown from {pattern}")
+    return dataclasses.replace(code(pattern), note=budgets.NAMES[view.budget])
+
+
 def table(study: StudyResults) -> Table:
     """One row for each size, pattern and budget of the reference."""
     several = bool(study.config.sizes)
     rows = tuple(
         (
-            dataclasses.replace(
-                code(pattern),
-                note="" if view.budget == budgets.STEPS else budgets.NAMES[view.budget],
-            ),
+            _in_table(view, pattern),
             *([Value(study.config.size_name(view.size))] if several else []),
             *_row(one),
         )
