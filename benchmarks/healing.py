@@ -37,10 +37,14 @@ flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of the curves.")
 flags.DEFINE_list("learning_rates", ["5e-4", "1e-3", "2e-3"], "Peak rates of the first pilots.")
 flags.DEFINE_list("optimizers", ["adamw", "muon"], "Optimizers of pilots.")
 flags.DEFINE_list("arms", [_CUT, _RANDOM], "Arms to run: these, and block patterns.")
+flags.DEFINE_string(
+    "reference", "", "ONNX file of another encoder with this vocabulary, scored beside the others."
+)
 flags.DEFINE_string("workdir", "runs/healing", "Directory of the encoders, records and runs.")
 
 _PILOT_SEED = 0
 _PIECES_A_STEP = 2048
+_BATCH, _MAX_LENGTH = 32, 128
 
 
 def prepare(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -88,8 +92,30 @@ def records_of(root: pathlib.Path) -> pathlib.Path:
     return root / "records" / re.sub("[^A-Za-z0-9]+", "_", f"{FLAGS.corpus} {FLAGS.length}")
 
 
-def scores(place: str | pathlib.Path) -> dict[str, float]:
-    """Spearman's correlation and accuracy of a probe on validation rows."""
+def reference_states(rows: Any) -> Callable[[Any], Any]:
+    """Mean-pooled last states of texts by the reference, as `surgery.run.measure` takes them."""
+    import numpy as np
+    import onnxruntime
+
+    from undivided_tf.convert import converter
+
+    tokenizer = converter.open_checkpoint(converter.locate(FLAGS.input)).tokenizer
+    session = onnxruntime.InferenceSession(FLAGS.reference)
+    vectors = []
+    for start in range(0, len(rows), _BATCH):
+        inputs = tokenizer.encode(rows.first[start : start + _BATCH], max_seq_length=_MAX_LENGTH)
+        ids, real = (np.asarray(inputs[n], np.int64) for n in ("token_ids", "padding_mask"))
+        outputs = session.run(None, {"input_ids": ids, "attention_mask": real})
+        (states,) = (one for one in outputs if one.ndim == 3)
+        vectors.append((states * real[..., None]).sum(1) / real.sum(1, keepdims=True))
+    return lambda gone: np.concatenate(vectors)
+
+
+def scores(place: str | pathlib.Path, states: Any = None) -> dict[str, float]:
+    """Spearman's correlation and accuracy of a probe on validation rows.
+
+    `states` gives the states of texts in place of the encoder at `place`.
+    """
     from undivided_tf.convert import converter
     from undivided_tf.surgery import run
     from undivided_tf.surgery.config import SurgeryConfig
@@ -104,9 +130,9 @@ def scores(place: str | pathlib.Path) -> dict[str, float]:
                 task=task,
                 split="validation",
                 max_rows=2000,
-                max_seq_length=128,
+                max_seq_length=_MAX_LENGTH,
             )
-            damage, _ = run.measure(measure, source, encoder)
+            damage, _ = run.measure(measure, source, encoder, states=states)
             found[importance] = 1 - damage([])
     return found
 
@@ -150,6 +176,11 @@ def main(_):
     starts = prepare(root)
     result["whole"] = known.get("whole") or scores(FLAGS.input)
     result["cut"] = known.get("cut") or scores(starts[_CUT])
+    if FLAGS.reference or "reference" in known:
+        result["reference"] = known.get("reference") or {
+            "file": pathlib.Path(FLAGS.reference).name,
+            **scores(FLAGS.input, reference_states),
+        }
     result["runs"] = known.get("runs", [])
 
     def run(arm: str, pieces: int, recipe: tuple[str, float], seed: int) -> dict[str, Any]:
@@ -206,8 +237,8 @@ def report(result: dict[str, Any], recipes: dict[str, tuple[str, float]]) -> Non
     measures = list(result["whole"])
     print(f"| arm | pieces | optimizer, peak rate | seeds | {' | '.join(measures)} |")
     print("|---|---|---|---|" + "---|" * len(measures))
-    for name in ("whole", "cut"):
-        told = " | ".join(f"{value:.3f}" for value in result[name].values())
+    for name in ("whole", "cut", *(["reference"] if "reference" in result else [])):
+        told = " | ".join(f"{result[name][measure]:.3f}" for measure in measures)
         print(f"| {name} | - | - | - | {told} |")
     for arm, recipe in recipes.items():
         for pieces in map(int, FLAGS.pieces):
