@@ -7,6 +7,7 @@ running it. Without kept programs, with an empty directory for them, and when it
 results/benchmarks/startup.json: the median of --rounds.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -23,19 +24,25 @@ from undivided_tf.support import files, process
 FLAGS = flags.FLAGS
 flags.DEFINE_list("block_patterns", ["(AI)*6", "(AI)*12", "A*12"], "Patterns to start.")
 flags.DEFINE_list("optimizers", ["adamw", "muon"], "Optimizers.")
+flags.DEFINE_list(
+    "updates", ["TensorFlow", "XLA"], "Whose kernels update the weights; TensorFlow is ours."
+)
 flags.DEFINE_integer("start_rounds", 3, "Processes of each kind.")
 
 _PARTS = ("imports", "building", "tracing", "compiling and first step", "second step")
 # Runs in a process of its own, whose start is its first argument.
 _CHILD = """
-import json, sys, time
+import json, os, sys, time
 times = [float(sys.argv.pop(1))]
 from undivided_tf.support import process
 process.set_up()
 import tensorflow as tf
 from undivided_tf.bin import run_pretraining
-from undivided_tf.training import pretraining
+from undivided_tf.training import pretraining, steps
 from absl import flags
+if os.environ["UPDATE_BY"] == "XLA":
+    compiled = tf.function(steps.Steps._update, autograph=False, jit_compile=True)
+    steps.Steps._update = compiled
 times.append(time.time())
 flags.FLAGS(sys.argv)
 trainer = pretraining.Trainer(run_pretraining.parse())
@@ -52,16 +59,16 @@ print(json.dumps([after - before for before, after in zip(times, times[1:])]))
 """
 
 
-def start(records: str, pattern: str, optimizer: str, cache: str = "") -> dict[str, float]:
+def start(records: str, about: dict[str, str], cache: str = "") -> dict[str, float]:
     """Seconds of each part in a new process."""
     arguments = [
         "--flagfile=flags/pretraining/small.flags",
         f"--records_dir={records}",
         "--workdir=unused",
-        f"--block_pattern={pattern}",
-        f"--optimizer={optimizer}",
+        f"--block_pattern={about['pattern']}",
+        f"--optimizer={about['optimizer']}",
     ]
-    environment = {**os.environ, process.CACHE: cache}
+    environment = {**os.environ, process.CACHE: cache, "UPDATE_BY": about["update"]}
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, repr(time.time()), *arguments],
         check=True,
@@ -90,24 +97,23 @@ def main(_):
             ],
             check=True, capture_output=True, cwd=common.ROOT,
         )  # fmt: skip
-        for pattern in FLAGS.block_patterns:
-            for optimizer in FLAGS.optimizers:
-                for caching in ("none", "empty", "filled"):
-                    cache = f"{folder}/{pattern}_{optimizer}" if caching != "none" else ""
-                    # A cache is empty once.
-                    rounds = 1 if caching == "empty" else FLAGS.start_rounds
-                    found = [start(records, pattern, optimizer, cache) for _ in range(rounds)]
-                    seconds = {p: statistics.median(one[p] for one in found) for p in _PARTS}
-                    total = sum(seconds.values()) - seconds[_PARTS[-1]]
-                    about = {"pattern": pattern, "optimizer": optimizer, "cache": caching}
-                    about |= {"seconds": seconds, "to_first_step": total}
-                    result["starts"].append(about)
-                    files.write_json(output, result)
-                    parts = ", ".join(f"{part} {seconds[part]:.1f}" for part in _PARTS[:-1])
-                    print(
-                        f"{pattern:<8} {optimizer:<6} cache {caching:<7} {total:5.1f} s: {parts}",
-                        flush=True,
-                    )
+        kinds = itertools.product(FLAGS.block_patterns, FLAGS.optimizers, FLAGS.updates)
+        for number, kind in enumerate(kinds):
+            about = dict(zip(("pattern", "optimizer", "update"), kind, strict=True))
+            for caching in ("none", "empty", "filled"):
+                cache = f"{folder}/{number}" if caching != "none" else ""
+                # A cache is empty once.
+                rounds = 1 if caching == "empty" else FLAGS.start_rounds
+                found = [start(records, about, cache) for _ in range(rounds)]
+                seconds = {p: statistics.median(one[p] for one in found) for p in _PARTS}
+                total = sum(seconds.values()) - seconds[_PARTS[-1]]
+                result["starts"].append(
+                    {**about, "cache": caching, "seconds": seconds, "to_first_step": total}
+                )
+                files.write_json(output, result)
+                parts = ", ".join(f"{part} {seconds[part]:.1f}" for part in _PARTS[:-1])
+                named = f"{about['pattern']:<8} {about['optimizer']:<6} {about['update']:<11}"
+                print(f"{named} cache {caching:<7} {total:5.1f} s: {parts}", flush=True)
 
 
 if __name__ == "__main__":
