@@ -33,7 +33,7 @@ def compilation_seconds(encoder: EncoderConfig) -> float:
 
     Drawn through results/benchmarks/startup.json.
     """
-    return 3.0 + 0.5 * len(encoder.pattern)
+    return 3.0 + 0.3 * len(encoder.pattern)
 
 
 @dataclasses.dataclass(frozen=True)
