@@ -253,5 +253,5 @@ class HealingConfig(Config):
 
     @classmethod
     def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Values of an older release: `jit_compile`, which Keras never took, is gone."""
+        """Drops `jit_compile` of older releases; Keras ignored it with deterministic kernels."""
         return {name: value for name, value in values.items() if name != "jit_compile"}

@@ -155,7 +155,7 @@ class _Run:
             weight_decay_rate=config.weight_decay_rate,
             max_gradient_norm=1.0,
         )
-        self.healer.compile(optimizer)
+        self.healer.compile(optimizer, jit_compile=False)
 
     def results(self) -> dict[str, Any]:
         """Trains, saves the model, and measures both ends."""
