@@ -27,7 +27,7 @@ from undivided_tf.models import presets
 from undivided_tf.support import files, process
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("calls", 50, "Traced calls of each shape.", lower_bound=1)
+flags.DEFINE_integer("calls", 50, "Calls of each shape, without and with a trace.", lower_bound=1)
 
 _PARTS = {  # By part of the call: how the names of its operations begin.
     "products": ("MatMul", "FusedMatMul", "BatchMatMul", "FusedBatchMatMul"),

@@ -138,7 +138,7 @@ def partner(config: StudyConfig, pattern: str, budget: str, size: str = "") -> E
 
 
 def partner_pattern(config: StudyConfig, pattern: str, budget: str, size: str = "") -> str:
-    """The pattern of a partner of equal parameters; empty where it is the pattern itself."""
+    """The pattern of a partner of equal parameters; empty if it is `pattern`, or there is none."""
     try:
         found = partner(config, pattern, budget, size).block_pattern
     except InputError:
