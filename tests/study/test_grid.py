@@ -1,6 +1,10 @@
 import collections
 import re
 
+import pytest
+
+from undivided_tf.analysis.config import DiagnosticsConfig
+from undivided_tf.errors import InputError
 from undivided_tf.study import grid
 from undivided_tf.study.config import StudyConfig
 
@@ -115,3 +119,10 @@ def test_another_pattern_leaves_the_cells_of_the_others():
     names = {c.name for c in grid.expand(CONFIG)}
     more = {c.name for c in grid.expand(CONFIG.replace(patterns=("AI", "A*2", "AAI")))}
     assert names < more
+
+
+def test_texts_longer_than_the_encoders_are_refused_before_anything_runs():
+    config = StudyConfig(diagnose=True, diagnostics=DiagnosticsConfig(max_seq_length=1024))
+    with pytest.raises(InputError, match=r"^diagnostics\.max_seq_length 1024 .* lower --diagnos"):
+        grid.expand(config)
+    assert grid.expand(config.replace(diagnose=False))  # No cell reads that length.

@@ -19,7 +19,8 @@ def expand(config: StudyConfig) -> list[Cell]:
     study is balanced. Behind these come the other patterns and other budgets, in the same way.
 
     Raises:
-        InputError: budget `parameters` without the shape of any partner.
+        InputError: budget `parameters` without the shape of any partner, or texts longer than
+            what the encoders take.
     """
     if budgets.PARAMETERS in config.budgets and not config.shapes:
         raise InputError(
@@ -34,9 +35,26 @@ def expand(config: StudyConfig) -> list[Cell]:
             rank[kind.name] = place
             if kind.asked(config):
                 found |= {cell.name: cell for cell in kind.cells(config, encoders)}
+    for cell in found.values():
+        _require_length(cell)
     return sorted(
         found.values(), key=lambda cell: (cell.turn, "budget" in cell.label, rank[cell.kind.name])
     )
+
+
+def _require_length(cell: Cell) -> None:
+    """Raises InputError when the texts of a cell are longer than what its encoders take."""
+    length = getattr(cell.recipe, "max_seq_length", 0)
+    read = [n.recipe.encoder for n in cell.places.values() if hasattr(n.recipe, "encoder")]
+    try:
+        for encoder in read:
+            encoder.require_length(length)
+    except InputError as error:
+        name = cell.kind.section or cell.kind.name
+        raise InputError(
+            f"{name}.{error}: lower --{name}.max_seq_length, or raise "
+            "--pretraining.max_position_embeddings"
+        ) from None
 
 
 def resolved(cell: Cell, outcome_of: Callable[[Cell], dict[str, Any] | None]) -> Cell | None:
