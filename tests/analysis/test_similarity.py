@@ -20,6 +20,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer
 
+FLOAT32 = 1e-6  # Activations are float32, and one unit in their last place is 1.2e-7.
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrst")
 CONFIG = CkaConfig(
     num_examples=40, tokens_per_example=3, batch_size=40, max_seq_length=12, seed=3,
@@ -78,8 +79,8 @@ def test_one_minibatch_is_the_debiased_cka_of_the_drawn_tokens(first):
 def test_an_encoder_is_like_itself_and_less_like_its_untrained_twin(first):
     config = CONFIG.replace(batch_size=8)
     itself = np.array(similarity.compare(first, first, rows(), config)["matrix"])
-    np.testing.assert_allclose(np.diag(itself), 1)
-    np.testing.assert_allclose(itself, itself.T)
+    np.testing.assert_allclose(np.diag(itself), 1, rtol=FLOAT32)
+    np.testing.assert_allclose(itself, itself.T, rtol=FLOAT32)
     twin = first.untrained_twin(9)
     assert twin.describe() == {"pattern": "(AI)*2", "seed": 9, "trained": False}
     other = np.array(similarity.compare(first, twin, rows(), config)["matrix"])
@@ -291,7 +292,7 @@ def test_words_make_encoders_of_different_vocabularies_comparable(first):
     assert "whole words" in result["estimator"]
     assert result["unseen_words"] > 0  # Some texts are longer than sixteen pieces.
     same = similarity.compare(first, first, texts, config)
-    np.testing.assert_allclose(np.diag(same["matrix"]), 1)
+    np.testing.assert_allclose(np.diag(same["matrix"]), 1, rtol=FLOAT32)
     with pytest.raises(InputError, match="this one has pairs"):
         similarity.compare(first, longer, Rows(texts.first, texts.first), config)
 
@@ -316,8 +317,7 @@ def test_cached_activations_are_read_again(first, tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 3  # Of other weights.
     itself = similarity.compare(first, first, rows(20), config.replace(seed=4))
     assert len(list(tmp_path.iterdir())) == 4  # Another draw; one stream writes, both are read.
-    # Activations are float32, and one unit in their last place is 1.2e-7.
-    np.testing.assert_allclose(np.diag(itself["matrix"]), 1, rtol=1e-6)
+    np.testing.assert_allclose(np.diag(itself["matrix"]), 1, rtol=FLOAT32)
 
 
 def test_an_unfinished_stream_is_not_cached(tmp_path):
