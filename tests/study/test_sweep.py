@@ -139,6 +139,7 @@ def test_a_sweep_goes_on_from_kept_results_without_its_runs(tmp_path, best_at):
         ({"pilot_seeds": ()}, "pilot_seeds must list 1 or more values"),
         ({"pilot_seeds": (1, 2, 1)}, "pilot_seeds has a seed twice: 1, 2, 1"),
         ({"pilot_seeds": (-1,)}, "pilot_seeds must be from 0 to"),
+        ({"core_patterns": 9}, "core_patterns must be at most 2, the number of patterns, got 9"),
         ({"max_extensions": -1}, "max_extensions must be at least 0, got -1"),
     ],
 )
@@ -247,6 +248,15 @@ def test_partners_have_the_parameters_of_the_first_pattern_and_rates_of_their_ow
     table = sweep.table(found)
     assert "A*2, more_attention" in table and "A*2, wider_hidden" in table
     assert "A*2, wider_intermediate: no such partner, since A*2 has no intermediate" in table
+
+
+def test_core_patterns_alone_have_partners(partners_swept):
+    found, path = partners_swept
+    config = SweepConfig.from_dict(found["config"])
+    more = config.replace(patterns=(*config.patterns, "A*3"), core_patterns=2)
+    grown = sweep.run_sweep(more, str(path))
+    assert list(grown["patterns"]) == [*found["patterns"], "A*3"]
+    assert grown["partners"] == found["partners"]
 
 
 def test_a_study_takes_the_shape_that_is_best_on_pilot_seeds(partners_swept):

@@ -250,12 +250,7 @@ class StudyConfig(Config):
         _require_named_type(self.pretraining)
         if "time" in self.budgets and "timing" in self.leave_out:
             raise InputError("budgets has time, which needs the timing that leave_out names")
-        for name in ("core_patterns", "from_scratch_patterns"):
-            if getattr(self, name) > len(self.patterns):
-                raise InputError(
-                    f"{name} must be at most {len(self.patterns)}, the number of patterns, "
-                    f"got {getattr(self, name)}"
-                )
+        _require_as_many_patterns(self, "core_patterns", "from_scratch_patterns")
         if self.num_other_seeds > self.num_pretraining_seeds:
             raise InputError(
                 f"num_other_seeds must be at most num_pretraining_seeds = "
@@ -445,6 +440,9 @@ class SweepConfig(Config):
         "and at which rate?",
         one_of=EQUAL_PARAMETERS,
     )
+    core_patterns: int = option(
+        0, "The first so many patterns alone have partners; 0: all.", at_least=0
+    )
     learning_rates: tuple[float, ...] = option(
         (1e-3, 2e-3, 4e-3),
         "Peak learning rates to begin with, rising; two or more.",
@@ -481,6 +479,7 @@ class SweepConfig(Config):
         self.run(self.encoder(self.patterns[0]), rates[0], self.pilot_seeds[0])  # Raises misfits.
         if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
+        _require_as_many_patterns(self, "core_patterns")
         if len(set(self.pilot_seeds)) < len(self.pilot_seeds):
             raise InputError(
                 f"pilot_seeds has a seed twice: {', '.join(map(str, self.pilot_seeds))}"
@@ -490,6 +489,11 @@ class SweepConfig(Config):
     def canonical_patterns(self) -> tuple[str, ...]:
         """The patterns in their canonical spelling."""
         return tuple(self.encoder(pattern).block_pattern for pattern in self.patterns)
+
+    @property
+    def core(self) -> tuple[str, ...]:
+        """Those of the canonical patterns that come first; all where `core_patterns` is 0."""
+        return self.canonical_patterns[: self.core_patterns or None]
 
     def encoder(self, pattern: str) -> EncoderConfig:
         """The encoder of a pattern."""
@@ -640,6 +644,16 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def _require_as_many_patterns(config: StudyConfig | SweepConfig, *names: str) -> None:
+    """Raises InputError when a field counts more patterns than there are."""
+    for name in names:
+        if getattr(config, name) > len(config.patterns):
+            raise InputError(
+                f"{name} must be at most {len(config.patterns)}, the number of patterns, "
+                f"got {getattr(config, name)}"
+            )
 
 
 def _require_named_type(pretraining: PretrainingConfig) -> None:

@@ -29,7 +29,10 @@ _DIVERGED = "diverged.json"
 
 
 # Fields that may change from one call to the next; all others make another sweep.
-_FREE = ("workdir", "patterns", "partners", "learning_rates", "pilot_seeds", "max_extensions")
+_FREE = (
+    *("workdir", "patterns", "partners", "core_patterns"),
+    *("learning_rates", "pilot_seeds", "max_extensions"),
+)
 # Held-out losses that need no run, by encoder, rate and seed; infinite where a run diverged.
 Known = dict[tuple[EncoderConfig, float, int], float]
 
@@ -106,11 +109,11 @@ def _known(config: SweepConfig, path: str) -> Known:
 def _partners(
     config: SweepConfig, workdir: pathlib.Path, known: Known
 ) -> dict[str, dict[str, Any]]:
-    """The partners of each pattern but the first, and of those that need none."""
+    """The partners of each core pattern but the first, and of those that need none."""
     from undivided_tf.data.corpus import records  # Late: brings TensorFlow.
 
     vocabulary = records.read_tokenizer(config.records_dir).vocab_size
-    full, *others = map(config.encoder, config.canonical_patterns)
+    full, *others = map(config.encoder, config.core)
     found: dict[str, dict[str, Any]] = {}
     for own in others:
         if budgets.is_as_large(own, full, vocabulary):
