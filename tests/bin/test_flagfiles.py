@@ -79,6 +79,7 @@ def parse(start):
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "circular" not in done.stderr  # absl's warning of a file that names itself.
     return json.loads(done.stdout)
 
 
