@@ -53,6 +53,11 @@ def config(place, workdir, **changes):
     return asked.replace(records=records, **changes)
 
 
+def opened(place):
+    source = converter.open_checkpoint(converter.locate(place / "start"))
+    return source, converter.build_encoder(source)
+
+
 def stopped(*_, **__):
     raise KeyboardInterrupt
 
@@ -109,6 +114,19 @@ def test_a_call_that_is_stopped_anywhere_resumes(place, tmp_path, monkeypatch):
     page = (tmp_path / "run/results.md").read_text()
     assert "`made by a test`" in page and "are those of the Keras model on 26 rows" in page
     assert (tmp_path / "run/quality.png").exists() and (tmp_path / "run/quality.svg").exists()
+
+    # The control: the only other cut of one of two blocks, however many are asked for.
+    assert results["random"] == []
+    other = compress.run_compress(asked.replace(random_cuts=3))
+    single = run.measure(
+        asked.zero_shot_measures[0].replace(input=asked.input, max_seq_length=toys.LENGTH),
+        *opened(place),
+    )[0](order["blocks"][1:])
+    assert [of[asked.zero_shot[0]] for of in other["random"]] == [pytest.approx(single)]
+    assert {k: v for k, v in other.items() if k not in ("config", "random", "created")} == {
+        k: v for k, v in results.items() if k not in ("config", "random", "created")
+    } | {"command": ""}
+    assert "1 other cut of as many blocks" in (tmp_path / "run/results.md").read_text()
 
     # With a limit that is exceeded nothing is exported, and the directory keeps its work.
     strict = compress.run_compress(asked.replace(**LOSING, formats=("litert",)))

@@ -1,7 +1,9 @@
 """A compressed encoder beside the whole one: table and figure."""
 
+import functools
 import os
 import pathlib
+import statistics
 from typing import Any
 
 from matplotlib.lines import Line2D
@@ -12,6 +14,8 @@ from undivided_tf.reporting.style import BLUE, GREEN, GREY, VERMILION, drawing, 
 from undivided_tf.support import files
 
 Result = dict[str, Any]
+_DECIMALS = functools.partial(formatting.decimals, places=4)
+_RANDOM = "x"
 _STYLES = {"whole": (BLUE, "o"), "cut": (VERMILION, "s"), "healed": (GREEN, "^")}
 
 
@@ -28,7 +32,7 @@ def value_of(name: str, damage: float) -> float:
 
 def shown(name: str, damage: float) -> str:
     """`value_of` with four decimals."""
-    return formatting.decimals(value_of(name, damage), 4)
+    return _DECIMALS(value_of(name, damage))
 
 
 def compression_table(results: Result, served: Result | None = None) -> str:
@@ -40,7 +44,9 @@ def compression_table(results: Result, served: Result | None = None) -> str:
     """
     scores, budget = results["scores"], results["budget"]
     exports = results.get("exports", {}) if served is None else served
-    columns = [*scores, *exports]
+    random = results.get("random", ())  # Older releases had none.
+    last = ["random cuts"] if random else []
+    columns = [*scores, *exports, *last]
     whole, cut = (budget["encoders"][name] for name in ("whole", "cut"))
     costs = {
         "pattern": lambda of: f"`{of['pattern']}`",
@@ -55,8 +61,9 @@ def compression_table(results: Result, served: Result | None = None) -> str:
             f"{formatting.decimals(1 if of is whole else budget['latency_share'], 2)}×)"
         ),
     }
+    empty = [""] * len([*exports, *last])
     rows = [
-        [name, show(whole), *(show(cut) for _ in list(scores)[1:]), *("" for _ in exports)]
+        [name, show(whole), *(show(cut) for _ in list(scores)[1:]), *empty]
         for name, show in costs.items()
     ]
     for name in results["words"]:
@@ -64,9 +71,13 @@ def compression_table(results: Result, served: Result | None = None) -> str:
         for format_ in exports.values():
             damage = format_["served"]["damage"]
             cells.append(shown(name, damage[name]) if name in damage else "not served")
+        if random:
+            values = sorted(value_of(name, of[name]) for of in random)
+            mean = _DECIMALS(statistics.fmean(values))
+            cells.append(f"{mean} ({formatting.between((values[0], values[-1]), _DECIMALS)})")
         rows.append([named(name), *cells])
         lost = ["", *(_lost(name, scores["whole"], of) for of in list(scores.values())[1:])]
-        rows.append([f"{named(name)}: change in points", *lost, *("" for _ in exports)])
+        rows.append([f"{named(name)}: change in points", *lost, *empty])
     config = results["config"]
     machine = budget["hardware"]
     lines = [["", *columns], ["---", *("---:" for _ in columns)], *rows]
@@ -77,6 +88,11 @@ def compression_table(results: Result, served: Result | None = None) -> str:
         f"{machine['device']}, both encoders in turn. {notes}. Where that is 1 - a score, or "
         "errors, the score is shown."
     )
+    if random:
+        note += (
+            f" Random cuts: {formatting.plural(len(random), 'other cut')} of as many blocks, not "
+            "healed; mean (lowest to highest)."
+        )
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", note])
 
 
@@ -120,6 +136,8 @@ def write_compression(results: Result, folder: str | os.PathLike) -> None:
 def quality_figure(results: Result, path: str | os.PathLike) -> None:
     """Draws each measure of the whole, the cut and the healed encoder over their latency.
 
+    Random cuts stand at the latency of the cut.
+
     Args:
         results: of kind `compression`.
         path: where to write, `.png` or `.svg`.
@@ -132,6 +150,8 @@ def quality_figure(results: Result, path: str | os.PathLike) -> None:
         for panel, name in zip(panels, names, strict=True):
             values = [value_of(name, of[name]) for of in scores.values()]
             panel.plot(list(times.values()), values, color=GREY, lw=1, zorder=1)
+            for of in results.get("random", ()):
+                panel.plot([times["cut"]], [value_of(name, of[name])], _RANDOM, color=GREY)
             for (of, time), value in zip(times.items(), values, strict=True):
                 colour, marker = _STYLES[of]
                 panel.plot([time], [value], marker, color=colour)
@@ -144,4 +164,6 @@ def quality_figure(results: Result, path: str | os.PathLike) -> None:
             for of, (colour, marker) in _STYLES.items()
             if of in scores
         ]
+        if results.get("random"):
+            marks.append(Line2D([], [], ls="", color=GREY, marker=_RANDOM, label="random cuts"))
         legend(figure, marks[:2], marks[2:])

@@ -5,7 +5,7 @@ WORKDIR/order.json      in which order blocks are cut, and what it was measured 
 WORKDIR/cut             the encoder without them
 WORKDIR/records         the text of healing, where no records are given
 WORKDIR/healing         the run of `surgery.healing`; the result is its `model`
-WORKDIR/scores          measures of the whole, the cut and the healed encoder
+WORKDIR/scores          measures of the whole, the cut and the healed encoder, and of random cuts
 WORKDIR/export/FORMAT   the result for serving, with its card
 """
 
@@ -15,7 +15,7 @@ import math
 import pathlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ from undivided_tf.study.study import hardware
 from undivided_tf.support import files
 from undivided_tf.surgery import cut, healing, run
 from undivided_tf.surgery.config import SurgeryConfig
-from undivided_tf.surgery.order import by_place
+from undivided_tf.surgery.order import by_place, intermediate_blocks
 from undivided_tf.workdir import note_finished, once, open_workdir, results_directory
 
 TOLERANCE = 1e-3  # Largest difference of outputs and scores of an export from the Keras model.
@@ -52,7 +52,7 @@ _COMPARED = ("embed", "classify", "classify_pair")
 def run_compress(config: CompressConfig, command: str = "") -> dict[str, Any]:
     """Cuts, heals, measures and exports; the same call resumes a stopped one.
 
-    A call with other `max_loss` or `formats` uses what is finished in the directory.
+    A call with other `max_loss`, `formats` or `random_cuts` uses what is finished in the directory.
 
     Args:
         config: the run; `config.workdir` receives all that the module names, results.json,
@@ -63,7 +63,8 @@ def run_compress(config: CompressConfig, command: str = "") -> dict[str, Any]:
         The content of results.json: `from` and `to` (patterns), `blocks` (those that were cut),
         `budget` (see budget.json), `order` and `damage` (see `surgery.run`), `healing` (what `heal`
         returns, or None), `words` (what each measure is), `scores` (of the `whole`, the `cut` and
-        the `healed` encoder the damage by measure), `exceeded` (a sentence for each `max_loss`
+        the `healed` encoder the damage by measure), `random` (the damage of `random_cuts` by
+        measure), `exceeded` (a sentence for each `max_loss`
         that is exceeded; `check` raises them) and `exports` (export.json by format, with `served`,
         the comparison with Keras; empty where a loss is exceeded).
 
@@ -145,6 +146,7 @@ class _Run:
             "healing": healed,
             "words": measured["whole"]["words"],
             "scores": {name: of["damage"] for name, of in measured.items()},
+            "random": self._random(set(blocks)),
         }
         results["exceeded"] = list(self._exceeded(results))
         results["exports"] = {}
@@ -158,9 +160,8 @@ class _Run:
 
     def _may_follow(self, old: CompressConfig) -> bool:
         """Whether a directory of another config holds what this one needs."""
-        return old.replace(max_loss=self.config.max_loss, formats=self.config.formats) == (
-            self.config.replace(workdir=old.workdir)
-        )
+        free = {name: getattr(self.config, name) for name in ("max_loss", "formats", "random_cuts")}
+        return old.replace(**free) == self.config.replace(workdir=old.workdir)
 
     @functools.cached_property
     def encoder(self) -> Encoder:
@@ -281,8 +282,8 @@ class _Run:
 
     # === Measures ===
 
-    def _measures(self, place: str | pathlib.Path) -> dict[str, Any]:
-        """Of an encoder: the damage by measure, and what it is in words."""
+    def _measures(self, place: str | pathlib.Path, gone: Iterable[str] = ()) -> dict[str, Any]:
+        """Of an encoder without some blocks: the damage by measure, and what it is in words."""
         source = converter.open_checkpoint(converter.locate(place))
         encoder = converter.build_encoder(source)
         found: dict[str, Any] = {"words": {}, "damage": {}}
@@ -291,8 +292,25 @@ class _Run:
         ):
             logging.info("measuring %s of %s", name, place)
             damage, words = run.measure(self._measure(measure), source, encoder, self.encoder)
-            found["words"][name], found["damage"][name] = words, damage([])
+            found["words"][name], found["damage"][name] = words, damage(list(gone))
         return found
+
+    def _random(self, chosen: set[str]) -> list[dict[str, float]]:
+        """The damage of other cuts of as many blocks, drawn at random, or all where few exist."""
+        blocks = intermediate_blocks(self.pattern)
+        rng = np.random.default_rng(self.config.order.seed)
+        drawn = {frozenset(chosen): 0}
+        while len(drawn) <= min(self.config.random_cuts, math.comb(len(blocks), len(chosen)) - 1):
+            gone = rng.choice(blocks, len(chosen), replace=False).tolist()
+            drawn.setdefault(frozenset(gone), len(drawn))
+        return [
+            once(
+                self.workdir / "scores" / f"random_{number}.json",
+                functools.partial(self._measures, self.config.input, sorted(gone)),
+            )["damage"]
+            for gone, number in drawn.items()
+            if number
+        ]
 
     def _exceeded(self, results: dict[str, Any]) -> Any:
         """A sentence for each loss that exceeds the stated one."""

@@ -561,6 +561,12 @@ class CompressConfig(Config):
     latency_rounds: int = option(
         15, "Rounds in which the whole and the cut encoder are timed in turn.", above=0
     )
+    random_cuts: int = option(
+        0,
+        "Measure so many other cuts of as many blocks, drawn at random and not healed, as a "
+        "control of the choice of blocks.",
+        at_least=0,
+    )
     heal: bool = option(True, "Heal the cut encoder; --noheal exports it as it was cut.")
     formats: tuple[str, ...] = option(
         ("saved_model",), "Formats of the export.", one_of=EXPORT_FORMATS, min_items=1
