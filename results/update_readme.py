@@ -12,6 +12,7 @@ import sys
 import textwrap
 from typing import Any
 
+from undivided_tf.reporting import layout
 from undivided_tf.study import kinds, multipliers
 from undivided_tf.study.report import write_report
 from undivided_tf.study.summary import summary_lines
@@ -38,10 +39,10 @@ def keep(run: pathlib.Path) -> None:
 
 
 def answer(results: dict[str, Any]) -> list[str]:
-    """A list of the verdicts, a sentence each."""
-    sentences = multipliers.verdicts(kinds.read_results(results))
-    style = {"width": 120, "subsequent_indent": "  ", "break_on_hyphens": False}
-    return ["", *(textwrap.fill(f"- {text}", **style) for text in sentences), ""]
+    """The verdict on each arm at each size, as a table."""
+    table = multipliers.headlines(kinds.read_results(results))
+    note = textwrap.wrap(table.note, 120, break_on_hyphens=False)
+    return ["", *layout.markdown_table(table), "", *note, ""]
 
 
 def summary(results: dict[str, Any]) -> list[str]:

@@ -50,6 +50,19 @@ def table_of(raw):
     return multipliers.table(read_results(raw))
 
 
+def test_the_headlines_are_those_of_the_sentences():
+    study = read_results(results())
+    table = multipliers.headlines(study)
+    assert table.columns == ("pattern", f"size {study.config.size_name('')}")
+    for pattern, (arm, cell) in zip(study.reduced, table.rows, strict=True):
+        one = multipliers.headline(multipliers.compare(study, pattern))
+        assert (arm.text, cell.number) == (pattern, one.multiplier.value)
+        sentence = multipliers.sentence(study, pattern)
+        shown, verdict = cell.text.split(": ")
+        assert f"{shown.split()[0]} times" in sentence
+        assert verdict.removeprefix("blocks ") in sentence
+
+
 def test_every_annealed_point_is_in_the_frame():
     raw = results()
     rows = read_results(raw).whole

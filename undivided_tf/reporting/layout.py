@@ -130,6 +130,11 @@ def _markdown_row(row: Iterable[Value]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def markdown_table(table: Table) -> list[str]:
+    """The lines of a table in Markdown, without its title and note."""
+    return [*_rule(table).splitlines(), *map(_markdown_row, table.rows)]
+
+
 def _rule(table: Table) -> str:
     """Head and rule of a Markdown table."""
     heading = " | ".join(_markdown(column) for column in table.columns)

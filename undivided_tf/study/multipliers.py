@@ -450,6 +450,38 @@ def _in_table(view: StudyResults, pattern: str) -> Value:
     return dataclasses.replace(code(pattern), note=budgets.NAMES[view.budget])
 
 
+def headlines(study: StudyResults) -> Table:
+    """The multiplier and the verdict that a sentence is about: a row an arm, a column a size."""
+    arms: dict[Any, dict[str, Value]] = {}
+    for view in views(study):
+        for pattern in _begun(view):
+            cells = arms.setdefault((view.budget, pattern), {"": _in_table(view, pattern)})
+            cells[study.config.size_name(view.size)] = _headline(compare(view, pattern))
+    sizes = list(dict.fromkeys(study.config.size_name(view.size) for view in views(study)))
+    rows = tuple(
+        (cells[""], *(cells.get(size, Value("not run")) for size in sizes))
+        for cells in arms.values()
+    )
+    note = (
+        f"Times the training compute of `{study.reference}` for the same held-out loss, with its "
+        "95 % interval, at the largest budget that has a verdict. The verdict is on the blocks "
+        "that a pattern lacks: harmful blocks cost more compute than they are worth."
+    )
+    columns = ("pattern", *(f"size {size}" for size in sizes))
+    return Table("Compute multipliers at a glance", columns, rows, note)
+
+
+def _headline(found: Sequence[Comparison]) -> Value:
+    one = headline(found)
+    if one is None or math.isnan(one.multiplier.value):
+        return Value(one.verdict.name if one else UNDECIDED)
+    shown = f"{_number(one.multiplier.value)} ({interval(one.multiplier)})"
+    verdict = one.verdict.name
+    if verdict in _BLOCKS_ARE:
+        verdict = "blocks " + _BLOCKS_ARE[verdict].removeprefix("are ")
+    return Value(f"{shown}: {verdict}", number=one.multiplier.value)
+
+
 def table(study: StudyResults) -> Table:
     """One row for each size, pattern and budget of the reference."""
     several = bool(study.config.sizes)
