@@ -97,6 +97,7 @@ def test_a_call_that_is_stopped_anywhere_resumes(place, tmp_path, monkeypatch):
     assert results["budget"]["share"] == cut["parameters"] / whole["parameters"] <= 0.9
     healed, _ = checkpoints.load_encoder(tmp_path / "run/healing/model")
     assert accounting.count_parameters(healed.config) == cut["parameters"]
+    assert results["to"] == healed.config.block_pattern
 
     # Scores are those of the checkpoints, and drift is that from the whole encoder.
     drift = {name: of[asked.zero_shot[0]] for name, of in results["scores"].items()}

@@ -47,7 +47,10 @@ def compression_table(results: Result, served: Result | None = None) -> str:
     random = results.get("random", ())  # Older releases had none.
     last = ["random cuts"] if random else []
     columns = [*scores, *exports, *last]
-    whole, cut = (budget["encoders"][name] for name in ("whole", "cut"))
+    whole, cut = (
+        {**budget["encoders"][name], "pattern": results[pattern]}
+        for name, pattern in (("whole", "from"), ("cut", "to"))
+    )
     costs = {
         "pattern": lambda of: f"`{of['pattern']}`",
         "parameters": lambda of: (

@@ -139,7 +139,7 @@ class _Run:
             "created": time.strftime("%Y-%m-%d"),
             "config": config.to_dict(),
             "from": str(self.pattern),
-            "to": self.budget["encoders"]["cut"]["pattern"],
+            "to": files.read_json(self.workdir / "cut" / run.REPORT)["to"],
             "blocks": blocks,
             "budget": self.budget,
             **found,
@@ -184,7 +184,6 @@ class _Run:
         length = self.config.sequence_length
         return {
             name: {
-                "pattern": encoder.block_pattern,
                 "parameters": accounting.count_parameters(encoder),
                 "flops": accounting.forward_flops(encoder, length),
             }
