@@ -233,8 +233,10 @@ def newton_schulz(matrix):
     return x
 
 
-def test_muon_equals_numpy_one_variable_at_a_time():
-    """Square, wide and tall kernels, of which some share a group, and what AdamW moves."""
+@pytest.mark.parametrize("largest_stack", [2**22, 100, 1])
+def test_muon_equals_numpy_one_variable_at_a_time(monkeypatch, largest_stack):
+    """Square, wide and tall kernels, of which some share a stack, and what AdamW moves."""
+    monkeypatch.setattr(optimizers, "_LARGEST_STACK", largest_stack)
     random = np.random.default_rng(0)
     config = tiny_config(block_pattern="AI", vocab_size=20)
     variables = Pretrainer(Encoder(config, seed=1)).trainable_variables

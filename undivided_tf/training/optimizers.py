@@ -1,10 +1,14 @@
 """AdamW, LAMB and Muon for BERT; LayerNorm and biases have no weight decay."""
 
+import math
+
 import keras
 import tensorflow as tf
 from keras import ops
 
 from undivided_tf.training.schedules import WarmupDecay
+
+_LARGEST_STACK = 2**22  # Elements.
 
 
 class _SummedGradients:
@@ -105,7 +109,9 @@ class Muon(_FusedAdam, keras.optimizers.Muon):
     """Keras's Muon for the named variables, `AdamW` for all others.
 
     Kernels of equal shape are stacked for the Newton-Schulz iterations; a wide kernel is transposed
-    first. `(AI)*6` then has two groups instead of 37 kernels, each with 15 products.
+    first. `(AI)*6` then has two stacks instead of 37 kernels, each with 15 products. A stack is at
+    most `_LARGEST_STACK`: stacking large kernels saves no time, and the iterations need several
+    times its memory.
 
     Args:
         orthogonalized: paths of the 2-D variables that Muon updates.
@@ -127,13 +133,16 @@ class Muon(_FusedAdam, keras.optimizers.Muon):
         """Makes the momentum of all variables, and second moments for those of AdamW."""
         super().build(variables)
         self._find_rates(variables)
-        self._groups = {}  # Indices of Muon's variables by shape, in order.
+        self._stacks = []  # A shape, and indices of Muon's variables of this shape.
+        by_shape = {}
         for index, variable in enumerate(variables):
             if self._should_use_adamw(variable):
                 self._factors[index] *= self.adam_lr_ratio
             else:
-                shape = tuple(sorted(variable.shape))
-                self._groups.setdefault(shape, []).append(index)
+                by_shape.setdefault(tuple(sorted(variable.shape)), []).append(index)
+        for shape, group in by_shape.items():
+            most = max(1, _LARGEST_STACK // math.prod(shape))
+            self._stacks += ((shape, group[i : i + most]) for i in range(0, len(group), most))
 
     def _should_use_adamw(self, variable):
         return variable.path not in self.orthogonalized
@@ -142,8 +151,10 @@ class Muon(_FusedAdam, keras.optimizers.Muon):
         # `grads` may lack variables without a gradient, so its indices are not those of variables.
         places = {self._get_variable_index(v): i for i, v in enumerate(trainable_variables)}
         grads = list(grads)
-        for shape, group in self._groups.items():
-            members = [index for index in group if index in places]
+        for shape, stacked in self._stacks:
+            members = [index for index in stacked if index in places]
+            if not members:
+                continue
             momenta = [self.momentum * self.momentums[i].value + grads[places[i]] for i in members]
             ahead = momenta
             if self.nesterov:
