@@ -7,26 +7,28 @@ import tensorflow as tf
 from keras import ops
 
 
-def _linear_rise(done):
-    return done
-
-
-def _linear_fall(left):
-    return left
+def _linear(share):
+    """From 0 to 1, like the functions below; a rise has the finished share, a fall the one left."""
+    return share
 
 
 def _cosine(share):
-    """0 at 0, 1 at 1, with slope 0 at both ends."""
+    """Half a cosine, with slope 0 at both ends."""
     return (1.0 - ops.cos(math.pi * share)) / 2.0
 
 
-# By name: the rise as a function of the share of the warm-up that is done, the fall as a function
-# of the share of later steps that is left, and the start of the rise.
+def _inverse_root(share):
+    return 1.0 - ops.sqrt(1.0 - share)
+
+
+# By name: the rise, the fall, and the start of the rise as a share of the peak.
 _SCHEDULES = {
-    "linear": (_linear_rise, _linear_fall, 0.0),
-    "cosine": (_linear_rise, _cosine, 0.0),
+    "linear": (_linear, _linear, 0.0),
+    "cosine": (_linear, _cosine, 0.0),
     "one_cycle": (_cosine, _cosine, 1 / 25),
 }
+# By name: the fall of a cooldown.
+_COOLDOWNS = {"linear": _linear, "1-sqrt": _inverse_root}
 
 
 @keras.saving.register_keras_serializable(package="undivided_tf")
@@ -37,9 +39,9 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         peak: float. Highest learning rate.
         num_warmup_steps: int. Steps of the rise.
         num_train_steps: int. All steps.
-        schedule: str. `linear`: both are lines. `cosine`: a line up, half a cosine down.
-            `one_cycle`: half a cosine up from 1/25 of the peak, half a cosine down; momentum, which
-            the paper changes too, is constant.
+        schedule: str. `linear`: linear rise and fall. `cosine`: linear rise, fall along half a
+            cosine. `one_cycle`: both along half a cosine, and the rise starts at 1/25 of the peak;
+            unlike in the paper, the momentum is constant.
 
     References:
         Linear: Devlin et al. 2018, arXiv 1810.04805, appendix A.2. Cosine: Loshchilov and Hutter
@@ -72,27 +74,20 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def _inverse_root_fall(left):
-    return 1.0 - ops.sqrt(1.0 - left)
-
-
-_COOLDOWNS = {"linear": _linear_fall, "1-sqrt": _inverse_root_fall}
-
-
 @keras.saving.register_keras_serializable(package="undivided_tf")
 class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
     """Rises to the peak, stays there, and cools down to 0 at the last step.
 
-    The position of the cooldown is in variables, so that one compiled step serves a run and all its
-    branches, which have their own cooldowns.
+    Start and end of the cooldown are variables, so that one compiled step serves a run and all its
+    branches, which have cooldowns of their own.
 
     Args:
         peak: float. Highest learning rate.
-        num_warmup_steps: int. Steps of the rise, a line.
+        num_warmup_steps: int. Steps of the rise, which is linear.
         num_train_steps: int. All steps.
-        cooldown_start: int. Steps that are done when the fall starts; it ends at the last step.
-        cooldown: str. `linear`: a line. `1-sqrt`: one minus the square root of the share that is
-            done.
+        cooldown_start: int. Number of steps before the cooldown, which ends at the last step.
+        cooldown: str. `linear`: linear fall. `1-sqrt`: one minus the square root of the finished
+            share of the cooldown.
 
     References:
         Haegele et al. 2024, arXiv 2405.18392, equations 1 and 2.
