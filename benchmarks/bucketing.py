@@ -34,16 +34,14 @@ def main(_):
     from undivided_tf.models import checkpoints
     from undivided_tf.models.classifier import Classifier
     from undivided_tf.support import files
-    from undivided_tf.training import optimizers
+    from undivided_tf.training import optimizers, schedules
 
     task = load_task(FLAGS.task)
     encoder, tokenizer = checkpoints.load_encoder(FLAGS.init_checkpoint)
     classifier = Classifier(encoder, task.labels, "mean", seed=0)
     optimizer = optimizers.adamw(
         classifier.trainable_variables,
-        learning_rate=2e-5,
-        num_warmup_steps=0,
-        num_train_steps=10_000,
+        learning_rate=schedules.WarmupDecay(2e-5, 0, 10_000),
         weight_decay_rate=0.01,
         max_gradient_norm=1.0,
     )

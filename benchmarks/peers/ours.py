@@ -17,7 +17,7 @@ from undivided_tf.layers.positions import at_positions
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.weights import load_weights
-from undivided_tf.training import optimizers, precision, strategies
+from undivided_tf.training import optimizers, precision, schedules, strategies
 from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.steps import POLICIES, Steps
 
@@ -58,9 +58,7 @@ def main() -> None:
         beta_1, beta_2 = protocol.BETAS
         optimizer = optimizers.OPTIMIZERS[run.optimizer](
             model.trainable_variables,
-            learning_rate=protocol.LEARNING_RATE,
-            num_warmup_steps=0,
-            num_train_steps=10**6,
+            learning_rate=schedules.WarmupDecay(protocol.LEARNING_RATE, 0, 10**6),
             weight_decay_rate=protocol.WEIGHT_DECAY,
             beta_1=beta_1,
             beta_2=beta_2,

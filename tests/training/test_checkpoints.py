@@ -15,7 +15,7 @@ from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import classifiers, optimizers
+from undivided_tf.training import classifiers, optimizers, schedules
 
 TOKENIZER = Tokenizer((*SPECIAL_TOKENS, *"abcdefghij"))
 
@@ -25,7 +25,7 @@ def make(seed):
     config = tiny_config(vocab_size=TOKENIZER.vocab_size, vocabulary_hash=TOKENIZER.vocabulary_hash)
     model = Pretrainer(Encoder(config, seed=seed))
     optimizer = optimizers.adamw(
-        model.trainable_variables, learning_rate=0.1, num_warmup_steps=1, num_train_steps=9,
+        model.trainable_variables, learning_rate=schedules.WarmupDecay(0.1, 1, 9),
         weight_decay_rate=0.1,
     )  # fmt: skip
     weights = {id(weight) for weight in model.weights}

@@ -10,7 +10,7 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.training import optimizers, schedules
+from undivided_tf.training import optimizers, schedules, update_rules
 
 
 def closed_form(step, peak, warmup, steps):
@@ -43,7 +43,7 @@ def test_steps_equal_numpy():
     ]
     peak, decay, beta_1, beta_2, epsilon = 0.1, 0.2, 0.8, 0.95, 1e-3
     optimizer = optimizers.adamw(
-        variables, learning_rate=peak, num_warmup_steps=2, num_train_steps=6,
+        variables, learning_rate=schedules.WarmupDecay(peak, 2, 6),
         weight_decay_rate=decay, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
     )  # fmt: skip
     values = [kernel.copy(), bias.copy()]
@@ -71,7 +71,7 @@ def test_norms_and_biases_are_not_decayed(options):
     for variable in variables:
         variable.assign(np.ones(variable.shape, "f"))
     optimizer = optimizers.adamw(
-        variables, learning_rate=0.5, num_warmup_steps=0, num_train_steps=10,
+        variables, learning_rate=schedules.WarmupDecay(0.5, 0, 10),
         weight_decay_rate=0.1,
     )  # fmt: skip
     optimizer.apply([np.zeros(v.shape, "f") for v in variables], variables)
@@ -88,7 +88,7 @@ def test_norms_and_biases_are_not_decayed(options):
 def test_gradients_are_clipped_to_their_global_norm():
     kernels = [keras.Variable(np.zeros(2, "f")), keras.Variable(np.zeros(2, "f"))]
     optimizer = optimizers.adamw(
-        kernels, learning_rate=1.0, num_warmup_steps=0, num_train_steps=10,
+        kernels, learning_rate=schedules.WarmupDecay(1.0, 0, 10),
         weight_decay_rate=0.0, epsilon=1e3, beta_1=0.0, beta_2=0.0, max_gradient_norm=1.0,
     )  # fmt: skip
     # With such an epsilon Adam's step is the gradient / epsilon, so that its size shows.
@@ -144,7 +144,7 @@ def test_lamb_equals_algorithm_2_in_numpy():
     ]
     decay, beta_1, beta_2, epsilon = 0.2, 0.8, 0.95, 1e-3
     optimizer = optimizers.lamb(
-        variables, learning_rate=0.1, num_warmup_steps=2, num_train_steps=6,
+        variables, learning_rate=schedules.WarmupDecay(0.1, 2, 6),
         weight_decay_rate=decay, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
     )  # fmt: skip
     first, second = [0.0] * 3, [0.0] * 3
@@ -166,7 +166,7 @@ def test_lamb_equals_algorithm_2_in_numpy():
             values[i] = values[i] - rate * trust * update
         for value, variable in zip(values, variables, strict=True):
             np.testing.assert_allclose(variable, value, rtol=2e-4, atol=2e-5)
-    twin = optimizers.Lamb.from_config(optimizer.get_config())
+    twin = update_rules.Lamb.from_config(optimizer.get_config())
     assert twin.weight_decay_rate == decay and twin.beta_2 == beta_2
 
 
@@ -174,7 +174,7 @@ def test_lamb_equals_algorithm_2_in_numpy():
 def test_average_of_the_weights_equals_numpy(name):
     variables = [keras.Variable(np.ones((2, 2), "f"), name="kernel")]
     optimizer = optimizers.OPTIMIZERS[name](
-        variables, learning_rate=0.1, num_warmup_steps=0, num_train_steps=9,
+        variables, learning_rate=schedules.WarmupDecay(0.1, 0, 9),
         weight_decay_rate=0.1, ema_momentum=0.7,
     )  # fmt: skip
     expected = None
@@ -186,7 +186,7 @@ def test_average_of_the_weights_equals_numpy(name):
         np.testing.assert_allclose(average, expected, rtol=1e-6)
     assert not np.allclose(average, weight, rtol=1e-3)
     plain = optimizers.OPTIMIZERS[name](
-        variables, learning_rate=0.1, num_warmup_steps=0, num_train_steps=9, weight_decay_rate=0.1
+        variables, learning_rate=schedules.WarmupDecay(0.1, 0, 9), weight_decay_rate=0.1
     )
     assert optimizers.averages(plain) == []
     assert len(plain.variables) == len(optimizer.variables) - 1
@@ -197,7 +197,7 @@ def test_each_variable_steps_and_decays_at_its_own_rate():
     variables = [keras.Variable(np.full(3, 2.0, "float32"), name=name) for name in "ab"]
     scales = {variables[0].path: 0.25}
     optimizer = optimizers.adamw(
-        variables, learning_rate=0.1, num_warmup_steps=0, num_train_steps=10**9,
+        variables, learning_rate=schedules.WarmupDecay(0.1, 0, 10**9),
         weight_decay_rate=0.5, epsilon=1e-12, scales=scales,
     )  # fmt: skip
     optimizer.apply([np.ones(3, "float32")] * 2, variables)
@@ -236,7 +236,7 @@ def newton_schulz(matrix):
 @pytest.mark.parametrize("largest_stack", [2**22, 100, 1])
 def test_muon_equals_numpy_one_variable_at_a_time(monkeypatch, largest_stack):
     """Square, wide and tall kernels, of which some share a stack, and what AdamW moves."""
-    monkeypatch.setattr(optimizers, "_LARGEST_STACK", largest_stack)
+    monkeypatch.setattr(update_rules, "_LARGEST_STACK", largest_stack)
     random = np.random.default_rng(0)
     config = tiny_config(block_pattern="AI", vocab_size=20)
     variables = Pretrainer(Encoder(config, seed=1)).trainable_variables
@@ -247,7 +247,7 @@ def test_muon_equals_numpy_one_variable_at_a_time(monkeypatch, largest_stack):
     decay, beta_1, beta_2, momentum, ratio = 0.2, 0.8, 0.95, 0.9, 0.3
     scales = {path: 0.5 for path in values if "block_00_attention" in path or "embeddings/" in path}
     optimizer = optimizers.muon(
-        variables, learning_rate=0.1, num_warmup_steps=2, num_train_steps=6, scales=scales,
+        variables, learning_rate=schedules.WarmupDecay(0.1, 2, 6), scales=scales,
         weight_decay_rate=decay, beta_1=beta_1, beta_2=beta_2, momentum=momentum,
         adam_learning_rate_ratio=ratio,
     )  # fmt: skip
@@ -272,7 +272,7 @@ def test_muon_equals_numpy_one_variable_at_a_time(monkeypatch, largest_stack):
             values[path] = values[path] - rate * update
         for value, variable in zip(values.values(), variables, strict=True):
             np.testing.assert_allclose(variable, value, rtol=2e-4, atol=2e-5)
-    twin = optimizers.Muon.from_config(optimizer.get_config())
+    twin = update_rules.Muon.from_config(optimizer.get_config())
     assert twin.orthogonalized == optimizer.orthogonalized and twin.adam_lr_ratio == ratio
 
 
@@ -291,7 +291,7 @@ def test_muon_moves_the_kernels_of_blocks_and_transform_and_adamw_all_else():
     assert {variable.path for variable in kernels} == expected
     assert sum(math.prod(v.shape) for v in kernels) == accounting.hidden_kernel_parameters(config)
     optimizer = optimizers.muon(
-        variables, learning_rate=0.1, num_warmup_steps=0, num_train_steps=9, weight_decay_rate=0.1
+        variables, learning_rate=schedules.WarmupDecay(0.1, 0, 9), weight_decay_rate=0.1
     )
     has_second_moment = {
         variable.path
@@ -307,7 +307,7 @@ def test_layer_norm_and_biases_are_not_decayed_by_muon():
     for variable in variables:
         variable.assign(np.ones(variable.shape, "f"))
     optimizer = optimizers.muon(
-        variables, learning_rate=0.5, num_warmup_steps=0, num_train_steps=10,
+        variables, learning_rate=schedules.WarmupDecay(0.5, 0, 10),
         weight_decay_rate=0.1,
     )  # fmt: skip
     optimizer.apply([np.zeros(v.shape, "f") for v in variables], variables)

@@ -28,7 +28,7 @@ from undivided_tf.models.classifier import pool
 from undivided_tf.support import files
 from undivided_tf.surgery import run
 from undivided_tf.surgery.config import HealingConfig
-from undivided_tf.training import optimizers, strategies, stretches
+from undivided_tf.training import optimizers, schedules, strategies, stretches
 from undivided_tf.training.distillation import matching_taps
 from undivided_tf.workdir import results_once
 
@@ -149,9 +149,9 @@ class _Run:
         optimizer = optimizers.OPTIMIZERS[config.optimizer](
             self.healer.trainable_variables,
             scales=optimizers.layerwise_scales(self.healer, config.layerwise_lr_decay),
-            learning_rate=config.learning_rate,
-            num_warmup_steps=int(config.warmup_proportion * self.steps),
-            num_train_steps=self.steps,
+            learning_rate=schedules.WarmupDecay(
+                config.learning_rate, int(config.warmup_proportion * self.steps), self.steps
+            ),
             weight_decay_rate=config.weight_decay_rate,
             max_gradient_norm=1.0,
         )

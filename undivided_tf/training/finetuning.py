@@ -17,7 +17,7 @@ from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import optimizers, scores, strategies, stretches
+from undivided_tf.training import optimizers, schedules, scores, strategies, stretches
 from undivided_tf.training.classifiers import load_classifier, load_start, save_classifier
 from undivided_tf.training.config import FinetuningConfig
 from undivided_tf.training.stretches import EarlyStopping
@@ -111,9 +111,9 @@ class _Tuner:
         decay = config.layerwise_lr_decay
         self.optimizer = optimizers.adamw(
             self.classifier.trainable_variables,
-            learning_rate=config.learning_rate,
-            num_warmup_steps=int(config.warmup_proportion * steps),
-            num_train_steps=steps,
+            learning_rate=schedules.WarmupDecay(
+                config.learning_rate, int(config.warmup_proportion * steps), steps
+            ),
             weight_decay_rate=config.weight_decay_rate,
             max_gradient_norm=1.0,
             scales=optimizers.layerwise_scales(self.classifier, decay) if decay < 1 else None,

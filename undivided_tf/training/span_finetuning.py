@@ -23,7 +23,7 @@ from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.models.weights import load_weights
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import optimizers, strategies, stretches
+from undivided_tf.training import optimizers, schedules, strategies, stretches
 from undivided_tf.training.config import SquadConfig
 from undivided_tf.workdir import once, results_once
 
@@ -184,9 +184,9 @@ class _SpanTuner:
         steps = self.steps_per_epoch * config.num_train_epochs
         optimizer = optimizers.adamw(
             model.trainable_variables,
-            learning_rate=config.learning_rate,
-            num_warmup_steps=int(config.warmup_proportion * steps),
-            num_train_steps=steps,
+            learning_rate=schedules.WarmupDecay(
+                config.learning_rate, int(config.warmup_proportion * steps), steps
+            ),
             weight_decay_rate=config.weight_decay_rate,
             max_gradient_norm=1.0,
         )
