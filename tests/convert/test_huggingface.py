@@ -23,7 +23,7 @@ from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.models.weights import load_weights, named_weights
-from undivided_tf.training import finetuning
+from undivided_tf.training import classifiers
 
 
 def arrays(model):
@@ -182,7 +182,7 @@ def test_sequence_classifier_comes_along(tmp_path):
         architectures=["BertForSequenceClassification"],
         id2label={"0": "no", "1": "perhaps", "2": "yes"},
     )
-    classifier, _ = finetuning.load_classifier(converted(folder)[0])
+    classifier, _ = classifiers.load_classifier(converted(folder)[0])
     assert classifier.labels == ("no", "perhaps", "yes")
     np.testing.assert_array_equal(classifier.head.kernel, tensors["classifier.weight"].T)
 

@@ -18,7 +18,7 @@ from undivided_tf.models.pretrainer import Pretrainer
 from undivided_tf.surgery import damage, run
 from undivided_tf.surgery.config import SurgeryConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import finetuning
+from undivided_tf.training import classifiers, finetuning
 
 WORDS = sorted({*toys.FILLERS, "cat", "dog"})
 TOKENIZER = Tokenizer((*SPECIAL_TOKENS, *WORDS))
@@ -153,7 +153,7 @@ def test_a_fine_tuned_model_is_measured_by_its_own_head(place, tmp_path):
     )
     assert "own head" in about["damage"]
     assert 1 - about["order"]["damages"][0] == pytest.approx(score)
-    finetuning.load_classifier(tmp_path / "cut")  # The head came along.
+    classifiers.load_classifier(tmp_path / "cut")  # The head came along.
 
 
 def test_what_cannot_be_measured_is_refused(place, tmp_path):

@@ -17,7 +17,7 @@ from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training.classifiers import load_start, save_classifier
+from undivided_tf.training.classifiers import load_initial_weights, save_classifier
 
 README = pathlib.Path(__file__).parents[2] / "README.md"
 
@@ -63,7 +63,8 @@ def test_what_is_loaded_new_and_unused_is_listed(checkpoint):
     change(checkpoint, lambda arrays: arrays.update({"masked_lm_head/bias": np.zeros(3)}))
     classifier = classifier_of(checkpoint)
     head = np.asarray(classifier.head.kernel)
-    report = load_start(classifier, checkpoint, ("classifier_head", "encoder/pooler/bias"), TASK)
+    new_weights = ("classifier_head", "encoder/pooler/bias")
+    report = load_initial_weights(classifier, checkpoint, new_weights, TASK)
     report["unused"].sort()
     assert report == {
         "loaded": len(classifier.weights) - 3,
@@ -92,7 +93,7 @@ def test_what_is_loaded_new_and_unused_is_listed(checkpoint):
 def test_an_encoder_that_does_not_fit_is_refused(checkpoint, function, message):
     change(checkpoint, function)
     with pytest.raises(InputError, match=message + r"(.|\n)*values: --new_weights"):
-        load_start(classifier_of(checkpoint), checkpoint, ("classifier_head",), TASK)
+        load_initial_weights(classifier_of(checkpoint), checkpoint, ("classifier_head",), TASK)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +110,9 @@ def test_a_head_of_another_kind_or_input_is_refused(checkpoint, changes, message
         checkpoint / "model", classifier, Tokenizer(checkpoint / "vocab.txt"), task="toy",
         max_seq_length=8, input="single",
     )  # fmt: skip
-    load_start(classifier, checkpoint / "model", (), TASK)
+    load_initial_weights(classifier, checkpoint / "model", (), TASK)
     with pytest.raises(InputError, match=f"{message}.*--new_weights=classifier_head"):
-        load_start(classifier, checkpoint / "model", (), TASK.replace(**changes))
+        load_initial_weights(classifier, checkpoint / "model", (), TASK.replace(**changes))
 
 
 def test_a_regression_has_one_output_and_learns_numbers(checkpoint):

@@ -11,7 +11,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import finetuning
+from undivided_tf.training import classifiers, finetuning
 
 WORDS = sorted({*toys.FILLERS, "cat", "dog"})
 
@@ -158,7 +158,7 @@ def test_saved_models_give_the_scores_that_were_reported(tuned, task):
     config, results = tuned
     for run in results["runs"]:
         path = f"{config.workdir}/model_{run['seed']}"
-        classifier, tokenizer = finetuning.load_classifier(path)
+        classifier, tokenizer = classifiers.load_classifier(path)
         assert classifier.labels == ("no", "yes") and classifier.pooling == "mean"
         rows = load_task(task).read("test")
         logits = np.asarray(classifier(tokenizer.encode(rows.first, max_seq_length=16)))
@@ -233,7 +233,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(checkpoint, task, tmp_path):
 
 def test_predictions_depend_on_neither_batch_size_nor_padding(tuned, task):
     config, _ = tuned
-    classifier, tokenizer = finetuning.load_classifier(f"{config.workdir}/model_{config.seed}")
+    classifier, tokenizer = classifiers.load_classifier(f"{config.workdir}/model_{config.seed}")
     rows = load_task(task).read("test")
     expected = np.asarray(classifier(tokenizer.encode(rows.first, max_seq_length=16)))
     encoded = batches.encode(rows, tokenizer, 16)

@@ -119,7 +119,7 @@ def load_weights(variables: Iterable[Any], path: pathlib.Path, scope: str = "") 
     logging.info("%s: %d weights loaded, left out: %s", path, len(arrays), outside or "none")
 
 
-def assign_start(
+def assign_initial_weights(
     variables: Iterable[Any],
     arrays: Mapping[str, np.ndarray],
     path: pathlib.Path,
@@ -142,15 +142,18 @@ def assign_start(
     """
     named = named_weights(variables)
 
-    def is_new(name: str) -> bool:
-        return any(name == new or name.startswith(f"{new}/") for new in new_weights)
+    def is_in(name: str, layer: str) -> bool:
+        return name == layer or name.startswith(f"{layer}/")
 
-    fresh = [name for name in named if is_new(name)]
+    def is_new(name: str) -> bool:
+        return any(is_in(name, new) for new in new_weights)
+
     for new in new_weights:
-        if not any(name == new or name.startswith(f"{new}/") for name in named):
+        if not any(is_in(name, new) for name in named):
             raise InputError(f"new_weights names {new!r}, but the model has no such weights")
+    fresh = [name for name in named if is_new(name)]
     wanted = {name: variable for name, variable in named.items() if name not in fresh}
-    unused = [n for n in arrays if n not in wanted and (is_new(n) or not n.startswith("encoder/"))]
+    unused = [n for n in arrays if n not in wanted and (is_new(n) or not is_in(n, "encoder"))]
     try:
         assign(wanted, {n: array for n, array in arrays.items() if n not in unused}, path)
     except InputError as error:

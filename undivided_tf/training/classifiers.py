@@ -10,7 +10,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.heads import ClassifierHead, SpanHead
-from undivided_tf.models.weights import assign_start, load_weights, read_weights
+from undivided_tf.models.weights import assign_initial_weights, load_weights, read_weights
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 
@@ -79,8 +79,8 @@ def load_classifier(directory: str | pathlib.Path) -> tuple[Classifier, Tokenize
         directory: `WORKDIR/model_SEED` of a fine-tuning run.
 
     Returns:
-        The classifier (`classifier.labels` in the order of the logits) and its tokenizer; for more
-        see `read_head`.
+        The classifier (`classifier.labels` in the order of the logits) and its tokenizer; see also
+        `read_head`.
 
     Raises:
         InputError: no fine-tuned model at `directory`, or files that contradict each other.
@@ -93,18 +93,18 @@ def load_classifier(directory: str | pathlib.Path) -> tuple[Classifier, Tokenize
     return classifier, tokenizer
 
 
-def load_start(
+def load_initial_weights(
     classifier: Classifier,
     checkpoint: str | pathlib.Path,
     new_weights: tuple[str, ...],
     task: ClassifierHead,
 ) -> dict[str, Any]:
-    """Loads the start of a fine-tuning: a pre-trained encoder or a fine-tuned model.
+    """Loads the weights of a pre-trained encoder or a fine-tuned model into a classifier.
 
     The outputs of a loaded head are matched by the names of the labels, in any order.
 
     Args:
-        classifier: receives the weights.
+        classifier: the model to fine-tune.
         checkpoint: see `checkpoints.resolve`.
         new_weights: names of weights, or of layers, that keep their initial values.
         task: the head that `classifier` has for its task.
@@ -134,4 +134,4 @@ def load_start(
             logging.info("the labels of %s are mapped by name: %s", path, order)
             for name in (name for name in arrays if name.startswith(f"{HEAD}/")):
                 arrays[name] = np.ascontiguousarray(arrays[name][..., order])
-    return assign_start(classifier.weights, arrays, path, new_weights)
+    return assign_initial_weights(classifier.weights, arrays, path, new_weights)

@@ -1,7 +1,6 @@
-"""Healing: initial weights, and distillation of hidden states and predictions.
+"""Distillation of hidden states and predictions, for example to heal an encoder after surgery.
 
-After surgery the teacher is the encoder before surgery. It is frozen and computes in float32
-without dropout.
+The teacher, such as the encoder before surgery, is frozen and computes in float32 without dropout.
 
 References:
     Hinton, Vinyals, Dean 2015, arXiv 1503.02531 (soft targets, temperature).
@@ -14,11 +13,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from undivided_tf.config import EncoderConfig, differences
+from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.models import checkpoints
 from undivided_tf.models.pretrainer import Pretrainer
-from undivided_tf.models.weights import assign_start, load_weights, read_weights
+from undivided_tf.models.weights import load_weights, read_weights
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.support import files
 from undivided_tf.training.config import PretrainingConfig
@@ -26,26 +25,6 @@ from undivided_tf.training.config import PretrainingConfig
 SURGERY = "surgery.json"
 HEAD = "masked_lm_head"
 SUMS = ("hidden_loss", "logits_loss", "tokens")
-_MAY_DIFFER = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
-
-
-def load_start(model: Pretrainer, config: PretrainingConfig) -> None:
-    """Assigns the weights of `config.init_checkpoint` to a model for further pre-training.
-
-    Raises:
-        InputError: no checkpoint, another architecture, or a weight that is missing and not in
-            `config.new_weights`.
-    """
-    path = checkpoints.resolve(config.init_checkpoint)
-    there, here = EncoderConfig.from_json(path / checkpoints.ENCODER), model.encoder.config
-    same = {name: getattr(here, name) for name in _MAY_DIFFER}
-    changed = differences(there.replace(**same).to_dict(), here.to_dict())
-    if changed:
-        raise InputError(
-            f"the encoder of {path} is not that of the run:\n  " + "\n  ".join(changed) + "\n"
-            "leave out the flags of sizes, which init_checkpoint determines"
-        )
-    assign_start(model.weights, read_weights(path), path, config.new_weights)
 
 
 class Distillation:
@@ -80,13 +59,10 @@ class Distillation:
                 )
             load_weights(self.teacher.masked_lm_head.weights, path, scope=HEAD)
         self.teacher.trainable = False
-        kept, self.matches = {}, []
-        if not self.hidden_weight:
-            return
-        if config.init_checkpoint:
-            report = checkpoints.resolve(config.init_checkpoint) / SURGERY
-            kept = files.read_json(report)["kept"] if report.exists() else {}
-        self.matches = matching_taps(student.pattern, encoder.config.pattern, kept)
+        self.matches = []
+        if self.hidden_weight:
+            kept = _kept_blocks(config.init_checkpoint)
+            self.matches = matching_taps(student.pattern, encoder.config.pattern, kept)
 
     def sums(self, batch: dict[str, tf.Tensor], outputs: dict[str, Any]) -> dict[str, tf.Tensor]:
         """Sums over a batch, named `SUMS`.
@@ -103,25 +79,26 @@ class Distillation:
             batch and do not count.
         """
         inputs = {name: value for name, value in batch.items() if name != "intermediate_scales"}
-        theirs = self.teacher(inputs, training=False, return_taps=True)
+        targets = self.teacher(inputs, training=False, return_taps=True)
         weights = batch["masked_weights"]
         real = tf.cast(batch["padding_mask"], tf.float32) * tf.reduce_max(weights, 1)[:, None]
         # float32, because squares of small half-precision differences underflow.
         hidden = tf.zeros([])
-        for mine, its in self.matches:
-            difference = _float(outputs["taps"][mine]) - _still(theirs["taps"][its])
+        for tap, target in self.matches:
+            difference = _float32(outputs["taps"][tap]) - _fixed(targets["taps"][target])
             hidden += tf.reduce_sum(tf.reduce_mean(tf.square(difference), -1) * real)
         hidden /= max(len(self.matches), 1)
         logits = tf.zeros([])
         if self.logits_weight:
-            mine, its = (
-                tf.nn.log_softmax(_float(found["masked_lm_logits"]) / self.temperature)
-                for found in (outputs, theirs)
-            )
-            its = tf.stop_gradient(its)
-            divergence = tf.reduce_sum(tf.exp(its) * (its - mine), -1)
+            student = self._log_probabilities(outputs)
+            teacher = tf.stop_gradient(self._log_probabilities(targets))
+            divergence = tf.reduce_sum(tf.exp(teacher) * (teacher - student), -1)
             logits = self.temperature**2 * tf.reduce_sum(divergence * weights)
         return {"hidden_loss": hidden, "logits_loss": logits, "tokens": tf.reduce_sum(real)}
+
+    def _log_probabilities(self, outputs: Mapping[str, Any]) -> tf.Tensor:
+        """Of the word pieces at masked positions, at the temperature of the distillation."""
+        return tf.nn.log_softmax(_float32(outputs["masked_lm_logits"]) / self.temperature)
 
     def loss(self, sums: Mapping[str, Any], masked: Any, tokens: Any) -> Any:
         """The weighted loss of `sums`, given masked and real tokens of the global batch."""
@@ -129,10 +106,11 @@ class Distillation:
         return hidden + self.logits_weight * sums["logits_loss"] / masked
 
     def scores(self, totals: Mapping[str, float]) -> dict[str, float]:
-        """Means over held-out batches, from their totals.
+        """Means over held-out batches, from the totals of `sums`.
 
-        `hidden_loss` and `logits_loss`, if they have a weight, and `distillation_loss`, their
-        weighted sum.
+        Returns:
+            `hidden_loss` and `logits_loss`, if they have a weight, and `distillation_loss`, their
+            weighted sum.
         """
         masked, tokens = totals["weight"], totals["tokens"]
         scores = {"distillation_loss": self.loss(totals, masked, tokens)}
@@ -143,12 +121,20 @@ class Distillation:
         return scores
 
 
-def _float(value: tf.Tensor) -> tf.Tensor:
+def _float32(value: tf.Tensor) -> tf.Tensor:
     return tf.cast(value, tf.float32)
 
 
-def _still(value: tf.Tensor) -> tf.Tensor:
-    return tf.stop_gradient(_float(value))
+def _fixed(value: tf.Tensor) -> tf.Tensor:
+    return tf.stop_gradient(_float32(value))
+
+
+def _kept_blocks(init_checkpoint: str) -> dict[str, str]:
+    """The counterparts of a student's blocks in the teacher; empty if no surgery recorded them."""
+    if not init_checkpoint:
+        return {}
+    report = checkpoints.resolve(init_checkpoint) / SURGERY
+    return files.read_json(report)["kept"] if report.exists() else {}
 
 
 def matching_taps(
@@ -156,34 +142,35 @@ def matching_taps(
 ) -> list[tuple[str, str]]:
     """The target tap of the teacher for each tap of the student.
 
-    The target is the input of the counterpart of the student's next block in the teacher. If blocks
-    after a block were removed, its target is the tap of the last removed one: the block learns to
-    replace them, and the next block gets the inputs that it was trained on. So the last taps match.
-    New blocks have no counterpart, so a tap before a new block has no target.
+    The next block of the student has a counterpart in the teacher, whose input is the target. If
+    surgery has removed blocks in between, the target is the tap of the last removed block: the
+    student's block learns to replace them, and its next block gets the inputs that it was trained
+    on. The last tap of the student matches the last tap of the teacher. A new block has no
+    counterpart, so the tap before it has no target.
 
     Args:
-        student: its pattern.
-        teacher: its pattern.
+        student: pattern of the student.
+        teacher: pattern of the teacher.
         kept: maps blocks of the student to their counterparts (surgery.json); empty: blocks of the
             same name match.
 
     Raises:
         InputError: `kept` names blocks that the patterns lack.
     """
-    own, theirs = student.tap_names, teacher.tap_names
-    kept = dict(kept) or {name: name for name in own if name in theirs}
-    unknown = [n for n in kept if n not in own] + [n for n in kept.values() if n not in theirs]
+    taps, targets = student.tap_names, teacher.tap_names
+    kept = dict(kept) or {name: name for name in taps if name in targets}
+    unknown = [n for n in kept if n not in taps] + [n for n in kept.values() if n not in targets]
     if unknown:
         raise InputError(
             f"{SURGERY} names {unknown[0]}, but the student is {student}, the teacher {teacher}: "
             "it belongs to other encoders"
         )
-    counterparts = [theirs.index(kept[name]) if name in kept else None for name in own[1:]]
+    counterparts = [targets.index(kept[name]) if name in kept else None for name in taps[1:]]
     before_next = [None if place is None else place - 1 for place in counterparts]
-    pairs = zip(own, [0, *counterparts], [*before_next, len(theirs) - 1], strict=True)
+    places = zip(taps, [0, *counterparts], [*before_next, len(targets) - 1], strict=True)
     return [
-        (name, theirs[max(place or 0, following)])
-        for name, place, following in pairs
+        (name, targets[max(place or 0, following)])
+        for name, place, following in places
         if following is not None
     ]
 
@@ -191,15 +178,15 @@ def matching_taps(
 def _check(
     path: pathlib.Path, teacher: EncoderConfig, student: EncoderConfig, sizes: list[str]
 ) -> None:
-    wrong = [
+    problems = [
         f"{name}: {getattr(teacher, name)} in the teacher, {getattr(student, name)} in the student"
         for name in (*sizes, "vocab_size", "vocabulary_hash")
         if getattr(teacher, name) != getattr(student, name)
     ]
     if teacher.max_position_embeddings < student.max_position_embeddings:
-        wrong.append("max_position_embeddings: fewer in the teacher than in the student")
-    if wrong:
+        problems.append("max_position_embeddings: fewer in the teacher than in the student")
+    if problems:
         raise InputError(
-            f"{path} cannot teach this encoder:\n  " + "\n  ".join(wrong) + "\n"
+            f"{path} cannot teach this encoder:\n  " + "\n  ".join(problems) + "\n"
             "use the encoder from which the student was cut"
         )

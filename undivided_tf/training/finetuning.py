@@ -18,12 +18,10 @@ from undivided_tf.models.classifier import Classifier
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import optimizers, schedules, scores, strategies, stretches
-from undivided_tf.training.classifiers import load_classifier, load_start, save_classifier
+from undivided_tf.training.classifiers import load_initial_weights, save_classifier
 from undivided_tf.training.config import FinetuningConfig
 from undivided_tf.training.stretches import EarlyStopping
 from undivided_tf.workdir import once, results_once
-
-__all__ = ["finetune", "load_classifier"]
 
 VALIDATION = "validation"
 
@@ -138,7 +136,9 @@ class _Tuner:
             classifier.head.bias.assign([self.splits["train"].labels.mean()])
         loading = {}
         if not config.from_scratch:
-            loading = load_start(classifier, config.init_checkpoint, config.new_weights, self.head)
+            loading = load_initial_weights(
+                classifier, config.init_checkpoint, config.new_weights, self.head
+            )
         return classifier, tokenizer, loading
 
     @functools.cached_property

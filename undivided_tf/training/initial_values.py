@@ -1,25 +1,29 @@
-"""Initial values of a fresh pre-training run, in addition to the layers' truncated normal.
+"""Initial values of a new pre-training run: of a checkpoint, or changes to the layers' own.
 
-All are functions of the config and of the records' counts. They draw no random numbers, so encoders
-of one seed still share the initial values of common blocks.
+The changes depend on the config and on the counts of the records. They draw no random numbers, so
+encoders of one seed still share the initial values of common blocks.
 """
 
 import math
 
 import numpy as np
 
-from undivided_tf.config import EncoderConfig
+from undivided_tf.config import EncoderConfig, differences
 from undivided_tf.data.corpus.counts import read_counts
 from undivided_tf.errors import InputError
+from undivided_tf.models import checkpoints
 from undivided_tf.models.pretrainer import Pretrainer
+from undivided_tf.models.weights import assign_initial_weights, read_weights
 from undivided_tf.pattern import ATTENTION
 from undivided_tf.training.config import PretrainingConfig
 
+# Of the encoder; these fields do not concern the weights in a checkpoint.
+_MAY_DIFFER = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 # Ratio of the fastest to the slowest frequency of sines and cosines; the fastest is pi radians per
 # place.
-_SLOWEST = 100.0
-# Scale of the values added to query and key projections of 64 features; the scores of the target
-# tokens are then about five above the others.
+_FREQUENCY_RATIO = 100.0
+# Scale of the values added to query and key projections of 64 features. The scores of the target
+# tokens are then about 5 higher than those of other tokens.
 _STRENGTH, _STRENGTH_WIDTH = 1.3, 64
 
 
@@ -28,17 +32,22 @@ def set_initial_values(model: Pretrainer, config: PretrainingConfig) -> None:
 
     Args:
         model: with the initial values of its layers.
-        config: the run; `position_initializer`, `output_bias_initializer` and
-            `zero_residual_outputs` decide.
+        config: the run. With an `init_checkpoint` the weights come from there. Otherwise
+            `position_initializer`, `output_bias_initializer` and `zero_residual_outputs` decide.
 
     Raises:
-        InputError: no readable counts of word pieces, or heads too narrow for `neighbours`.
+        InputError: no checkpoint, a checkpoint of another architecture, or one that lacks a weight
+            that is not in `new_weights`; no readable counts of word pieces; or heads too narrow for
+            `neighbours`.
 
     References:
         Sines and cosines as positions: Vaswani et al. 2017, arXiv 1706.03762, section 3.5. Residual
         branches that start at zero: Zhang, Dauphin, Ma 2019, arXiv 1901.09321 (Fixup); Bachlechner
         et al. 2020, arXiv 2003.04887 (ReZero). `neighbours` is our own.
     """
+    if config.init_checkpoint:
+        _load_checkpoint(model, config)
+        return
     encoder = model.encoder
     if config.position_initializer != "normal":
         encoder.embeddings.position_embeddings.embeddings.assign(sinusoids(encoder.config))
@@ -54,6 +63,20 @@ def set_initial_values(model: Pretrainer, config: PretrainingConfig) -> None:
     if config.output_bias_initializer == "unigram":
         counts = read_counts(config.records_dir).unigrams
         model.masked_lm_head.output_bias.assign(unigram_log_probabilities(counts))
+
+
+def _load_checkpoint(model: Pretrainer, config: PretrainingConfig) -> None:
+    """Assigns the weights of `config.init_checkpoint`, except `config.new_weights`."""
+    path = checkpoints.resolve(config.init_checkpoint)
+    encoder = model.encoder.config
+    saved = EncoderConfig.from_json(path / checkpoints.ENCODER)
+    saved = saved.replace(**{name: getattr(encoder, name) for name in _MAY_DIFFER})
+    if changed := differences(saved.to_dict(), encoder.to_dict()):
+        raise InputError(
+            f"the encoder of {path} is not that of the run:\n  " + "\n  ".join(changed) + "\n"
+            "leave out the flags of sizes, which init_checkpoint determines"
+        )
+    assign_initial_weights(model.weights, read_weights(path), path, config.new_weights)
 
 
 def unigram_log_probabilities(counts: np.ndarray) -> np.ndarray:
@@ -90,12 +113,12 @@ def neighbour_offsets(num_attention_heads: int) -> list[int]:
 def neighbour_projections(config: EncoderConfig) -> tuple[np.ndarray, np.ndarray]:
     """Values to add to query and key kernels, so that heads attend to their neighbours.
 
-    Both copy some pairs of sine and cosine of `sinusoids` to the features of a head. The query's
-    pairs are rotated to those of the target place: `sinusoid(p) R(offset) = sinusoid(p + offset)`.
-    The pairs are spread evenly over the faster half of all pairs, which distinguish near places;
-    with two heads they are this whole half. The scale gives the target the same score for heads of
-    all widths. The attention of narrow heads is less sharp, since word embeddings disturb them
-    more.
+    Both copy some pairs of sine and cosine of `sinusoids` to the features of a head. The pairs of
+    the query are rotated to those of the target place: `sinusoid(p) R(offset) = sinusoid(p +
+    offset)`. The pairs are spread evenly over the faster half of all pairs, which distinguishes
+    near places; with two heads they are this whole half. The scale gives the target the same score
+    for heads of all widths. The attention of narrow heads is less sharp, since word embeddings
+    disturb them more.
 
     Returns:
         Two arrays (hidden_size, hidden_size): query and key.
@@ -129,4 +152,4 @@ def neighbour_projections(config: EncoderConfig) -> tuple[np.ndarray, np.ndarray
 def _speeds(hidden_size: int) -> np.ndarray:
     """Radians per place of all pairs of sine and cosine, the fastest first."""
     pairs = hidden_size // 2
-    return math.pi * _SLOWEST ** (-np.arange(pairs) / pairs)
+    return math.pi * _FREQUENCY_RATIO ** (-np.arange(pairs) / pairs)
