@@ -15,7 +15,7 @@ def test_the_watch_sees_a_collapse_and_says_it_once(toy, caplog):
     encoder = Encoder(toys.encoder_config(vocab_size=tokenizer.vocab_size), seed=1)
     watch = CollapseWatch(encoder, str(toy), tokenizer)
     with caplog.at_level(logging.WARNING):
-        healthy = watch.look(4)
+        healthy = watch.residuals(4)
     assert list(healthy) == list(encoder.config.pattern.tap_names)
     assert min(healthy.values()) > ALARM and not caplog.records
     ids = np.asarray(watch._inputs["token_ids"])
@@ -40,15 +40,15 @@ def test_the_watch_sees_a_collapse_and_says_it_once(toy, caplog):
     scale.assign(0 * kept)
     offset.assign(np.ones(len(kept)) * np.linspace(1, 2, len(kept)))
     with caplog.at_level(logging.WARNING):
-        assert watch.look(8)["embeddings"] == pytest.approx(0, abs=1e-6)
-        watch.look(12)
+        assert watch.residuals(8)["embeddings"] == pytest.approx(0, abs=1e-6)
+        watch.residuals(12)
     (record,) = caplog.records
     assert "step 8: RANK COLLAPSE begins: at embeddings" in record.getMessage()
     scale.assign(kept)
     offset.assign(0 * kept)
     with caplog.at_level(logging.WARNING):
-        watch.look(16)
+        watch.residuals(16)
         scale.assign(0 * kept)
         offset.assign(np.linspace(1, 2, len(kept)))
-        watch.look(20)
+        watch.residuals(20)
     assert "step 20" in caplog.records[-1].getMessage() and len(caplog.records) == 2

@@ -142,7 +142,7 @@ def test_an_encoder_without_a_head_learns_from_states_alone(place, toy, tmp_path
     trainer = pretraining.Trainer(config)
     first = [np.asarray(v) for v in trainer.model.masked_lm_head.weights]
     sums = {"loss": 70.0, "weight": 10.0, "hidden_loss": 3.0, "logits_loss": 0.0, "tokens": 2.0}
-    assert evaluation.brief(trainer.steps, sums, 3.9) == "distillation loss 1.5000"
+    assert evaluation.loss_text(trainer.steps, sums, 3.9) == "distillation loss 1.5000"
     results = pretraining.pretrain(config)
     assert results["best"]["loss"] == min(p["hidden_loss"] for p in results["validation_history"])
     last = load_file(checkpoints.newest(tmp_path / "run") / "weights.safetensors")

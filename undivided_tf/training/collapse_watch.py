@@ -14,7 +14,7 @@ from undivided_tf.data import streams
 from undivided_tf.metrics.collapse import relative_residual
 from undivided_tf.tokenization import Tokenizer
 
-ALARM = 0.2  # The mean token then has 96 % of the squared norm.
+ALARM = 0.2  # The mean of all tokens then has 96 % of the squared norm.
 _ROWS = 8
 
 
@@ -37,13 +37,13 @@ class CollapseWatch:
         }
         self._alarmed = False
 
-    def look(self, step: int) -> dict[str, float]:
-        """Returns the mean relative residual by tap; see `metrics.collapse`.
+    def residuals(self, step: int) -> dict[str, float]:
+        """The mean relative residual of each tap, by its name; see `metrics.collapse`.
 
-        Warns if a tap falls below `ALARM`; warns again only after all taps were above it.
+        Warns if a tap falls below `ALARM`. The next warning needs all taps to rise above it first.
 
         Args:
-            step: for the warning.
+            step: named in the warning.
         """
         taps = self._encoder(self._inputs, training=False, return_taps=True)["taps"]
         residuals = {}

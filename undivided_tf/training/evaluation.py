@@ -20,8 +20,8 @@ class HeldOut:
 
     Attributes:
         rows: result of `masking.validation_arrays`.
-        neighbour_losses: float32 `(rows, predictions)`, nats of the neighbour model at the masked
-            places, 0 in unused slots.
+        neighbour_losses: float32 `(rows, predictions)`, losses of the neighbour model at the masked
+            places in nats, 0 in unused slots.
         tokenizer: of the records.
     """
 
@@ -77,12 +77,13 @@ def scores(steps: Steps, held_out: HeldOut, batches: Any) -> dict[str, float | i
         batches: the rows as batches of `Curriculum.validation_batches`.
 
     Returns:
-        `loss` and `neighbour_model_loss`, nats per masked token, the latter of the neighbour model
-        with the same masks; both over only the places that show [MASK], with the suffix `_at_mask`
-        (None if there is no such place); `accuracy`, `masked_tokens`; `excess_bound`, the one-sided
-        95 % upper bound of the first loss minus the second (nats, bootstrap over rows; None for a
-        single row); and `learnt`, whether this bound is below 0. `learnt` is None if the head is
-        not trained, since its loss then says nothing about the encoder.
+        `loss` and `neighbour_model_loss`: nats per masked token, of the model and of the neighbour
+        model with the same masks. `loss_at_mask` and `neighbour_model_loss_at_mask`: the same, over
+        only the places that show [MASK]; None if there is no such place. `accuracy` and
+        `masked_tokens`. `excess_bound`: the one-sided 95 % upper bound of `loss` minus
+        `neighbour_model_loss` (nats, bootstrap over rows; None for a single row). `learnt`: whether
+        this bound is below 0; None if the head is not trained, since its loss then says nothing
+        about the encoder.
     """
     totals, losses = place_losses(steps, batches)
     losses = losses[: len(held_out.neighbour_losses)]
@@ -114,7 +115,7 @@ def _mean(values: np.ndarray, chosen: np.ndarray) -> float | None:
     return float(values[chosen].mean(dtype=np.float64)) if chosen.any() else None
 
 
-def brief(steps: Steps, sums: dict[str, float], neighbours: float) -> str:
+def loss_text(steps: Steps, sums: dict[str, float], neighbours: float) -> str:
     """The loss of a step as text: the distillation loss if masked tokens have no weight.
 
     Args:
@@ -124,19 +125,19 @@ def brief(steps: Steps, sums: dict[str, float], neighbours: float) -> str:
     """
     if steps.masked_lm_weight:
         return f"loss {sums['loss'] / sums['weight']:.2f}, neighbours {neighbours:.2f}"
-    found = steps.distillation.scores(sums)
-    return f"distillation loss {found['distillation_loss']:.4f}"
+    loss = steps.distillation.scores(sums)["distillation_loss"]
+    return f"distillation loss {loss:.4f}"
 
 
 @contextlib.contextmanager
 def averaged_weights(model: Any, optimizer: Any) -> Iterator[None]:
-    """Gives the model the moving average of its weights; restores its own weights at the end."""
+    """Gives the model the moving averages of its weights; restores the weights at the end."""
     variables = model.trainable_variables
-    own = [variable.numpy() for variable in variables]
+    weights = [variable.numpy() for variable in variables]
     for variable, average in zip(variables, optimizers.averages(optimizer), strict=True):
         variable.assign(average.numpy())
     try:
         yield
     finally:
-        for variable, value in zip(variables, own, strict=True):
-            variable.assign(value)
+        for variable, weight in zip(variables, weights, strict=True):
+            variable.assign(weight)

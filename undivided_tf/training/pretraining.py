@@ -45,13 +45,13 @@ from undivided_tf.training.collapse_watch import CollapseWatch
 from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.curriculum import Curriculum
 from undivided_tf.training.curves import TrainingCurves
-from undivided_tf.training.distillation import Distillation, load_start
+from undivided_tf.training.distillation import Distillation
 from undivided_tf.training.initial_values import set_initial_values
 from undivided_tf.training.steps import POLICIES, Steps
 from undivided_tf.workdir import RESULTS, once, open_workdir, results_once
 
 _STOPPED = 128 + 15  # Exit status of a process that SIGTERM ended, as shells report it.
-_OF_A_BRANCH = ("steps", "tokens", "training_flops", "training_seconds", "validation")
+_BRANCH_FIELDS = ("steps", "tokens", "training_flops", "training_seconds", "validation")
 
 
 def pretrain(config: PretrainingConfig) -> dict[str, Any]:
@@ -144,9 +144,9 @@ class Trainer:
                 next_sentence=pairs_weight > 0,
             )
             teacher = Distillation(config, self.encoder_config) if config.distils else None
-            # A head without a loss would only decay.
-            asked = config.masked_lm_weight or (teacher and teacher.logits_weight)
-            self.model.masked_lm_head.trainable = bool(asked)
+            # Without a loss the weights of the head would only decay.
+            has_loss = config.masked_lm_weight or (teacher and teacher.logits_weight)
+            self.model.masked_lm_head.trainable = bool(has_loss)
             self.schedule = schedules.of_run(config)
             self.optimizer = optimizers.of_run(
                 config, self.model.trainable_variables, self.schedule
@@ -171,12 +171,9 @@ class Trainer:
         ]
         self.trunk = Course(config, self.curriculum)
         self.step_seconds: list[tuple[int, float]] = []  # (number of the step, its seconds).
-        self.compiled: set[tuple[int, str] | None] = set()  # Batch size and records.
+        self.compiled: set[tuple[int, str]] = set()  # (batch size, records).
         if not checkpoints.newest(config.workdir):
-            if config.init_checkpoint:
-                load_start(self.model, config)
-            else:
-                set_initial_values(self.model, config)
+            set_initial_values(self.model, config)
 
     def restore(self) -> dict[str, Any]:
         """State of the newest checkpoint, or of a fresh run."""
@@ -242,34 +239,32 @@ class Trainer:
         if isinstance(self.schedule, schedules.Trapezoid):
             self.schedule.cool_down(course.config.cooldown_start, last)
         if self.is_chief and course.curves is None:
-            every = self.config.num_train_steps
-            course.curves = TrainingCurves(course.workdir / "tensorboard", every, state["step"])
+            course.curves = TrainingCurves(
+                course.workdir / "tensorboard", self.config.num_train_steps, state["step"]
+            )
         batches = iter(self.batches(state["step"], course))
         neighbours = self.curriculum.held_out.neighbour_model_loss
         description = f"pre-training {self.encoder_config.block_pattern}"
         if course is not self.trunk:
             description += f", branch of {last} steps"
-        batch_kinds = {
-            max(stage.first_step, state["step"]): (stage.batch_size, stage.records_dir)
-            for stage in course.config.stages
-            if stage.last_step > state["step"]
-        }
+        stages = course.config.stages
         with bar(last, description, "steps", initial=state["step"]) as progress:
             for step in range(state["step"] + 1, until + 1):
                 start = time.perf_counter()
                 batch = next(batches)
-                kind = batch_kinds.get(step - 1)
-                first = kind is not None and kind not in self.compiled
-                with compiling(progress) if first else contextlib.nullcontext():
+                stage = next(stage for stage in stages if step <= stage.last_step)
+                form = stage.batch_size, stage.records_dir  # These decide the shapes of a batch.
+                is_compiled = form in self.compiled
+                with contextlib.nullcontext() if is_compiled else compiling(progress):
                     sums = self.step(batch, self.stop_request.came)
-                self.compiled |= {kind}
+                self.compiled.add(form)
                 seconds = time.perf_counter() - start
                 self.step_seconds.append((step, seconds))
                 state["training_seconds"] += seconds
                 state["step"] = step
                 if np.isfinite(sums["loss"]) and np.isfinite(sums["gradient_norm"]):
                     progress.set_postfix_str(
-                        evaluation.brief(self.steps, sums, neighbours), refresh=False
+                        evaluation.loss_text(self.steps, sums, neighbours), refresh=False
                     )
                 else:
                     self._skip(course, state, batch, sums)
@@ -278,7 +273,7 @@ class Trainer:
                     rate = float(self.optimizer.learning_rate)
                     course.curves.add(state, sums, rate, last=step == last)
                 stopping = sums["stop"] > 0
-                self._keep(course, state, save=stopping or step == until)
+                self._evaluate_and_save(course, state, save=stopping or step == until)
                 progress.update()
                 if stopping and step < last:
                     logging.warning(
@@ -295,12 +290,12 @@ class Trainer:
         return faults.out_of_memory_advice(self.config, self.encoder_config, needs)
 
     def step(self, batch: Any, stop: bool = False) -> dict[str, float]:
-        """One optimizer step; see `Steps._train`."""
+        """One optimizer step; returns the result of `Steps.train` as numbers."""
         sums = self.steps.train(batch, tf.constant(float(stop)))
         return {name: float(value) for name, value in sums.items()}
 
-    def _keep(self, course: Course, state: dict[str, Any], save: bool) -> None:
-        """Evaluates and saves if it is due; a best evaluation is always saved."""
+    def _evaluate_and_save(self, course: Course, state: dict[str, Any], save: bool) -> None:
+        """Evaluates and saves if it is due, or if `save`; also saves after the best evaluation."""
         config, step = course.config, state["step"]
         best = False
         if step % config.eval_every_steps == 0 or step == config.num_train_steps:
@@ -312,7 +307,7 @@ class Trainer:
                 state["best"] = {"step": step, "loss": loss}
             if self.is_chief:
                 course.curves.write("validation", scores, step)
-                course.curves.write("token_residual", self.watch.look(step), step)
+                course.curves.write("token_residual", self.watch.residuals(step), step)
         save = save or best or step % config.save_checkpoints_steps == 0
         if save and self.is_chief:
             course.curves.flush()
@@ -331,17 +326,17 @@ class Trainer:
         return (course or self.trunk).curriculum.batches(self.strategy, start_step)
 
     def evaluate(self) -> dict[str, float]:
-        """Scores of the held-out records, see `evaluation.scores`.
+        """Scores of the held-out records; see `evaluation.scores`.
 
-        With a moving average of the weights, also its scores, with the prefix `ema_`.
+        If the run keeps a moving average of the weights, its scores have the prefix `ema_`.
         """
         held_out, batches = self.curriculum.held_out, self.curriculum.validation_batches
         scores = evaluation.scores(self.steps, held_out, batches(self.strategy))
         if self.config.ema_momentum:
             with evaluation.averaged_weights(self.model, self.optimizer):
                 averaged = evaluation.scores(self.steps, held_out, batches(self.strategy))
-            same = {"masked_tokens", "neighbour_model_loss", "neighbour_model_loss_at_mask"}
-            averaged = {name: value for name, value in averaged.items() if name not in same}
+            equal = {"masked_tokens", "neighbour_model_loss", "neighbour_model_loss_at_mask"}
+            averaged = {name: value for name, value in averaged.items() if name not in equal}
             scores |= {f"ema_{name}": value for name, value in averaged.items()}
         return scores
 
@@ -351,7 +346,7 @@ class Trainer:
         """Skips a step that is not finite, or ends the run with a report."""
         step = state["step"]
         if self.config.dtype == "float16" and float(self.steps.loss_scale) > 1:
-            # This is the normal search for the loss scale; the step has halved it.
+            # The search for the loss scale needs overflows; the step has halved the scale.
             logging.info("step %d: overflow, loss scale %g", step, float(self.steps.loss_scale))
             return
         parts = (
@@ -376,7 +371,8 @@ class Trainer:
         course = course or self.trunk
         config, encoder = course.config, self.encoder_config
         last = config.stages[-1]
-        # Of the last stage, whose first step compiles. A run without remaining steps has no timing.
+        # Steps of the last stage, except the first, which compiles. There is none if the run had no
+        # steps left.
         timed = [
             seconds
             for step, seconds in self.step_seconds
@@ -409,14 +405,9 @@ class Trainer:
             "unigram_entropy": self.metadata["unigram_entropy"],
             "validation_unigram_cross_entropy": self.metadata["validation_unigram_cross_entropy"],
         }
-        ends = [
-            *(
-                files.read_json(pathlib.Path(branch.workdir) / RESULTS)
-                for branch in config.branches
-            ),
-            results,
-        ]
-        return {**results, "branches": [{name: end[name] for name in _OF_A_BRANCH} for end in ends]}
+        runs = [files.read_json(pathlib.Path(b.workdir) / RESULTS) for b in config.branches]
+        branches = [{name: run[name] for name in _BRANCH_FIELDS} for run in (*runs, results)]
+        return {**results, "branches": branches}
 
 
 def peak_memory_bytes() -> int:
