@@ -12,23 +12,23 @@ from undivided_tf.training.pretraining import Trainer, peak_memory_bytes
 
 
 def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
-    """Builds a run; runs a compiling step and 20 timed steps of each stage; discards all.
+    """Builds a run, times some steps of each stage, and discards everything.
 
-    The steps are left out if the estimate exceeds the free memory, since the system might kill the
-    process without a message.
+    No step runs if the estimate exceeds the free memory, since the system might kill the process
+    without a message.
 
     Args:
         config: the run; nothing is written to its workdir.
-        timed_steps: of each stage of the curriculum.
+        timed_steps: number of timed steps of each stage, after one that compiles.
 
     Returns:
         `pattern`, `parameters` (encoder), `head_parameters`; `estimated_bytes` (of the largest
-        stage) and `free_bytes` (before the model was built), both in addition to the process's
-        memory at that time; `fits`; `precision` (of `precision.measure`, or None); `stages`, each
-        with `steps`, `branch_steps` (additional steps of branches), `batch_size`, `length`, `rows`
-        (at a time on a device) and `estimated_bytes`.
+        stage) and `free_bytes`, both beyond the memory of the process before the model is built;
+        `fits`; `precision` (result of `precision.measure`, or None); `stages`, each with `steps`,
+        `branch_steps` (additional steps of branches), `batch_size`, `length`, `rows` (at a time on
+        a device) and `estimated_bytes`.
         If the run fits, each stage also has `compile_seconds`, `step_milliseconds` and
-        `tokens_per_second`, and the result has `measured_bytes` (peak above the same base) and
+        `tokens_per_second`, and the result has `measured_bytes` (peak, also beyond that memory) and
         `projected_hours` (all steps, without evaluations and checkpoints).
 
     Raises:
@@ -39,7 +39,7 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
             "a dry run measures one machine: give --strategy=one_device, or mirrored, and the part "
             "of train_batch_size of one worker"
         )
-    free, held = faults.free_bytes(), peak_memory_bytes()
+    free, held_before = faults.free_bytes(), peak_memory_bytes()
     trainer = Trainer(config)
     encoder = trainer.encoder_config
     needs = trainer.curriculum.needs(trainer.replicas)
@@ -75,7 +75,7 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
             stage["step_milliseconds"] = 1000 * step
             stage["tokens_per_second"] = need.stage.batch_size * need.length / step
             seconds += compilation + (stage["steps"] + stage["branch_steps"]) * step
-    measured = peak_memory_bytes() - held
+    measured = peak_memory_bytes() - held_before
     return {**report, "measured_bytes": measured, "projected_hours": seconds / 3600}
 
 

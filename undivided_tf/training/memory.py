@@ -1,9 +1,9 @@
 """Memory of a pre-training step by parts; needs no TensorFlow.
 
-XLA's share is from its buffer assignment, and the rest from the resident memory of fresh processes.
-`python benchmarks/memory.py` repeats the measurement and shows the error of the estimate. The
-random bits of dropout, and unmasked places of the last blocks, are counted, although a step with
-XLA no longer keeps them: the sum agrees with peaks of whole processes.
+The memory of XLA was measured by its buffer assignment, the rest by the resident memory of fresh
+processes. `python benchmarks/memory.py` repeats the measurement and shows the error of the
+estimate. A step with XLA no longer keeps the random bits of dropout and the unmasked places of the
+last blocks. The estimate still counts them, since the sum agrees with peaks of whole processes.
 """
 
 from undivided_tf import accounting
@@ -12,7 +12,7 @@ from undivided_tf.training.config import PretrainingConfig
 
 _FLOAT32_BYTES = 4
 
-# Memory of tracing, XLA's compiler and the compiled code: a constant, and a part per block.
+# Memory of tracing, XLA's compiler and the compiled code: a constant, and a term per block.
 _RUNTIME_BYTES = 300 * 2**20
 _RUNTIME_BYTES_OF_A_BLOCK = 30 * 2**20
 
@@ -44,7 +44,7 @@ def _kept(config: EncoderConfig, kind: str, length: int) -> int:
     return 2 * stream + bits + inner
 
 
-def _passing(config: EncoderConfig, kind: str, length: int) -> int:
+def _temporary(config: EncoderConfig, kind: str, length: int) -> int:
     """Temporary elements of a block's backward pass: gradients of the kept arrays."""
     stream = length * config.hidden_size
     if kind == "attention":
@@ -73,11 +73,11 @@ def activation_elements(
     kinds = [block.kind for block in config.pattern]
     if recompute:
         kept = sum(_KEPT_RECOMPUTING[kind] for kind in kinds) * stream
-        passing = [_kept(config, k, length) + _passing(config, k, length) for k in set(kinds)]
+        temporary = [_kept(config, k, length) + _temporary(config, k, length) for k in set(kinds)]
     else:
         kept = sum(_kept(config, kind, length) for kind in kinds)
-        passing = [_passing(config, kind, length) for kind in set(kinds)]
-    return embeddings + kept + max([head, *passing])
+        temporary = [_temporary(config, kind, length) for kind in set(kinds)]
+    return embeddings + kept + max([head, *temporary])
 
 
 def training_memory_bytes(
@@ -93,13 +93,13 @@ def training_memory_bytes(
 ) -> dict[str, int]:
     """Estimated bytes for a pre-training step in float32 on one device, beyond TensorFlow itself.
 
-    Half precision needs less. The `runtime` is in the memory of the process, not of a GPU.
+    Half precision needs less. The `runtime` part is in the memory of the process, not of a GPU.
 
     Args:
         config: the encoder.
         length: word pieces per row.
         predictions: masked positions per row.
-        rows: that the device computes at a time.
+        rows: rows that the device computes at a time.
         recompute: see `activation_elements`.
         accumulation: parts of the batch; several parts need another array for the sum of gradients.
         average: whether a moving average of the weights is kept.
@@ -111,9 +111,9 @@ def training_memory_bytes(
     """
     weights = accounting.count_parameters(config) + accounting.masked_lm_head_parameters(config)
     copies = 4 + (accumulation > 1) + average
-    lacking = accounting.hidden_kernel_parameters(config) if optimizer == "muon" else 0
+    one_moment = accounting.hidden_kernel_parameters(config) if optimizer == "muon" else 0
     sizes = {
-        "parameters": _FLOAT32_BYTES * (copies * weights - lacking),
+        "parameters": _FLOAT32_BYTES * (copies * weights - one_moment),
         "activations": _FLOAT32_BYTES
         * rows
         * activation_elements(config, length, predictions, recompute),
@@ -132,7 +132,7 @@ def of_run(
         encoder: with the vocabulary of the records.
         length: word pieces per row.
         predictions: masked positions per row.
-        rows: that a device computes at a time.
+        rows: rows that a device computes at a time.
     """
     return training_memory_bytes(
         encoder,

@@ -1,6 +1,6 @@
-"""`--dtype=auto`: bfloat16 where the processor gains by it, float32 elsewhere.
+"""`--dtype=auto`: bfloat16 where the processor is faster with it, float32 elsewhere.
 
-One product of the encoder's own widths is timed in both types. On a processor that multiplies
+One matrix product of the encoder's widths is timed in both types. On a processor that multiplies
 bfloat16 about twice as fast, a pre-training step without XLA took 0.64 to 0.78 of the time of the
 default for hidden sizes 256 to 768 (`benchmarks/levers.py`). For hidden size 128 it was no faster,
 since a narrow encoder spends its time between the products.
@@ -23,13 +23,13 @@ _TOKENS, _ROUNDS = 1024, 7
 def resolve(config: PretrainingConfig) -> tuple[PretrainingConfig, dict[str, Any] | None]:
     """The config with a type in place of `auto`, and the choice of `measure`.
 
-    A begun run keeps the choice of its workdir, even on another processor. A config with another
-    `dtype` is returned as it is, with None.
+    A run that has begun keeps the choice of its workdir, even on another processor. A config with
+    another `dtype` is returned unchanged, with None.
     """
     if config.dtype != AUTO:
         return config, None
-    kept = pathlib.Path(config.workdir) / FILE
-    choice = files.read_json(kept) if kept.exists() else measure(config)
+    path = pathlib.Path(config.workdir) / FILE
+    choice = files.read_json(path) if path.exists() else measure(config)
     return config.replace(dtype=choice["dtype"], jit_compile=choice["jit_compile"]), choice
 
 

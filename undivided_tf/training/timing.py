@@ -13,8 +13,8 @@ def time_in_turn(config: TimingConfig) -> dict[str, Any]:
     """Times steps of a pattern and of the reference in alternation.
 
     A machine's speed changes from hour to hour with its load and temperature. It changes little
-    within one round, so the ratio of the times is that of the patterns. Weights are initial values;
-    compilation is not timed. Of a curriculum the last stage is timed.
+    within one round, so the ratio of the times depends on the patterns alone. The weights are
+    initial values, and compilation is not timed. Of a curriculum the last stage is timed.
 
     Args:
         config: both patterns and the recipe that they share.
@@ -33,16 +33,16 @@ def time_in_turn(config: TimingConfig) -> dict[str, Any]:
         "reference_milliseconds": Trainer(recipe.replace(encoder=reference)),
     }
     first_step = recipe.stages[-1].first_step
-    streams = {name: iter(trainer.batches(first_step)) for name, trainer in trainers.items()}
+    batches = {name: iter(trainer.batches(first_step)) for name, trainer in trainers.items()}
 
-    def step(which: str) -> None:
-        trainers[which].step(next(streams[which]))
+    def step(name: str) -> None:
+        trainers[name].step(next(batches[name]))
 
     calls = {name: functools.partial(step, name) for name in trainers}
-    seconds: dict[str, list[float]] = {name: [] for name in trainers}
+    times: dict[str, list[float]] = {name: [] for name in trainers}
     with bar(config.num_rounds, f"timing {recipe.encoder.block_pattern}", "rounds") as progress:
-        for taken in stopwatch.in_turn(calls, config.num_rounds, config.steps_per_round):
-            for name, milliseconds in taken.items():
-                seconds[name].append(milliseconds)
+        for milliseconds in stopwatch.in_turn(calls, config.num_rounds, config.steps_per_round):
+            for name in trainers:
+                times[name].append(milliseconds[name])
             progress.update()
-    return {"kind": "timing", **seconds}
+    return {"kind": "timing", **times}
