@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
-from undivided_tf.training import dry_run, faults, memory, pretraining
+from undivided_tf.training import device_memory, dry_run, faults, memory, pretraining
 from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.curriculum import Need
 
@@ -144,7 +144,7 @@ def test_memory_advice_is_about_the_greatest_stage_and_names_only_what_helps():
     ]
     with (
         pytest.raises(InputError) as caught,
-        faults.out_of_memory_advice(run, run.encoder, needs),
+        device_memory.out_of_memory_advice(run, run.encoder, needs),
     ):
         raise MemoryError
     message = str(caught.value)
@@ -154,7 +154,7 @@ def test_memory_advice_is_about_the_greatest_stage_and_names_only_what_helps():
     # One row does not split; another copy of the gradients would only add to the need.
     with (
         pytest.raises(InputError) as caught,
-        faults.out_of_memory_advice(run, run.encoder, needs[:1]),
+        device_memory.out_of_memory_advice(run, run.encoder, needs[:1]),
     ):
         raise MemoryError
     message = str(caught.value)
@@ -221,7 +221,7 @@ def test_a_dry_run_measures_and_writes_nothing(toy, tmp_path, monkeypatch):
     assert found["projected_hours"] == pytest.approx(hours)
     assert f"{found['parameters']:,} parameters" in dry_run.describe(found)
     assert not (tmp_path / "run").exists()
-    monkeypatch.setattr(faults, "free_bytes", lambda: 10)
+    monkeypatch.setattr(device_memory, "free_bytes", lambda: 10)
     found = dry_run.dry_run(config)
     assert not found["fits"] and "step_milliseconds" not in found["stages"][0]
     assert "it does not fit" in dry_run.describe(found)

@@ -6,9 +6,9 @@ from typing import Any
 
 from undivided_tf import accounting
 from undivided_tf.errors import InputError
-from undivided_tf.training import faults, precision
+from undivided_tf.training import device_memory, precision
 from undivided_tf.training.config import PretrainingConfig, Stage
-from undivided_tf.training.pretraining import Trainer, peak_memory_bytes
+from undivided_tf.training.pretraining import Trainer
 
 
 def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
             "a dry run measures one machine: give --strategy=one_device, or mirrored, and the part "
             "of train_batch_size of one worker"
         )
-    free, held_before = faults.free_bytes(), peak_memory_bytes()
+    free, held_before = device_memory.free_bytes(), device_memory.peak_bytes()
     trainer = Trainer(config)
     encoder = trainer.encoder_config
     needs = trainer.curriculum.needs(trainer.replicas)
@@ -75,7 +75,7 @@ def dry_run(config: PretrainingConfig, timed_steps: int = 20) -> dict[str, Any]:
             stage["step_milliseconds"] = 1000 * step
             stage["tokens_per_second"] = need.stage.batch_size * need.length / step
             seconds += compilation + (stage["steps"] + stage["branch_steps"]) * step
-    measured = peak_memory_bytes() - held_before
+    measured = device_memory.peak_bytes() - held_before
     return {**report, "measured_bytes": measured, "projected_hours": seconds / 3600}
 
 

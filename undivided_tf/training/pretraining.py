@@ -11,10 +11,7 @@ trains the model through its cooldown in its own directory. Then the run is rest
 import contextlib
 import copy
 import pathlib
-import re
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +31,7 @@ from undivided_tf.support import files
 from undivided_tf.support.progress import bar, compiling
 from undivided_tf.training import (
     context_use,
+    device_memory,
     evaluation,
     faults,
     optimizers,
@@ -256,7 +254,7 @@ class Trainer:
                 form = stage.batch_size, stage.records_dir  # These decide the shapes of a batch.
                 is_compiled = form in self.compiled
                 with contextlib.nullcontext() if is_compiled else compiling(progress):
-                    sums = self.step(batch, self.stop_request.came)
+                    sums = self.step(batch, self.stop_request.received)
                 self.compiled.add(form)
                 seconds = time.perf_counter() - start
                 self.step_seconds.append((step, seconds))
@@ -287,7 +285,7 @@ class Trainer:
     def memory_advice(self):
         """Turns lack of memory into an InputError with advice."""
         needs = self.curriculum.needs(self.replicas)
-        return faults.out_of_memory_advice(self.config, self.encoder_config, needs)
+        return device_memory.out_of_memory_advice(self.config, self.encoder_config, needs)
 
     def step(self, batch: Any, stop: bool = False) -> dict[str, float]:
         """One optimizer step; returns the result of `Steps.train` as numbers."""
@@ -393,7 +391,7 @@ class Trainer:
             "step_milliseconds": seconds and 1000 * seconds,
             "tokens_per_second": seconds and last.batch_size * course.curriculum.length / seconds,
             "training_seconds": state["training_seconds"],
-            "peak_memory_bytes": peak_memory_bytes(),
+            "peak_memory_bytes": device_memory.peak_bytes(),
             **({"precision": self.precision} if self.precision else {}),
             "training_history": state["training_history"],
             "validation_history": state["validation_history"],
@@ -408,14 +406,3 @@ class Trainer:
         runs = [files.read_json(pathlib.Path(b.workdir) / RESULTS) for b in config.branches]
         branches = [{name: run[name] for name in _BRANCH_FIELDS} for run in (*runs, results)]
         return {**results, "branches": branches}
-
-
-def peak_memory_bytes() -> int:
-    """Peak resident memory of this process, or memory of its GPU, if there is one."""
-    if tf.config.list_logical_devices("GPU"):
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():  # On Linux, getrusage includes the parent's peak.
-        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
