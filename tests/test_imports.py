@@ -16,7 +16,7 @@ LAYERS = [
     ["inputs", "pattern"],
     ["config"],
     ["accounting", "tokenization", "workdir"],
-    ["layers"],
+    ["layers", "partners"],
     ["models", "data", "metrics"],
     ["training", "analysis"],
     ["convert"],
@@ -58,7 +58,7 @@ def test_imports_run_one_way(path):
 
 def test_what_needs_no_tensorflow_does_not_import_it():
     modules = [
-        "pattern", "config", "inputs", "workdir", "accounting",
+        "pattern", "config", "inputs", "workdir", "accounting", "partners",
         "support.progress", "support.stopwatch",
         "data.corpus.config", "training.config", "analysis.config", "convert.config",
         "surgery.config", "export.config", "study.config", "training.memory", "training.scores",

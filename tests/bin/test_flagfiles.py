@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from undivided_tf import accounting
+from undivided_tf import accounting, partners
 from undivided_tf.analysis.config import (
     CkaConfig,
     DiagnosticsConfig,
@@ -182,6 +182,6 @@ def test_patterns_and_partners_differ_from_bert_base_in_the_encoder_only(pretrai
         pattern, suffix = re.fullmatch("(.*?)_?((?:more|wider)_.*)?", stem).groups()
         if suffix:
             investment = names.get(suffix, "hidden")
-            partner = accounting.matched_partner(found[pattern].encoder, base.encoder, investment)
+            partner = partners.matched_partner(found[pattern].encoder, base.encoder, investment)
             assert config.encoder == partner, stem
             assert abs(accounting.count_parameters(partner) / BASE - 1) < 0.01

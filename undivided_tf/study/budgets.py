@@ -8,7 +8,7 @@ reference has learnt.
 import dataclasses
 from typing import Any
 
-from undivided_tf import accounting
+from undivided_tf import accounting, partners
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.errors import InputError
@@ -164,9 +164,9 @@ def matched(own: EncoderConfig, full: EncoderConfig, budget: str, vocabulary: in
         vocabulary: word pieces; that of the two is not filled in yet.
 
     Raises:
-        InputError: as `accounting.matched_partner`.
+        InputError: as `partners.matched_partner`.
     """
-    found = accounting.matched_partner(
+    found = partners.matched_partner(
         *(one.replace(vocab_size=vocabulary) for one in (own, full)),
         INVESTMENTS[budget],
         TOLERANCE,

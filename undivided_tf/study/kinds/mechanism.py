@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from undivided_tf import accounting
+from undivided_tf import partners
 from undivided_tf.errors import InputError
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
@@ -150,7 +150,7 @@ def _partner(recipe: MechanismConfig, pattern: str, reference: str) -> tuple[str
     """The pattern with attention blocks for the parameters it lacks; none where that is itself."""
     own, full = (recipe.of_pattern(p) for p in (pattern, reference))
     try:
-        partner = accounting.matched_partner(own, full, "attention", TOLERANCE)
+        partner = partners.matched_partner(own, full, "attention", TOLERANCE)
     except InputError:
         return ()
     return (partner.block_pattern,) if partner.block_pattern != pattern else ()
