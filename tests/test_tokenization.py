@@ -1,8 +1,6 @@
 import functools
 import hashlib
 import pathlib
-import subprocess
-import sys
 
 import hypothesis
 import numpy as np
@@ -11,10 +9,10 @@ import tensorflow as tf
 import tokenizers
 from hypothesis import strategies
 
-from undivided_tf import tokenization
 from undivided_tf.data import sample
+from undivided_tf.data.corpus.vocabulary_training import train_vocabulary
 from undivided_tf.errors import InputError
-from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer, train_vocabulary
+from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 
 BERT_VOCABULARY = (
     pathlib.Path(__file__).parents[1] / ".." / "shared" / "data" / "bert" / "vocab.txt"
@@ -274,38 +272,6 @@ def test_known_differences_to_the_reference_are_as_documented(tokenizer):
     ]  # fmt: skip
 
 
-def test_trained_vocabulary_knows_every_character_of_its_text():
-    lines = ["\u00bd Stra\u00dfe \ufb01ne \u03c3\u03cc\u03c2 \u2026 caf\u00e9 \u0130z \u65e5\u672c"]
-    tokenizer = Tokenizer(train_vocabulary(lines, 200))
-    assert tokenizer.unk_id not in tokenizer.tokenize(lines).flat_values.numpy()
-
-
-def test_training_is_the_same_in_another_process():
-    lines = [document.text for document in list(sample.read_train_articles())[:30]]
-    code = (
-        "from undivided_tf.tokenization import train_vocabulary\n"
-        f"print(*train_vocabulary({lines!r}, 150), end='')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split(" ") == train_vocabulary(lines, 150)
-
-
-def test_vocabulary_size_and_order():
-    lines = ["low lower lowest", "new newer newest"] * 5
-    vocabulary = train_vocabulary(lines, 30)
-    assert vocabulary[:5] == list(SPECIAL_TOKENS) and len(vocabulary) <= 30
-    assert {"low", "new"} <= set(vocabulary)
-    with pytest.raises(InputError, match="vocab_size 10 is too small: .* take 19"):
-        train_vocabulary(lines, 10)
-
-
-def test_frequent_words_may_be_cut_into_several_texts(monkeypatch):
-    lines = ["low lower lowest", "new newer newest"] * 5
-    whole = train_vocabulary(lines, 30)
-    monkeypatch.setattr(tokenization, "REPEATS", 2)
-    assert train_vocabulary(lines, 30) == whole
-
-
 def test_bert_vocabulary_gives_berts_ids():
     if not BERT_VOCABULARY.exists():
         pytest.skip("the shared data folder with BERT's vocabulary is absent")
@@ -315,11 +281,6 @@ def test_bert_vocabulary_gives_berts_ids():
     assert tokenizer.encode(["Hello, world!"], max_seq_length=7)["token_ids"].numpy().tolist() == [
         [101, 7592, 1010, 2088, 999, 102, 0]
     ]
-
-
-def test_rare_characters_beyond_the_limit_get_no_piece():
-    vocabulary = train_vocabulary(["aaa bbb ab", "\u65e5"], 40, limit_alphabet=2)
-    assert "a" in vocabulary and "b" in vocabulary and "\u65e5" not in vocabulary
 
 
 @functools.cache

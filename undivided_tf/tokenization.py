@@ -1,10 +1,9 @@
-"""WordPiece tokenizer as TensorFlow operations, and training of its vocabulary."""
+"""WordPiece tokenizer as TensorFlow operations."""
 
-import collections
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,14 @@ MAX_CHARACTERS = 100  # Of a word; longer words become [UNK], as in the referenc
 BYTE_ORDER_MARK = "\ufeff"
 # Pieces that are not text, such as [unused1], [CLS], <S>.
 _MARKER = re.compile(r"\[.*\]|<.*>", re.DOTALL)
-REPEATS = 100_000  # Of a word in one text for the vocabulary trainer.
 
 
 class Tokenizer:
     """BERT's WordPiece tokenizer as TensorFlow operations, usable inside `tf.data` and exports.
 
     It uses tensorflow-text's `FastBertTokenizer`. The reference is the `tokenizers` library, which
-    Hugging Face's `BertTokenizerFast` uses. Cased, both agree on every paragraph of the sample
-    corpus; uncased, on all but 64 of 36,066. Known differences:
+    Hugging Face's `BertTokenizerFast` uses. With cased text both agree on every paragraph of the
+    sample corpus, with uncased text on all but 64 of 36,066. Known differences:
 
     - The reference lower-cases uncased text. This tokenizer also applies case folding and
       compatibility decomposition: "½" becomes "1⁄2", "…" becomes "...", "ß" becomes "ss", "ς"
@@ -128,11 +126,11 @@ class Tokenizer:
         _, characters = tf.strings.unicode_decode_with_offsets(strings, "UTF-8")
         # The rows are concatenated, so that one binary search suffices for the whole batch.
         base = tf.cumsum(tf.cast(tf.strings.length(strings), tf.int64), exclusive=True)
-        known = characters.flat_values + tf.gather(base, characters.value_rowids())
+        begins = characters.flat_values + tf.gather(base, characters.value_rowids())
 
         def character(offsets: tf.Tensor) -> tf.Tensor:
             """Index, within its row, of the character that contains a byte of the batch."""
-            place = tf.searchsorted(known, offsets, side="right") - 1
+            place = tf.searchsorted(begins, offsets, side="right") - 1
             return place - tf.cast(tf.gather(characters.row_starts(), rows), tf.int32)
 
         rows = ids.value_rowids()
@@ -354,85 +352,3 @@ def _check_vocabulary(pieces: tuple[str, ...], where: str) -> dict[str, int]:
     if len(ids) == len(SPECIAL_TOKENS):
         raise InputError(f"{where}: the vocabulary has no word pieces except the special tokens")
     return ids
-
-
-def train_vocabulary(
-    lines: Iterable[str], vocab_size: int, do_lower_case: bool = True, limit_alphabet: int = 1000
-) -> list[str]:
-    """Trains a WordPiece vocabulary; special tokens come first, then single characters.
-
-    Text is normalised as in `Tokenizer`. The same lines give the same vocabulary. Memory grows with
-    the number of distinct words, not with the length of the text.
-
-    Args:
-        lines: text in any portions that do not cut words.
-        vocab_size: largest number of word pieces, special tokens included; a small text may give
-            fewer.
-        do_lower_case: lower-case the text and strip accents.
-        limit_alphabet: only this many characters, the most frequent ones, become pieces, so that
-            rare scripts do not fill the vocabulary.
-
-    Raises:
-        InputError: the special tokens and single characters alone exceed `vocab_size`.
-    """
-    # Imported here, since most runs use a vocabulary without training it.
-    from tokenizers import Tokenizer as Learner
-    from tokenizers import models, pre_tokenizers, trainers
-
-    counts = _count_words(lines, do_lower_case)
-    characters = collections.Counter()
-    for word, count in counts.items():
-        for character in word:
-            characters[character] += count
-    kept = sorted(characters, key=lambda character: (-characters[character], character))
-    alphabet = set(kept[:limit_alphabet])
-    words = sorted(word for word in counts if alphabet.issuperset(word))
-    inner = {CONTINUATION + character for word in words for character in word[1:]}
-    # As special tokens the single characters get fixed ids. Otherwise the trainer would number them
-    # in the order of a hash table, and these ids decide ties between merges.
-    fixed = [*SPECIAL_TOKENS, *sorted(alphabet), *sorted(inner)]
-    if len(fixed) > vocab_size:
-        raise InputError(
-            f"vocab_size {vocab_size} is too small: special tokens and single characters "
-            f"alone take {len(fixed)}"
-        )
-    learner = Learner(models.WordPiece(unk_token="[UNK]"))
-    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        special_tokens=fixed,
-        continuing_subword_prefix=CONTINUATION,
-        show_progress=False,
-    )
-    learner.train_from_iterator(_repeat(counts, words), trainer)
-    vocabulary = learner.get_vocab()
-    return sorted(vocabulary, key=vocabulary.get)
-
-
-def _repeat(counts: collections.Counter[str], words: Iterable[str]) -> Iterator[str]:
-    """Repeats each word by its count, since the trainer needs text; texts have a bounded length."""
-    for word in words:
-        for start in range(0, counts[word], REPEATS):
-            yield " ".join([word] * min(REPEATS, counts[word] - start))
-
-
-def _count_words(lines: Iterable[str], do_lower_case: bool) -> collections.Counter[str]:
-    """Counts words after normalisation as in `Tokenizer` and splitting at punctuation."""
-    from tokenizers import normalizers, pre_tokenizers
-
-    # Split at spaces first, so that each distinct string is normalised once.
-    raw = collections.Counter()
-    for line in lines:
-        raw.update(line.split())
-    texts = tf.constant(list(raw), tf.string)
-    if do_lower_case:
-        # As in FastBertTokenizer; BertNormalizer differs.
-        texts = tft.normalize_utf8(tft.case_fold_utf8(texts), "NFD")
-        texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
-    cleaner = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    splitter = pre_tokenizers.BertPreTokenizer()
-    counts = collections.Counter()
-    for text, count in zip(texts.numpy(), raw.values(), strict=True):
-        for word, _ in splitter.pre_tokenize_str(cleaner.normalize_str(text.decode())):
-            counts[word] += count
-    return counts

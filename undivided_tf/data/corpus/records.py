@@ -38,7 +38,7 @@ from undivided_tf.data.corpus.corpora import Portion
 from undivided_tf.data.corpus.survey import Survey
 from undivided_tf.errors import InputError
 from undivided_tf.support import files, progress
-from undivided_tf.tokenization import Tokenizer, pieces_with_capitals, train_vocabulary
+from undivided_tf.tokenization import Tokenizer, pieces_with_capitals
 from undivided_tf.workdir import note_finished, open_scratch, open_workdir, results_directory
 
 FORMAT_VERSION = 1
@@ -217,6 +217,9 @@ def _trained_vocabulary(
     """Trains a vocabulary on the documents that are not held out, unless it is trained already."""
     path = work / VOCABULARY
     if not path.exists():
+        # Imported here, since most runs use a vocabulary without training it.
+        from undivided_tf.data.corpus.vocabulary_training import train_vocabulary
+
         # Positions are random, so the documents below a limit are a random part.
         share = min(1.0, VOCABULARY_BYTES / surveyed.kept_bytes)
         limit = surveyed.threshold + share * (1 - surveyed.threshold)
