@@ -181,12 +181,12 @@ def test_from_scratch_starts_from_random_weights(checkpoint, task, tmp_path):
     config = toys.finetuning_config(tmp_path / "work", checkpoint, task, from_scratch=True)
     tuner = finetuning._Tuner(config, load_task(task))
     stored, _ = checkpoints.load_encoder(checkpoint)
-    starts = [tuner._fresh(seed)[0].encoder for seed in (1, 1, 2)]
+    starts = [tuner._initial_classifier(seed)[0].encoder for seed in (1, 1, 2)]
     pretrained = finetuning._Tuner(config.replace(from_scratch=False), load_task(task))
     for name in ("word_embeddings", "query/kernel"):
         first, again, other, loaded, kept = (
             next(np.asarray(w) for w in encoder.weights if name in w.path)
-            for encoder in [*starts, pretrained._fresh(1)[0].encoder, stored]
+            for encoder in [*starts, pretrained._initial_classifier(1)[0].encoder, stored]
         )
         np.testing.assert_array_equal(first, again)
         np.testing.assert_array_equal(loaded, kept)

@@ -28,7 +28,7 @@ from undivided_tf.models.classifier import pool
 from undivided_tf.support import files
 from undivided_tf.surgery import run
 from undivided_tf.surgery.config import HealingConfig
-from undivided_tf.training import optimizers, schedules, strategies, stretches
+from undivided_tf.training import optimizers, resumable, schedules, strategies
 from undivided_tf.training.distillation import matching_taps
 from undivided_tf.workdir import results_once
 
@@ -161,7 +161,7 @@ class _Run:
         """Trains, saves the model, and measures both ends."""
         config, workdir = self.config, pathlib.Path(self.config.workdir)
         before = self._held_out()
-        trained = stretches.fit(
+        trained = resumable.fit(
             self.healer,
             self._batches,
             epochs=1,

@@ -17,17 +17,16 @@ from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import optimizers, schedules, scores, strategies, stretches
+from undivided_tf.training import optimizers, resumable, schedules, scores, strategies
 from undivided_tf.training.classifiers import load_initial_weights, save_classifier
 from undivided_tf.training.config import FinetuningConfig
-from undivided_tf.training.stretches import EarlyStopping
 from undivided_tf.workdir import once, results_once
 
 VALIDATION = "validation"
 
 
 def finetune(config: FinetuningConfig) -> dict[str, Any]:
-    """Runs all seeds of a fine-tuning; resumes an interrupted call.
+    """Fine-tunes with all seeds; resumes an interrupted call.
 
     A stopped run resumes from its last checkpoint (`workdir/run_SEED/checkpoints`).
 
@@ -99,7 +98,7 @@ class _Tuner:
                 f"task {config.task} has {len(self.splits['train'])} training rows, fewer than "
                 f"one batch of {config.train_batch_size}: lower --train_batch_size"
             )
-        self.classifier, self.tokenizer, self.loading = self._fresh(config.seed)
+        self.classifier, self.tokenizer, self.loading = self._initial_classifier(config.seed)
         self.pattern = self.classifier.encoder.config.block_pattern
         encoder_config = self.classifier.encoder.config
         encoder_config.require_length(config.max_seq_length)
@@ -124,7 +123,7 @@ class _Tuner:
         )
         self.classifier.compile(self.optimizer, loss)
 
-    def _fresh(self, seed: int) -> tuple[Classifier, Tokenizer, dict[str, Any]]:
+    def _initial_classifier(self, seed: int) -> tuple[Classifier, Tokenizer, dict[str, Any]]:
         """A classifier with the initial values of a run, and the record of its loaded weights."""
         config = self.config
         encoder, tokenizer = checkpoints.untrained_encoder(config.init_checkpoint, seed)
@@ -158,11 +157,11 @@ class _Tuner:
     def run(self, seed: int) -> dict[str, Any]:
         """Fine-tunes with one seed; returns its scores."""
         config = self.config
-        fresh, _, _ = self._fresh(seed)
-        for variable, start in zip(self.classifier.variables, fresh.variables, strict=True):
-            variable.assign(start)
-        for variable, start in zip(self.optimizer.variables, self.optimizer_start, strict=True):
-            variable.assign(start)
+        initial, _, _ = self._initial_classifier(seed)
+        for variable, value in zip(self.classifier.variables, initial.variables, strict=True):
+            variable.assign(value)
+        for variable, value in zip(self.optimizer.variables, self.optimizer_start, strict=True):
+            variable.assign(value)
         start = "random weights" if config.from_scratch else "pre-trained"
         description = f"{self.task.name} {self.pattern} {start}, seed {seed}"
         trained = self._train(seed, description)
@@ -202,11 +201,11 @@ class _Tuner:
         }
 
     def _train(self, seed: int, description: str) -> dict[str, Any]:
-        """Trains from the newest checkpoint of the run; see `stretches.fit`."""
+        """Trains from the newest checkpoint of the run; see `resumable.fit`."""
         config = self.config
         early_stopping = None
         if config.early_stopping_epochs:
-            early_stopping = EarlyStopping(
+            early_stopping = resumable.EarlyStopping(
                 self.classifier, self._validation_score, config.early_stopping_epochs
             )
 
@@ -220,7 +219,7 @@ class _Tuner:
                 steps=slice(first, first + count),
             )
 
-        return stretches.fit(
+        return resumable.fit(
             self.classifier,
             steps,
             epochs=config.num_train_epochs,

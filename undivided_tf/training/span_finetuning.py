@@ -23,13 +23,13 @@ from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.models.weights import load_weights
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
-from undivided_tf.training import optimizers, schedules, strategies, stretches
+from undivided_tf.training import optimizers, resumable, schedules, strategies
 from undivided_tf.training.config import SquadConfig
 from undivided_tf.workdir import once, results_once
 
 
 def finetune_spans(config: SquadConfig) -> dict[str, Any]:
-    """Trains on SQuAD, tunes the null threshold, predicts and scores; resumes if interrupted.
+    """Trains on SQuAD, tunes the null threshold, predicts and scores; resumes an interrupted call.
 
     Each run has a directory `workdir/run_SEED`: checkpoints during training, then the model,
     `predictions.json` and `nbest.json` as google-research/bert writes them and, with
@@ -65,7 +65,7 @@ class _SpanTuner:
         if not config.predict_file:
             raise InputError("a data set to predict is needed: --predict_file=FILE")
         strategies.make_repeatable(config.seed, config.deterministic)
-        model, self.tokenizer = self._fresh(config.seed)
+        model, self.tokenizer = self._initial_model(config.seed)
         self.pattern = model.encoder.config.block_pattern
         model.encoder.config.require_length(config.max_seq_length)
         model.encoder.config.require_segments(2)
@@ -82,7 +82,7 @@ class _SpanTuner:
                     f"than one batch of {config.train_batch_size}: lower --train_batch_size"
                 )
 
-    def _fresh(self, seed: int) -> tuple[SpanPredictor, Tokenizer]:
+    def _initial_model(self, seed: int) -> tuple[SpanPredictor, Tokenizer]:
         """A model with the initial values of a run."""
         if not self.config.train_files:
             return load_span_predictor(self.config.init_checkpoint)
@@ -139,7 +139,7 @@ class _SpanTuner:
     def _run(self, seed: int, directory: pathlib.Path) -> dict[str, Any]:
         """Trains and predicts with one seed; returns its scores."""
         config = self.config
-        model, _ = self._fresh(seed)
+        model, _ = self._initial_model(seed)
         result: dict[str, Any] = {"seed": seed}
         if config.train_files:
             result["training_loss"] = self._train(model, seed, directory)
@@ -191,7 +191,7 @@ class _SpanTuner:
             max_gradient_norm=1.0,
         )
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        trained = stretches.fit(
+        trained = resumable.fit(
             model,
             functools.partial(self._batches, seed),
             epochs=config.num_train_epochs,

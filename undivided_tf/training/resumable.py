@@ -17,18 +17,18 @@ from undivided_tf.tokenization import Tokenizer
 
 
 class _Progress(keras.callbacks.Callback):
-    """Updates a progress bar with every batch; the first batch compiles."""
+    """Updates a progress bar with every batch, and shows that the first batch compiles."""
 
     def __init__(self, progress):
         super().__init__()
         self.progress = progress
         self.compilation = contextlib.ExitStack()
-        self.began = False
+        self.has_begun = False
 
     def on_train_begin(self, logs=None):
-        if not self.began:
+        if not self.has_begun:
             self.compilation.enter_context(compiling(self.progress))
-        self.began = True
+        self.has_begun = True
 
     def on_train_batch_end(self, batch, logs=None):
         self.compilation.close()
@@ -48,8 +48,8 @@ class EarlyStopping:
         self.model, self.score, self.patience = model, score, patience
         self.best = [keras.Variable(weight, trainable=False) for weight in model.weights]
 
-    def goes_on(self, scores: list[float]) -> bool:
-        """Whether to continue after an epoch; appends the epoch's score to `scores`."""
+    def add_epoch(self, scores: list[float]) -> bool:
+        """Appends the score of an epoch to `scores`; returns whether to continue."""
         scores.append(self.score())
         if scores[-1] > max(scores[:-1], default=-np.inf):
             _copy(self.model.weights, self.best)
@@ -85,17 +85,17 @@ def fit(
     Args:
         model: compiled, with an `encoder` and the initial values of the run.
         batches: function from a step and a number of steps to the batches of these steps.
-        epochs: passes over the data.
+        epochs: number of passes over the data.
         steps_per_epoch: batches per epoch.
         save_checkpoints_steps: steps between checkpoints.
         workdir: the run's directory; the caller removes its `checkpoints`.
         tokenizer: the encoder's.
-        description: of the run, for progress and errors.
-        early_stopping: of this model.
+        description: names the run in the progress bar and in errors.
+        early_stopping: for this model; None: train all epochs.
 
     Returns:
-        `losses`, the mean loss of each epoch; `scores`, those of `early_stopping`; and `seconds`,
-        the total of all calls.
+        `losses`, the mean loss of each epoch; `scores`, the score of each epoch, if there is early
+        stopping; and `seconds`, over all calls of the run.
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -104,18 +104,18 @@ def fit(
     variables += early_stopping.best if early_stopping else []
     state = checkpoints.restore_latest(workdir, model, variables)
     state = state or {"step": 0, "losses": [], "scores": [], "seconds": 0.0}
-    steps, saved, going_on = epochs * steps_per_epoch, state["step"], True
+    steps, saved, continues = epochs * steps_per_epoch, state["step"], True
     with bar(steps, description, "steps", initial=saved) as progress:
-        moved = _Progress(progress)
-        while state["step"] < steps and going_on:
+        callbacks = [_Progress(progress), keras.callbacks.TerminateOnNaN()]
+        while state["step"] < steps and continues:
             started = time.perf_counter()
             done = state["step"] % steps_per_epoch
             count = min(steps_per_epoch - done, saved + save_checkpoints_steps - state["step"])
-            # Of data of unknown length Keras warns that it ran out.
-            whole = tf.data.experimental.assert_cardinality(count)
+            # Without a known length Keras warns that the data ran out.
+            with_length = tf.data.experimental.assert_cardinality(count)
             history = model.fit(
-                batches(state["step"], count).apply(whole),
-                callbacks=[moved, keras.callbacks.TerminateOnNaN()],
+                batches(state["step"], count).apply(with_length),
+                callbacks=callbacks,
                 shuffle=False,  # The caller shuffles with the run's seed.
                 verbose=0,
             )
@@ -128,10 +128,10 @@ def fit(
             state["losses"].append((before * done + loss * count) / (done + count))
             state["step"] += count
             if done + count == steps_per_epoch and early_stopping:
-                going_on = early_stopping.goes_on(state["scores"])
+                continues = early_stopping.add_epoch(state["scores"])
             state["seconds"] += time.perf_counter() - started
             progress.set_postfix_str(f"loss {state['losses'][-1]:.3f}")
-            if state["step"] - saved == save_checkpoints_steps and going_on:
+            if state["step"] - saved == save_checkpoints_steps and continues:
                 saved = state["step"]
                 checkpoints.save(workdir, state, model, variables, tokenizer, keep=1)
     if early_stopping:
