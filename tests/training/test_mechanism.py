@@ -8,10 +8,10 @@ import pytest
 from undivided_tf.config import EncoderConfig
 from undivided_tf.errors import InputError
 from undivided_tf.reporting import mechanism as reported
-from undivided_tf.training import mechanism
+from undivided_tf.training import mechanism, synthetic_corpora
 from undivided_tf.training.config import MechanismConfig
 
-MASK, CLS, SEP = mechanism.MASK, mechanism.CLS, mechanism.SEP
+MASK, CLS, SEP = synthetic_corpora.MASK, synthetic_corpora.CLS, synthetic_corpora.SEP
 
 
 def small(workdir="", **changes):
@@ -30,7 +30,7 @@ def small(workdir="", **changes):
 
 def test_each_fact_has_a_key_of_its_own_and_hides_its_value():
     config = small()
-    batch = mechanism.facts(config, 100, seed=3)
+    batch = synthetic_corpora.facts(config, 100, seed=3)
     rows = batch["token_ids"]
     assert rows.shape == (100, 6) and len({tuple(row[1:4]) for row in rows}) == 100
     assert (rows[:, 0] == CLS).all() and (rows[:, 4] == MASK).all() and (rows[:, 5] == SEP).all()
@@ -38,14 +38,14 @@ def test_each_fact_has_a_key_of_its_own_and_hides_its_value():
     values = batch["masked_ids"] - 5 - config.num_symbols
     assert values.min() == 0 and values.max() == config.num_values - 1
     assert rows[:, 1:4].min() >= 5 and rows[:, 1:4].max() < 5 + config.num_symbols
-    for name, value in mechanism.facts(config, 100, seed=3).items():
+    for name, value in synthetic_corpora.facts(config, 100, seed=3).items():
         assert np.array_equal(value, batch[name])
-    assert not np.array_equal(mechanism.facts(config, 100, seed=4)["masked_ids"], values)
+    assert not np.array_equal(synthetic_corpora.facts(config, 100, seed=4)["masked_ids"], values)
 
 
 def test_every_masked_value_stands_as_far_before_it_in_the_context():
     config = small(num_copied=5)
-    batch = mechanism.sequences(config, 50, np.random.default_rng(0))
+    batch = synthetic_corpora.sequences(config, 50, np.random.default_rng(0))
     rows, places = batch["token_ids"], batch["masked_positions"]
     assert rows.shape == (50, 13) and places.shape == (50, 5)
     assert (rows[:, [0, 6, 12]] == [CLS, SEP, SEP]).all()
@@ -78,16 +78,16 @@ def test_corpora_that_cannot_be_made_are_refused(changes, message):
 
 @pytest.mark.slow
 def test_encoders_learn_both_corpora_and_a_stopped_run_goes_on(tmp_path, monkeypatch):
-    config, store, stored = small(tmp_path / "run"), mechanism.store, []
+    config, learn_facts, learnt = small(tmp_path / "run"), mechanism.learn_facts, []
 
     def stop(*arguments):
-        stored.append(store(*arguments))
-        if len(stored) == 3:
+        learnt.append(learn_facts(*arguments))
+        if len(learnt) == 3:
             raise KeyboardInterrupt
-        return stored[-1]
+        return learnt[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(mechanism, "store", stop)
+        patch.setattr(mechanism, "learn_facts", stop)
         with pytest.raises(KeyboardInterrupt):
             mechanism.run_mechanism(config)
     result = mechanism.run_mechanism(config)
