@@ -25,8 +25,8 @@ class AttentionBlock(ResidualBlock):
         num_attention_heads: int. Number of heads; must divide the width of the input.
         attention_probs_dropout_prob: float. Dropout on the attention probabilities.
         attention_normalization: str. `softmax`, or `relu`: the weight of score s is max(0, 1 + s) /
-            n with n real tokens. This is the first-order expansion of exp, divided by n, the sum
-            for small scores. The weights of a row need not add up to 1.
+            n with n real tokens. 1 + s is the first-order expansion of exp(s), and n approximates
+            the sum of the exponentials for small scores. The weights of a row need not add up to 1.
         rotary_base: float or None. Base of rotary position embeddings of queries and keys, which
             need an even head width; None: no rotary embeddings.
         query_key_norm: bool. Before the rotation, divide queries and keys of each head by their
@@ -79,11 +79,11 @@ class AttentionBlock(ResidualBlock):
 
     def _head_norm(self, head_width, name):
         """The built norm of queries or keys; the identity without `query_key_norm`."""
-        about = {"dtype": self.dtype_policy, "name": name}
+        arguments = {"dtype": self.dtype_policy, "name": name}
         layer = (
-            keras.layers.RMSNormalization(epsilon=self.layer_norm_eps, **about)
+            keras.layers.RMSNormalization(epsilon=self.layer_norm_eps, **arguments)
             if self.query_key_norm
-            else keras.layers.Identity(**about)
+            else keras.layers.Identity(**arguments)
         )
         layer.build((None, None, self.num_attention_heads, head_width))
         return layer
@@ -108,16 +108,16 @@ class AttentionBlock(ResidualBlock):
         inputs = self._inputs(hidden)
         query_inputs = at_positions(inputs, positions)
 
-        def look(query_inputs, inputs):
+        def attend(query_inputs, inputs):
             probabilities = self._probabilities(query_inputs, inputs, padding_mask, positions)
             probabilities = self.probs_dropout(probabilities, training=training)
             value = self._split_heads(self.value(inputs))
             return ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
 
         if self.recompute and training:
-            context = recomputed(look, [self.probs_dropout], query_inputs, inputs)
+            context = recomputed(attend, [self.probs_dropout], query_inputs, inputs)
         else:
-            context = look(query_inputs, inputs)
+            context = attend(query_inputs, inputs)
         context = ops.reshape(context, ops.shape(query_inputs))
         return self.output_dropout(self.output_dense(context), training=training)
 
@@ -130,10 +130,10 @@ class AttentionBlock(ResidualBlock):
         query = self.query_norm(self._split_heads(self.query(query_inputs)))
         key = self.key_norm(self._split_heads(self.key(inputs)))
         if self.rotary_base is not None:
-            every_place = ops.arange(ops.shape(inputs)[1])[None]
-            own_places = every_place if positions is None else positions
-            query = self._rotated(query, own_places)
-            key = self._rotated(key, every_place)
+            key_places = ops.arange(ops.shape(inputs)[1])[None]
+            query_places = key_places if positions is None else positions
+            query = self._rotated(query, query_places)
+            key = self._rotated(key, key_places)
         query = query / math.sqrt(query.shape[-1])
         scores = ops.einsum("bqhd,bkhd->bhqk", query, key)
         return ops.cast(self._normalize(scores, padding_mask), self.compute_dtype)

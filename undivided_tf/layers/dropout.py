@@ -10,10 +10,10 @@ _GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: separates seeds, calls and replicas
 class Dropout(keras.layers.Layer):
     """Like `keras.layers.Dropout`, with the same state but another random source.
 
-    32 bits decide whether an element is kept: a hash of its index, keyed by the seed, the count of
-    earlier calls and the number of the replica. The hash takes a dozen integer operations. XLA
-    fuses them with the operations that use the mask, in the forward and the backward pass, so no
-    mask is stored. Keras's Philox generator takes over a hundred operations and stores the mask.
+    32 random bits decide whether an element is kept: a hash of its index, keyed by the seed, the
+    count of earlier calls and the number of the replica. The hash takes a dozen integer operations.
+    XLA fuses them with the operations that use the mask, in the forward and the backward pass, so
+    no mask is stored. Keras's Philox generator takes over a hundred operations and stores the mask.
     Seed and count are a variable, as in Keras, so a restored layer continues with the same masks.
 
     Args:
@@ -43,8 +43,8 @@ class Dropout(keras.layers.Layer):
         if not training or not self.rate:
             return inputs
         seed, calls = tf.unstack(tf.cast(self.seed_generator.next(), tf.uint32))
-        place = keep_bits(tf.shape(inputs), _keys(seed, calls, _replica()))
-        keep = place >= tf.constant(round(self.rate * 2**32), tf.uint32)
+        bits = random_bits(tf.shape(inputs), _keys(seed, calls, _replica()))
+        keep = bits >= tf.constant(round(self.rate * 2**32), tf.uint32)
         return tf.where(keep, inputs / (1.0 - self.rate), tf.zeros([], inputs.dtype))
 
     def compute_output_shape(self, input_shape):
@@ -56,7 +56,7 @@ class Dropout(keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
-def keep_bits(shape, keys):
+def random_bits(shape, keys):
     """Draws 32 random bits for each element of a tensor; equal keys give equal bits.
 
     Args:
@@ -67,8 +67,8 @@ def keep_bits(shape, keys):
         uint32 tensor of that shape.
     """
     index = tf.reshape(tf.range(tf.reduce_prod(shape)), shape)
-    # With one key alone, other keys would only shift or permute the same 2^32 values, and so repeat
-    # the bits of other elements.
+    # With a single key, another key would only shift or permute the same 2^32 values, so that some
+    # elements would repeat the bits of others.
     return _hash(_hash(tf.cast(index, tf.uint32) + keys[0]) ^ keys[1])
 
 

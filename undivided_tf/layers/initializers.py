@@ -25,7 +25,7 @@ def unset() -> Iterator[None]:
         _UNSET.reset(token)
 
 
-def _as_it_is(shape, dtype=None):
+def _uninitialized(shape, dtype=None):
     return tf.raw_ops.Empty(shape=shape, dtype=tf.as_dtype(dtype or "float32"), init=False)
 
 
@@ -47,7 +47,7 @@ def truncated_normal(
 ) -> keras.initializers.Initializer | Callable:
     """BERT's initialiser: normal with deviation `initializer_range`, cut at two deviations."""
     if _UNSET.get():
-        return _as_it_is
+        return _uninitialized
     return keras.initializers.TruncatedNormal(
         stddev=initializer_range, seed=derive_seed(seed, name)
     )

@@ -58,8 +58,7 @@ class IntermediateBlock(ResidualBlock):
         Returns:
             Float tensor (batch, length, hidden).
         """
-        update = self.contribution(hidden, training)
-        return self._add(hidden, update)
+        return self._add(hidden, self.contribution(hidden, training))
 
     def contribution(self, hidden, training=None):
         """The block's update, before the residual; arguments and result as in `call`."""
@@ -69,9 +68,11 @@ class IntermediateBlock(ResidualBlock):
             product = self.intermediate_dense(inputs)
             return self.output_dense(activation(self.hidden_activation)(product))
 
-        # The gradient does not need the second product, so the compiler drops its recomputation.
-        again = self.recompute and training
-        update = recomputed(transform, [], inputs) if again else transform(inputs)
+        if self.recompute and training:
+            # The gradient does not need the second product, so XLA drops its recomputation.
+            update = recomputed(transform, [], inputs)
+        else:
+            update = transform(inputs)
         return self.output_dropout(update, training=training)
 
     def compute_output_shape(self, hidden_shape):

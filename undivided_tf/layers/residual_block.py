@@ -10,7 +10,7 @@ class ResidualBlock(keras.layers.Layer):
     """A residual around an update of every token.
 
     Post-norm (BERT): `norm(x + dropout(update(x)))`; pre-norm: `x + dropout(update(norm(x)))`. A
-    subclass defines `contribution`: the update with its dropout.
+    subclass defines `contribution`, which is the update with its dropout.
 
     Args:
         hidden_dropout_prob: float. Dropout on the update.
@@ -52,11 +52,11 @@ class ResidualBlock(keras.layers.Layer):
     def build(self, input_shape):
         """Builds the dropout and LayerNorm; `input_shape` is (batch, length, hidden)."""
         self.output_dropout = self._dropout(self.hidden_dropout_prob, "output_dropout")
-        norm = {"dtype": self.dtype_policy, "name": "layer_norm"}
+        arguments = {"dtype": self.dtype_policy, "name": "layer_norm"}
         self.layer_norm = (
-            keras.layers.LayerNormalization(epsilon=self.layer_norm_eps, **norm)
+            keras.layers.LayerNormalization(epsilon=self.layer_norm_eps, **arguments)
             if self.use_layer_norm
-            else keras.layers.Identity(**norm)
+            else keras.layers.Identity(**arguments)
         )
         self.layer_norm.build(input_shape)
         self.built = True

@@ -17,8 +17,8 @@ def rotary_angles(places, head_width, base):
     Returns:
         Two float32 tensors (rows, places, head_width / 2).
     """
-    # Always float32: angles reach the length of the sequence, and bfloat16 has only 8 significant
-    # bits.
+    # float32 under every policy: an angle may be as large as the sequence is long, and bfloat16 has
+    # only 8 significant bits.
     speeds = (base ** (-np.arange(0, head_width, 2) / head_width)).astype("float32")
     # expand_dims, because LiteRT has no strided slice that adds an axis after an ellipsis.
     angles = tf.expand_dims(tf.cast(places, tf.float32), -1) * speeds
@@ -43,7 +43,7 @@ def rotate(vectors, angles):
     """
     cosines, sines = (tf.expand_dims(angle, 2) for angle in angles)
     first, second = tf.split(tf.cast(vectors, tf.float32), 2, axis=-1)
-    turned = tf.concat(
+    rotated = tf.concat(
         [first * cosines - second * sines, second * cosines + first * sines], axis=-1
     )
-    return tf.cast(turned, vectors.dtype)
+    return tf.cast(rotated, vectors.dtype)

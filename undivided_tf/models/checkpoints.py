@@ -3,7 +3,7 @@
 WORKDIR/checkpoints/step_00002000/
     weights.safetensors    encoder and heads, by the names of their variables
     training.safetensors   optimizer and dropout states (pre-training only)
-    state.json             step and what else a resumed run needs
+    state.json             the step, and further values that a resumed run needs
     encoder.json           EncoderConfig
     vocab.txt              the vocabulary that the ids belong to
     ema/                   weights, encoder and vocabulary once more: the moving average
@@ -33,9 +33,10 @@ TRAINING, STATE, ENCODER, VOCABULARY = (
     "vocab.txt",
 )
 CHECKSUMS = "checksums.json"
-# Weights, vocabulary, encoder and head, without the state for resumption and the record of the run.
-_READ = (".safetensors", ".txt", ".json")
-_NOT_READ = (TRAINING, STATE, CHECKSUMS, "surgery.json", "conversion.json")
+# The inputs of a run that starts from a checkpoint are weights, vocabulary, encoder and head: files
+# with these suffixes, except the state for resumption and the records of earlier work.
+_INPUT_SUFFIXES = (".safetensors", ".txt", ".json")
+_NO_INPUTS = (TRAINING, STATE, CHECKSUMS, "surgery.json", "conversion.json")
 
 
 def _numbered(variables: Iterable[Any]) -> dict[str, Any]:
@@ -51,8 +52,8 @@ def save_model(
     Args:
         directory: an existing directory, usually a path of `files.atomic_path`.
         variables: Keras variables of the encoder and its heads.
-        config: the encoder's.
-        tokenizer: the encoder's.
+        config: architecture of the encoder.
+        tokenizer: tokenizer of the encoder.
     """
     save_arrays(named_weights(variables), directory / WEIGHTS)
     config.to_json(directory / ENCODER)
@@ -76,8 +77,8 @@ def save(
             `best` holds the `step` of the best checkpoint.
         model: Keras model with an `encoder`; its weights are saved.
         training_variables: further variables, in a fixed order: optimizer, dropout states.
-        tokenizer: the encoder's.
-        keep: checkpoints to keep, from 1.
+        tokenizer: tokenizer of the encoder.
+        keep: number of newest checkpoints to keep, from 1.
         averages: moving averages of the model's trainable weights, in their order; saved as a
             separate model in the folder `ema`.
 
@@ -125,8 +126,8 @@ def seal(directory: pathlib.Path) -> None:
 def _verify(directory: pathlib.Path) -> None:
     """Raises ValueError or OSError if a file differs from its checksum.
 
-    Checkpoints are written atomically, so a checkpoint without checksums is of a release that wrote
-    none. It is loaded without this check, since refusing it could lose days of training.
+    Checkpoints are written atomically, so one without checksums was written by an older release. It
+    is loaded without this check, since refusing it could lose days of training.
     """
     if not (directory / CHECKSUMS).exists():
         logging.warning(
@@ -226,7 +227,7 @@ def input_files(path: str) -> dict[str, pathlib.Path]:
         InputError: there is no checkpoint.
     """
     members = sorted(resolve(path).iterdir())
-    return {p.name: p for p in members if p.suffix in _READ and p.name not in _NOT_READ}
+    return {p.name: p for p in members if p.suffix in _INPUT_SUFFIXES and p.name not in _NO_INPUTS}
 
 
 def architecture_files(path: str) -> dict[str, pathlib.Path]:

@@ -95,7 +95,7 @@ class Encoder(keras.Model):
     def _block(self, block, numerics):
         """The layer of one block of the pattern."""
         config = self.config
-        shared = {
+        common = {
             "hidden_dropout_prob": config.hidden_dropout_prob,
             "norm_first": config.norm_first,
             "recompute": self.recompute,
@@ -111,12 +111,12 @@ class Encoder(keras.Model):
                 attention_normalization=config.attention_normalization,
                 rotary_base=config.rotary_base if config.position_type == "rotary" else None,
                 query_key_norm=config.query_key_norm,
-                **shared,
+                **common,
             )
         return IntermediateBlock(
             intermediate_size=config.intermediate_size,
             hidden_activation=config.hidden_activation,
-            **shared,
+            **common,
         )
 
     def build(self, input_shape=None):
@@ -167,8 +167,10 @@ class Encoder(keras.Model):
         for number, (block, layer) in enumerate(zip(self.config.pattern, self.blocks, strict=True)):
             options = {}
             if block.kind == "attention":
-                wanted = positions if number == last_attention else None
-                options = {"padding_mask": inputs["padding_mask"], "positions": wanted}
+                options = {
+                    "padding_mask": inputs["padding_mask"],
+                    "positions": positions if number == last_attention else None,
+                }
             output = layer(hidden, training=training, **options)
             scale = next(scales, None) if block.kind == "intermediate" else None
             hidden = _scaled(hidden, output, scale)

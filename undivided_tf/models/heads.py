@@ -88,10 +88,10 @@ class ClassifierHead(_Head):
 
     def validate(self) -> None:
         """Raises InputError if the values contradict each other."""
-        twice = {label for label in self.labels if self.labels.count(label) > 1}
-        if twice:
+        repeated = {label for label in self.labels if self.labels.count(label) > 1}
+        if repeated:
             raise InputError(
-                f"the label {min(twice)!r} stands for several outputs: give each its own name"
+                f"the label {min(repeated)!r} stands for several outputs: give each its own name"
             )
         if self.pooling == PAIR_POOLING and self.input == SINGLE:
             raise InputError(
@@ -104,8 +104,8 @@ class ClassifierHead(_Head):
         if not least <= len(self.labels) <= most:
             raise InputError(f"a head for {self.kind} cannot have {len(self.labels)} labels")
         if self.score_range:
-            low_high = len(self.score_range) == 2 and self.score_range[0] < self.score_range[1]
-            if self.kind != REGRESSION or not low_high or not np.isfinite(self.score_range).all():
+            is_range = len(self.score_range) == 2 and self.score_range[0] < self.score_range[1]
+            if self.kind != REGRESSION or not is_range or not np.isfinite(self.score_range).all():
                 raise InputError(
                     "score_range must be the lowest and the highest score of a regression, got "
                     f"{list(self.score_range)} for {self.kind}"
@@ -117,11 +117,11 @@ class ClassifierHead(_Head):
         if "kind" in values:
             return values
         labels = values.get("labels")
-        is_class = isinstance(labels, list) and len(labels) > 1
-        values = {**values, "kind": CLASSIFICATION if is_class else REGRESSION}
+        has_classes = isinstance(labels, list) and len(labels) > 1
+        values = {**values, "kind": CLASSIFICATION if has_classes else REGRESSION}
         # The only regression task of those releases.
         task = re.sub(r"[^a-z0-9]", "", str(values.get("task")).lower())
-        if not is_class and task == "stsb":
+        if not has_classes and task == "stsb":
             values["score_range"] = [0.0, 5.0]
         return values
 

@@ -94,9 +94,9 @@ def cross_entropies(logits, labels):
     Returns:
         Two float32 tensors (...).
 
-    The label is selected by comparing indices, which XLA fuses into the sums. A gather, its
-    gradient and an argmax would each take a pass over all logits.
     """
+    # Comparing indices selects the label, and XLA fuses this into the sums. A gather, its gradient
+    # and an argmax would each take a pass over all logits.
     places = ops.arange(logits.shape[-1], dtype="int32")
     labels = ops.cast(labels, "int32")[..., None]
     is_label = ops.equal(places, labels)

@@ -1,8 +1,7 @@
 """Connections to a Dask cluster: a new one on this machine, or an existing one.
 
-Each worker process offers one unit of the resource `machine`. Work that needs a machine to itself
-takes the whole unit. Other work takes a share, so that a known number of pieces runs at the same
-time.
+Each worker process offers one unit of the resource `machine`. A task that needs a whole machine
+takes the unit. Other tasks take a share, which limits how many run at the same time.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ _GRAIN = 2.0**-20
 
 
 def share(number: int) -> dict[str, float]:
-    """The resources of one piece of work when a machine runs `number` pieces at the same time."""
+    """The resources of one task if a machine runs `number` tasks at the same time."""
     return {MACHINE: int(1 / number / _GRAIN) * _GRAIN}
 
 
@@ -31,7 +30,7 @@ def connect(scheduler: str = "", processes: int = 1, threads: int = 1) -> Iterat
         scheduler: address of an existing scheduler, such as `tcp://HOST:8786`; empty: start a
             cluster on this machine that listens on the loopback interface alone.
         processes: worker processes of the cluster that is started.
-        threads: pieces of work that each worker process runs at the same time.
+        threads: tasks that each worker process runs at the same time.
 
     Raises:
         InputError: no scheduler answers at the address.

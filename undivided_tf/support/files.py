@@ -39,8 +39,8 @@ def atomic_path(path: str | os.PathLike, shared: bool = False) -> Iterator[pathl
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = f".{uuid.uuid4().hex}" if shared else ""
-    partial = path.with_name(f".{path.name}{own}.partial")
+    suffix = f".{uuid.uuid4().hex}" if shared else ""
+    partial = path.with_name(f".{path.name}{suffix}.partial")
     remove(partial)
     try:
         yield partial

@@ -13,7 +13,7 @@ import threading
 import uuid
 
 CACHE = "UNDIVIDED_TF_CACHE"  # Environment variable.
-_MOST_BYTES = 2**30
+_MAX_CACHE_BYTES = 2**30
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h.
 _TUNABLES = ":".join(
     (
@@ -34,10 +34,10 @@ def set_up(keep_freed_memory: bool = True) -> None:
         keep_freed_memory: faster for repeated steps. Work that is done once, such as a conversion,
             needs less memory without it.
     """
-    # TensorFlow's C++ log shows errors about absent GPUs in every CPU run. Real errors are raised
-    # as exceptions.
+    # TensorFlow's C++ log shows errors about absent GPUs in every CPU run. Errors that matter are
+    # raised as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import undivided_tf.support.quiet  # noqa: F401 - Hides what comes before that level is read.
+    import undivided_tf.support.quiet  # noqa: F401 - Hides lines from before the level is read.
 
     # TensorFlow disables oneDNN on processors with AVX2 only, where it is faster too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -54,8 +54,8 @@ def _keep_freed_memory() -> None:
     the time of a step. Only the first arena is used, since the others are too small for such
     arrays. If the environment configures an allocator, this function changes nothing.
     """
-    given = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
-    if sys.platform != "linux" or given:
+    is_configured = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if sys.platform != "linux" or is_configured:
         return
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # Not so in musl.
@@ -66,11 +66,12 @@ def _keep_freed_memory() -> None:
 
 
 def _keep_compiled_programs() -> None:
-    """Makes XLA keep what it compiles for the CPU, so that a later process need not compile it.
+    """Makes XLA keep the programs that it compiles for the CPU, so that later processes load them.
 
-    A resumed run, or one that differs in its seed alone, then starts at once. The directory is
-    `CACHE`, or else ~/.cache/undivided_tf; an empty `CACHE` turns this off. The programs of each
-    processor and TensorFlow have a folder of their own there. The oldest go when all exceed 1 GiB.
+    A resumed run, or one that differs in its seed alone, then starts at once. The environment
+    variable `CACHE` names the directory, which is ~/.cache/undivided_tf by default; an empty value
+    disables the cache. Each pair of a processor and a version of TensorFlow has its own folder
+    there. The oldest programs are removed when all together exceed 1 GiB.
     """
     options = os.environ.get("TF_XLA_FLAGS", "")
     if "persistent_cache" in options or os.environ.get(CACHE) == "":
@@ -78,8 +79,8 @@ def _keep_compiled_programs() -> None:
     try:
         folder = _cache() / "xla" / _compiler()
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_oldest(folder.parent, _MOST_BYTES)
-    # No place to write, no home directory, or a TensorFlow without a version: compile each time.
+        _remove_oldest(folder.parent, _MAX_CACHE_BYTES)
+    # No writable directory, no home directory, or no version of TensorFlow: do without the cache.
     except (OSError, RuntimeError, importlib.metadata.PackageNotFoundError):
         return
     options += f' --tf_xla_persistent_cache_directory="{folder}"'  # It may hold spaces.
@@ -87,7 +88,7 @@ def _keep_compiled_programs() -> None:
 
 
 def _cache() -> pathlib.Path:
-    """The directory of what is kept; RuntimeError if this user has no home directory."""
+    """The cache directory; RuntimeError if this user has no home directory."""
     if given := os.environ.get(CACHE):
         return pathlib.Path(given)
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
@@ -95,25 +96,25 @@ def _cache() -> pathlib.Path:
 
 
 def _compiler() -> str:
-    """Identifies what decides the machine code of a program: TensorFlow and the processor."""
+    """A hash of TensorFlow's version and the processor, which decide the compiled code."""
     facts = [importlib.metadata.version("tensorflow"), platform.machine()]
-    about = pathlib.Path("/proc/cpuinfo")
-    if about.exists():
-        lines = about.read_text(encoding="utf-8").splitlines()
-        named = ("model name", "flags", "Features")
-        facts += dict.fromkeys(line for line in lines if line.startswith(named))
+    cpu_info = pathlib.Path("/proc/cpuinfo")
+    if cpu_info.exists():
+        lines = cpu_info.read_text(encoding="utf-8").splitlines()
+        names = ("model name", "flags", "Features")
+        facts += dict.fromkeys(line for line in lines if line.startswith(names))
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
-def _remove_oldest(folder: pathlib.Path, most_bytes: int) -> None:
-    """Removes files below a folder, the oldest first, until they have at most so many bytes."""
-    known = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
-    total = sum(about.st_size for _, about in known)
-    for path, about in sorted(known, key=lambda one: one[1].st_mtime):
-        if total <= most_bytes:
+def _remove_oldest(folder: pathlib.Path, max_bytes: int) -> None:
+    """Removes files below a folder, the oldest first, until all have at most `max_bytes`."""
+    paths = [(path.stat(), path) for path in folder.rglob("*") if path.is_file()]
+    total = sum(status.st_size for status, _ in paths)
+    for status, path in sorted(paths, key=lambda pair: pair[0].st_mtime):
+        if total <= max_bytes:
             return
         path.unlink(missing_ok=True)
-        total -= about.st_size
+        total -= status.st_size
 
 
 def machine() -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import tqdm
 
-# tqdm's own lock is shared between processes: a semaphore that a process leaks when it is killed.
-# Here each process draws its own bars.
+# By default tqdm shares a semaphore between processes, which a killed process leaks. Here each
+# process draws its own bars, so a lock between threads is enough.
 tqdm.tqdm.set_lock(threading.RLock())
 
 _report: Callable[[str], None] | None = None
@@ -40,7 +40,7 @@ def bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqd
         total: number of all units of work; None if unknown.
         description: what is being done.
         unit: plural noun of the units.
-        initial: units that were done before, for example by a resumed run.
+        initial: number of finished units, for example in a resumed run.
     """
     options = {
         "total": total,
@@ -57,21 +57,21 @@ def bar(total: int | None, description: str, unit: str, initial: int = 0) -> tqd
 
 
 @contextlib.contextmanager
-def compiling(shown: tqdm.tqdm) -> Iterator[None]:
+def compiling(steps_bar: tqdm.tqdm) -> Iterator[None]:
     """Shows that the first step is being compiled, and leaves it out of the projected time left.
 
     Args:
-        shown: the bar, before it is updated for the step.
+        steps_bar: the bar, before it is updated for the step.
     """
     global _compiling_seconds
-    shown.set_postfix_str("compiling the first step")
+    steps_bar.set_postfix_str("compiling the first step")
     began = time.perf_counter()
     yield
     _compiling_seconds += time.perf_counter() - began
-    shown.set_postfix_str("", refresh=False)
+    steps_bar.set_postfix_str("", refresh=False)
     # tqdm divides the steps since `initial` by the time since `start_t`.
-    shown.start_t = shown.last_print_t = time.time()
-    shown.initial = shown.last_print_n = shown.n + 1
+    steps_bar.start_t = steps_bar.last_print_t = time.time()
+    steps_bar.initial = steps_bar.last_print_n = steps_bar.n + 1
 
 
 def compiling_seconds() -> float:

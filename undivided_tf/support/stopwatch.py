@@ -26,10 +26,10 @@ def in_turn(
         call()
     names = list(calls)
     for number in range(rounds):
-        taken = {}
+        milliseconds = {}
         for name in names if number % 2 else names[::-1]:
             start = time.perf_counter()
             for _ in range(repeats):
                 calls[name]()
-            taken[name] = 1000 * (time.perf_counter() - start) / repeats
-        yield taken
+            milliseconds[name] = 1000 * (time.perf_counter() - start) / repeats
+        yield milliseconds
