@@ -1,7 +1,7 @@
-"""Configs: frozen dataclasses that go to JSON and back, where an unknown key is an error.
+"""Configs: frozen dataclasses that convert to JSON and back, where an unknown key is an error.
 
-Every field carries its help text, from which `undivided_tf.bin` makes the flag of the same
-name; so a flag, a key of `config.json` and an attribute are one thing. Needs no TensorFlow.
+Every field has a help text, from which `undivided_tf.bin` makes the flag of the same name. So a
+flag, a key of `config.json` and an attribute are one definition. Needs no TensorFlow.
 """
 
 import dataclasses
@@ -82,22 +82,22 @@ def option(default: Any, help: str, *, input: str = "", **rule: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-# Several runs have consecutive seeds from the given one on, and libraries take 32 bits.
+# Libraries take 32 bits, and runs with consecutive seeds start at the given one.
 MAX_SEED = 2**31 - 1
 
 
 def seed_option(help: str) -> Any:
-    """A field for a seed, from 0 to `MAX_SEED`."""
+    """A field of a config for a seed, from 0 to `MAX_SEED`."""
     return option(12345, help, at_least=0, at_most=MAX_SEED)
 
 
 def section(config: "Config", prefix: str = "", without: tuple[str, ...] = ()) -> Any:
-    """A field that holds another config.
+    """A field of a config that holds another config.
 
     Args:
         config: the default.
         prefix: prefix of the flags of its fields, such as `"finetuning."`.
-        without: fields without a flag, which the caller sets.
+        without: fields without a flag, which the program sets.
     """
     return dataclasses.field(default=config, metadata={"prefix": prefix, "without": without})
 
@@ -106,12 +106,12 @@ class Config:
     """Base of all configs: strict JSON, checked types, a hash."""
 
     def __post_init__(self):
-        kinds = typing.get_type_hints(type(self))
+        types = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is None and field.default is None:
                 continue
-            value = _checked(value, kinds[field.name], f"{type(self).__name__}.{field.name}")
+            value = _checked(value, types[field.name], f"{type(self).__name__}.{field.name}")
             if "rule" in field.metadata:
                 field.metadata["rule"].check(field.name, value)
             object.__setattr__(self, field.name, value)
@@ -145,8 +145,8 @@ class Config:
         values = cls.migrated(values)
         for key in values:
             if key not in fields:
-                near = difflib.get_close_matches(key, fields, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
+                close = difflib.get_close_matches(key, fields, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(fields)}"
                 raise InputError(f"{where or cls.__name__}: unknown key {key!r}{hint}")
         nested = {
             key: kind.from_dict(values[key], f"{where or cls.__name__}: {key}")

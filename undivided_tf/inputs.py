@@ -17,8 +17,8 @@ TFDS = "tfds:"  # Prefix of the names of TensorFlow data sets.
 # A larger file is hashed again only if its path, size or modification time has changed.
 LARGE_BYTES = 64 << 20
 
-# By the kind of an input, the function that lists its files. It is defined beside the code that
-# reads these files, and is imported only for a run with such an input.
+# The function that lists the files of an input, by the kind of the input. It is defined beside the
+# code that reads these files, and is imported only for a run with such an input.
 LISTERS = {
     "file": "undivided_tf.inputs:file_of",
     "corpus": "undivided_tf.data.corpus.corpora:input_files",
@@ -72,16 +72,16 @@ def hashed(paths: Mapping[str, pathlib.Path], known: Mapping[str, dict[str, Any]
     """Hashes files; reuses hashes of large files from `known`, an earlier result, by path."""
     hashes = {}
     for part, path in paths.items():
-        where, status = os.path.abspath(path), path.stat()
-        about = {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "path": where}
-        before = known.get(where, {})
+        absolute, status = os.path.abspath(path), path.stat()
+        facts = {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "path": absolute}
+        before = known.get(absolute, {})
         if status.st_size <= LARGE_BYTES:
             digest = files.sha256_of_file(path)
-        elif before == {"sha256": before.get("sha256"), **about}:
+        elif before == {"sha256": before.get("sha256"), **facts}:
             digest = before["sha256"]
         else:
-            digest = _hash_of_large(where, status.st_size, status.st_mtime_ns)
-        hashes[part] = {"sha256": digest, **about}
+            digest = _hash_of_large(absolute, status.st_size, status.st_mtime_ns)
+        hashes[part] = {"sha256": digest, **facts}
     return hashes
 
 

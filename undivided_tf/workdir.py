@@ -6,8 +6,8 @@
   are an error, too. Files may be moved or renamed.
 - `results.json` is written last. If it exists, nothing runs, and the results are read from it.
 
-All files are written atomically (`files.atomic_path`). So a part of a run whose file exists is
-finished, and the same call resumes with the other parts. Needs no TensorFlow.
+All files are written atomically (`files.atomic_path`). A part of a run is finished if its file
+exists, and the same call resumes with the other parts. Needs no TensorFlow.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ def results_once(
 
     Args:
         config: the run; config.json, inputs.json and results.json are written to its `workdir`.
-        prepare: does the part that fails for mistakes of the user, such as a mistyped path. It is
-            called before a new workdir is made, so that a mistake leaves no workdir.
+        prepare: reads the inputs and raises the errors for mistakes of the user, such as a mistyped
+            path. It is called before a new workdir is made, so that a mistake leaves no workdir.
         run: computes the results from the return value of `prepare`.
 
     Raises:
@@ -50,11 +50,11 @@ def results_once(
         open_workdir(workdir, config)
         note_finished(path)
         return files.read_json(path)
-    begun = (workdir / CONFIG).exists()
-    if begun:  # Report another config or other inputs before the preparation.
+    has_begun = (workdir / CONFIG).exists()
+    if has_begun:  # Report another config or other inputs before the preparation.
         open_workdir(workdir, config)
     prepared = prepare()
-    if not begun:
+    if not has_begun:
         open_workdir(workdir, config)
     return once(path, lambda: run(prepared))
 
@@ -74,7 +74,7 @@ def once(path: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, An
 def open_workdir(
     workdir: str | os.PathLike,
     config: Config,
-    grown: Callable[[Any], bool] | None = None,
+    may_replace: Callable[[Any], bool] | None = None,
 ) -> pathlib.Path:
     """Makes `workdir` with `config.json`, or checks that it belongs to the same config and inputs.
 
@@ -84,8 +84,8 @@ def open_workdir(
     Args:
         workdir: the directory of a run.
         config: the run.
-        grown: function from the config of the directory to whether `config` may replace it. If
-            None, only paths of inputs may differ, if their contents are equal.
+        may_replace: function from another config in the directory to whether `config` may replace
+            it. If None, only paths of inputs may differ, if their contents are equal.
 
     Raises:
         InputError: the directory belongs to another config or to other inputs; shows the
@@ -97,17 +97,17 @@ def open_workdir(
         inputs.write()
         config.to_json(path)
         return path.parent
-    there, old = files.read_json(path), None
+    recorded, old = files.read_json(path), None
     with contextlib.suppress(InputError):
         # Keys that an older release lacks get their defaults.
-        old = type(config).from_dict(there)
-        there = old.to_dict()
+        old = type(config).from_dict(recorded)
+        recorded = old.to_dict()
     # The directory may have been moved.
-    there, asked = {**there, "workdir": ""}, {**config.to_dict(), "workdir": ""}
-    if old is not None and grown is None:
-        _take_moved(there, asked, inputs)
-    changed = differences(there, asked)
-    if changed and (old is None or grown is None or not grown(old)):
+    recorded, present = {**recorded, "workdir": ""}, {**config.to_dict(), "workdir": ""}
+    if old is not None and may_replace is None:
+        _accept_moved_inputs(recorded, present, inputs)
+    changed = differences(recorded, present)
+    if changed and (old is None or may_replace is None or not may_replace(old)):
         raise InputError(
             f"{path} holds another config:\n  " + "\n  ".join(changed) + "\n"
             "choose another directory, or give the flags of that config to resume it"
@@ -118,7 +118,7 @@ def open_workdir(
             "choose another directory for the present inputs, or restore the earlier ones to "
             "resume it"
         )
-    if inputs.is_new and inputs.current:
+    if inputs.is_new and inputs.present:
         progress.note(f"{path.parent}: no {inputs.path.name} yet, the present inputs are recorded")
     if inputs.absent:
         progress.note(
@@ -134,7 +134,7 @@ def open_scratch(folder: pathlib.Path, state: dict[str, Any]) -> None:
     """Opens a folder for unfinished work, from which the next call can resume.
 
     Args:
-        folder: emptied if it was made with another state or by another release.
+        folder: the folder; it is emptied if it was made with another state or by another release.
         state: JSON values of everything that the content depends on.
     """
     state = {"version": __version__, **state}
@@ -188,12 +188,12 @@ def note_finished(path: pathlib.Path) -> None:
 
 
 def forget_input(workdir: str | os.PathLike, field: str) -> None:
-    """Removes the inputs of a field from `inputs.json`, for example because they had a fault."""
+    """Removes the inputs of a field from `inputs.json`, so that the user can correct them."""
     path = pathlib.Path(workdir) / INPUTS
     if path.exists():
-        known = files.read_json(path)
-        known.pop(field, None)
-        files.write_json(path, known, shared=True)
+        recorded = files.read_json(path)
+        recorded.pop(field, None)
+        files.write_json(path, recorded, shared=True)
 
 
 def date(seconds: float) -> str:
@@ -201,11 +201,13 @@ def date(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 
-def _take_moved(there: dict[str, Any], asked: dict[str, Any], inputs: "_Inputs") -> None:
-    """Replaces paths in the config of a directory by new paths of inputs with equal contents."""
-    for field in {**inputs.known, **inputs.current}:
+def _accept_moved_inputs(
+    recorded: dict[str, Any], present: dict[str, Any], inputs: "_Inputs"
+) -> None:
+    """Replaces paths in the recorded config by present paths of inputs with equal contents."""
+    for field in {**inputs.recorded, **inputs.present}:
         *sections, name = field.split(".")
-        old, new = there, asked
+        old, new = recorded, present
         for key in sections:
             old, new = old.get(key, {}), new.get(key, {})
         if name in old and name in new and inputs.moved(field, old[name], new[name]):
@@ -216,46 +218,50 @@ class _Inputs:
     """The present inputs of a run, and the inputs that its directory has recorded.
 
     Args:
-        wanted: inputs by the field of the config that names them.
+        inputs: inputs by the field of the config that names them.
         workdir: the directory of the run.
 
     Attributes:
+        recorded, present: the files of each input, by field and by value of the field.
         absent: recorded inputs that no longer exist.
         is_new: whether the directory has no record of inputs.
     """
 
-    def __init__(self, wanted: Mapping[str, Iterable[Input]], workdir: str | os.PathLike):
+    def __init__(self, inputs: Mapping[str, Iterable[Input]], workdir: str | os.PathLike):
         self.path = pathlib.Path(workdir) / INPUTS
         self.is_new = not self.path.exists()
-        self.known: dict[str, dict[str, Files]] = {} if self.is_new else files.read_json(self.path)
+        self.recorded: dict[str, dict[str, Files]] = (
+            {} if self.is_new else files.read_json(self.path)
+        )
         self.absent: list[str] = []
-        self.current: dict[str, dict[str, Files]] = {}
-        for field, items in wanted.items():
+        self.present: dict[str, dict[str, Files]] = {}
+        for field, items in inputs.items():
             for item in items:
-                self._take(field, item)
+                self._add(field, item)
 
-    def _take(self, field: str, item: Input) -> None:
-        before = self.known.get(field, {})
+    def _add(self, field: str, item: Input) -> None:
+        """Hashes the files of an input, or notes that a recorded input is absent."""
+        recorded = self.recorded.get(field, {})
         try:
             paths = item.files()
+            is_absent = bool(paths)  # Unless one of the files exists.
         except InputError:
-            paths = {}
-            self.absent += [f"{field} {item.value}"] if item.value in before else []
-        there = {part: path for part, path in paths.items() if path.is_file()}
-        if paths and not there and item.value in before:
+            paths, is_absent = {}, True
+        existing = {part: path for part, path in paths.items() if path.is_file()}
+        if existing:
+            by_path = {file["path"]: file for of in recorded.values() for file in of.values()}
+            self.present.setdefault(field, {})[item.value] = hashed(existing, by_path)
+        elif is_absent and item.value in recorded:
             self.absent.append(f"{field} {item.value}")
-        if there:
-            known = {file["path"]: file for of in before.values() for file in of.values()}
-            self.current.setdefault(field, {})[item.value] = hashed(there, known)
 
     def changes(self) -> list[str]:
         """Lines that describe each changed file; absent inputs are not compared."""
         return [
             line
-            for field, values in self.current.items()
+            for field, values in self.present.items()
             for value, now in values.items()
-            if value in self.known.get(field, {})
-            for line in _changed_files(field, self.known[field][value], now)
+            if value in self.recorded.get(field, {})
+            for line in _changed_files(field, self.recorded[field][value], now)
         ]
 
     def moved(self, field: str, before: Any, now: Any) -> bool:
@@ -267,20 +273,23 @@ class _Inputs:
             now: present value.
         """
         before, now = ([v] if isinstance(v, str) else list(v) for v in (before, now))
-        known = self.known.get(field, {})
-        current = {**known, **self.current.get(field, {})}  # The record stands in for absent files.
+        recorded = self.recorded.get(field, {})
+        present = {**recorded, **self.present.get(field, {})}  # Absent files keep their record.
+
+        def same(old: str, new: str) -> bool:
+            return old in recorded and new in present and _same(recorded[old], present[new])
+
         return len(before) == len(now) and all(
-            old == new or (old in known and new in current and _same(known[old], current[new]))
-            for old, new in zip(before, now, strict=True)
+            old == new or same(old, new) for old, new in zip(before, now, strict=True)
         )
 
     def write(self) -> None:
         """Adds the present inputs to the record."""
         merged = {
-            field: {**self.known.get(field, {}), **self.current.get(field, {})}
-            for field in {**self.known, **self.current}
+            field: {**self.recorded.get(field, {}), **self.present.get(field, {})}
+            for field in {**self.recorded, **self.present}
         }
-        if merged != self.known:
+        if merged != self.recorded:
             files.write_json(self.path, merged, shared=True)
 
 
