@@ -97,7 +97,7 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
         ("run_structural_probe", ["--probe_rank=0"], "probe_rank must be above 0, got 0"),
         ("run_diagnostics", ["--top=0"], "top must be above 0, got 0"),
         ("run_surgery", ["--cut=first"], "cut first needs a number: --num_cut=N"),
-        ("run_mechanism", ["--num_facts=5,1"], "num_facts must list numbers that rise, got 5, 1"),
+        ("run_mechanism", ["--num_facts=5,1"], "num_facts must list increasing numbers, got 5, 1"),
         ("run_healing", ["--train_pieces=0"], "train_pieces must be above 0, got 0"),
         ("run_damage", ["--num_cut=1,2"], "num_cut must rise from 0"),
         ("run_damage", ["--zero_shot=cosine:sst2"], "zero_shot must list MEASURE:TASK"),

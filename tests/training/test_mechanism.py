@@ -67,7 +67,7 @@ def test_bits_follow_their_definition(loss, bits):
     ("changes", "message"),
     [
         ({"num_facts": (600,)}, "num_facts 600 are more than the 512 keys"),
-        ({"learning_rates": (0.1, 0.01)}, "learning_rates must list numbers that rise"),
+        ({"learning_rates": (0.1, 0.01)}, "learning_rates must list increasing numbers"),
         ({"patterns": ("AA", "A*2")}, "two patterns of AA, A\\*2 spell the same blocks"),
     ],
 )

@@ -432,7 +432,7 @@ class SweepConfig(Config):
     """Peak learning rates x block patterns x pilot seeds, each a pre-training run."""
 
     workdir: str = option("", "Directory for the runs and sweep.json.")
-    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
+    records_dir: str = option("", "Directory that create_pretraining_data wrote.", input="records")
     patterns: tuple[str, ...] = option(("(AI)*6", "A*6"), "Block patterns.", min_items=1)
     partners: tuple[str, ...] = option(
         (),

@@ -211,7 +211,7 @@ class HealingConfig(Config):
     teacher_checkpoint: str = option(
         "", "The encoder that it was cut from: a folder, or wheel:NAME.", input="any_checkpoint"
     )
-    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
+    records_dir: str = option("", "Directory that create_pretraining_data wrote.", input="records")
     train_pieces: int = option(
         500_000, "Word pieces to train on; records are read again as often as needed.", above=0
     )

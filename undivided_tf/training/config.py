@@ -30,7 +30,7 @@ SCHEDULES = ("linear", "cosine", "one_cycle", "trapezoid")
 COOLDOWNS = ("linear", "1-sqrt")
 POSITION_INITIALIZERS = ("normal", "sinusoid", "neighbours")
 OUTPUT_BIAS_INITIALIZERS = ("zeros", "unigram")
-# Values of the fields of initial values if all weights come from a checkpoint.
+# The fields about initial values, if all weights come from a checkpoint.
 GIVEN_WEIGHTS = {
     "position_initializer": "normal",
     "output_bias_initializer": "zeros",
@@ -38,14 +38,13 @@ GIVEN_WEIGHTS = {
 }
 SELECTIONS = ("mean", "median", "maximum")
 GLUE_TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
-
-
-# Of the synthetic corpora: [PAD], [UNK], [CLS], [SEP], [MASK]; and [CLS] key key key value [SEP].
-SPECIAL_IDS, LENGTH_OF_FACT = 5, 6
+# Of the synthetic corpora.
+SPECIAL_IDS = 5  # [PAD], [UNK], [CLS], [SEP], [MASK].
+LENGTH_OF_FACT = 6  # [CLS] key key key value [SEP].
 
 
 def layerwise_decay_option() -> Any:
-    """A field for the decay of the learning rate from layer to layer."""
+    """A field of a config for the decay of the learning rate from layer to layer."""
     return option(
         1.0,
         "Factor of the learning rate from each encoder layer to the one below it.",
@@ -59,11 +58,11 @@ class Stage:
     """A range of pre-training steps with one batch size and one set of records.
 
     Attributes:
-        first_step: steps done before the stage.
-        last_step: steps done at its end.
+        first_step: number of steps before the stage.
+        last_step: number of steps at its end.
         batch_size: sequences per step.
-        records_dir: their records.
-        first_row: rows that earlier stages took from the same records.
+        records_dir: records of these sequences.
+        first_row: number of rows that earlier stages have used of the same records.
     """
 
     first_step: int
@@ -78,7 +77,7 @@ class PretrainingConfig(Config):
     """Masked-language-model pre-training; the defaults follow Devlin et al. 2018."""
 
     workdir: str = option("", "Directory for checkpoints, logs and results.")
-    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
+    records_dir: str = option("", "Directory that create_pretraining_data wrote.", input="records")
     encoder: EncoderConfig = section(
         EncoderConfig(), without=("vocab_size", "vocabulary_hash", "do_lower_case")
     )
@@ -93,7 +92,7 @@ class PretrainingConfig(Config):
     position_initializer: str = option(
         "normal",
         "Initial position embeddings: normal: random; sinusoid: sines and cosines of the "
-        "position; neighbours: sinusoid, and heads of the first attention block attend to adjacent "
+        "position; neighbours: the same, and heads of the first attention block attend to adjacent "
         "tokens.",
         one_of=POSITION_INITIALIZERS,
     )
@@ -104,7 +103,7 @@ class PretrainingConfig(Config):
         one_of=OUTPUT_BIAS_INITIALIZERS,
     )
     zero_residual_outputs: bool = option(
-        False, "Initialise the output kernels of all blocks with 0; each then passes its input on."
+        False, "Set the output kernels of all blocks to 0, so that each passes its input on."
     )
     teacher_checkpoint: str = option(
         "",
@@ -142,8 +141,8 @@ class PretrainingConfig(Config):
     num_train_steps: int = option(100_000, "Optimizer steps.", above=0)
     curriculum: tuple[str, ...] = option(
         (),
-        "Later stages as STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR: after this number of "
-        "steps batches have this size and come from these records, which may have longer rows.",
+        "Later stages as STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR: after STEP steps, batches "
+        "have this size and come from these records, which may have longer rows.",
     )
     learning_rate: float = option(1e-4, "Peak learning rate.", above=0)
     num_warmup_steps: int = option(10_000, "Steps of warm-up before the decay to 0.", at_least=0)
@@ -165,9 +164,9 @@ class PretrainingConfig(Config):
     )
     cooldown_steps: tuple[int, ...] = option(
         (),
-        "Under trapezoid: further budgets below num_train_steps, in steps. For each, a branch of "
-        "the run cools down to 0 at this step, and is evaluated and saved in WORKDIR/branches. The "
-        "run itself does not change.",
+        "Under trapezoid: further budgets below num_train_steps, in steps. For each budget, a "
+        "branch of the run cools down to 0 at this step, and is evaluated and saved in "
+        "WORKDIR/branches. The run itself does not change.",
         above=0,
     )
     optimizer: str = option(
@@ -193,16 +192,16 @@ class PretrainingConfig(Config):
     max_gradient_norm: float = option(1.0, "Gradients are clipped to this global norm.", above=0)
     ema_momentum: float = option(
         0.0,
-        "Decay of a moving average of the weights, which is evaluated and saved, too; 0: none.",
+        "Decay of a moving average of the weights, which is also evaluated and saved; 0: none.",
         at_least=0,
         below=1,
     )
     masked_lm_prob: float = option(0.15, "Share of word pieces to predict.", above=0, below=1)
     initial_masked_lm_prob: float = option(
         0.0,
-        "Share in the first step; it changes linearly to masked_lm_prob in the last (under "
-        "trapezoid from the start of the cooldown). 0: constant. Held-out records always have "
-        "masked_lm_prob.",
+        "Share of word pieces to predict in the first step; it changes linearly to masked_lm_prob "
+        "in the last step (under trapezoid: during the cooldown). 0: it is masked_lm_prob "
+        "throughout. Held-out records always have masked_lm_prob.",
         at_least=0,
         below=1,
     )
@@ -238,11 +237,11 @@ class PretrainingConfig(Config):
     )
     seed: int = seed_option("Decides weights, data order, masks and dropout.")
     strategy: str = option("one_device", "tf.distribute strategy.", one_of=STRATEGIES)
-    tpu_name: str = option("", "Name or address of the TPU; empty: that of the environment.")
+    tpu_name: str = option("", "Name or address of the TPU; empty: the TPU of the environment.")
     dtype: str = option(
         "float32",
         "Type of the computation; weights, softmax, LayerNorm and losses are always float32. auto: "
-        "bfloat16 where the processor multiplies faster in it, and then without XLA on CPUs.",
+        "bfloat16 if the processor multiplies faster in it (on CPUs without XLA), else float32.",
         one_of=DTYPES,
     )
     jit_compile: bool = option(True, "Compile the step with XLA.")
@@ -288,7 +287,7 @@ class PretrainingConfig(Config):
                 "masked_lm_weight 0 leaves nothing to learn: give --teacher_checkpoint"
             )
         self._validate_cooldowns()
-        self.stages  # noqa: B018 - Raises what is wrong with the curriculum.
+        self.stages  # noqa: B018 - Raises InputError if the curriculum is wrong.
 
     def _validate_cooldowns(self) -> None:
         budgets = (*self.cooldown_steps, self.num_train_steps)
@@ -324,7 +323,7 @@ class PretrainingConfig(Config):
         return self.num_train_steps - self._num_cooldown_steps(self.num_train_steps)
 
     def branch_steps(self, first_step: int = 0, last_step: int | None = None) -> int:
-        """Total number of steps of all branches, without steps of the trunk.
+        """Total number of steps of all branches, without the steps of the run itself.
 
         Args:
             first_step, last_step: count only steps between these two, such as those of a stage.
@@ -337,7 +336,7 @@ class PretrainingConfig(Config):
 
     @property
     def branches(self) -> tuple[Self, ...]:
-        """The configs of the runs that equal the branches, in the order of `cooldown_steps`."""
+        """For each of `cooldown_steps`, the config of a run that would equal this branch."""
         return tuple(
             self.replace(
                 workdir=str(pathlib.Path(self.workdir) / "branches" / f"step_{steps:08d}"),
@@ -353,7 +352,7 @@ class PretrainingConfig(Config):
         )
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
-        """The inputs of any config, and the records of all stages."""
+        """As for any config, and the records of all stages."""
         later = {stage.records_dir for stage in self.stages} - {self.records_dir}
         more = [Input("records", records_dir) for records_dir in sorted(later)]
         return {**super().inputs(without), **({"curriculum": more} if more else {})}
@@ -367,13 +366,15 @@ class PretrainingConfig(Config):
     @property
     def stages(self) -> tuple["Stage", ...]:
         """The stages of the curriculum, from step 0 on; one stage without a curriculum."""
-        form = "curriculum must list STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR"
         starts = [(0, self.train_batch_size, self.records_dir)]
         for text in self.curriculum:
             step, _, rest = text.partition(":")
             size, _, records_dir = rest.partition(":")
             if not step.isdecimal() or not size.isdecimal() or not int(size):
-                raise InputError(f"{form}, got {text!r}")
+                raise InputError(
+                    "curriculum must list STEP:BATCH_SIZE or STEP:BATCH_SIZE:RECORDS_DIR, got "
+                    f"{text!r}"
+                )
             starts.append((int(step), int(size), records_dir or starts[-1][2]))
         ends = [*(start[0] for start in starts[1:]), self.num_train_steps]
         stages, rows = [], {}
@@ -394,20 +395,20 @@ class PretrainingConfig(Config):
         if "do_whole_word_mask" not in values:
             return values
         values = dict(values)
-        whole = values.pop("do_whole_word_mask")
-        return {"masking_unit": "whole_word" if whole else "token", **values}
+        whole_words = values.pop("do_whole_word_mask")
+        return {"masking_unit": "whole_word" if whole_words else "token", **values}
 
 
-def _listed(numbers: tuple[int, ...]) -> str:
+def _listed(numbers: tuple[float, ...]) -> str:
     return ", ".join(map(str, numbers))
 
 
 @dataclasses.dataclass(frozen=True)
 class TimingConfig(Config):
-    """Alternating pre-training steps of a pattern and of the reference."""
+    """Timing of pre-training steps of a pattern and of the reference, in alternation."""
 
     workdir: str = option("", "Directory of the cell; a study writes the result there.")
-    records_dir: str = option("", "What create_pretraining_data wrote.", input="records")
+    records_dir: str = option("", "Directory that create_pretraining_data wrote.", input="records")
     pretraining: PretrainingConfig = section(
         PretrainingConfig(), "pretraining.", without=("workdir", "records_dir")
     )
@@ -452,13 +453,13 @@ class FinetuningConfig(Config):
         0.1, "Share of the steps for linear warm-up.", at_least=0, below=1
     )
     weight_decay_rate: float = option(
-        0.01, "Decoupled decay; spares LayerNorm and biases.", at_least=0, below=1
+        0.01, "Weight decay, except for LayerNorm and biases.", at_least=0, below=1
     )
     layerwise_lr_decay: float = layerwise_decay_option()
     early_stopping_epochs: int = option(
         0,
         "Stop after this number of epochs without a better validation score, and keep the best "
-        "weights; 0: never.",
+        "weights; 0: train all epochs.",
         at_least=0,
     )
     pooling: str = option("first", POOLING_HELP, one_of=CLASSIFIER_POOLINGS)
@@ -480,7 +481,7 @@ class FinetuningConfig(Config):
     )
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
-        """The inputs of any config; `from_scratch` reads no weights."""
+        """As for any config; `from_scratch` reads the architecture alone, without weights."""
         inputs = super().inputs(without)
         if self.from_scratch and "init_checkpoint" in inputs:
             inputs["init_checkpoint"] = [Input("architecture", self.init_checkpoint)]
@@ -512,8 +513,8 @@ class GlueConfig(Config):
     )
     selection: str = option(
         "mean",
-        "Of several settings, report the one with the best mean, median or maximum, over all "
-        "seeds, of the task's primary metric on validation.",
+        "Of several settings, report the one whose primary metric on validation has the best mean, "
+        "median or maximum over all seeds.",
         one_of=SELECTIONS,
     )
     per_task: tuple[str, ...] = option(
@@ -529,7 +530,7 @@ class GlueConfig(Config):
             self.of_task(task)
 
     def inputs(self, without: tuple[str, ...] = ()) -> dict[str, list[Input]]:
-        """The inputs of any config, and the files of all tasks in `data`."""
+        """As for any config, and the files of all tasks in `data`."""
         tasks = [] if self.data == "tfds" else [Input("glue", self.data, self.tasks)]
         return {**super().inputs(without), **({"data": tasks} if tasks else {})}
 
@@ -537,21 +538,21 @@ class GlueConfig(Config):
         """The settings of a task, `per_task` included."""
         changes = {}
         for text in self.per_task:
-            place, _, value = text.partition("=")
-            owner, _, name = place.partition(".")
+            field, _, value = text.partition("=")
+            of_task, _, name = field.partition(".")
             kind = typing.get_type_hints(FinetuningConfig).get(name)
-            if owner not in GLUE_TASKS or kind not in (int, float, str) or not value:
+            if of_task not in GLUE_TASKS or kind not in (int, float, str) or not value:
                 raise InputError(
                     f"per_task {text!r} must be TASK.FIELD=VALUE, with a task of GLUE and a flag "
                     "of run_finetuning for a number or a word"
                 )
-            if owner == task:
+            if of_task == task:
                 try:
                     changes[name] = kind(value)
                 except ValueError as error:
-                    raise InputError(f"per_task {text!r}: {value!r} is no {kind.__name__}") from (
-                        error
-                    )
+                    raise InputError(
+                        f"per_task {text!r}: {value!r} is no {kind.__name__}"
+                    ) from error
         return self.finetuning.replace(**changes)
 
 
@@ -565,7 +566,7 @@ class PredictConfig(Config):
     )
     output: str = option("-", "JSONL file; -: standard output.")
     batch_size: int = option(
-        32, "Texts per forward pass; from standard input as many are read first.", above=0
+        32, "Texts per forward pass; a batch of standard input is predicted once full.", above=0
     )
 
 
@@ -584,7 +585,7 @@ class SquadConfig(Config):
     )
     validation_file: str = option(
         "",
-        "SQuAD JSON for tuning the null threshold; empty: null_score_diff_threshold.",
+        "SQuAD JSON to tune the null threshold on; empty: use null_score_diff_threshold.",
         input="file",
     )
     predict_file: str = option(
@@ -599,7 +600,7 @@ class SquadConfig(Config):
     max_answer_length: int = option(30, "Word pieces of a predicted answer.", above=0)
     n_best_size: int = option(20, "Answers per question in nbest.json.", above=0)
     null_score_diff_threshold: float = option(
-        0.0, "Predict no answer if the null odds exceed this; validation_file tunes it."
+        0.0, "Predict no answer if the null odds exceed this, unless validation_file tunes it."
     )
     train_batch_size: int = option(32, "Windows per step.", above=0)
     predict_batch_size: int = option(32, "Windows per forward pass.", above=0)
@@ -609,7 +610,7 @@ class SquadConfig(Config):
         0.1, "Share of the steps for linear warm-up.", at_least=0, below=1
     )
     weight_decay_rate: float = option(
-        0.01, "Decoupled decay; spares LayerNorm and biases.", at_least=0, below=1
+        0.01, "Weight decay, except for LayerNorm and biases.", at_least=0, below=1
     )
     max_train_questions: int = option(
         0, "Largest number of training questions; 0: all.", at_least=0
@@ -636,7 +637,7 @@ class SquadConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class MechanismConfig(Config):
-    """Two synthetic corpora for small encoders: facts to store, and values to copy from context."""
+    """Training of small encoders on two synthetic corpora: to store facts, and to copy values."""
 
     workdir: str = option("", "Directory for results and figures.")
     patterns: tuple[str, ...] = option(
@@ -663,27 +664,32 @@ class MechanismConfig(Config):
             "type_vocab_size",
         ),
     )
-    num_values: int = option(256, "Values; a fact has the logarithm of this in bits.", at_least=2)
-    num_symbols: int = option(64, "Symbols; three are the key of a fact.", above=1)
+    num_values: int = option(
+        256, "Number of values; a fact holds its binary logarithm in bits.", at_least=2
+    )
+    num_symbols: int = option(
+        64, "Number of symbols; three of them are the key of a fact.", above=1
+    )
     num_facts: tuple[int, ...] = option(
         (1000, 2000, 4000),
-        "Facts to store, each in an encoder of its own; more than fit in at the end.",
+        "Numbers of facts to store, each by a separate encoder; the largest should exceed what an "
+        "encoder can store.",
         above=0,
         min_items=1,
     )
     exposures: int = option(100, "How often training shows each fact.", above=0)
-    num_copied: int = option(24, "Values of a sequence that are copied.", above=0)
+    num_copied: int = option(24, "Number of values to copy in a sequence.", above=0)
     num_copying_steps: int = option(300, "Steps of training to copy.", above=0)
     eval_every_steps: int = option(20, "Steps between evaluations of copying.", above=0)
-    train_batch_size: int = option(128, "Facts, or sequences to copy from, a step.", above=0)
+    train_batch_size: int = option(128, "Facts, or sequences to copy, per step.", above=0)
     learning_rates: tuple[float, ...] = option(
         (5e-3, 1e-2, 2e-2),
-        "Peak learning rates of Muon; each pattern has its best one on each corpus.",
+        "Peak learning rates of Muon to choose from, for each pattern and corpus.",
         above=0,
         min_items=1,
     )
     weight_decay_rate: float = option(
-        0.01, "Weight decay; spares LayerNorm and biases.", at_least=0, below=1
+        0.01, "Weight decay, except for LayerNorm and biases.", at_least=0, below=1
     )
     adam_beta_2: float = option(0.98, "Decay of Adam's second moment.", at_least=0, below=1)
     num_seeds: int = option(3, "Repetitions with seeds seed, seed + 1, ...", above=0)
@@ -699,15 +705,13 @@ class MechanismConfig(Config):
         """Raises InputError if the values contradict each other."""
         if max(self.num_facts) > self.num_symbols**3:
             raise InputError(
-                f"num_facts {max(self.num_facts)} are more than the {self.num_symbols**3} keys of "
-                f"three of {self.num_symbols} symbols: raise num_symbols"
+                f"num_facts {max(self.num_facts)} are more than the {self.num_symbols**3} keys "
+                f"that three of {self.num_symbols} symbols can form: raise num_symbols"
             )
         for name in ("num_facts", "learning_rates"):
             values = getattr(self, name)
             if sorted(set(values)) != list(values):
-                raise InputError(
-                    f"{name} must list numbers that rise, got {', '.join(map(str, values))}"
-                )
+                raise InputError(f"{name} must list increasing numbers, got {_listed(values)}")
         if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
 
