@@ -6,12 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from undivided_tf.models.pretrainer import (
-    cross_entropies,
-    masked_lm_sums,
-    next_sentence_sums,
-)
-from undivided_tf.training import distillation as teaching
+from undivided_tf.models.pretrainer import cross_entropies, masked_lm_sums, next_sentence_sums
+from undivided_tf.training import distillation as distilling
 
 # Weights, softmax, LayerNorm and losses are float32 under each policy.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -33,13 +29,18 @@ class Steps:
         optimizer: Keras optimizer, built for the model's trainable variables.
         jit_compile: bool. Compile with XLA what it supports.
         max_gradient_norm: float. Clip the global gradient to this norm.
-        accumulation: int. Number of parts into which each replica splits its batch; computed in
-            sequence.
+        accumulation: int. Number of parts into which each replica splits its batch, which it
+            computes one after another.
         scale_loss: bool. Whether the model computes in float16.
         next_sentence_weight: float. Weight of the mean loss on pairs; 0 if the model has no
             next-sentence head.
         masked_lm_weight: float. Weight of the mean loss on masked tokens.
-        distillation: teaching.Distillation or None. The teacher, made under the strategy's scope.
+        distillation: Distillation or None. The teacher, made under the strategy's scope.
+
+    Attributes:
+        sums: names of the sums over a batch.
+        variables: state of the loss scale, which a resumed run needs.
+        train, evaluate: compiled `_train` and `_evaluate`.
 
     References:
         Loss scaling: Micikevicius et al. 2018, arXiv 1710.03740, section 3.2.
@@ -57,7 +58,7 @@ class Steps:
         scale_loss: bool = False,
         next_sentence_weight: float = 0.0,
         masked_lm_weight: float = 1.0,
-        distillation: teaching.Distillation | None = None,
+        distillation: distilling.Distillation | None = None,
     ):
         self.strategy = strategy
         self.model = model
@@ -71,14 +72,14 @@ class Steps:
         self.sums = (
             *MASKED_LM_SUMS,
             *(NEXT_SENTENCE_SUMS if next_sentence_weight else ()),
-            *(teaching.SUMS if distillation else ()),
+            *(distilling.SUMS if distillation else ()),
         )
         with strategy.scope():
             first = tf.VariableAggregation.ONLY_FIRST_REPLICA
             scale = _FIRST_LOSS_SCALE if scale_loss else 1.0
             self.loss_scale = tf.Variable(scale, trainable=False, aggregation=first)
             self.good_steps = tf.Variable(0, trainable=False, aggregation=first)
-        self.variables = [self.loss_scale, self.good_steps]  # Part of a run's state.
+        self.variables = [self.loss_scale, self.good_steps]
         # XLA compiles the gradients of one replica. It does not compile the exchange between
         # replicas, nor the update: TensorFlow's own kernels take as long for AdamW and less for
         # Muon, and start at once. No Python control flow depends on tensors, so AutoGraph, which
@@ -87,12 +88,12 @@ class Steps:
         self._part = graph(self._part_gradients, jit_compile=jit_compile)
         self._held_out = graph(self._held_out_losses, jit_compile=jit_compile)
         self.train = graph(self._train)
-        self.evaluate = graph(self._evaluate_all)
+        self.evaluate = graph(self._evaluate)
 
     # === One replica ===
 
     def losses(self, batch: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
-        """Sums over the masked tokens and the pairs of a batch, named `sums`."""
+        """Sums over the masked tokens and the pairs of a batch; their names are in `sums`."""
         return self._sums(batch, self._outputs(batch, training))
 
     def _outputs(self, batch, training):
@@ -198,23 +199,23 @@ class Steps:
         self.optimizer.apply(gradients, self.model.trainable_variables)
 
     def _held_out_losses(self, batch):
-        """Sums of `losses`, and the loss of each masked token `(rows, predictions)`."""
+        """The sums of a batch, and the loss of each masked token `(rows, predictions)`."""
         outputs = self._outputs(batch, training=False)
-        places, _ = cross_entropies(outputs["masked_lm_logits"], batch["masked_ids"])
-        return self._sums(batch, outputs), places * batch["masked_weights"]
+        losses, _ = cross_entropies(outputs["masked_lm_logits"], batch["masked_ids"])
+        return self._sums(batch, outputs), losses * batch["masked_weights"]
 
     def _evaluate_replica(self, batch):
         # Wrapped, because `strategy.run` would compile a tf.function for all replicas at once.
-        sums, places = self._held_out(batch)
+        sums, losses = self._held_out(batch)
         replicas = self.strategy.num_replicas_in_sync
         if replicas > 1:
             # Each replica pads its rows with zeros to the global batch, so that a sum gathers them:
             # `strategy.gather` mixes up the runs of one process.
-            own = tf.distribute.get_replica_context().replica_id_in_sync_group
-            is_own = tf.one_hot(own, replicas, on_value=True, off_value=False)
-            places = tf.where(is_own[:, tf.newaxis, tf.newaxis], places, 0.0)
-            places = tf.reshape(places, [-1, places.shape[-1]])
-        return sums, places
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            is_this = tf.one_hot(replica, replicas, on_value=True, off_value=False)
+            losses = tf.where(is_this[:, tf.newaxis, tf.newaxis], losses, 0.0)
+            losses = tf.reshape(losses, [-1, losses.shape[-1]])
+        return sums, losses
 
     # === All replicas ===
 
@@ -226,8 +227,8 @@ class Steps:
             stop: float32 scalar, above 0 if this process was asked to stop.
 
         Returns:
-            Dict of float32 scalars, summed over all replicas: `SUMS`, `gradient_norm` (before
-            clipping; not finite if the step was skipped) and `stop`.
+            Dict of float32 scalars, summed over all replicas: those of `sums`, `gradient_norm`
+            (before clipping; not finite if the step was skipped) and `stop`.
         """
         sums, gradients, factor = self.strategy.run(self._gradients, (batch, stop))
         sums = self._reduce(sums)
@@ -246,15 +247,16 @@ class Steps:
             self.good_steps.assign(tf.where(double, 0, good))
         return sums
 
-    def _evaluate_all(self, batch):
-        """Evaluates a held-out batch: `SUMS` over all replicas, and the losses of all places.
+    def _evaluate(self, batch):
+        """Evaluates a held-out batch.
 
         Returns:
-            Dict of float32 scalars, and float32 `(rows, predictions)` in nats, 0 in unused
-            slots, in the order of the rows of the global batch.
+            Dict of float32 scalars, summed over all replicas, named `sums`; and the losses of all
+            masked tokens in nats, float32 `(rows, predictions)`, 0 in unused slots, in the order of
+            the rows of the global batch.
         """
-        sums, places = self.strategy.run(self._evaluate_replica, (batch,))
-        return self._reduce(sums), self.strategy.reduce("sum", places, axis=None)
+        sums, losses = self.strategy.run(self._evaluate_replica, (batch,))
+        return self._reduce(sums), self.strategy.reduce("sum", losses, axis=None)
 
     def _reduce(self, per_replica):
         return {
