@@ -31,14 +31,16 @@ def test_each_task_has_its_metrics_and_one_that_tables_show():
 def test_predictions_of_a_regression_stay_within_its_range():
     logits = np.array([[-3.0], [2.5], [9.0]])
     assert scores.predictions(STSB, logits).tolist() == [0.0, 2.5, 5.0]
-    assert scores.shown(STSB, np.float32(2.5)) == 2.5 and scores.shown(NLI, 2) == "contradiction"
+    assert scores.json_value(STSB, np.float32(2.5)) == 2.5
+    assert scores.json_value(NLI, 2) == "contradiction"
 
 
 def test_constant_answers():
     train = Rows(["x"] * 3, None, np.array([1, 1, 0]))
     rows = Rows(["x"] * 4, None, np.array([1, 0, 0, 0]))
-    assert scores.constant(OWN, train, rows) == 0.25
-    assert scores.constant(COLA, train, rows) == scores.constant(STSB, train, rows) == 0.0
+    assert scores.constant_score(OWN, train, rows) == 0.25
+    for task in (COLA, STSB):
+        assert scores.constant_score(task, train, rows) == 0.0
 
 
 @pytest.mark.parametrize(("meaning", "warned"), [([0, 1, 2], False), ([2, 0, 1], True)])
@@ -64,7 +66,8 @@ def test_an_own_regression_is_scored_by_correlations_and_has_no_range():
     assert found == pytest.approx(
         {"spearman": 0.5, "pearson": np.corrcoef(logits[:, 0], labels)[0, 1]}
     )
-    assert scores.constant(own, Rows(["x"], None, labels[:1]), Rows(["x"], None, labels[:1])) == 0.0
+    rows = Rows(["x"], None, labels[:1])
+    assert scores.constant_score(own, rows, rows) == 0.0
     with pytest.raises(InputError, match=r"predictions\[1\] is inf"):
         scores.score(own, np.array([[1.0], [np.inf]]), labels[:2])
     with pytest.raises(InputError, match="one number per example"):

@@ -64,7 +64,7 @@ def _results(tuner: "_Tuner") -> dict[str, Any]:
         "labels": list(tuner.task.labels),
         "rows": {name: len(rows) for name, rows in tuner.splits.items()},
         "majority": {
-            name: scores.constant(tuner.task, tuner.splits["train"], tuner.splits[name])
+            name: scores.constant_score(tuner.task, tuner.splits["train"], tuner.splits[name])
             for name in tuner.scored
         },
         "truncated": tuner.truncated,
@@ -257,8 +257,8 @@ def _write_predictions(path: pathlib.Path, task: Task, rows: Rows, logits: np.nd
         if rows.second is not None:
             row["second_text"] = rows.second[i]
         if rows.labels is not None:
-            row["label"] = scores.shown(task, rows.labels[i])
-        row["prediction"] = scores.shown(task, predictions[i])
+            row["label"] = scores.json_value(task, rows.labels[i])
+        row["prediction"] = scores.json_value(task, predictions[i])
         row["logits"] = [float(value) for value in logits[i]]
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     files.write_text(path, "".join(lines))

@@ -23,7 +23,7 @@ from undivided_tf.training.finetuning import VALIDATION, finetune
 from undivided_tf.workdir import RESULTS, forget_input, open_workdir
 
 MISMATCHED = "validation_mismatched"
-_RULES = {"mean": statistics.fmean, "median": statistics.median, "maximum": max}
+_STATISTICS = {"mean": statistics.fmean, "median": statistics.median, "maximum": max}
 
 
 def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
@@ -44,7 +44,7 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
     Raises:
         InputError: the workdir holds another config.
     """
-    _let_failed_tasks_be_mended(pathlib.Path(config.workdir))
+    _forget_data_of_failed_tasks(pathlib.Path(config.workdir))
     workdir = open_workdir(config.workdir, config)
     results: dict[str, Any] = {
         "kind": "glue",
@@ -75,8 +75,8 @@ def run_glue(config: GlueConfig, command: str = "") -> dict[str, Any]:
     return results
 
 
-def _let_failed_tasks_be_mended(workdir: pathlib.Path) -> None:
-    """Forgets the hashes of data if a task failed, since its files may need a correction.
+def _forget_data_of_failed_tasks(workdir: pathlib.Path) -> None:
+    """Forgets the hashes of `data` if a task failed, so that the user can correct its files.
 
     The directories of finished tasks keep the hashes of their files and refuse other files.
     """
@@ -94,30 +94,30 @@ def source(config: GlueConfig, task: str) -> str:
 
 
 def _candidates(config: GlueConfig, task: str, workdir: pathlib.Path) -> list[FinetuningConfig]:
-    """The settings of a task, each with its own directory."""
+    """The configs to choose from for a task, each with its own directory."""
     base = config.of_task(task)
-    tuned = [
+    settings = [
         base.replace(learning_rate=rate, num_train_epochs=epochs)
         for rate in config.learning_rates or (base.learning_rate,)
         for epochs in config.epochs or (base.num_train_epochs,)
     ]
     candidates = []
-    for candidate in tuned:
-        place = workdir / task
-        if len(tuned) > 1:
-            place /= f"lr{candidate.learning_rate:g}_epochs{candidate.num_train_epochs}"
-        candidates.append(candidate.replace(workdir=str(place), task=source(config, task)))
+    for setting in settings:
+        directory = workdir / task
+        if len(settings) > 1:
+            directory /= f"lr{setting.learning_rate:g}_epochs{setting.num_train_epochs}"
+        candidates.append(setting.replace(workdir=str(directory), task=source(config, task)))
     return candidates
 
 
 def _task_results(config: GlueConfig, task: str, workdir: pathlib.Path) -> dict[str, Any]:
     primary = metrics.PRIMARY[task]
-    rule = _RULES[config.selection]
+    statistic = _STATISTICS[config.selection]
     tried = []
     for candidate in _candidates(config, task, workdir):
         result = finetune(candidate)
         values = [run[VALIDATION][primary] for run in result["runs"]]
-        tried.append((rule(values), candidate, result))
+        tried.append((statistic(values), candidate, result))
     best, chosen, result = max(tried, key=lambda item: item[0])
     runs = result["runs"]
     scored = [split for split in result["majority"] if split in runs[0]]
@@ -147,6 +147,7 @@ def _task_results(config: GlueConfig, task: str, workdir: pathlib.Path) -> dict[
 
 
 def _setting(config: FinetuningConfig) -> dict[str, Any]:
+    """The fields of a config that results.json reports."""
     return {
         name: getattr(config, name)
         for name in (
@@ -191,14 +192,15 @@ def table(results: dict[str, Any]) -> str:
             continue
         for split, by_metric in result["summary"].items():
             for metric in metrics.METRICS[task]:
-                s = by_metric[metric]
-                interval = "" if s["low"] is None else f"{s['low']:.4f} to {s['high']:.4f}"
-                deviation = "" if s["deviation"] is None else f"{s['deviation']:.4f}"
+                score = by_metric[metric]
+                low, high = score["low"], score["high"]
+                interval = "" if low is None else f"{low:.4f} to {high:.4f}"
+                deviation = "" if score["deviation"] is None else f"{score['deviation']:.4f}"
                 is_primary = metric == result["primary"]
                 constant = f"{result['constant_answer'][split]:.4f}" if is_primary else ""
                 lines.append(
-                    f"| {folder} | {split} | {metric} | {s['mean']:.4f} | {interval} | "
-                    f"{deviation} | {s['median']:.4f} | {s['n']} | {constant} | "
+                    f"| {folder} | {split} | {metric} | {score['mean']:.4f} | {interval} | "
+                    f"{deviation} | {score['median']:.4f} | {score['n']} | {constant} | "
                     f"{result['rows']['train']} | {result['chosen']['learning_rate']:g} | "
                     f"{result['chosen']['num_train_epochs']} |"
                 )

@@ -12,11 +12,11 @@ from undivided_tf.data.tasks.rows import Rows, Task
 from undivided_tf.metrics import classification, glue, regression
 from undivided_tf.models.heads import CLASSIFICATION, PAIR, REGRESSION, SINGLE, ClassifierHead
 
-MUCH_BETTER = 0.1  # Gain of accuracy above which another label order is named.
+MUCH_BETTER = 0.1  # A warning names another label order if it gains more accuracy than this.
 
 
 def primary(task: Task) -> str:
-    """The metric that tables show."""
+    """The name of the metric that tables show."""
     if task.glue:
         return glue.PRIMARY[task.glue]
     return "spearman" if task.is_regression else "accuracy"
@@ -46,8 +46,8 @@ def predictions(task: Task, logits: np.ndarray) -> np.ndarray:
     return head_of(task).answers(logits) if task.is_regression else logits.argmax(-1)
 
 
-def shown(task: Task, value: Any) -> str | float:
-    """A label's name, or a score, as a JSON value."""
+def json_value(task: Task, value: Any) -> str | float:
+    """The name of a label, or a score, as a value for JSON."""
     return float(value) if task.is_regression else task.labels[int(value)]
 
 
@@ -57,7 +57,7 @@ def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float
 
 
 def score_predictions(task: Task, answers: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Scores of results of `predictions`."""
+    """Scores of answers, which are the result of `predictions`."""
     if not task.is_regression:
         scores = classification.score(answers, labels, len(task.labels))
     elif task.glue:
@@ -67,8 +67,8 @@ def score_predictions(task: Task, answers: np.ndarray, labels: np.ndarray) -> di
     return {**scores, **(glue.score(task.glue, answers, labels) if task.glue else {})}
 
 
-def constant(task: Task, train: Rows, rows: Rows) -> float:
-    """The primary score of a constant answer: the most frequent class, or the mean, of train."""
+def constant_score(task: Task, train: Rows, rows: Rows) -> float:
+    """The primary score of a constant answer: the most frequent class, or the mean, of `train`."""
     if task.is_regression:
         return 0.0  # A constant has no correlation.
     answer = np.bincount(train.labels).argmax()
@@ -84,8 +84,8 @@ def warn_of_another_order(task: Task, logits: np.ndarray, labels: np.ndarray) ->
     best, meaning = classification.best_permutation(answers, labels, len(task.labels))
     if best > accuracy + MUCH_BETTER:
         order = ", ".join(
-            f"{mine} for {task.labels[theirs]}"
-            for mine, theirs in zip(task.labels, meaning, strict=True)
+            f"{name} for {task.labels[meant]}"
+            for name, meant in zip(task.labels, meaning, strict=True)
         )
         logging.warning(
             "%s: accuracy %.3f, but %.3f if the labels were meant in another order (%s): does the "
