@@ -30,11 +30,11 @@ def save_classifier(
     """Writes a fine-tuned model atomically.
 
     Args:
-        directory: to be made.
-        classifier: with its label names.
-        tokenizer: the encoder's.
-        task: name of the task it was trained on.
-        max_seq_length: of the training.
+        directory: directory to make.
+        classifier: the model, with its label names.
+        tokenizer: tokenizer of the encoder.
+        task: name of the task of the fine-tuning.
+        max_seq_length: word pieces per example in the fine-tuning.
         input: `single` or `pair`, the kind of a row of the task; empty: unknown.
         score_range: lowest and highest score of a regression task; empty: unknown.
     """
@@ -62,12 +62,12 @@ def read_head(directory: str | pathlib.Path) -> ClassifierHead:
     """
     head = ClassifierHead.read(directory)
     if head is None:
-        other = ""
+        hint = ""
         if SpanHead.read(directory):
-            other = ": it is a span predictor; use run_squad --predict_file or export_model"
+            hint = ": it is a span predictor; use run_squad --predict_file or export_model"
         raise InputError(
             f"there is no fine-tuned classifier or regression in {directory} "
-            f"({ClassifierHead.FILE} is missing){other}"
+            f"({ClassifierHead.FILE} is missing){hint}"
         )
     return head
 

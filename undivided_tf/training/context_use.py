@@ -4,9 +4,9 @@ The loss is measured at a sample of held-out places that show [MASK]. Each place
 several copies of its row with different visible pieces. Hidden pieces show [MASK]; [CLS], [SEP] and
 padding stay, so every piece keeps its position.
 
-An encoder was not trained on rows that are mostly hidden. So a loss at a short distance is an upper
-bound of the loss that its pieces allow. Compare it with the loss of the neighbour model, which uses
-the two adjacent pieces.
+An encoder was not trained on rows that are mostly hidden. So the loss at a short distance is an
+upper bound of the loss that the pieces within this distance allow. Compare it with the loss of the
+neighbour model, which uses the two adjacent pieces.
 
 References:
     Khandelwal et al. 2018, arXiv 1805.04623 (shuffled and dropped context of language models).
@@ -23,7 +23,7 @@ from undivided_tf.training.evaluation import HeldOut
 from undivided_tf.training.steps import Steps
 
 DISTANCES = (1, 2, 4, 8, 16)
-PLACES = 512  # Each is a row in every measurement; bounds the time.
+PLACES = 512  # Limits the time, since each place is a row of every measurement.
 
 
 def measure(steps: Steps, curriculum: Curriculum) -> dict[str, Any] | None:
@@ -58,13 +58,13 @@ def measure(steps: Steps, curriculum: Curriculum) -> dict[str, Any] | None:
         _, per_place = evaluation.place_losses(steps, batches)
         return per_place[: len(row), 0].astype(np.float64)
 
-    whole = losses(ids)
+    whole_context = losses(ids)
 
     def rise(token_ids: np.ndarray) -> dict[str, Any]:
-        hidden = losses(token_ids)
-        rises = hidden - whole
+        changed_context = losses(token_ids)
+        rises = changed_context - whole_context
         return {
-            "loss": float(hidden.mean()),
+            "loss": float(changed_context.mean()),
             "rise": float(rises.mean()),
             "interval": inference.bootstrap_interval(rises),
         }
@@ -74,7 +74,7 @@ def measure(steps: Steps, curriculum: Curriculum) -> dict[str, Any] | None:
     mask_id = held_out.tokenizer.mask_id
     return {
         "places": len(row),
-        "loss": float(whole.mean()),
+        "loss": float(whole_context.mean()),
         "neighbour_model_loss": float(held_out.neighbour_losses[row, slot].mean(dtype=np.float64)),
         "shuffled": rise(_shuffled(ids, is_piece, generator)),
         "hidden_beyond": [
@@ -109,12 +109,12 @@ def lines(measured: dict[str, Any]) -> list[str]:
     """The measurements as lines of text."""
     rows = [("all context", measured["loss"], None)]
     rows += [
-        (f"pieces within {one['distance']}", one["loss"], one["rise"])
-        for one in reversed(measured["hidden_beyond"])
+        (f"pieces within {point['distance']}", point["loss"], point["rise"])
+        for point in reversed(measured["hidden_beyond"])
     ]
     rows += [("all, shuffled", measured["shuffled"]["loss"], measured["shuffled"]["rise"])]
     rows += [("neighbour model", measured["neighbour_model_loss"], None)]
     return [f"visible at {measured['places']} masked places: loss in nats, and its rise"] + [
-        f"  {what:<16} {loss:7.3f}" + (f" {rise:+7.3f}" if rise is not None else "")
-        for what, loss, rise in rows
+        f"  {name:<16} {loss:7.3f}" + (f" {rise:+7.3f}" if rise is not None else "")
+        for name, loss, rise in rows
     ]

@@ -45,12 +45,13 @@ class Curriculum:
 
     Args:
         config: the run.
-        encoder: with the vocabulary of the records.
-        tokenizer: of the records.
+        encoder: architecture, with the vocabulary of the records.
+        tokenizer: tokenizer of the records.
 
     Attributes:
-        metadata, length: of the records of the last stage. Its held-out records are used in all
-            stages, so that all losses are comparable.
+        metadata, length: metadata and length of the rows of the last stage. Its held-out records
+            are used in all stages, so that all losses are comparable.
+        lengths: word pieces per row, by stage.
         next_sentence_weight: weight of the loss on pairs; 0 if the records have no pairs.
 
     Raises:
@@ -59,16 +60,16 @@ class Curriculum:
 
     def __init__(self, config: PretrainingConfig, encoder: EncoderConfig, tokenizer: Tokenizer):
         self.config, self.encoder, self.tokenizer = config, encoder, tokenizer
-        checked = {
+        metadata = {
             stage.records_dir: records.check_records(stage.records_dir, encoder)
             for stage in config.stages
         }
-        packings = {where: found.get("packing", "full") for where, found in checked.items()}
+        packings = {where: of.get("packing", "full") for where, of in metadata.items()}
         if len(set(packings.values())) > 1:
-            shown = ", ".join(f"{where} {packing}" for where, packing in packings.items())
-            raise InputError(f"the records of a curriculum must be packed alike, got {shown}")
-        self.lengths = [checked[s.records_dir]["max_seq_length"] for s in config.stages]
-        self.metadata, self.length = checked[config.stages[-1].records_dir], self.lengths[-1]
+            listed = ", ".join(f"{where} {packing}" for where, packing in packings.items())
+            raise InputError(f"the records of a curriculum must be packed alike, got {listed}")
+        self.lengths = [metadata[s.records_dir]["max_seq_length"] for s in config.stages]
+        self.metadata, self.length = metadata[config.stages[-1].records_dir], self.lengths[-1]
         pairs = records.has_pairs(self.metadata)
         self.next_sentence_weight = config.next_sentence_weight if pairs else 0.0
         self._masking = {
@@ -101,8 +102,8 @@ class Curriculum:
         config = self.config
         for stage in config.stages:
             first = max(start_step, stage.first_step)
-            final = stage == config.stages[-1]
-            if first >= stage.last_step and not final:
+            is_last = stage == config.stages[-1]
+            if first >= stage.last_step and not is_last:
                 continue
             dataset = masking.pretraining_batches(
                 stage.records_dir,
@@ -120,7 +121,7 @@ class Curriculum:
                 intermediate_drop_rate=config.intermediate_drop_rate,
                 **self._masking,
             )
-            steps = None if final else stage.last_step - first
+            steps = None if is_last else stage.last_step - first
             with streams.reading_errors(stage.records_dir):
                 yield from itertools.islice(strategies.distribute(strategy, dataset), steps)
 
@@ -144,6 +145,7 @@ class Curriculum:
         return strategies.distribute(strategy, masking.full_batches(rows, size))
 
     def _sequences(self) -> list[int]:
+        """Sequences of all steps of each stage."""
         return [(s.last_step - s.first_step) * s.batch_size for s in self.config.stages]
 
     @property

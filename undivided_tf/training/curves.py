@@ -1,4 +1,4 @@
-"""The training curve in a run's state, and its copy for TensorBoard."""
+"""The training curve of a run, in its state and for TensorBoard."""
 
 import pathlib
 import time
@@ -14,14 +14,14 @@ class TrainingCurves:
 
     Args:
         directory: for TensorBoard's event files.
-        num_train_steps: steps of the whole run; decides the density of the points.
-        start_step: steps that are done; later points of an interrupted run are dropped.
+        num_train_steps: steps of the whole run, which decide the density of the points.
+        start_step: number of finished steps; later points of an interrupted run are dropped.
     """
 
     def __init__(self, directory: pathlib.Path, num_train_steps: int, start_step: int):
         directory.mkdir(parents=True, exist_ok=True)
         if start_step:
-            _forget_after(directory, start_step)
+            _drop_points_after(directory, start_step)
         self._writer = tf.summary.create_file_writer(str(directory))
         self._every = max(1, num_train_steps // _POINTS)
 
@@ -35,10 +35,10 @@ class TrainingCurves:
         """Adds a step to the open interval of the training curve; closes a full interval.
 
         Args:
-            state: of the run; `interval` and `training_history` change.
+            state: state of the run; its `interval` and `training_history` are updated.
             sums: result of the step.
-            learning_rate: of the step.
-            last: whether it is the last step, which always gets a point.
+            learning_rate: learning rate of the step.
+            last: whether this is the last step, which always gets a point.
         """
         step, interval = state["step"], state["interval"]
         interval["loss"] += sums["loss"]
@@ -65,7 +65,7 @@ class TrainingCurves:
         self._writer.flush()
 
 
-def _forget_after(directory: pathlib.Path, step: int) -> None:
+def _drop_points_after(directory: pathlib.Path, step: int) -> None:
     """Makes TensorBoard drop points of earlier files after `step`."""
     start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
     now = time.time()

@@ -1,4 +1,4 @@
-"""Whether an encoder has learnt from its context: the verdict of a run, and of a checkpoint."""
+"""The verdict on a run or a checkpoint: whether the encoder has learnt from its context."""
 
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ ADVICE = (
 
 
 def verdict(scores: Mapping[str, Any]) -> str:
-    """A sentence on the held-out loss and the neighbour model; empty if they are unknown.
+    """A sentence that compares the held-out loss with the neighbour model; empty if unknown.
 
     Args:
         scores: result of `evaluation.scores`, also of older releases.
@@ -35,7 +35,7 @@ def verdict(scores: Mapping[str, Any]) -> str:
 
 
 def of_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
-    """The held-out scores of a checkpoint, from the last evaluation before it was saved.
+    """The held-out scores of a checkpoint at the last evaluation before it was saved.
 
     Args:
         path: a pre-training workdir, one of its checkpoints, or the moving average in one.

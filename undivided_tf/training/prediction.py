@@ -23,15 +23,15 @@ def predict_lines(
 
     Args:
         model: directory of a fine-tuned model.
-        lines: UTF-8 bytes: one text each or, for models of pairs, two texts separated by a tab. If
-            the model does not say its input, the first line decides.
+        lines: UTF-8 bytes or strings: one text each or, for models of pairs, two texts separated by
+            a tab. If the head does not name its kind of input, the first line decides.
         batch_size: number of lines that are predicted together.
         where: names the input in errors.
 
     Yields:
-        `text`, `second_text` for pairs, and `label` with `probabilities` by label name; for a
-        regression `score`, clipped to the range of its task; if several labels may hold, `labels`,
-        those with at least 1/2, with `probabilities`.
+        `text`, and `second_text` for pairs. For a classification `label`, and `probabilities` by
+        label name. If several labels may hold, `labels`, those with a probability of at least 1/2,
+        and `probabilities`. For a regression `score`, clipped to the range of its task.
 
     Raises:
         InputError: no fine-tuned model; or a line that has a wrong number of tabs or a NUL byte, or

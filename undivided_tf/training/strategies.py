@@ -40,14 +40,14 @@ def _multi_worker() -> tf.distribute.Strategy:
         '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
         '"task": {"type": "worker", "index": 0}}'
     )
-    given = os.environ.get("TF_CONFIG", "")
+    text = os.environ.get("TF_CONFIG", "")
     try:
-        config = json.loads(given)
+        config = json.loads(text)
         count, index = len(config["cluster"]["worker"]), config["task"]["index"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"strategy multi_worker needs the environment variable TF_CONFIG, such as {example} "
-            f"with another index in each process; it is {given!r}"
+            f"with another index in each process; it is {text!r}"
         ) from error
     if config["task"].get("type") != "worker" or not 0 <= int(index) < count:
         raise InputError(f"TF_CONFIG names {count} workers, so its task cannot be {config['task']}")
@@ -69,7 +69,7 @@ def _tpu(tpu_name: str) -> tf.distribute.Strategy:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the files of the run: one of several workers does."""
+    """Whether this process writes the files of the run; of several workers only one does."""
     resolver = strategy.cluster_resolver
     return getattr(resolver, "task_type", None) != "worker" or not resolver.task_id
 
@@ -92,8 +92,8 @@ def distribute(
         return dataset
 
     def part_of_worker(context):
-        local = replicas // context.num_input_pipelines
-        first = local * context.input_pipeline_id
+        local_replicas = replicas // context.num_input_pipelines
+        first = local_replicas * context.input_pipeline_id
 
         def part(batch):
             rows = {
@@ -101,10 +101,10 @@ def distribute(
                 for name, value in batch.items()
             }
             return tf.data.Dataset.from_tensor_slices(
-                {name: value[first : first + local] for name, value in rows.items()}
+                {name: value[first : first + local_replicas] for name, value in rows.items()}
             )
 
-        return dataset.flat_map(part).prefetch(2 * local)
+        return dataset.flat_map(part).prefetch(2 * local_replicas)
 
     return strategy.distribute_datasets_from_function(part_of_worker)
 
