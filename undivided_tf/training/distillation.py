@@ -97,7 +97,7 @@ class Distillation:
         return {"hidden_loss": hidden, "logits_loss": logits, "tokens": tf.reduce_sum(real)}
 
     def _log_probabilities(self, outputs: Mapping[str, Any]) -> tf.Tensor:
-        """Of the word pieces at masked positions, at the temperature of the distillation."""
+        """Log-probabilities of word pieces at the masked positions, at `temperature`."""
         return tf.nn.log_softmax(_float32(outputs["masked_lm_logits"]) / self.temperature)
 
     def loss(self, sums: Mapping[str, Any], masked: Any, tokens: Any) -> Any:

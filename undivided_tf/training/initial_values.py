@@ -1,4 +1,4 @@
-"""Initial values of a new pre-training run: of a checkpoint, or changes to the layers' own.
+"""Initial values of a new pre-training run: those of a checkpoint, or changes to the layers' own.
 
 The changes depend on the config and on the counts of the records. They draw no random numbers, so
 encoders of one seed still share the initial values of common blocks.
@@ -17,7 +17,7 @@ from undivided_tf.models.weights import assign_initial_weights, read_weights
 from undivided_tf.pattern import ATTENTION
 from undivided_tf.training.config import PretrainingConfig
 
-# Of the encoder; these fields do not concern the weights in a checkpoint.
+# Fields in which the encoder of the checkpoint may differ, since no weight depends on them.
 _MAY_DIFFER = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 # Ratio of the fastest to the slowest frequency of sines and cosines; the fastest is pi radians per
 # place.
@@ -113,12 +113,11 @@ def neighbour_offsets(num_attention_heads: int) -> list[int]:
 def neighbour_projections(config: EncoderConfig) -> tuple[np.ndarray, np.ndarray]:
     """Values to add to query and key kernels, so that heads attend to their neighbours.
 
-    Both copy some pairs of sine and cosine of `sinusoids` to the features of a head. The pairs of
-    the query are rotated to those of the target place: `sinusoid(p) R(offset) = sinusoid(p +
-    offset)`. The pairs are spread evenly over the faster half of all pairs, which distinguishes
-    near places; with two heads they are this whole half. The scale gives the target the same score
-    for heads of all widths. The attention of narrow heads is less sharp, since word embeddings
-    disturb them more.
+    Both copy some pairs of sine and cosine of `sinusoids` to the features of a head. For the query
+    the pairs are rotated to the target place: `sinusoid(p) R(offset) = sinusoid(p + offset)`. The
+    pairs are spread evenly over the faster half of all pairs, which distinguishes near places; with
+    two heads they are this whole half. The scale gives the target the same score for heads of all
+    widths. The attention of narrow heads is less sharp, since word embeddings disturb them more.
 
     Returns:
         Two arrays (hidden_size, hidden_size): query and key.
