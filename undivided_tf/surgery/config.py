@@ -225,7 +225,7 @@ class HealingConfig(Config):
     layerwise_lr_decay: float = layerwise_decay_option()
     warmup_proportion: float = option(0.1, "Share of warm-up steps.", at_least=0, below=1)
     weight_decay_rate: float = option(
-        0.01, "Weight decay; spares LayerNorm and biases.", at_least=0, below=1
+        0.01, "Weight decay, except for LayerNorm and biases.", at_least=0, below=1
     )
     hidden_weight: float = option(
         1.0, "Weight of the mean squared difference of states at matching taps.", at_least=0
