@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from undivided_tf.data import examples
+from undivided_tf.data.corpus.chunks import SPLITS
 from undivided_tf.data.corpus.records import has_pairs, read_metadata
 from undivided_tf.errors import InputError
 
@@ -125,7 +126,7 @@ def reading_errors(records_dir: str | os.PathLike) -> Iterator[None]:
 def _fault(records_dir: str | os.PathLike) -> str | None:
     """Finds the damaged file, which TensorFlow's errors do not always name."""
     metadata = read_metadata(records_dir)
-    for split in ("train", "validation"):
+    for split in SPLITS:
         for file in metadata[split]["files"]:
             path = str(pathlib.Path(records_dir) / file["name"])
             try:

@@ -75,9 +75,9 @@ class CutPortion:
     def __call__(self, portion: Portion) -> Iterator[Chunk]:
         """Streams the chunks; two chunks per split are in memory."""
         cutters = {split: _Cutter(Chunk(split, portion.number, 0, (), 0)) for split in SPLITS}
-        for document, text, place in kept_documents(self.folder, portion, self.survey):
+        for document, size, place in kept_documents(self.folder, portion, self.survey):
             split = SPLITS[place < self.survey.threshold]
-            yield from cutters[split].add(document.paragraphs, len(text))
+            yield from cutters[split].add(document.paragraphs, size)
         for cutter in cutters.values():
             yield from cutter.rest()
 
@@ -170,37 +170,42 @@ class PackChunk:
 
     def __call__(self, chunk: Chunk) -> Iterator[int]:
         """Yields the bytes of text that were processed; skips a finished chunk."""
-        config = self.config
         path = pathlib.Path(self.folder) / "chunks" / f"{chunk.name}.npz"
         if not path.exists():
-            tokenizer = load_tokenizer(self.vocabulary)
-            paragraphs = [paragraph for document in chunk.documents for paragraph in document]
-            ragged = _tokenize(self.vocabulary)(tf.constant(paragraphs))
-            ends = ragged.row_splits.numpy()[1:]
-            last = np.cumsum([len(document) for document in chunk.documents]) - 1
-            pieces = packing.Pieces(ragged.flat_values.numpy(), ends, ends[last])
-            place = (SPLITS.index(chunk.split), chunk.portion, chunk.number)
-            rng = np.random.default_rng([config.random_seed, *place])
-            rows = PACKERS[config.packing](pieces, tokenizer, config, rng)
-            count = len(rows.fields[TOKEN_IDS])
-            shards = 1 if chunk.split == "validation" else config.num_shards
-            shard = rng.integers(shards, size=count)
-            order = np.argsort(shard, kind="stable")
-            records = layout(config).records(**{name: v[order] for name, v in rows.fields.items()})
-            seen = np.bincount(pieces.ids, minlength=tokenizer.vocab_size)
-            with files.atomic_path(path.with_suffix(".tfrecord"), shared=True) as partial:
-                records.tofile(partial)
-            # Written last: this file marks the chunk as finished.
-            with files.atomic_path(path, shared=True) as partial, open(partial, "wb") as file:
-                np.savez(
-                    file,
-                    shard_rows=np.bincount(shard, minlength=shards),
-                    ids=np.flatnonzero(seen),
-                    counts=seen[seen > 0],
-                    documents=len(chunk.documents),
-                    paragraphs=len(paragraphs),
-                    bytes=chunk.size,
-                    cut=rows.cut,
-                    labels=np.bincount(rows.fields.get(LABEL, np.zeros(0, int)), minlength=2),
-                )
+            self._pack(chunk, path)
         yield chunk.size
+
+    def _pack(self, chunk: Chunk, path: pathlib.Path) -> None:
+        config, tokenizer = self.config, load_tokenizer(self.vocabulary)
+        pieces = self._pieces(chunk)
+        place = (SPLITS.index(chunk.split), chunk.portion, chunk.number)
+        rng = np.random.default_rng([config.random_seed, *place])
+        rows = PACKERS[config.packing](pieces, tokenizer, config, rng)
+        shards = 1 if chunk.split == "validation" else config.num_shards
+        shard = rng.integers(shards, size=len(rows.fields[TOKEN_IDS]))
+        order = np.argsort(shard, kind="stable")
+        fields = {name: values[order] for name, values in rows.fields.items()}
+        with files.atomic_path(path.with_suffix(".tfrecord"), shared=True) as partial:
+            layout(config).records(**fields).tofile(partial)
+        counts = np.bincount(pieces.ids, minlength=tokenizer.vocab_size)
+        # Written last: this file marks the chunk as finished.
+        with files.atomic_path(path, shared=True) as partial, open(partial, "wb") as file:
+            np.savez(
+                file,
+                shard_rows=np.bincount(shard, minlength=shards),
+                ids=np.flatnonzero(counts),
+                counts=counts[counts > 0],
+                documents=len(chunk.documents),
+                paragraphs=len(pieces.paragraph_ends),
+                bytes=chunk.size,
+                cut=rows.cut,
+                labels=np.bincount(rows.fields.get(LABEL, np.zeros(0, int)), minlength=2),
+            )
+
+    def _pieces(self, chunk: Chunk) -> packing.Pieces:
+        """Tokenises the paragraphs of a chunk."""
+        paragraphs = [paragraph for document in chunk.documents for paragraph in document]
+        ragged = _tokenize(self.vocabulary)(tf.constant(paragraphs))
+        ends = ragged.row_splits.numpy()[1:]
+        last = np.cumsum([len(document) for document in chunk.documents]) - 1
+        return packing.Pieces(ragged.flat_values.numpy(), ends, ends[last])

@@ -26,6 +26,7 @@ _SHINGLES, _DOCUMENTS, _ENTRIES = 4096, 8192, 1 << 22
 _WORD = re.compile(r"\w+")
 _ENTRY = np.dtype([("key", "<u8"), ("document", "<u8")])
 KEPT, EXACT, NEAR = 0, 1, 2
+VERDICTS = "verdicts"  # File with the result of `mark`.
 
 
 def _odd(count: int, seed: int) -> np.ndarray:
@@ -85,8 +86,8 @@ def mark(
     """Marks each document that duplicates an earlier one.
 
     Exact duplicates have the same digest. Near duplicates share a band of their signatures with an
-    earlier document; of the first document with this band they share, estimated by the signatures,
-    at least `SIMILARITY` of the shingles.
+    earlier document. Of the first document with this band they share at least `SIMILARITY` of the
+    shingles, as the signatures estimate it.
 
     Args:
         folder: for the result and temporary files; must exist.
@@ -96,7 +97,7 @@ def mark(
     Returns:
         uint8 `(documents,)` of `KEPT`, `EXACT` and `NEAR`, a memory map of a file in `folder`.
     """
-    verdicts = np.memmap(folder / "verdicts", np.uint8, "w+", shape=(len(digests),))
+    verdicts = np.memmap(folder / VERDICTS, np.uint8, "w+", shape=(len(digests),))
     for first, other in _candidates(folder, len(digests), lambda part: digests[part, :1]):
         verdicts[other[(digests[first] == digests[other]).all(axis=1)]] = EXACT
     if signatures is not None:

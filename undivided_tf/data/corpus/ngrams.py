@@ -19,8 +19,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.support import files
 
 FILE = "counts.npz"
-# Number of word pieces that are counted at once; bounds the memory in addition to that of the
-# distinct pairs.
+# Number of word pieces that are counted at once. This and the distinct pairs bound the memory.
 _CHUNK = 1 << 21
 
 
@@ -68,7 +67,9 @@ def count_file(path: str | os.PathLike, layout: Layout, vocab_size: int, pad_id:
     """
     size = os.path.getsize(path)
     if size % layout.dtype.itemsize:
-        raise InputError(f"{path}: {size} bytes are no whole records; make the records again")
+        raise InputError(
+            f"{path}: {size} bytes are not a whole number of records; make the records again"
+        )
     if not size:
         return
     rows = np.memmap(path, layout.dtype, "r")
@@ -104,7 +105,7 @@ def total(parts: Iterable[scipy.sparse.csr_array], vocab_size: int) -> scipy.spa
 
 
 def summarise(bigrams: scipy.sparse.csr_array, is_special: np.ndarray) -> NgramCounts:
-    """Adds the counts of single pieces to those of pairs.
+    """Derives the counts of single pieces from those of pairs.
 
     Args:
         bigrams: see `NgramCounts`.

@@ -78,12 +78,49 @@ def _pairs(
     from_another_document: bool,
 ) -> PackedRows:
     room = config.max_seq_length - 3
+    rows, cut = _choose(pieces, tokenizer, config, rng, from_another_document)
+    starts_a, stops_a, starts_b, stops_b, labels = np.array(rows, np.int64).reshape(-1, 5).T
+    # Equivalent to removing pieces one by one from the longer segment.
+    kept_a = np.minimum(
+        stops_a - starts_a, np.maximum(room - (stops_b - starts_b), (room + 1) // 2)
+    )
+    kept_b = np.minimum(stops_b - starts_b, room - kept_a)
+    segments = []
+    for starts, stops, kept in ((starts_a, stops_a, kept_a), (starts_b, stops_b, kept_b)):
+        extra = stops - starts - kept
+        # Text of B from another document is also packed in that document, so it is not lost.
+        is_packed_elsewhere = starts is starts_b and from_another_document and labels == 1
+        cut += int(np.where(is_packed_elsewhere, 0, extra).sum())
+        starts = starts + rng.binomial(extra, 0.5)
+        segments.append((starts, starts + kept))
+    fields = {
+        TOKEN_IDS: lay(pieces.ids, segments, tokenizer, config.max_seq_length),
+        FIRST_SEGMENT_LENGTH: (kept_a + 2).astype(ROW_DTYPE),
+        LABEL: labels.astype(ROW_DTYPE),
+    }
+    return PackedRows(fields, cut)
+
+
+def _choose(
+    pieces: Pieces,
+    tokenizer: "Tokenizer",
+    config: "RecordsConfig",
+    rng: np.random.Generator,
+    from_another_document: bool,
+) -> tuple[list[tuple[int, ...]], int]:
+    """Chooses the segments of all pairs, before long pairs are cut.
+
+    Returns:
+        For each pair the start and stop of A and of B in `pieces.ids`, and the label; and the
+        number of word pieces that are in no pair.
+    """
+    room = config.max_seq_length - 3
     edges = sentence_edges(pieces, tokenizer, max(1, room // 2)).tolist()
     # For each document: its first sentence, and the sentence after its last.
     ends = [0, *(bisect.bisect_left(edges, end) for end in pieces.document_ends.tolist())]
     documents = [pair for pair in zip(ends, ends[1:], strict=False) if pair[0] < pair[1]]
     chooser = random.Random(int(rng.integers(1 << 62)))
-    rows, cut = [], 0
+    rows, unpaired = [], 0
     for number, (first, last) in enumerate(documents):
         target = room
         if chooser.random() < config.short_seq_prob:
@@ -94,45 +131,25 @@ def _pairs(
             middle = chooser.randint(first + 1, after - 1) if after - first > 1 else after
             a = (edges[first], edges[middle])
             b = (edges[middle], edges[after])
-            alone = middle == after
+            is_single = middle == after
             if not from_another_document:
-                if alone and a[1] - a[0] > 1:
+                if is_single and a[1] - a[0] > 1:
                     place = chooser.randint(a[0] + 1, a[1] - 1)
                     a, b = (a[0], place), (place, a[1])
                 label = int(chooser.random() < 0.5)
                 if label:
                     a, b = b, a
             else:
-                label = int(len(documents) > 1 and (alone or chooser.random() < 0.5))
+                label = int(len(documents) > 1 and (is_single or chooser.random() < 0.5))
                 if label:
                     b = _elsewhere(documents, number, edges, target - (a[1] - a[0]), chooser)
                     after = middle
             if a[0] < a[1] and b[0] < b[1]:
                 rows.append((*a, *b, label))
             else:
-                cut += edges[after] - edges[first]
+                unpaired += edges[after] - edges[first]
             first = after
-    table = np.array(rows, np.int64).reshape(-1, 5)
-    starts_a, stops_a, starts_b, stops_b, labels = table.T
-    # Equivalent to removing pieces one by one from the longer segment.
-    kept_a = np.minimum(
-        stops_a - starts_a, np.maximum(room - (stops_b - starts_b), (room + 1) // 2)
-    )
-    kept_b = np.minimum(stops_b - starts_b, room - kept_a)
-    segments = []
-    for starts, stops, kept in ((starts_a, stops_a, kept_a), (starts_b, stops_b, kept_b)):
-        extra = stops - starts - kept
-        # Text of B from another document is also packed in that document, so it is not lost.
-        own = extra if starts is starts_a or not from_another_document else extra * (labels == 0)
-        cut += int(own.sum())
-        starts = starts + rng.binomial(extra, 0.5)
-        segments.append((starts, starts + kept))
-    fields = {
-        TOKEN_IDS: lay(pieces.ids, segments, tokenizer, config.max_seq_length),
-        FIRST_SEGMENT_LENGTH: (kept_a + 2).astype(ROW_DTYPE),
-        LABEL: labels.astype(ROW_DTYPE),
-    }
-    return PackedRows(fields, cut)
+    return rows, unpaired
 
 
 def _elsewhere(

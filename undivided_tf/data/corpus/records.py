@@ -161,7 +161,7 @@ def _create(
     _count(work, copying, tokenizer)
     cut = sum(facts["cut"] for facts in totals.values())
     if cut:
-        logging.info("%d word pieces are in no record, since they are too much for a pair", cut)
+        logging.info("%d word pieces are in no record: they did not fit into a pair", cut)
     metadata = {
         "format_version": FORMAT_VERSION,
         "vocabulary_hash": tokenizer.vocabulary_hash,
@@ -226,10 +226,10 @@ def _trained_vocabulary(
 
         def texts() -> Iterator[str]:
             for portion in portions:
-                for document, text, place in survey.kept_documents(work, portion, surveyed):
+                for document, size, place in survey.kept_documents(work, portion, surveyed):
                     if surveyed.threshold <= place < limit:
                         yield from document.paragraphs
-                    bar.update(len(text))
+                    bar.update(size)
 
         with progress.bar(surveyed.kept_bytes, "count words", "bytes") as bar:
             pieces = train_vocabulary(texts(), config.vocab_size, config.do_lower_case)
@@ -256,7 +256,7 @@ def read_metadata(records_dir: str | os.PathLike) -> dict[str, Any]:
             f"{folder / METADATA}: format version {metadata.get('format_version')}, this program "
             f"reads {FORMAT_VERSION}; make the records again"
         )
-    for split in ("train", "validation"):
+    for split in chunks.SPLITS:
         for file in metadata[split]["files"]:
             path = folder / file["name"]
             size = path.stat().st_size if path.exists() else 0

@@ -12,6 +12,7 @@ from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.support import files
 from undivided_tf.tokenization import Tokenizer
 
+# Numbers of a chunk that are added up over a split.
 SUMS = ("documents", "paragraphs", "bytes", "cut", "labels")
 
 
@@ -118,7 +119,7 @@ def describe(
     """
     described: dict[str, Any] = {}
     for split, facts in by_split.items():
-        own = [shard for shard in shards(config) if shard.split == split]
+        split_shards = [shard for shard in shards(config) if shard.split == split]
         rows = facts["shard_rows"].tolist()
         described[split] = {
             **{name: facts[name] for name in ("documents", "paragraphs", "bytes")},
@@ -127,12 +128,12 @@ def describe(
             **({"labels": facts["labels"]} if config.packing in PAIR_PACKINGS else {}),
             "files": [
                 {
-                    "name": s.name,
-                    "rows": n,
-                    "bytes": (records / s.name).stat().st_size,
-                    "sha256": files.sha256_of_file(records / s.name),
+                    "name": shard.name,
+                    "rows": count,
+                    "bytes": (records / shard.name).stat().st_size,
+                    "sha256": files.sha256_of_file(records / shard.name),
                 }
-                for s, n in zip(own, rows, strict=True)
+                for shard, count in zip(split_shards, rows, strict=True)
             ],
         }
     counts = (by_split[split]["counts"] for split in SPLITS)

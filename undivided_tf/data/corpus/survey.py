@@ -22,7 +22,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.support import files
 
 # First and second eight bytes of the SHA-256 of a document's text, and its bytes.
-_FACTS = np.dtype("<u8")
+_FACTS = "<u8"
 _COLUMNS = 3
 _ROWS_AT_A_TIME = 1 << 16
 
@@ -32,10 +32,10 @@ class Survey(NamedTuple):
 
     Attributes:
         sources: for each source its counts and the SHA-256 of its paragraphs, one per line, with a
-            blank line after each document (equal to `sha256sum` of a text file in this form).
+            blank line after each document: what `sha256sum` gives for a text file in this form.
         documents: number of documents of each portion, before any is left out.
         kept_documents, kept_bytes: number and bytes of the documents that are not left out.
-        duplicates: left-out documents, by kind, and their bytes.
+        duplicates: number of left-out documents, by kind, and their bytes.
         threshold: documents with a position below it are held out.
     """
 
@@ -74,25 +74,26 @@ class SurveyPortion:
         ):
             for source in portion.sources:
                 facts = {"documents": 0, "paragraphs": 0, "bytes": 0}
-                digest = hashlib.sha256()
+                source_hash = hashlib.sha256()
                 for document in source.read():
                     text = document.text
                     data = text.encode()
-                    digest.update(data + b"\n\n")
+                    source_hash.update(data + b"\n\n")
                     facts["documents"] += 1
                     facts["paragraphs"] += len(document.paragraphs)
                     facts["bytes"] += len(data)
-                    own = hashlib.sha256(data).digest()
-                    lowest, highest = min(lowest, position(own)), max(highest, position(own))
+                    digest = hashlib.sha256(data).digest()
+                    place = position(digest)
+                    lowest, highest = min(lowest, place), max(highest, place)
                     if self.deduplicate != "none":
                         # Big-endian halves, as `position` reads them.
-                        halves = struct.unpack(">2Q", own[:16])
+                        halves = struct.unpack(">2Q", digest[:16])
                         facts_file.write(struct.pack("<3Q", *halves, len(data)))
                     if self.deduplicate == "near":
                         signature = deduplication.signature(deduplication.shingles(text))
                         signatures_file.write(signature.astype("<u4").tobytes())
                     yield len(data)
-                facts |= {"sha256": digest.hexdigest(), **source.about}
+                facts |= {"sha256": source_hash.hexdigest(), **source.about}
                 sources.append({"name": source.name, **facts})
         with files.atomic_path(path, shared=True) as partial:
             facts = {"sources": sources, "lowest": lowest, "highest": highest}
@@ -104,7 +105,7 @@ def _path(folder: str | pathlib.Path, portion: int) -> pathlib.Path:
 
 
 def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsConfig) -> Survey:
-    """Combines the files of `SurveyPortion`; decides which documents are left or held out.
+    """Combines the files of `SurveyPortion`; decides which documents are left out or held out.
 
     Raises:
         InputError: the corpus is empty, or too small to hold a document out.
@@ -120,22 +121,16 @@ def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsC
     highest = max(portion["highest"] for portion in surveyed)
     duplicates = dict.fromkeys(("exact_duplicates", "near_duplicates", "duplicate_bytes"), 0)
     if config.deduplicate != "none":
-        facts, verdicts = _mark(folder, portions, count, config.deduplicate == "near")
-        sizes = np.zeros(3, np.int64)
-        counts = np.zeros(3, np.int64)
-        lowest, highest = 1.0, 0.0
-        for start in range(0, count, _ROWS_AT_A_TIME):
-            part, verdict = (
-                facts[start : start + _ROWS_AT_A_TIME],
-                verdicts[start : start + _ROWS_AT_A_TIME],
-            )
-            counts += np.bincount(verdict, minlength=3)
-            sizes += np.bincount(verdict, part[:, 2], minlength=3).astype(np.int64)
-            places = (part[verdict == deduplication.KEPT, 0] >> np.uint64(12)) / 2**52
-            lowest, highest = places.min(initial=lowest), places.max(initial=highest)
-        kept, exact, near = (int(number) for number in counts)
-        size = int(sizes[0])
-        duplicates = dict(zip(duplicates, (exact, near, int(sizes[1:].sum())), strict=True))
+        facts = _joined(folder, portions, "facts", _FACTS, _COLUMNS)
+        signatures = None
+        if config.deduplicate == "near":
+            signatures = _joined(folder, portions, "signatures", "<u4", deduplication.PERMUTATIONS)
+        verdicts = deduplication.mark(folder, facts[:, :2], signatures)
+        verdicts.flush()
+        counts, sizes, lowest, highest = _tally(facts, verdicts)
+        kept, exact, near = counts
+        size = sizes[deduplication.KEPT]
+        duplicates = dict(zip(duplicates, (exact, near, sum(sizes) - size), strict=True))
         logging.info(
             "left out %d exact and %d near duplicates, %d bytes; %d documents are left",
             *duplicates.values(),
@@ -152,36 +147,41 @@ def conclude(folder: pathlib.Path, portions: Sequence[Portion], config: RecordsC
     return Survey(sources, documents, kept, size, duplicates, threshold)
 
 
-def _mark(
-    folder: pathlib.Path, portions: Sequence[Portion], count: int, near: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Facts and marks of all documents in the order of the corpus, as memory maps."""
-    whole = {}
-    for kind, dtype, width in [
-        ("facts", _FACTS, _COLUMNS),
-        ("signatures", np.dtype("<u4"), deduplication.PERMUTATIONS),
-    ]:
-        if kind == "signatures" and not near:
-            continue
-        with open(folder / kind, "wb") as joined:
-            for portion in portions:
-                with open(_path(folder, portion.number).with_suffix(f".{kind}"), "rb") as part:
-                    shutil.copyfileobj(part, joined, 1 << 20)
-        whole[kind] = np.memmap(folder / kind, dtype, "r", shape=(count, width))
-    verdicts = deduplication.mark(folder, whole["facts"][:, :2], whole.get("signatures"))
-    verdicts.flush()
-    return whole["facts"], verdicts
+def _joined(
+    folder: pathlib.Path, portions: Sequence[Portion], kind: str, dtype: str, width: int
+) -> np.ndarray:
+    """Numbers of all documents in the order of the corpus: a memory map `(documents, width)`."""
+    with open(folder / kind, "wb") as joined:
+        for portion in portions:
+            with open(_path(folder, portion.number).with_suffix(f".{kind}"), "rb") as part:
+                shutil.copyfileobj(part, joined, 1 << 20)
+    return np.memmap(folder / kind, dtype, "r").reshape(-1, width)
+
+
+def _tally(facts: np.ndarray, verdicts: np.ndarray) -> tuple[list[int], list[int], float, float]:
+    """Documents and bytes by verdict; the lowest and highest position of a kept document."""
+    counts, sizes = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    lowest, highest = 1.0, 0.0
+    for start in range(0, len(facts), _ROWS_AT_A_TIME):
+        part = facts[start : start + _ROWS_AT_A_TIME]
+        verdict = verdicts[start : start + _ROWS_AT_A_TIME]
+        counts += np.bincount(verdict, minlength=3)
+        sizes += np.bincount(verdict, part[:, 2], minlength=3).astype(np.int64)
+        # As `position` of the digest.
+        places = (part[verdict == deduplication.KEPT, 0] >> np.uint64(12)) / 2**52
+        lowest, highest = places.min(initial=lowest), places.max(initial=highest)
+    return counts.tolist(), sizes.tolist(), lowest, highest
 
 
 def kept_documents(
     folder: str | pathlib.Path, portion: Portion, survey: Survey
-) -> Iterator[tuple[Document, bytes, float]]:
+) -> Iterator[tuple[Document, int, float]]:
     """Streams the documents of a portion that are not left out.
 
     Yields:
-        The document, its text in UTF-8 and its position.
+        The document, the bytes of its text in UTF-8 and its position.
     """
-    path = pathlib.Path(folder) / "verdicts"
+    path = pathlib.Path(folder) / deduplication.VERDICTS
     verdicts = None
     if path.exists():
         start = sum(survey.documents[: portion.number])
@@ -192,5 +192,5 @@ def kept_documents(
             number >= len(verdicts) or verdicts[number] != deduplication.KEPT
         ):
             continue
-        text = document.text.encode()
-        yield document, text, position(hashlib.sha256(text).digest())
+        data = document.text.encode()
+        yield document, len(data), position(hashlib.sha256(data).digest())

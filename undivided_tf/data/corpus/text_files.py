@@ -20,15 +20,15 @@ from undivided_tf.errors import InputError
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 PARQUET_SUFFIX = ".parquet"
 _PARQUET = b"PAR1"
-# First bytes of unsupported formats, and the command that converts each.
-_OTHERS = {
+# First bytes of unsupported formats, and what to do about each.
+_UNSUPPORTED = {
     b"PK\x03\x04": "a zip archive: unpack it",
     b"BZh": "compressed with bzip2: unpack it, or use gzip",
     b"\xfd7zXZ\0": "compressed with xz: unpack it, or use gzip",
     b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it, or use gzip",
     b"%PDF-": "a PDF: extract its text",
 }
-# Bytes of a text file, and rows of a Parquet file, that are Python strings at a time.
+# Limits of what is decoded at a time: bytes of a text file, rows of a Parquet file.
 _BYTES, _ROWS = 1 << 16, 256
 
 
@@ -40,8 +40,8 @@ def read_file(path: str | os.PathLike, text_field: str = "text") -> Iterator[Doc
       line, the document in `text_field`;
     - any other: UTF-8 text, one paragraph per line; a blank line ends a document.
 
-    The last two may be compressed with gzip (`.gz`). In a field each line is a paragraph. Rows
-    without text are skipped. Missing values of Parquet are counted and logged.
+    Text and JSON lines may be compressed with gzip (`.gz`). In a field each line is a paragraph.
+    Rows without text are skipped. Missing values of Parquet are counted and logged.
 
     Raises:
         InputError: the file cannot be read or is damaged, a line is not UTF-8, has a NUL byte, is
@@ -72,20 +72,20 @@ def _first_bytes(path: str | os.PathLike) -> bytes:
             start = file.read(8)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    for mark, other in _OTHERS.items():
+    for mark, remedy in _UNSUPPORTED.items():
         if start.startswith(mark):
-            raise InputError(f"{path}: is {other}")
+            raise InputError(f"{path}: is {remedy}")
     return start
 
 
 def _with_kind(lines: Iterator[list[str]]) -> tuple[Iterator[list[str]], bool]:
     """The lines, and whether the first line that is not blank is a JSON object."""
-    read: list[list[str]] = []
-    for some in lines:
-        read.append(some)
-        if first := next(filter(None, some), ""):
-            return itertools.chain(read, lines), first.startswith("{") and _is_json(first)
-    return iter(read), False
+    consumed: list[list[str]] = []
+    for block in lines:
+        consumed.append(block)
+        if first := next(filter(None, block), ""):
+            return itertools.chain(consumed, lines), first.startswith("{") and _is_json(first)
+    return iter(consumed), False
 
 
 def _is_json(line: str) -> bool:
@@ -132,7 +132,7 @@ def _decoded(path: str | os.PathLike, data: bytes, number: int) -> str:
                     "line); convert the file, for example with iconv -t UTF-8"
                 ) from error
             number += 1
-        raise AssertionError("lines that are UTF-8 are not UTF-8 together") from error
+        raise AssertionError("every line is UTF-8, but the text is not") from error
     if "\0" in text:
         number += text.count("\n", 0, text.index("\0"))
         raise InputError(f"{path}:{number}: {packed.NUL}")
@@ -141,13 +141,12 @@ def _decoded(path: str | os.PathLike, data: bytes, number: int) -> str:
 
 def _paragraph_documents(path: str | os.PathLike, lines: Iterable[list[str]]) -> Iterator[Document]:
     paragraphs = []
-    for some in lines:
-        for text in some:
-            if text:
-                paragraphs.append(text)
-            elif paragraphs:
-                yield Document(str(path), tuple(paragraphs))
-                paragraphs = []
+    for line in itertools.chain.from_iterable(lines):
+        if line:
+            paragraphs.append(line)
+        elif paragraphs:
+            yield Document(str(path), tuple(paragraphs))
+            paragraphs = []
     if paragraphs:
         yield Document(str(path), tuple(paragraphs))
 
@@ -173,10 +172,9 @@ def _json_texts(
             )
         text = row[text_field]
         if not isinstance(text, str):
-            shown = json.dumps(text)
             raise InputError(
-                f"{path}:{number}: {text_field!r} is {shown[:40]}, which is not text; correct "
-                "or remove the line, or name another field: --text_field=NAME"
+                f"{path}:{number}: {text_field!r} is {json.dumps(text)[:40]}, which is not text; "
+                "correct or remove the line, or name another field: --text_field=NAME"
             )
         try:
             text.encode()
