@@ -41,7 +41,7 @@ class Encoded:
                 0: keep `max_seq_length`, so that all shapes are equal.
             with_labels: yield (inputs, labels (batch,)) instead of inputs (batch, length).
         """
-        most = self.inputs["token_ids"].shape[1]
+        max_length = self.inputs["token_ids"].shape[1]
         lengths = tf.constant(self.lengths, tf.int32)
         labels = tf.constant(self.labels) if with_labels else None
 
@@ -51,7 +51,7 @@ class Encoded:
             if pad_to_multiple_of:
                 longest = tf.reduce_max(tf.gather(lengths, chosen))
                 step = pad_to_multiple_of
-                width = tf.minimum(most, (longest + step - 1) // step * step)
+                width = tf.minimum(max_length, (longest + step - 1) // step * step)
                 inputs = {name: ids[:, :width] for name, ids in inputs.items()}
             return (inputs, tf.gather(labels, chosen)) if with_labels else inputs
 
@@ -60,7 +60,7 @@ class Encoded:
 
 
 def encode(rows: Rows, tokenizer: Tokenizer, max_seq_length: int) -> Encoded:
-    """Tokenizes rows eagerly: tracing the tokenizer into a dataset would take seconds per run."""
+    """Tokenizes rows eagerly, since tracing the tokenizer into a dataset takes seconds per run."""
     inputs = tokenizer.encode(rows.first, rows.second, max_seq_length=max_seq_length)
     return Encoded(inputs, inputs["padding_mask"].numpy().sum(1), rows.labels)
 
@@ -76,8 +76,8 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Shuffled batches of all epochs in sequence, or only of some steps.
 
-    Each epoch has `len(encoded) // batch_size` batches in its own order, so other rows are left
-    over in each epoch.
+    Each epoch has `len(encoded) // batch_size` full batches in its own order, so the rows that are
+    left over differ from epoch to epoch.
 
     Args:
         encoded: labelled rows.
@@ -96,14 +96,16 @@ def training_batches(
     whole = len(encoded) // batch_size * batch_size
     orders = [order[:whole] for order in orders]
     if pad_to_multiple_of:
-        orders = [_like_lengths(order, encoded.lengths, batch_size, generator) for order in orders]
+        lengths = encoded.lengths
+        orders = [_group_by_length(order, lengths, batch_size, generator) for order in orders]
     places = np.concatenate(orders).reshape(-1, batch_size)
     return encoded.batches(places[steps], pad_to_multiple_of, with_labels=True)
 
 
-def _like_lengths(
+def _group_by_length(
     order: np.ndarray, lengths: np.ndarray, batch_size: int, generator: np.random.Generator
 ) -> np.ndarray:
+    """Sorts each `POOL` of batches by length, then shuffles the batches."""
     pools = [
         pool[np.argsort(lengths[pool], kind="stable")]
         for pool in np.split(order, range(POOL * batch_size, len(order), POOL * batch_size))

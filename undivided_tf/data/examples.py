@@ -1,7 +1,7 @@
 """Bytes of records: `tf.train.Example`s of fixed width in TFRecord's framing.
 
-Every feature is one byte string of fixed width. So all records of a file have the same bytes except
-for ids, numbers and checksums, and NumPy lays out a whole block at once.
+Every feature is one byte string of fixed width. So the records of a file differ only in their
+values and checksums, and NumPy lays out a whole block at once.
 """
 
 import functools
@@ -14,7 +14,12 @@ FIRST_SEGMENT_LENGTH, LABEL = PAIR_FIELDS = ("first_segment_length", "next_sente
 ROW_DTYPE = np.dtype("<i4")
 
 
-def feature_prefix(name: str, values: int) -> bytes:
+def _widths(max_seq_length: int, pairs: bool) -> dict[str, int]:
+    """Number of values of each feature of a record."""
+    return {TOKEN_IDS: max_seq_length, **dict.fromkeys(PAIR_FIELDS if pairs else (), 1)}
+
+
+def _prefix(name: str, values: int) -> bytes:
     """The bytes before a feature's value in an Example with this feature only.
 
     Concatenated serialised messages are one merged message (Protocol Buffers, Encoding, "Last One
@@ -36,7 +41,7 @@ def parse(examples: tf.Tensor, max_seq_length: int, pairs: bool = False) -> dict
     With `pairs` also `next_sentence_label` `(rows,)` and `segment_ids` `(rows, max_seq_length)`,
     which are 1 from the second segment to the end of the row, padding included.
     """
-    widths = {TOKEN_IDS: max_seq_length, **dict.fromkeys(PAIR_FIELDS if pairs else (), 1)}
+    widths = _widths(max_seq_length, pairs)
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in widths}
     raw = tf.io.parse_example(examples, spec)
     fields = {
@@ -63,8 +68,8 @@ class Layout:
     """
 
     def __init__(self, max_seq_length: int, pairs: bool = False):
-        self._widths = {TOKEN_IDS: max_seq_length, **dict.fromkeys(PAIR_FIELDS if pairs else (), 1)}
-        prefixes = {name: feature_prefix(name, width) for name, width in self._widths.items()}
+        self._widths = _widths(max_seq_length, pairs)
+        prefixes = {name: _prefix(name, width) for name, width in self._widths.items()}
         fields = [("length", "<u8"), ("length_checksum", "<u4")]
         for name, width in self._widths.items():
             fields += [(f"{name}_prefix", f"S{len(prefixes[name])}"), (name, ROW_DTYPE, (width,))]

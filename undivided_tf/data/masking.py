@@ -172,13 +172,13 @@ def pretraining_batches(
 ) -> tf.data.Dataset:
     """An endless stream of masked batches; batch `n` depends on `(seed, n)` alone.
 
-    So a run that resumes at `start_step` gets the batches of an uninterrupted run. Every epoch has
-    other masks.
+    So a run that resumes at `start_step` gets the batches of an uninterrupted run. The masks differ
+    from epoch to epoch.
 
     Args:
         records_dir: output of `create_records`.
         tokenizer: of the records (`read_tokenizer`).
-        batch_size: rows per batch; the last batch of an epoch is full, too.
+        batch_size: rows per batch; a batch may span two epochs, so all batches are full.
         seed: of order and masks.
         start_step: number of the first batch.
         start_row: position in the stream of rows; None: `start_step` batches of this size.
@@ -191,9 +191,9 @@ def pretraining_batches(
             batches have no scales.
 
     Returns:
-        Dataset of the dicts of `mask_tokens` with static shapes; with `intermediate_scales` if
-        blocks are dropped; for records of pairs with their `segment_ids` and `next_sentence_label`
-        int32 `(batch,)`.
+        Dataset of the dicts of `mask_tokens` with static shapes. They also have
+        `intermediate_scales` if blocks are dropped, and for records of pairs their `segment_ids`
+        and `next_sentence_label`, int32 `(batch,)`.
     """
     start_row = start_step * batch_size if start_row is None else start_row
     rows = streams.training_rows(records_dir, seed=seed, start_row=start_row)
@@ -239,12 +239,12 @@ def validation_arrays(
     max_predictions: int = 0,
     masking_unit: str = "token",
 ) -> dict[str, np.ndarray]:
-    """Held-out rows with masks; both are the same for all seeds of a run.
+    """Held-out rows with masks; they do not depend on the seed of a training run.
 
     Args:
         records_dir: output of `create_records`.
         tokenizer: of the records.
-        max_rows: at most so many rows; 0: all.
+        max_rows: largest number of rows; 0: all.
         seed: of the masks; the rows do not depend on it.
         masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
 

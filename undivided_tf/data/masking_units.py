@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from undivided_tf.tokenization import Tokenizer
 
-# SpanBERT's lengths in words: geometric, truncated at the longest; 3.8 on average.
+# SpanBERT's lengths in words: a geometric distribution, truncated at the longest; 3.8 on average.
 SPAN_STOP, LONGEST_SPAN = 0.2, 10
 
 
@@ -54,16 +54,14 @@ def _span_starts(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     # known starts reach, then doubles the reach (pointer doubling).
     starts = tf.broadcast_to(index == 0, shape)
     rows = tf.range(shape[0])[:, tf.newaxis] * words
-
-    def double(starts, target):
-        flat = tf.reshape(rows + target, [-1])
-        reached = tf.math.unsorted_segment_max(
-            tf.reshape(tf.cast(starts, tf.int32), [-1]), flat, tf.size(starts)
-        )
-        return starts | (tf.reshape(reached, shape) > 0), tf.gather(target, target, batch_dims=1)
-
     for _ in range(10):  # 2^10 spans, more than BERT's 512 positions.
-        starts, target = double(starts, target)
+        reached = tf.math.unsorted_segment_max(
+            tf.reshape(tf.cast(starts, tf.int32), [-1]),
+            tf.reshape(rows + target, [-1]),
+            tf.size(starts),
+        )
+        starts |= tf.reshape(reached, shape) > 0
+        target = tf.gather(target, target, batch_dims=1)
     return starts
 
 

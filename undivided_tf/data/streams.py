@@ -74,7 +74,7 @@ def training_rows(
 
 
 def validation_rows(records_dir: str | os.PathLike, max_rows: int = 0) -> dict[str, np.ndarray]:
-    """Held-out rows, always the same: a random choice, since the first rows are of few documents.
+    """Held-out rows in a fixed random order, so that a part of them is of many documents.
 
     Args:
         records_dir: output of `create_records`.
