@@ -7,8 +7,9 @@ from undivided_tf.analysis import probe_rows, probing
 from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.config import EncoderConfig
-from undivided_tf.data.tasks.probing_tasks import WordRows, WordTask, load_probing_task
+from undivided_tf.data.tasks.probing_tasks import load_probing_task
 from undivided_tf.data.tasks.tasks import Rows, Task
+from undivided_tf.data.tasks.treebank_tasks import WordRows, WordTask
 from undivided_tf.errors import InputError
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import Tokenizer

@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 from treebank_text import SENTENCE, write
 
-from undivided_tf.data.tasks.probing_tasks import (
-    ARCHIVES,
-    WORD_TASKS,
-    WordRows,
-    load_probing_task,
-    load_sentence_task,
-)
+from undivided_tf.data.tasks.probing_tasks import load_probing_task, load_sentence_task
+from undivided_tf.data.tasks.sentence_archives import ARCHIVES
+from undivided_tf.data.tasks.treebank_tasks import WORD_TASKS, WordRows
 from undivided_tf.errors import InputError
 
 OTHER = """1\tShe\tshe\tPRON\t_\tNumber=Sing\t2\tnsubj\t_\t_

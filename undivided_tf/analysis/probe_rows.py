@@ -9,8 +9,8 @@ from absl import logging
 from undivided_tf.analysis import taps, words
 from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.data.tasks.probing_tasks import WordRows, WordTask
 from undivided_tf.data.tasks.tasks import Rows, Task
+from undivided_tf.data.tasks.treebank_tasks import WordRows, WordTask
 from undivided_tf.errors import InputError
 
 

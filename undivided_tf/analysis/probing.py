@@ -15,8 +15,9 @@ from undivided_tf.analysis import linear_probes, probe_rows, subjects
 from undivided_tf.analysis.config import ProbingConfig
 from undivided_tf.analysis.probe_rows import Split
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.data.tasks.probing_tasks import WordTask, load_probing_task
+from undivided_tf.data.tasks.probing_tasks import load_probing_task
 from undivided_tf.data.tasks.tasks import Task
+from undivided_tf.data.tasks.treebank_tasks import WordTask
 from undivided_tf.metrics import classification
 from undivided_tf.metrics.inference import summarize
 from undivided_tf.support import progress, threads

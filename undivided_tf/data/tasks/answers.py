@@ -16,10 +16,7 @@ CERTAINLY_NULL = 1e9
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """A candidate answer, `context[start:end]`; no answer if both are 0.
-
-    The score of a span is the sum of its two logits.
-    """
+    """A candidate answer, `context[start:end]`; no answer if both are 0."""
 
     start: int
     end: int
@@ -149,13 +146,13 @@ def predict_answers(
     texts, null_odds, nbest = {}, {}, {}
     edges = np.searchsorted(windows.question, np.arange(len(questions) + 1))
     for number, question in enumerate(questions):
-        own = slice(edges[number], edges[number + 1])
-        null = null_span(logits[own]) if own.start < own.stop else Span(0, 0, 0.0, 0.0)
+        rows = slice(edges[number], edges[number + 1])  # Windows of the question.
+        null = null_span(logits[rows]) if rows.start < rows.stop else Span(0, 0, 0.0, 0.0)
         spans = best_spans(
-            logits[own],
-            windows.starts[own],
-            windows.ends[own],
-            windows.has_most_context[own],
+            logits[rows],
+            windows.starts[rows],
+            windows.ends[rows],
+            windows.has_most_context[rows],
             n_best_size=n_best_size,
             max_answer_length=max_answer_length,
         )

@@ -59,18 +59,19 @@ def read(path: str | os.PathLike) -> list[Paradigm]:
 
 
 def _paradigm(file: zipfile.Path) -> Paradigm:
-    """Reads the pairs of a file, which must all have the same names."""
+    """Reads the pairs of a file, which must all be of one paradigm."""
     pairs, names = [], None
     for number, line in enumerate(packed.read_text(file).split("\n"), 1):
         if not line.strip():
             continue
         row = _row(line, f"{file}:{number}")
         pairs.append(tuple(row[key] for key in _SENTENCES))
-        own = tuple(row[key] for key in _NAMES)
-        if own != (names := names or own):
+        row_names = tuple(row[key] for key in _NAMES)
+        names = names or row_names
+        if row_names != names:
             raise InputError(
-                f"{file}:{number}: {', '.join(own)}, but the lines before have {', '.join(names)}; "
-                "a file holds one paradigm"
+                f"{file}:{number}: {', '.join(row_names)}, but the lines before have "
+                f"{', '.join(names)}; a file holds one paradigm"
             )
     if names is None:
         raise InputError(f"{file}: has no pairs; remove it from the archive")
@@ -78,7 +79,7 @@ def _paradigm(file: zipfile.Path) -> Paradigm:
 
 
 def _row(line: str, where: str) -> dict[str, Any]:
-    """The used values of a line of BLiMP."""
+    """The object of a line, with all keys that are used."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -44,7 +44,7 @@ _DEV_IDS = ("dev_ids.tsv", "mrpc_dev_ids.tsv")
 
 
 def official_name(path: pathlib.Path) -> str | None:
-    """The task whose official folder or zip archive is `path`; None if there is none.
+    """The GLUE task that a folder or zip archive holds, by its name; None if it holds none.
 
     Raises:
         InputError: an archive of this name is damaged or holds no such task.
@@ -53,8 +53,8 @@ def official_name(path: pathlib.Path) -> str | None:
     if name is None or not (path.is_dir() or _archive(path).is_file()):
         return None
     folder = _folder(path, name)
-    asked = "test" if name == "ax" else "train"
-    return name if any((folder / file).exists() for file in _FILES[asked]) else None
+    split = "test" if name == "ax" else "train"
+    return name if any((folder / file).exists() for file in _FILES[split]) else None
 
 
 def _is_zip(path: pathlib.Path) -> bool:
@@ -115,16 +115,16 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
                 table = _msr_split(table, folder, keep_dev=not in_train)
             return _rows(about, table, split)
         except InputError as error:
-            if error.__cause__:  # Damage or another encoding: the name is right.
+            if error.__cause__:  # Damage or another encoding, whatever the task.
                 raise
-            other = (
+            remedy = (
                 "rename it"
                 if isinstance(folder, zipfile.Path)
                 else "put a task.json in it ({} will do)"
             )
             raise InputError(
                 f"{error}; {path.name} is read as {about.folder} of GLUE because of its name: for "
-                f"a task of your own {other}"
+                f"a task of your own {remedy}"
             ) from error
 
     return Task(
@@ -230,8 +230,8 @@ def _label(about: glue.GlueTask, field: str, where: str) -> Any:
     if about.digits and field in map(str, range(len(about.labels))):
         return about.labels[int(field)]
     if field not in about.labels:
-        known = range(len(about.labels)) if about.digits else about.labels
+        allowed = range(len(about.labels)) if about.digits else about.labels
         raise InputError(
-            f"{where}: {about.label} {field!r} is none of {', '.join(map(str, known))}"
+            f"{where}: {about.label} {field!r} is none of {', '.join(map(str, allowed))}"
         )
     return field

@@ -30,7 +30,7 @@ class LabelColumn:
         name: of the column.
         labels: names of the classes; empty: the fields are numbers (regression).
         score_range: lowest and highest number of a regression; empty: any.
-        no_label_marks: fields which mean that a row has no label.
+        no_label_marks: fields that mark a row without a label.
     """
 
     name: str
@@ -78,7 +78,7 @@ class LabelColumn:
             if field.strip() in self.labels:
                 hint = f"; remove the blanks around {field.strip()!r}"
             elif field in MISSING:
-                hint = f"; if it marks a missing label, declare {_mark(field)}"
+                hint = f"; if it marks a missing label, declare {_declaration(field)}"
             return (
                 f"label {field!r} was never declared; known: {', '.join(self.labels)} (from "
                 f"train, or `labels` in task.json){hint}"
@@ -91,7 +91,7 @@ class LabelColumn:
         if math.isfinite(number) and low <= number <= high:
             return ""
         span = f" from {low:g} to {high:g}" if self.score_range else ""
-        hint = f"; if it marks a missing label, declare {_mark(field)}"
+        hint = f"; if it marks a missing label, declare {_declaration(field)}"
         return f"{self.name} {field!r} is not a number{span}{hint if field in MISSING else ''}"
 
 
@@ -102,8 +102,8 @@ def _labelled(table: TsvTable, column: str, marks: tuple[str, ...]) -> tuple[lis
     return [fields[place] for place in places], places
 
 
-def found_labels(table: TsvTable, column: str, marks: tuple[str, ...]) -> tuple[str, ...]:
-    """The classes of a training file whose `task.json` declares none, sorted.
+def inferred_labels(table: TsvTable, column: str, marks: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes in a training file, sorted, for a task whose `task.json` declares none.
 
     Raises:
         InputError: an ambiguous field, or fewer than two classes.
@@ -112,7 +112,7 @@ def found_labels(table: TsvTable, column: str, marks: tuple[str, ...]) -> tuple[
     counts = collections.Counter(fields)
     first = dict(reversed(list(zip(fields, places, strict=True))))
     for field in counts:
-        if fault := _no_class(field, column):
+        if fault := _why_not_a_class(field, column):
             more = f" (and {counts[field] - 1} more rows)" if counts[field] > 1 else ""
             raise InputError(f"{table.path}:{table.lines[first[field]]}: {fault}{more}")
     labels = tuple(sorted(counts))
@@ -131,13 +131,13 @@ def found_labels(table: TsvTable, column: str, marks: tuple[str, ...]) -> tuple[
     return labels
 
 
-def _no_class(field: str, column: str) -> str:
+def _why_not_a_class(field: str, column: str) -> str:
     """Why a field is not a class unless it is declared; empty if it is one."""
     declare = f'declare all classes in task.json ("labels": ["{field}", ...])'
     if field in MISSING:
         return (
             f"{column} {field!r} often marks a missing label: if it does, declare "
-            f"{_mark(field)}; if it is a class, {declare}"
+            f"{_declaration(field)}; if it is a class, {declare}"
         )
     if field != field.strip() or not field.isprintable():
         return (
@@ -152,5 +152,5 @@ def _no_class(field: str, column: str) -> str:
     return ""
 
 
-def _mark(field: str) -> str:
+def _declaration(field: str) -> str:
     return f'"no_label_marks": ["{field}"] in task.json, to leave such rows out'

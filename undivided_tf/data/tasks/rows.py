@@ -5,10 +5,11 @@ Needs no TensorFlow.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
+from absl import logging
 
 from undivided_tf.config import SPLITS
 from undivided_tf.errors import InputError
@@ -103,7 +104,7 @@ class Task:
         low, high = np.rint(self.score_range or (0, 0)).astype(int)
         if low == high:
             raise InputError(
-                f"task {self.name} is a regression, of which probes classify the rounded scores: "
+                f"task {self.name} is a regression, and probes classify the rounded scores: "
                 "declare a score_range with several whole numbers in task.json"
             )
 
@@ -130,3 +131,45 @@ def checked_split(split: str, splits: tuple[str, ...] = SPLITS) -> str:
     if split not in splits:
         raise InputError(f"split must be one of {', '.join(splits)}, got {split!r}")
     return split
+
+
+def labelled_texts(pairs: Sequence[tuple[str, str]], labels: tuple[str, ...]) -> Rows:
+    """Rows of single texts from pairs of a text and the name of its label."""
+    return Rows([text for text, _ in pairs], None, positions([name for _, name in pairs], labels))
+
+
+def training_labels(labels: set[str], where: str) -> tuple[str, ...]:
+    """The labels of the training split, sorted; InputError if there are fewer than two."""
+    if len(labels) < 2:
+        shown = ", ".join(labels) or "none"
+        raise InputError(f"{where}: a probe needs two labels in the training split, there: {shown}")
+    return tuple(sorted(labels))
+
+
+def learnable(items: list, labels: tuple[str, ...], where: str) -> list:
+    """The items whose label, their last element, is in training; logs the number of the others.
+
+    Args:
+        items: tuples that end with the name of a label.
+        labels: names of the labels of training.
+        where: the task and its split, for messages.
+
+    Raises:
+        InputError: no item is left.
+    """
+    kept = [item for item in items if item[-1] in labels]
+    unseen = ", ".join(sorted({item[-1] for item in items} - set(labels)))
+    if not kept:
+        raise InputError(
+            f"{where}: none of its {len(items)} items has a label of the training split; there: "
+            f"{unseen or 'none'}; in training: {', '.join(labels)}"
+        )
+    if len(kept) < len(items):
+        logging.warning(
+            "%s: %d of %d items left out, since training lacks their labels: %s",
+            where,
+            len(items) - len(kept),
+            len(items),
+            unseen,
+        )
+    return kept

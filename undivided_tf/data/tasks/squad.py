@@ -132,15 +132,15 @@ def _get(value: Any, key: str, kind: type, where: str) -> Any:
         near = difflib.get_close_matches(key, value, 1)
         hint = f"did you mean {key!r} by {near[0]!r}?" if near else f"found: {', '.join(value)}"
         raise InputError(f"{where}: the key {key!r} is missing; {hint}")
-    found = value[key]
-    if type(found) is not kind:
-        raise InputError(f"{where}.{key}: expected {kind.__name__}, got {_short(found)}")
+    item = value[key]
+    if type(item) is not kind:
+        raise InputError(f"{where}.{key}: expected {kind.__name__}, got {_short(item)}")
     if kind is str:
         try:
-            found.encode()
+            item.encode()
         except UnicodeEncodeError as error:
             raise InputError(f"{where}.{key}: not Unicode text: {error}") from error
-    return found
+    return item
 
 
 def _short(value: Any) -> str:

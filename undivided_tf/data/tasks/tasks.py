@@ -6,6 +6,7 @@ Needs no TensorFlow.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 from absl import logging
@@ -13,7 +14,7 @@ from absl import logging
 from undivided_tf.config import SPLITS, Config, option
 from undivided_tf.data import sample
 from undivided_tf.data.tasks import glue_files, glue_tfds
-from undivided_tf.data.tasks.label_columns import LabelColumn, found_labels
+from undivided_tf.data.tasks.label_columns import LabelColumn, inferred_labels
 from undivided_tf.data.tasks.rows import Rows, Task, checked_split, positions
 from undivided_tf.data.tasks.tables import TsvTable, read_table
 from undivided_tf.errors import InputError
@@ -45,8 +46,8 @@ def load_task(name: str) -> Task:
               UTF-8, a header line, tabs, no quoting. Columns are found by GLUE's names (`sentence`;
               `sentence1` and `sentence2`; `question` and `sentence`; `question1` and `question2`;
               `premise` and `hypothesis`; `label`) or named by a `task.json` (`TaskConfig`) in the
-              folder. It also declares a regression and the marks of rows without a label, and makes
-              a folder with the name of a GLUE task a task of your own.
+              folder. This file also declares a regression and the marks of rows without a label. A
+              folder that has it is a task of your own even if its name is that of a GLUE task.
 
     Raises:
         InputError: no such task, or invalid files; names file and line.
@@ -81,7 +82,8 @@ def task_files(name: str) -> tuple[pathlib.Path, ...]:
     folder = pathlib.Path(name)
     has_task_json = (folder / "task.json").exists()
     if folder.is_dir() and (has_task_json or not glue_files.official_name(folder)):
-        return _files(folder, _folder_config(folder))  # They may be invalid.
+        # Not `load_task`, which refuses invalid files.
+        return _files(folder, _folder_config(folder))
     return load_task(name).files
 
 
@@ -97,34 +99,30 @@ def read_split(name: str, split: str) -> Rows:
     return rows
 
 
-def _wiki_topic() -> Task:
+def _sample_task(
+    name: str, labels: tuple[str, ...], read_split: Callable[[str], tuple[list[str], ...]]
+) -> Task:
+    """A task of the embedded sample.
+
+    Args:
+        name: of the task.
+        labels: label names.
+        read_split: function from a split to one list of texts, or two for pairs, and label names.
+    """
+
     def read(split: str) -> Rows:
-        extracts, names = sample.wiki_topic(checked_split(split))
-        return Rows(extracts, None, positions(names, labels))
+        *texts, names = read_split(checked_split(split))
+        return Rows(*texts, labels=positions(names, labels))
 
-    labels = sample.topics()
-    return Task("wiki_topic", labels, False, read)
-
-
-def _wiki_pair() -> Task:
-    def read(split: str) -> Rows:
-        descriptions, extracts, names = sample.wiki_pair(checked_split(split))
-        return Rows(descriptions, extracts, positions(names, labels))
-
-    labels = sample.PAIR_LABELS
-    return Task("wiki_pair", labels, True, read)
+    return Task(name, labels, name == "wiki_pair", read)
 
 
-def _wiki_shift() -> Task:
-    def read(split: str) -> Rows:
-        texts, names = sample.wiki_shift(checked_split(split))
-        return Rows(texts, None, positions(names, labels))
-
-    labels = sample.SHIFT_LABELS
-    return Task("wiki_shift", labels, False, read)
-
-
-SAMPLE_TASKS = {"wiki_topic": _wiki_topic, "wiki_pair": _wiki_pair, "wiki_shift": _wiki_shift}
+# Functions, since they read the sample.
+SAMPLE_TASKS = {
+    "wiki_topic": lambda: _sample_task("wiki_topic", sample.topics(), sample.wiki_topic),
+    "wiki_pair": lambda: _sample_task("wiki_pair", sample.PAIR_LABELS, sample.wiki_pair),
+    "wiki_shift": lambda: _sample_task("wiki_shift", sample.SHIFT_LABELS, sample.wiki_shift),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +168,8 @@ class TaskConfig(Config):
 
 
 def _folder_config(folder: pathlib.Path) -> TaskConfig:
-    config = _declared(folder / "task.json")
+    """The content of `task.json`, with the name of the validation file."""
+    config = _read_config(folder / "task.json")
     if not config.validation:
         names = [name for name in ("dev.tsv", "validation.tsv") if (folder / name).exists()]
         config = config.replace(validation=names[0] if names else "dev.tsv")
@@ -189,7 +188,7 @@ def _folder_task(folder: pathlib.Path) -> Task:
     columns = (config.first, config.second) if config.first else _text_columns(table)
     labels = config.labels
     if not labels and not config.regression:
-        labels = found_labels(table, config.label, config.no_label_marks)
+        labels = inferred_labels(table, config.label, config.no_label_marks)
     column = LabelColumn(config.label, labels, config.score_range, config.no_label_marks)
 
     @functools.cache
@@ -209,7 +208,7 @@ def _folder_task(folder: pathlib.Path) -> Task:
     )
 
 
-def _declared(path: pathlib.Path) -> TaskConfig:
+def _read_config(path: pathlib.Path) -> TaskConfig:
     """Reads `task.json`; the defaults if there is none."""
     if not path.exists():
         return TaskConfig()
@@ -239,8 +238,8 @@ def _rows(table: TsvTable, columns: tuple[str, str], column: LabelColumn, split:
         return rows
     labels, places = column.read(table)
     if not len(labels) and split != "test":
-        raise InputError(f"{table.path}: no row has a label; `no_label_marks` match all rows")
+        raise InputError(f"{table.path}: no row has a label: `no_label_marks` match all rows")
     if not len(labels):
-        logging.info("%s: no row has a label, so it is not scored", table.path)
+        logging.info("%s: no row has a label, so the split is not scored", table.path)
         return rows
     return dataclasses.replace(rows.pick(places), labels=labels)

@@ -86,7 +86,7 @@ def read(folder: str, split: str) -> tuple[Sentence, ...]:
     """Reads the sentences of a split.
 
     Args:
-        folder: with one file `*-ud-train.conllu`, `*-ud-dev.conllu` and `*-ud-test.conllu`, each
+        folder: it has one file `*-ud-train.conllu`, `*-ud-dev.conllu` and `*-ud-test.conllu`, each
             optionally compressed (`.gz`); names in any case.
         split: `train`, `validation` or `test`.
 
@@ -111,7 +111,7 @@ def _parsed(path: pathlib.Path, size: int, modified: int) -> tuple[Sentence, ...
 
 
 def files(folder: str) -> tuple[pathlib.Path, ...]:
-    """The files of all splits; arguments and errors as in `read`."""
+    """The files of all splits; argument and errors as in `read`."""
     return tuple(_file(folder, split) for split in _NAMES)
 
 

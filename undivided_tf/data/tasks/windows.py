@@ -28,7 +28,7 @@ class Windows:
         question: int32 `(windows,)`, index of the window's question; ascending.
         starts: int32 `(windows, length)`, offset of the piece's first character in the context; -1
             outside the context.
-        ends: int32 `(windows, length)`, offset after its last character; -1 as above.
+        ends: int32 `(windows, length)`, offset after its last character; -1 outside the context.
         has_most_context: bool `(windows, length)`: of all windows with this piece of the context,
             this window has the most context on both sides. An answer starts only at such a piece.
         positions: int32 `(windows, 2)`, first and last piece of the first answer; twice 0, the
@@ -81,8 +81,8 @@ def make_windows(
     An answer becomes the smallest run of pieces that covers its characters. In a long context a
     window starts every `doc_stride` pieces. So an answer of up to `room - doc_stride + 1` pieces is
     complete in at least one window, where `room` is the length minus the question and three special
-    tokens. A blank question, and a context without a word piece, have no window: they are counted
-    and named.
+    tokens. A blank question, or one whose context has no word piece, has no window. Such questions
+    are counted and named in a warning.
 
     Args:
         questions: the data set.
