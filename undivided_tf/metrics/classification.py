@@ -42,7 +42,7 @@ def score(predictions: Sequence[int], labels: Sequence[int], num_labels: int) ->
 
 
 def majority_accuracy(train_labels: Sequence[int], labels: Sequence[int]) -> float:
-    """Accuracy of always answering the most frequent class of the training split.
+    """Accuracy of always predicting the most frequent class of the training split.
 
     Args:
         train_labels: class ids `(train_examples,)`; of equally frequent ids the smallest is used.
@@ -51,8 +51,8 @@ def majority_accuracy(train_labels: Sequence[int], labels: Sequence[int]) -> flo
     Raises:
         InputError: a split has no labels or no examples.
     """
-    answer = np.bincount(_class_ids(train_labels, "train_labels")).argmax()
-    return float(np.mean(_class_ids(labels, "labels") == answer))
+    majority = np.bincount(_class_ids(train_labels, "train_labels")).argmax()
+    return float(np.mean(_class_ids(labels, "labels") == majority))
 
 
 def best_permutation(

@@ -14,13 +14,13 @@ from undivided_tf.errors import InputError
 def relative_residual(tokens: np.ndarray) -> float:
     """Distance to the nearest matrix of equal rows, divided by the norm; 0 for equal rows.
 
-    In the Frobenius norm the rows of the nearest matrix are the mean row.
+    In the Frobenius norm every row of the nearest matrix is the mean row.
 
     Args:
         tokens: `(tokens, hidden)` of one text.
 
     Returns:
-        From 0 to 1; 0 for a matrix of zeros.
+        From 0 to 1; also 0 for a matrix of zeros.
 
     References:
         Dong et al. 2021, section 2, with the norm of `composite_residual`.
@@ -40,8 +40,8 @@ def composite_residual(tokens: np.ndarray) -> float:
     def norm(x: np.ndarray) -> float:
         return float(np.sqrt(np.linalg.norm(x, 1) * np.linalg.norm(x, np.inf)))
 
-    whole = norm(tokens)
-    return norm(tokens - tokens.mean(0)) / whole if whole else 0.0
+    total = norm(tokens)
+    return norm(tokens - tokens.mean(0)) / total if total else 0.0
 
 
 def effective_rank(tokens: np.ndarray) -> float:

@@ -29,7 +29,6 @@ METRICS = {
 AVERAGED = tuple(task for task in METRICS if task != "ax")
 PRIMARY = {task: metrics[0] for task, metrics in METRICS.items()}
 
-
 _FUNCTIONS = {
     "accuracy": lambda labels, predictions: float(np.mean(labels == predictions)),
     # F1 of class 1, the positive class; 0 if it is neither predicted nor present.
@@ -56,8 +55,7 @@ def score(task: str, predictions: Sequence[float], labels: Sequence[float]) -> d
         labels: class ids `(examples,)`; for `stsb` scores from 0 to 5.
 
     Returns:
-        Those of `accuracy`, `f1`, `matthews_correlation`, `pearson`, `spearman` that the task has,
-        as fractions.
+        The metrics of the task, see `METRICS`, as fractions.
 
     Raises:
         InputError: an unknown task, a split without labels (None, or -1 among them), values that

@@ -15,7 +15,7 @@ from undivided_tf.errors import InputError
 CONFIDENCE = 0.95
 POWER = 0.8
 _RESAMPLES = 9999
-_ROW_RESAMPLES = 1999  # Fewer: thousands of rows after each evaluation.
+_ROW_RESAMPLES = 1999  # Fewer, since each evaluation resamples thousands of rows.
 _MOST_PAIRS = 9999
 
 
@@ -36,8 +36,8 @@ def summarize(values: Sequence[float]) -> dict[str, float | int | None]:
         InputError: no value, or a value that is not finite.
 
     Examples:
-        >>> found = summarize([0.70, 0.72, 0.74])
-        >>> f"{found['mean']:.3f}, from {found['low']:.3f} to {found['high']:.3f}"
+        >>> summary = summarize([0.70, 0.72, 0.74])
+        >>> f"{summary['mean']:.3f}, from {summary['low']:.3f} to {summary['high']:.3f}"
         '0.720, from 0.670 to 0.770'
 
     References:
@@ -163,7 +163,7 @@ def _resampled_ratios(
 
 
 def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
-    """Two-sided p-value of "the signs of the paired differences are arbitrary".
+    """Two-sided p-value of the hypothesis that the signs of the paired differences are arbitrary.
 
     All 2^n changes of sign are tried if there are at most 9,999, else 9,999 random ones. With n
     pairs the p-value is at least 2^(1 - n), so five pairs cannot reach 0.05.
@@ -203,8 +203,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
         Holm 1979, Scandinavian Journal of Statistics 6(2).
     """
     p = _finite(p_values, "p_values")
-    # Own code, because `multipletests` of statsmodels runs the garbage collector at every call,
-    # which takes half a second if TensorFlow is loaded.
+    # Not `multipletests` of statsmodels: it runs the garbage collector at every call, which takes
+    # half a second if TensorFlow is loaded.
     order = np.argsort(p, kind="stable")
     stepped = p[order] * (p.size - np.arange(p.size))
     adjusted = np.empty_like(p)
@@ -213,7 +213,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def above_test(values: Sequence[float], bound: float) -> float:
-    """One-sided p-value of Student's t against "the mean is at most `bound`".
+    """One-sided p-value of Student's t against the hypothesis that the mean is at most `bound`.
 
     The p-value is 1.0 for a single value. It is 0 or 1 for several equal values.
 
@@ -229,7 +229,7 @@ def above_test(values: Sequence[float], bound: float) -> float:
 
 
 def equivalence_test(differences: Sequence[float], margin: float) -> float:
-    """P-value of two one-sided t-tests (TOST) against "the mean differs by `margin` or more".
+    """P-value of two one-sided t-tests (TOST) against a mean that differs by `margin` or more.
 
     Args:
         differences: one number per pair.
@@ -265,7 +265,7 @@ def detectable_difference(deviation: float, n: int) -> float | None:
     """
     if n < 2:
         return None
-    level = (1 - CONFIDENCE) / 2  # Of the other tail the power is negligible.
+    level = (1 - CONFIDENCE) / 2  # The power of the other tail is negligible.
 
     def excess(effect: float) -> float:
         return _power(effect, n, level) - POWER

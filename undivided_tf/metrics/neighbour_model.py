@@ -1,8 +1,8 @@
 """The neighbour model: predicts a masked word piece from the counts of its two neighbours.
 
-It is the reference of pre-training. The unigram entropy is the loss of a model that ignores its
-input; the neighbour model has the loss of the simplest use of context. An encoder that is not below
-it has not learnt to use more than the adjacent pieces. Needs no TensorFlow.
+Its loss is a reference for pre-training. The unigram entropy is the loss of a model that ignores
+its input; the neighbour model makes the simplest use of context. An encoder whose loss is not lower
+has not learnt to use more than the adjacent pieces. Needs no TensorFlow.
 
 All distributions are over the word pieces that can be masked. Special pieces are never predicted,
 so they have no probability, but they are neighbours:
@@ -14,9 +14,9 @@ so they have no probability, but they are neighbours:
 
 c are counts of the training rows, N are their sums, V is the number of pieces that can be masked,
 and T are numbers of distinct pieces: T(l) right of l, T(r) left of r. The first three lines are
-Witten-Bell smoothing: a share T / (N + T), the rate of new pieces, goes to the lower-order
-distribution, and from single pieces to the uniform one. So no probability is 0. The last line
-assumes that the neighbours are independent given the piece.
+Witten-Bell smoothing: the lower-order distribution gets a share T / (N + T), the rate of new
+pieces; below that of single pieces is the uniform distribution. So no probability is 0. The last
+line assumes that the neighbours are independent given the piece.
 
 With a_l(x) = c(l, x) / (N(l) + T(l)), w_l its sum over x, and the same for r,
 P(x | l) = a_l(x) + (1 - w_l) P(x), and multiplying out gives
@@ -60,8 +60,8 @@ class NeighbourModel:
         self._unigram = np.where(is_target, smoothed, 0.0)
         self._is_target = is_target
         # Rows: a neighbour; columns: the piece beside it.
-        self._left = _seen(bigrams, is_target)
-        self._right = _seen(scipy.sparse.csr_array(bigrams.T), is_target)
+        self._left = _shares(bigrams, is_target)
+        self._right = _shares(scipy.sparse.csr_array(bigrams.T), is_target)
 
     def log_probabilities(
         self, left: np.ndarray, right: np.ndarray, pieces: np.ndarray
@@ -79,14 +79,11 @@ class NeighbourModel:
             wrong = int(pieces[np.flatnonzero(~self._is_target[pieces])[0]])
             raise ValueError(f"piece {wrong} is special and is never predicted")
         unigram = self._unigram[pieces]
-        (shares_left, sums_left), (shares_right, sums_right) = self._left, self._right
-        negative = -np.log(unigram) - np.log(self._normalisers(left, right))
-        for shares, sums, beside in (
-            (shares_left, sums_left, left),
-            (shares_right, sums_right, right),
-        ):
-            negative += np.log(_elements(shares, beside, pieces) + (1 - sums[beside]) * unigram)
-        return negative
+        logs = -np.log(unigram) - np.log(self._normalisers(left, right))
+        for (shares, sums), neighbours in ((self._left, left), (self._right, right)):
+            seen = _elements(shares, neighbours, pieces)
+            logs += np.log(seen + (1 - sums[neighbours]) * unigram)
+        return logs
 
     def _normalisers(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Z, float64 `(places,)`."""
@@ -94,33 +91,33 @@ class NeighbourModel:
         size = len(self._unigram)
         pairs, place = np.unique(left.astype(np.int64) * size + right, return_inverse=True)
         lefts, rights = pairs // size, pairs % size
-        known = np.flatnonzero((sums_left[lefts] > 0) & (sums_right[rights] > 0))
+        counted = np.flatnonzero((sums_left[lefts] > 0) & (sums_right[rights] > 0))
         products = np.zeros(len(pairs))
         # The longer row of a pair is made dense once for all its pairs, so the time of a pair is
         # proportional to its shorter row.
         longer_left = np.diff(shares_left.indptr)[lefts] > np.diff(shares_right.indptr)[rights]
-        for chosen, ours, theirs, our_ids, their_ids in (
-            (known[longer_left[known]], shares_left, shares_right, lefts, rights),
-            (known[~longer_left[known]], shares_right, shares_left, rights, lefts),
+        for chosen, longer, shorter, longer_ids, shorter_ids in (
+            (counted[longer_left[counted]], shares_left, shares_right, lefts, rights),
+            (counted[~longer_left[counted]], shares_right, shares_left, rights, lefts),
         ):
-            chosen = chosen[np.argsort(our_ids[chosen], kind="stable")]
-            ids, starts = np.unique(our_ids[chosen], return_index=True)
+            chosen = chosen[np.argsort(longer_ids[chosen], kind="stable")]
+            ids, starts = np.unique(longer_ids[chosen], return_index=True)
             weighted = np.zeros(size)
             for i, start, stop in zip(ids, starts, [*starts[1:], len(chosen)], strict=False):
-                row = slice(ours.indptr[i], ours.indptr[i + 1])
-                columns = ours.indices[row]
-                weighted[columns] = ours.data[row] / self._unigram[columns]
+                row = slice(longer.indptr[i], longer.indptr[i + 1])
+                columns = longer.indices[row]
+                weighted[columns] = longer.data[row] / self._unigram[columns]
                 group = chosen[start:stop]
-                products[group] = theirs[their_ids[group]] @ weighted
+                products[group] = shorter[shorter_ids[group]] @ weighted
                 weighted[columns] = 0.0
         return (products + 1 - sums_left[lefts] * sums_right[rights])[place]
 
     def masked_losses(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Losses at the masked places of rows, given the neighbours that the encoder sees there.
 
-        A masked neighbour shows [MASK], a random piece or itself; the visible piece counts. The
-        visible piece at the masked place is not used. In one place in ten it is the correct piece,
-        which favours an encoder.
+        The neighbours are the visible pieces: a masked neighbour shows [MASK], a random piece or
+        itself. The visible piece at the masked place is not used. At one place in ten it is the
+        correct piece, which an encoder can use, so the comparison favours the encoder.
 
         Args:
             batch: result of `masking.mask_tokens`: `token_ids` `(rows, length)`,
@@ -140,7 +137,7 @@ class NeighbourModel:
         return losses
 
 
-def _seen(
+def _shares(
     counts: scipy.sparse.csr_array, is_target: np.ndarray
 ) -> tuple[scipy.sparse.csr_array, np.ndarray]:
     """The shares a of pieces beside each neighbour, and their sums w `(vocab_size,)`."""
@@ -162,8 +159,8 @@ def _elements(matrix: scipy.sparse.csr_array, rows: np.ndarray, columns: np.ndar
     kinds = np.diff(matrix.indptr)
     # Rows are in order and their columns are sorted, so these numbers ascend.
     stored = np.repeat(np.arange(len(kinds), dtype=np.int64), kinds) * size + matrix.indices
-    asked = rows.astype(np.int64) * size + columns
-    place = np.minimum(np.searchsorted(stored, asked), max(len(stored) - 1, 0))
+    wanted = rows.astype(np.int64) * size + columns
     if not len(stored):
-        return np.zeros(len(asked))
-    return np.where(stored[place] == asked, matrix.data[place], 0.0)
+        return np.zeros(len(wanted))
+    place = np.minimum(np.searchsorted(stored, wanted), len(stored) - 1)
+    return np.where(stored[place] == wanted, matrix.data[place], 0.0)

@@ -12,7 +12,7 @@ from undivided_tf.errors import InputError
 def correlation(measure: Callable, labels: np.ndarray, predictions: np.ndarray) -> float:
     """Applies a measure of correlation; 0, with a warning, if one side is constant."""
     if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
-        logging.warning("a constant has no correlation with anything; it counts as 0")
+        logging.warning("labels or predictions are constant, so their correlation counts as 0")
         return 0.0
     return float(measure(labels, predictions))
 

@@ -31,7 +31,7 @@ def exact_score(truth: str, prediction: str) -> int:
 
 
 def f1_score(truth: str, prediction: str) -> float:
-    """F1 of the multisets of words; if one side is empty, 1 if both are, else 0."""
+    """F1 of the multisets of words. If a side is empty, it is 1 if both are, else 0."""
     true, predicted = normalize_answer(truth).split(), normalize_answer(prediction).split()
     if not true or not predicted:
         return float(true == predicted)
@@ -83,9 +83,9 @@ def evaluate(
     exact, f1 = _raw_scores(truths, predictions)
     kept_exact, kept_f1 = exact, f1
     if na_probabilities is not None:
-        without = [id for id in exact if id not in na_probabilities]
-        if without:
-            raise InputError(f"no no-answer probability for {_list(without)}")
+        missing = [id for id in exact if id not in na_probabilities]
+        if missing:
+            raise InputError(f"no no-answer probability for {_list(missing)}")
         null = {id for id in exact if na_probabilities[id] > 1.0}
         kept_exact, kept_f1 = (
             {id: float(not truths[id]) if id in null else score for id, score in scores.items()}
@@ -105,7 +105,7 @@ def evaluate(
 
 
 def _questions(dataset: Mapping[str, Any] | Sequence[Any]) -> Iterator[tuple[str, list[str]]]:
-    """Ids and the texts of their answers."""
+    """Ids of the questions and the texts of their answers."""
     try:
         articles = dataset["data"] if isinstance(dataset, Mapping) else dataset
         for article in articles:

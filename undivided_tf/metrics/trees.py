@@ -43,15 +43,15 @@ def attachment_score(
     Returns:
         The share, from 0 to 1; None if no sentence has an edge.
     """
-    right = total = 0
+    correct = total = 0
     for guess, truth, places in zip(predicted, gold, words, strict=True):
         if len(places) < 2:
             continue
         rows, columns = np.nonzero(np.triu(truth[np.ix_(places, places)] == 1))
         edges = set(zip(places[rows].tolist(), places[columns].tolist(), strict=True))
-        right += len(edges & tree_edges(guess, places))
+        correct += len(edges & tree_edges(guess, places))
         total += len(edges)
-    return right / total if total else None
+    return correct / total if total else None
 
 
 def distance_correlation(
@@ -70,10 +70,10 @@ def distance_correlation(
     for guess, truth in zip(predicted, gold, strict=True):
         if len(truth) in LENGTHS:
             ranks = [scipy.stats.rankdata(x, axis=1) for x in (guess, truth)]
-            one, other = (x - x.mean(1, keepdims=True) for x in ranks)
-            norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-            products = (one * other).sum(1)
-            # Equal distances have no rank order.
+            first, second = (x - x.mean(1, keepdims=True) for x in ranks)
+            norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+            products = (first * second).sum(1)
+            # Equal distances have no rank order, so their correlation counts as 0.
             values = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
             by_length.setdefault(len(truth), []).append(float(values.mean()))
     if not by_length:
