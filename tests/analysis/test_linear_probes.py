@@ -84,10 +84,10 @@ def test_control_labels_are_one_a_type_with_the_frequencies_of_the_task():
     types = [f"word{i}" for i in range(4000)] * 2
     labels = np.array([0] * 6000 + [1] * 2000)
     control = linear_probes.ControlTask.draw(types, labels, seed=1)
-    drawn, places = control.of(types)
+    drawn, places = control.labels_of(types)
     assert np.array_equal(drawn[:4000], drawn[4000:]) and len(places) == 8000
     assert np.mean(drawn) == pytest.approx(0.25, abs=0.03)
-    drawn, places = control.of(["word7", "never", "word7"])
+    drawn, places = control.labels_of(["word7", "never", "word7"])
     assert places.tolist() == [0, 2] and drawn[0] == drawn[1]
     again = linear_probes.ControlTask.draw(types, labels, seed=1)
     assert again == control != linear_probes.ControlTask.draw(types, labels, seed=2)
@@ -99,7 +99,7 @@ def test_what_is_memorised_has_no_selectivity_and_what_is_general_has():
     types = rng.integers(0, 50, 2000)
     labels = types % 2
     control = linear_probes.ControlTask.draw([str(t) for t in range(50)], labels, 0)
-    random, _ = control.of([str(t) for t in types])
+    random, _ = control.labels_of([str(t) for t in types])
     accuracies = {}
     for name, x in (("memory", np.eye(50)[types]), ("class", np.eye(2)[labels])):
         for task, target in (("task", labels), ("control", random)):

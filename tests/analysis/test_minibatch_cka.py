@@ -193,7 +193,7 @@ def test_all_minibatches_have_the_bandwidth_of_the_first():
     pairs = MinibatchCka(["x"], ["y"], kernel="rbf", threshold=0.7)
     pairs.update({"x": x}, {"y": y})
     pairs.update({"x": 9 * x}, {"y": y})
-    scales = [0.49 * np.median(minibatch_cka.squared_distances(z - z.mean(0))) for z in (x, y)]
+    scales = [0.49 * np.median(cka.squared_distances(z - z.mean(0))) for z in (x, y)]
     hsics = 0
     for scale in (1, 9):
         k, l = (  # noqa: E741

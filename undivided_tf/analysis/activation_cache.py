@@ -1,4 +1,4 @@
-"""Activations on disk, one file per minibatch, for runs that use the same ones again."""
+"""Activations on disk, one file per minibatch, for runs that need the same activations again."""
 
 import json
 import pathlib
@@ -33,8 +33,8 @@ def cached(
 ) -> Iterator[Activations]:
     """Minibatches of activations, read from disk if present, else made and written.
 
-    Each minibatch is written at once, so one minibatch is in memory. If the consumer stops early,
-    nothing is kept.
+    Each minibatch is written when it is made, so only one is in memory. If the consumer stops
+    early, nothing is kept on disk.
 
     Args:
         directory: holds a directory for each key; empty: nothing is read or written.
@@ -50,7 +50,7 @@ def cached(
         for path in sorted(place.glob("*.npz")):
             with np.load(path) as arrays:
                 yield {name: arrays[name] for name in arrays.files}
-    elif not directory or place in _being_written:  # The encoder is compared with itself.
+    elif not directory or place in _being_written:  # By another stream of the same encoder.
         yield from make()
     else:
         _being_written.add(place)

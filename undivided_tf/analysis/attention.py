@@ -65,7 +65,7 @@ class HeadStatistics:
             self._tokens += int(length)
 
     def means(self) -> dict[str, list[float]]:
-        """Per head: entropy (nats), distance in tokens, and shares of the weight.
+        """For each head: entropy (nats), distance in tokens, and shares of the weight.
 
         `first` is the share on [CLS], `separator` on all [SEP], `self` on the token itself, `next`
         and `previous` on its neighbours.
@@ -89,19 +89,19 @@ class HeadDivergence:
             second: the same of a block of another encoder, for the same tokens.
             lengths: tokens of each text.
         """
-        for one, other, length in zip(first, second, lengths, strict=True):
-            one, other = (row_normalized(x[:, :length, :length]) for x in (one, other))
-            entropies = [scipy.special.entr(x).sum((1, 2)) for x in (one, other)]
+        for *pair, length in zip(first, second, lengths, strict=True):
+            heads, other_heads = (row_normalized(x[:, :length, :length]) for x in pair)
+            entropies = [scipy.special.entr(x).sum((1, 2)) for x in (heads, other_heads)]
             # One head of the first at a time, since all pairs at once would take much memory.
             mixed = np.stack(
-                [scipy.special.entr((head[None] + other) / 2).sum((1, 2)) for head in one]
+                [scipy.special.entr((head[None] + other_heads) / 2).sum((1, 2)) for head in heads]
             )
             sums = mixed - (entropies[0][:, None] + entropies[1][None, :]) / 2
             self._sums = sums if self._sums is None else self._sums + sums
             self._tokens += int(length)
 
     def means(self) -> np.ndarray:
-        """`(heads of the first, heads of the second)`."""
+        """The divergences `(heads of the first, heads of the second)`."""
         return np.maximum(self._sums / self._tokens, 0)
 
     def matching(self) -> list[tuple[int, int]]:

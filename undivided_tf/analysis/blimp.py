@@ -49,7 +49,7 @@ def run_blimp(config: BlimpConfig) -> dict[str, Any]:
             )
         return subject, model, blimp.read(config.data)
 
-    return results_once(config, inputs, lambda read: score(*read, config))
+    return results_once(config, inputs, lambda loaded: score(*loaded, config))
 
 
 def score(
@@ -69,7 +69,7 @@ def score(
 
     Returns:
         `kind`, `encoder`, `accuracy` (mean over the paradigms; chance is 0.5), `margin` (by how
-        many nats the grammatical sentence of a pair is likelier, mean over the paradigms: it varies
+        many nats the grammatical sentence of a pair is likelier, mean over the paradigms; it varies
         less between encoders than the accuracy), `paradigms` and `phenomena` (by name: `accuracy`,
         its 95 % Wilson interval `low` and `high`, `pairs`; paradigms have a `margin`, too),
         `pairs`, `pairs_of_unequal_length`, `ties`, and the counts `left_out` (pairs with a sentence
@@ -79,7 +79,7 @@ def score(
         InputError: a likelihood is not finite.
     """
     chosen: dict[str, list[tuple[str, str]]] = {}
-    alike: list[bool] = []
+    same_pieces: list[bool] = []
     unequal = left_out = equal = 0
     for paradigm in paradigms:
         pairs = [pair for pair in paradigm.pairs if pair[0] != pair[1]]
@@ -95,7 +95,7 @@ def score(
         unequal += int((lengths[fits, 0] != lengths[fits, 1]).sum())
         chosen[paradigm.name] = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
         sides = zip(pieces[::2], pieces[1::2], fits, strict=True)
-        alike += [good == bad for good, bad, fit in sides if fit]
+        same_pieces += [good == bad for good, bad, fit in sides if fit]
     if equal:
         logging.warning("%d pairs of equal sentences are left out", equal)
     # All paradigms at once, so that sentences of similar length share a batch.
@@ -112,31 +112,33 @@ def score(
             "pseudo-log-likelihood that is not finite: the weights of the encoder are damaged"
         )
     # Equal pieces in two batches may have likelihoods that differ in the last bits.
-    ties = np.array(alike, bool) | (values[:, 0] == values[:, 1])
-    wins = np.where(ties, 0.5, values[:, 0] > values[:, 1])
-    margins = values[:, 0] - values[:, 1]
-    found, phenomena = {}, {}
-    for paradigm in paradigms:
-        pairs = len(chosen[paradigm.name])
-        right, wins = float(wins[:pairs].sum()), wins[pairs:]
-        margin, margins = float(margins[:pairs].mean()) if pairs else None, margins[pairs:]
-        found[paradigm.name] = {
-            "phenomenon": paradigm.phenomenon, **_share(right, pairs), "margin": margin
-        }  # fmt: skip
+    ties = np.array(same_pieces, bool) | (values[:, 0] == values[:, 1])
+    all_wins = np.where(ties, 0.5, values[:, 0] > values[:, 1])
+    all_margins = values[:, 0] - values[:, 1]
+    results, phenomena = {}, {}
+    ends = np.cumsum([len(pairs) for pairs in chosen.values()])[:-1]
+    parts = zip(paradigms, np.split(all_wins, ends), np.split(all_margins, ends), strict=True)
+    for paradigm, wins, margins in parts:
+        won, pairs = float(wins.sum()), len(wins)
+        results[paradigm.name] = {
+            "phenomenon": paradigm.phenomenon,
+            **_share(won, pairs),
+            "margin": float(margins.mean()) if pairs else None,
+        }
         total = phenomena.setdefault(paradigm.phenomenon, [0, 0])
-        total[0] += right
+        total[0] += won
         total[1] += pairs
-    known = [of for of in found.values() if of["pairs"]]
+    scored = [result for result in results.values() if result["pairs"]]
     return {
         "kind": "blimp",
         "encoder": subject.describe(),
         **{
-            name: float(np.mean([of[name] for of in known])) if known else None
+            name: float(np.mean([result[name] for result in scored])) if scored else None
             for name in ("accuracy", "margin")
         },
         "phenomena": {name: _share(*counts) for name, counts in sorted(phenomena.items())},
-        "paradigms": found,
-        "pairs": sum(of["pairs"] for of in found.values()),
+        "paradigms": results,
+        "pairs": len(values),
         "pairs_of_unequal_length": unequal,
         "ties": int(ties.sum()),
         "left_out": left_out,
@@ -144,8 +146,8 @@ def score(
     }
 
 
-def _share(right: float, pairs: int) -> dict[str, Any]:
+def _share(won: float, pairs: int) -> dict[str, Any]:
     if not pairs:
         return {"accuracy": None, "low": None, "high": None, "pairs": 0}
-    low, high = wilson_interval(right, pairs)
-    return {"accuracy": right / pairs, "low": low, "high": high, "pairs": pairs}
+    low, high = wilson_interval(won, pairs)
+    return {"accuracy": won / pairs, "low": low, "high": high, "pairs": pairs}

@@ -51,13 +51,22 @@ def gram_rbf(x: np.ndarray, threshold: float = 1.0) -> np.ndarray:
     if threshold <= 0:
         raise InputError(f"threshold must be above 0, got {threshold}")
     x = _examples(x, "x")
-    x = x - x.mean(0)  # Keeps distances; reduces cancellation below.
-    norms = np.einsum("ij,ij->i", x, x)
-    squared = np.maximum(norms[:, None] + norms[None, :] - 2 * x @ x.T, 0)
+    squared = squared_distances(x - x.mean(0))
     median = np.median(squared)
     if median == 0:
         raise InputError("the median distance between examples is 0: too many equal examples")
     return np.exp(-squared / (2 * threshold**2 * median))
+
+
+def squared_distances(x: np.ndarray) -> np.ndarray:
+    """Squared distances between all pairs of examples, float64.
+
+    Args:
+        x: `(examples, features)`, centred, since this reduces cancellation.
+    """
+    x = x.astype(np.float64)
+    norms = np.einsum("ij,ij->i", x, x)
+    return np.maximum(norms[:, None] + norms[None, :] - 2 * x @ x.T, 0)
 
 
 def center_gram(gram: np.ndarray, unbiased: bool = False) -> np.ndarray:
@@ -155,17 +164,17 @@ def linear_cka(x: np.ndarray, y: np.ndarray, debiased: bool = False) -> float:
     n, d, e = len(first), first.shape[1], second.shape[1]
     if n != len(second):
         raise InputError(f"same examples needed, got {n} and {len(second)}")
-    for name, value in (("x", first), ("y", second)):
-        if not value.any():
+    for name, centred in (("x", first), ("y", second)):
+        if not centred.any():
             return _undefined(name)
     if n * (d + e) < d * e + d * d + e * e:
         return cka(first @ first.T, second @ second.T, debiased)
     product = _debiased_product if debiased else _biased_product
-    own_first, own_second = product(first, first), product(second, second)
+    first_self, second_self = product(first, first), product(second, second)
     # Rounding can cancel an HSIC_1 that is tiny compared with its sums.
-    if own_first <= 0 or own_second <= 0:
-        return _undefined("x" if own_first <= 0 else "y")
-    return product(first, second) / (own_first * own_second) ** 0.5
+    if first_self <= 0 or second_self <= 0:
+        return _undefined("x" if first_self <= 0 else "y")
+    return product(first, second) / (first_self * second_self) ** 0.5
 
 
 def _biased_product(x: np.ndarray, y: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Compares one encoder with several others on the same tokens, in one reading."""
+"""Compares one encoder with several others on the same tokens, in one pass over the data."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -51,12 +51,12 @@ class Sample:
             raise InputError("unit words is for tasks of single texts; this one has pairs")
 
     def compare(self) -> dict[str, Any]:
-        """Reads the activations once.
+        """Compares the encoders; computes each activation once.
 
         Returns:
-            A `MinibatchCka` or `WholeSample` by the name of each encoder: the first against it.
-            Also `within_second`: the second against itself; and, if the config asks for them,
-            `shuffled`: the first against the second at other tokens, and `without_high_norm`: the
+            A `MinibatchCka` or `WholeSample` by name. The name of an encoder: the first encoder
+            against it. `within_second`: the second against itself. If the config asks for them,
+            `shuffled`: the first against the second at other tokens; `without_high_norm`: the
             first against the second without the tokens of highest norm.
 
         Raises:
@@ -72,23 +72,23 @@ class Sample:
             partners["without_high_norm"] = ("first", "second")
         pairs = {name: self._pairs(*pair) for name, pair in partners.items()}
         makers = {name: self._maker(name) for name in self.encoders}
-        mixer = np.random.default_rng((config.seed, 1))
+        shuffler = np.random.default_rng((config.seed, 1))
         for batch in self._minibatches():
             n = _length(batch["first"])
             if n < MIN_EXAMPLES:
                 self.dropped += n
                 continue
             values = {name: makers[name](activations) for name, activations in batch.items()}
-            for name, (first, second) in partners.items():
-                one, other = values[first], values[second]
+            for name, partner in partners.items():
+                first, second = (values[encoder] for encoder in partner)
                 if name == "shuffled":
-                    other = other.take(mixer.permutation(n))
+                    second = second.take(shuffler.permutation(n))
                 elif name == "without_high_norm":
                     kept = ordinary(batch["first"], batch["second"], config.high_norm_share)
                     if len(kept) < MIN_EXAMPLES:
                         continue
-                    one, other = one.take(kept), other.take(kept)
-                pairs[name].add(one, other)
+                    first, second = first.take(kept), second.take(kept)
+                pairs[name].add(first, second)
         if self.dropped:
             logging.warning(
                 "%d tokens in minibatches of fewer than %d left out", self.dropped, MIN_EXAMPLES

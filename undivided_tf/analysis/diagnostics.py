@@ -1,5 +1,6 @@
 """Diagnostics of the blocks of one encoder and of its untrained twin."""
 
+import collections
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,8 @@ def run_diagnostics(config: DiagnosticsConfig) -> dict[str, Any]:
         head = masked_lm.load_head(config.init_checkpoint, subject)
         return subject, rows, head, second or None
 
-    def run(read: tuple) -> dict[str, Any]:
-        subject, rows, head, second = read
+    def run(loaded: tuple) -> dict[str, Any]:
+        subject, rows, head, second = loaded
         return diagnose(subject, rows, config, head, second)
 
     return results_once(config, inputs, run)
@@ -89,20 +90,21 @@ def attention(
 ) -> dict[str, dict[str, Any]]:
     """Statistics of every head, by attention block; see `diagnose`."""
     statistics: dict[str, HeadStatistics] = {}
-    own: dict[str, float] = {}
+    rollout_self: dict[str, float] = collections.defaultdict(float)
     tokens = 0
     for blocks, ids, lengths in _attention(subject, rows, batch_size, max_seq_length):
         for name, weights in blocks.items():
-            of_block = statistics.setdefault(name, HeadStatistics(subject.tokenizer.sep_id))
-            of_block.update(weights, ids, lengths)
+            if name not in statistics:
+                statistics[name] = HeadStatistics(subject.tokenizer.sep_id)
+            statistics[name].update(weights, ids, lengths)
         for text, length in enumerate(lengths):
             reached = rollout([w[text, :, :length, :length] for w in blocks.values()])
             for name, matrix in zip(blocks, reached, strict=True):
-                own[name] = own.get(name, 0.0) + float(np.trace(matrix))
+                rollout_self[name] += float(np.trace(matrix))
         tokens += int(lengths.sum())
     return {
-        name: {**of_block.means(), "rollout_self": own[name] / tokens}
-        for name, of_block in statistics.items()
+        name: {**block_statistics.means(), "rollout_self": rollout_self[name] / tokens}
+        for name, block_statistics in statistics.items()
     }
 
 
@@ -113,7 +115,7 @@ def match_heads(
 
     Returns:
         For each pair of blocks `first` and `second` (names), `divergence` (Jensen-Shannon, nats,
-        heads x heads), `matching` (pairs of heads) and `mean_matched`; `describe` of both.
+        heads x heads), `matching` (pairs of heads) and `mean_matched`, their mean divergence.
 
     Raises:
         InputError: different vocabularies.
@@ -121,10 +123,10 @@ def match_heads(
     subjects.require_same_vocabulary(first, second)
     streams = [_attention(s, rows, batch_size, max_seq_length) for s in (first, second)]
     divergences: dict[tuple[str, str], HeadDivergence] = {}
-    for (one, _, lengths), (other, _, _) in zip(*streams, strict=True):
-        for pair in zip(one, other, strict=False):
+    for (blocks, _, lengths), (other_blocks, _, _) in zip(*streams, strict=True):
+        for pair in zip(blocks, other_blocks, strict=False):
             divergence = divergences.setdefault(pair, HeadDivergence())
-            divergence.update(one[pair[0]], other[pair[1]], lengths)
+            divergence.update(blocks[pair[0]], other_blocks[pair[1]], lengths)
     matches = []
     for pair, divergence in divergences.items():
         means, matching = divergence.means(), divergence.matching()

@@ -18,10 +18,10 @@ Activations = dict[str, np.ndarray]
 _LENGTHS = 16  # Minibatches are cut to a multiple of this; the encoder is traced once per length.
 
 
-def known_taps(
+def checked_taps(
     encoder: Encoder, taps: Sequence[str] | None, contributions: bool = False
 ) -> tuple[str, ...]:
-    """The requested taps; all for None; InputError for a tap that the encoder lacks.
+    """The requested taps, all for None; InputError for a tap that the encoder lacks.
 
     Only blocks have contributions, not the embeddings.
     """
@@ -38,16 +38,16 @@ def known_taps(
 def check(encoder: Encoder, rows: int, max_seq_length: int) -> None:
     """Raises InputError for no rows, or texts longer than the encoder's positions."""
     if not rows:
-        raise InputError("there are no rows to look at: the split is empty")
+        raise InputError("there are no rows to analyse: the split is empty")
     encoder.config.require_length(max_seq_length)
 
 
 def batches(
     encoder: Encoder, tokenizer: Tokenizer, rows: Rows, batch_size: int, max_seq_length: int
 ) -> Iterator[tuple[dict[str, tf.Tensor], int]]:
-    """Encoded texts and the number of real ones; empty texts pad the last minibatch.
+    """Minibatches of encoded texts, each with its number of texts.
 
-    So all minibatches have one shape, and the encoder is traced once.
+    Empty texts fill the last minibatch, so all have one shape and the encoder is traced once.
     """
     check(encoder, len(rows), max_seq_length)
     if rows.second is not None:
@@ -79,15 +79,25 @@ def block_contributions(
     """The addition of every block to the residual stream, computed from the taps."""
     inputs, added = before(taps), {}
     for block, layer in zip(encoder.config.pattern, encoder.blocks, strict=True):
-        others = (padding_mask,) if block.kind == "attention" else ()
-        added[block.name] = layer.contribution(inputs[block.name], *others)
+        mask = (padding_mask,) if block.kind == "attention" else ()
+        added[block.name] = layer.contribution(inputs[block.name], *mask)
     return added
 
 
 def forward(
     encoder: Encoder, names: Sequence[str], reduce: Callable, contributions: bool = False
 ) -> Callable:
-    """The encoder followed by a reduction in the graph, so that little data leaves the device."""
+    """The encoder followed by a reduction in the graph, so that little data leaves the device.
+
+    Args:
+        encoder: the encoder.
+        names: of the taps.
+        reduce: function from a tap `(batch, length, hidden)`, the encoder's inputs and positions.
+        contributions: reduce what each block adds to the residual stream instead of its tap.
+
+    Returns:
+        Function from the encoder's inputs and positions to the reduced taps, in order of `names`.
+    """
 
     @tf.function(autograph=False)
     def forward(inputs, positions):

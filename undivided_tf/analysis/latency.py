@@ -9,7 +9,7 @@ from undivided_tf.models.encoder import Encoder
 from undivided_tf.support import stopwatch
 from undivided_tf.support.stopwatch import Name
 
-# Number of rows between two readings of the clock, since a pass is short for its resolution.
+# Rows between two readings of the clock, since one pass is short compared with its resolution.
 _ROWS = 32
 
 

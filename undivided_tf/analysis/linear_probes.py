@@ -29,7 +29,9 @@ PORTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 
 
 
 def fit(x: np.ndarray, labels: np.ndarray, inverse_l2: float) -> tuple[Pipeline, bool]:
-    """Trains a multinomial logistic regression; standardised by its training rows.
+    """Trains a multinomial logistic regression on standardised activations.
+
+    Mean and deviation are those of the training rows.
 
     Args:
         x: activations `(examples, features)`.
@@ -48,7 +50,7 @@ def fit(x: np.ndarray, labels: np.ndarray, inverse_l2: float) -> tuple[Pipeline,
         StandardScaler(), LogisticRegression(C=inverse_l2, max_iter=MAX_ITERATIONS)
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # The caller counts them.
+        warnings.simplefilter("ignore", ConvergenceWarning)  # Callers count failures instead.
         model.fit(x.astype(np.float64), labels)
     return model, bool(model[-1].n_iter_.max() < MAX_ITERATIONS)
 
@@ -60,7 +62,7 @@ def fit_best(
     validation_labels: np.ndarray | None,
     choices: Sequence[float],
 ) -> tuple[float, Pipeline, bool]:
-    """Like `fit`, with the penalty of best validation accuracy; of equal ones the strongest.
+    """Like `fit`, with the penalty of highest validation accuracy; among equals the strongest.
 
     Args:
         x: training activations `(examples, features)`.
@@ -116,7 +118,7 @@ def linear_probe(
 
 @dataclasses.dataclass(frozen=True)
 class ControlTask:
-    """Control task: a random label for each word type.
+    """A control task: a random label for each word type.
 
     The labels are drawn with the frequencies of the true labels, so that both tasks are equally
     unbalanced. A probe can solve this task only by memorising word types.
@@ -132,15 +134,15 @@ class ControlTask:
         """Draws the labels of the word types of the training rows, once.
 
         Args:
-            types: of each row.
-            labels: of the true task `(rows,)`.
+            types: the word type of each row.
+            labels: labels of the true task `(rows,)`.
             seed: of the draw.
         """
         names = sorted(set(types))
         drawn = np.random.default_rng(seed).choice(labels, len(names))
         return cls(dict(zip(names, drawn.tolist(), strict=True)))
 
-    def of(self, types: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def labels_of(self, types: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Labels of the rows whose type is in training, and the indices of these rows."""
         places = np.array([i for i, name in enumerate(types) if name in self.labels], np.int64)
         return np.array([self.labels[types[i]] for i in places], np.int64), places
@@ -149,7 +151,7 @@ class ControlTask:
 def online_codelength(
     x: np.ndarray, labels: np.ndarray, num_labels: int, inverse_l2: float
 ) -> dict[str, float]:
-    """Bits to send the labels to a receiver who has the activations.
+    """Number of bits that send the labels to a receiver who has the activations.
 
     The first portion is sent with the uniform code. Each later portion is sent with a probe trained
     on all earlier ones, so a probe that needs much data has a longer code. Its probabilities are
@@ -175,9 +177,9 @@ def online_codelength(
             bits += (stop - start) * np.log2(num_labels)
             continue
         model, _ = fit(x[:start], labels[:start], inverse_l2)
-        found = model.predict_proba(x[start:stop].astype(np.float64))
+        predicted = model.predict_proba(x[start:stop].astype(np.float64))
         probabilities = np.full((stop - start, num_labels), 1 / (start + 1) / num_labels)
-        probabilities[:, model.classes_] += start / (start + 1) * found
+        probabilities[:, model.classes_] += start / (start + 1) * predicted
         bits -= np.log2(probabilities[np.arange(stop - start), labels[start:stop]]).sum()
     uniform = rows * np.log2(num_labels)
     return {
@@ -242,10 +244,10 @@ def scalar_mix(
     start = np.zeros(taps + features * num_labels + num_labels)
     # The weights of taps have no gradient where the kernel is 0.
     start[taps:-num_labels] = np.random.default_rng(0).normal(0, 0.01, features * num_labels)
-    fit = scipy.optimize.minimize(
+    solution = scipy.optimize.minimize(
         loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}
     )
-    weights, kernel, bias = unpacked(fit.x)
+    weights, kernel, bias = unpacked(solution.x)
     predictions = np.argmax(np.tensordot(weights, test, 1) @ kernel + bias, 1)
     return {
         "accuracy": float(np.mean(predictions == test_labels)),

@@ -1,4 +1,4 @@
-"""Readings of the masked-language-model head: from every tap, and of whole sentences.
+"""Predictions of the masked-language-model head: from every tap, and of whole sentences.
 
 References:
     nostalgebraist 2020, "interpreting GPT: the logit lens" (the head applied to every layer).
@@ -115,7 +115,7 @@ def logit_lens(
 
 
 def _scores(model: Pretrainer, tap, positions, ids, weights, top: int):
-    """Sums over the masked pieces: loss, correct, among the top k."""
+    """Sums over the masked pieces: loss, number of correct ones, number among the top k."""
     if model.encoder.final_layer_norm:
         tap = model.encoder.final_layer_norm(tap)
     logits = model.masked_lm_head(
@@ -133,7 +133,7 @@ def _scores(model: Pretrainer, tap, positions, ids, weights, top: int):
 def masked_batches(
     subject: Subject, rows: Rows, batch_size: int, max_seq_length: int, seed: int
 ) -> Iterator[Masked]:
-    """Masks every chosen piece by [MASK]; at least one per text with pieces."""
+    """Replaces the chosen pieces of each text by [MASK]; at least one per text with pieces."""
     tokenizer = subject.tokenizer
     slots = max(1, round(MASKED_SHARE * max_seq_length))
     row = 0
@@ -143,12 +143,12 @@ def masked_batches(
         inputs = {name: value.numpy() for name, value in extraction.cut(inputs).items()}
         ids = inputs["token_ids"]
         shape = (len(ids), slots)
-        positions, true, weights = (np.zeros(shape, kind) for kind in (np.int32, np.int32, "f"))
+        positions, true, weights = (np.zeros(shape, dtype) for dtype in (np.int32, np.int32, "f"))
         for i in range(size):
             places = np.flatnonzero(~tokenizer.is_special[ids[i]])
             count = min(len(places), max(1, round(MASKED_SHARE * len(places))))
-            chosen = np.random.default_rng((seed, row + i)).permutation(places)[:count]
-            positions[i, :count], true[i, :count] = np.sort(chosen), ids[i, np.sort(chosen)]
+            chosen = np.sort(np.random.default_rng((seed, row + i)).permutation(places)[:count])
+            positions[i, :count], true[i, :count] = chosen, ids[i, chosen]
             weights[i, :count] = 1
             ids[i, chosen] = tokenizer.mask_id
         row += size
@@ -163,7 +163,7 @@ def pseudo_log_likelihoods(
     batch_size: int,
     max_seq_length: int,
 ) -> np.ndarray:
-    """Sum over a sentence's pieces of the log-probability of each piece, masked alone.
+    """For each sentence the sum of the log-probabilities of its pieces, each masked alone.
 
     Args:
         model: see `load_head`.
@@ -206,19 +206,19 @@ def pseudo_log_likelihoods(
     totals = np.zeros(len(pieces))
     with progress.bar(len(copies), "pseudo-log-likelihood", "masked pieces") as bar:
         for start in range(0, len(copies), batch_size):
-            some = copies[start : start + batch_size]
+            batch = copies[start : start + batch_size]
             ids = np.full((batch_size, max_seq_length), tokenizer.pad_id, np.int32)
             mask, true = np.zeros_like(ids), np.zeros((batch_size, 1), np.int32)
             positions = np.ones((batch_size, 1), np.int32)
-            mask[len(some) :, 0] = 1  # Padding rows need a token.
-            for i, (sentence, place) in enumerate(some):
+            mask[len(batch) :, 0] = 1  # Padding rows need a token.
+            for i, (sentence, place) in enumerate(batch):
                 row = [tokenizer.cls_id, *pieces[sentence], tokenizer.sep_id]
                 ids[i, : len(row)], mask[i, : len(row)] = row, 1
                 positions[i], true[i] = place + 1, row[place + 1]
                 ids[i, place + 1] = tokenizer.mask_id
             inputs = {"token_ids": ids, "segment_ids": np.zeros_like(ids), "padding_mask": mask}
             inputs = extraction.cut({name: tf.constant(value) for name, value in inputs.items()})
-            values = forward(inputs, positions, true).numpy()[: len(some)]
-            np.add.at(totals, [sentence for sentence, _ in some], values)
-            bar.update(len(some))
+            values = forward(inputs, positions, true).numpy()[: len(batch)]
+            np.add.at(totals, [sentence for sentence, _ in batch], values)
+            bar.update(len(batch))
     return totals

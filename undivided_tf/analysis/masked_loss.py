@@ -1,8 +1,8 @@
 """Held-out loss by mask rate and by class of the masked piece.
 
-At a low mask rate most of a masked piece can be read from the visible pieces around it. At a high
-rate there is little context, and at a rare piece context says less than knowledge of the corpus. So
-an encoder that stores more facts should lead by more at high rates and at rare pieces.
+At a low mask rate the visible pieces around a masked piece largely determine it. At a high rate
+there is little context, and for a rare piece the context says less than knowledge of the corpus. So
+an encoder that stores more facts should have a larger lead at high rates and at rare pieces.
 
 The rows, the places and what they show ([MASK], a random piece or the piece itself) depend on the
 records and on the seed of the config alone. So two encoders are compared on the same pieces.
@@ -63,7 +63,7 @@ def run_masked_loss(config: MaskedLossConfig) -> dict[str, Any]:
         records.check_records(config.records_dir, subject.encoder.config)
         return subject, model, counts.read_counts(config.records_dir)
 
-    return results_once(config, inputs, lambda read: measure(*read, config))
+    return results_once(config, inputs, lambda loaded: measure(*loaded, config))
 
 
 def measure(
@@ -78,12 +78,12 @@ def measure(
         config: records, rates and sizes.
 
     Returns:
-        `kind`, `encoder`; `held_out_rows` (different ones), `rows` (with repetitions, at each
-        rate), `masked_pieces` (over all rates); `vocabulary` (pieces of each class, by its name);
-        `all` (over all rates) and `rates` (a list with `rate`). Both have `pieces`, `loss` (nats
-        per masked piece), its 95 % bootstrap interval over held-out rows `low` and `high` (None for
-        a single row), `neighbour_model_loss` at the same places, and `classes`, the same five by
-        name of the class, all None but `pieces` where there is no such piece.
+        `kind`, `encoder`; `held_out_rows` (number of different rows), `rows` (with repetitions, at
+        each rate), `masked_pieces` (over all rates); `vocabulary` (number of pieces by name of the
+        class); `all` (over all rates) and `rates` (a list with `rate`). Both have `pieces`, `loss`
+        (nats per masked piece), its 95 % bootstrap interval over held-out rows `low` and `high`
+        (None for a single row), `neighbour_model_loss` at the same places, and `classes`: the same
+        five values by name of the class. If a class has no masked piece, all but `pieces` are None.
 
     Raises:
         InputError: no held-out row has a piece to mask, or a loss is not finite.
@@ -98,14 +98,15 @@ def measure(
         for masked in masked_rows(config, tokenizer):
             for part, batch in zip(parts, masked, strict=True):
                 row, slot = np.nonzero(batch["masked_weights"])
-                own = losses(batch, config.batch_size)[row, slot]
-                if not np.isfinite(own).all():
+                loss = losses(batch, config.batch_size)[row, slot]
+                if not np.isfinite(loss).all():
                     raise InputError(
-                        f"{np.count_nonzero(~np.isfinite(own))} of {own.size} losses are not "
+                        f"{np.count_nonzero(~np.isfinite(loss))} of {loss.size} losses are not "
                         "finite: the weights of the encoder are damaged"
                     )
-                theirs = neighbours.masked_losses(batch)[row, slot]
-                part.append(np.stack([row, class_of[batch["masked_ids"][row, slot]], own, theirs]))
+                reference = neighbours.masked_losses(batch)[row, slot]
+                piece_class = class_of[batch["masked_ids"][row, slot]]
+                part.append(np.stack([row, piece_class, loss, reference]))
                 bar.update(row.size)
             rows += len(masked[0]["token_ids"])
             held_out_rows = max(held_out_rows, len(masked[0]["token_ids"]))
@@ -115,14 +116,14 @@ def measure(
         "encoder": subject.describe(),
         "rows": rows,
         "held_out_rows": held_out_rows,
-        "masked_pieces": sum(of.shape[1] for of in places),
+        "masked_pieces": sum(part.shape[1] for part in places),
         "vocabulary": {
             name: int(np.count_nonzero(class_of == number)) for number, name in enumerate(CLASSES)
         },
         "all": _by_class(np.concatenate(places, axis=1)),
         "rates": [
-            {"rate": rate, **_by_class(of)}
-            for rate, of in zip(config.mask_rates, places, strict=True)
+            {"rate": rate, **_by_class(part)}
+            for rate, part in zip(config.mask_rates, places, strict=True)
         ],
     }
 
@@ -142,7 +143,7 @@ def piece_classes(unigrams: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     Returns:
         int `(vocab_size,)`, places in `CLASSES`; -1 for special pieces.
     """
-    found = np.where(tokenizer.is_special, -1, CLASSES.index(CONTINUATION))
+    classes = np.where(tokenizer.is_special, -1, CLASSES.index(CONTINUATION))
     begins = np.flatnonzero(~tokenizer.is_special & ~tokenizer.is_continuation)
     order = begins[np.argsort(-unigrams[begins], kind="stable")]
     occurrences = unigrams[order]
@@ -150,24 +151,24 @@ def piece_classes(unigrams: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     middle = np.cumsum(occurrences) - occurrences / 2
     share = middle / max(occurrences.sum(), 1)
     thirds = np.minimum((3 * share).astype(int), 2)
-    found[order] = np.where(occurrences > 0, thirds, 2)
-    return found
+    classes[order] = np.where(occurrences > 0, thirds, 2)
+    return classes
 
 
 def masked_rows(
     config: MaskedLossConfig, tokenizer: Tokenizer
 ) -> Iterator[list[dict[str, np.ndarray]]]:
-    """Held-out rows with masks, one batch a rate, until there are enough masked pieces.
+    """Held-out rows with masks, one batch per rate, until there are enough masked pieces.
 
     Each round has the same rows in the same order; the last one ends with the row that brings the
     pieces of all rates to `config.masked_pieces`. The rates of a round share their random numbers:
-    what is masked at one rate is masked at each higher rate, too, and shows the same.
+    a piece that is masked at one rate is masked in the same way at each higher rate.
 
     Raises:
         InputError: no row has a piece to mask.
     """
     missing, number = config.masked_pieces, 0
-    # Each row with a piece has at least one masked piece a rate.
+    # Each row with a piece has at least one masked piece per rate.
     most_rows = -(-missing // len(config.mask_rates))
     while missing > 0:
         masked = [
@@ -220,17 +221,17 @@ def _by_class(places: np.ndarray) -> dict[str, Any]:
 
 
 def _mean(places: np.ndarray) -> dict[str, Any]:
-    row, _, own, theirs = places
+    row, _, loss, reference = places
     if not row.size:
         empty = dict.fromkeys(("loss", "low", "high", "neighbour_model_loss"))
         return {"pieces": 0, **empty}
     rows, number = np.unique(row, return_inverse=True)
-    sums, weights = np.bincount(number, own, rows.size), np.bincount(number)
+    sums, weights = np.bincount(number, loss, rows.size), np.bincount(number)
     low, high = inference.bootstrap_ratio_interval(sums, weights) or (None, None)
     return {
         "pieces": int(row.size),
-        "loss": float(own.mean()),
+        "loss": float(loss.mean()),
         "low": low,
         "high": high,
-        "neighbour_model_loss": float(theirs.mean()),
+        "neighbour_model_loss": float(reference.mean()),
     }

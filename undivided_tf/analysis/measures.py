@@ -34,7 +34,7 @@ class Measure:
         label: for tables and figures.
         prepare: function from centred examples `(examples, features)` to an argument of `pair`.
         pair: function from two prepared taps to a number.
-        is_distance: true: equal taps have 0; false: equal taps have 1.
+        is_distance: if true, equal taps have 0, else 1.
     """
 
     label: str
@@ -65,20 +65,17 @@ def _basis(x: np.ndarray, kept: float) -> tuple[np.ndarray, np.ndarray]:
         kept: share of the variance in the kept directions; 1: all directions above rounding.
     """
     left, values, _ = np.linalg.svd(x, full_matrices=False)
-    real = values > values[0] * max(x.shape) * np.finfo(np.float64).eps
-    shares = np.cumsum(values**2) / np.sum(values**2)
-    # The direction that reaches the share is kept, too.
-    count = min(int(real.sum()), int(np.searchsorted(shares, kept)) + 1 if kept < 1 else len(real))
-    _require_more_examples(len(x), count)
-    return left[:, :count], x
-
-
-def _require_more_examples(examples: int, directions: int) -> None:
-    if examples <= directions + 1:
+    count = int((values > values[0] * max(x.shape) * np.finfo(np.float64).eps).sum())
+    if kept < 1:
+        shares = np.cumsum(values**2) / np.sum(values**2)
+        # The direction that reaches the share is kept, too.
+        count = min(count, int(np.searchsorted(shares, kept)) + 1)
+    if len(x) <= count + 1:
         raise InputError(
-            f"CCA of {examples} examples with {directions} directions finds a perfect correlation "
-            "whatever they are: take more examples"
+            f"CCA of {len(x)} examples with {count} directions finds a perfect correlation in any "
+            "data: take more examples"
         )
+    return left[:, :count], x
 
 
 def _svcca(first: tuple, second: tuple) -> float:
@@ -225,7 +222,7 @@ class WholeSample:
         return np.array(threads.each(row, self.first_taps))
 
     def interval(self) -> None:
-        """None: repeated examples in a resample would distort these measures."""
+        """None, since repeated examples in a resample would distort these measures."""
 
     def reasons(self) -> dict[str, str]:
         """Why an entry of `matrix` is NaN, by `"first tap x second tap"`."""

@@ -1,8 +1,8 @@
 """CKA of all pairs of taps of two encoders in one pass over the data.
 
 HSIC of every pair is summed over minibatches; the ratio is taken once, at the end. The products of
-a minibatch are computed from its Gram matrices (example space) or its features, depending on the
-cost; sums are float64. Needs no TensorFlow.
+a minibatch are computed from its Gram matrices (example space) or from its features, whichever is
+cheaper. Sums are float64. Needs no TensorFlow.
 
 References:
     Nguyen, Raghu, Kornblith 2021, arXiv 2010.15327, eq. 3 (minibatch CKA).
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from undivided_tf.analysis.cka import NO_VARIANCE, centred_examples
+from undivided_tf.analysis.cka import NO_VARIANCE, centred_examples, squared_distances
 from undivided_tf.errors import InputError
 from undivided_tf.support import threads
 
@@ -140,8 +140,8 @@ class MinibatchCka:
         second_taps: names of the taps of the second.
         kernel: `linear` or `rbf`.
         threshold: as for `Minibatches`.
-        debiased: use the unbiased HSIC_1, else HSIC. Averaging does not reduce the bias of HSIC, so
-            then use one minibatch.
+        debiased: use the unbiased HSIC_1, else the biased HSIC. Averaging does not reduce this
+            bias, so use one minibatch for it.
         replicates: of the bootstrap over minibatches; 0: no interval.
         seed: of the bootstrap.
     """
@@ -167,8 +167,8 @@ class MinibatchCka:
         rows, columns = len(self.first_taps), len(self.second_taps)
         # The first sum counts each minibatch once; the others are bootstrap replicates.
         self._across = np.zeros((1 + replicates, rows, columns))
-        self._first_own = np.zeros((1 + replicates, rows))
-        self._second_own = np.zeros((1 + replicates, columns))
+        self._first_self = np.zeros((1 + replicates, rows))
+        self._second_self = np.zeros((1 + replicates, columns))
 
     def update(self, first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> None:
         """Adds one minibatch.
@@ -191,10 +191,10 @@ class MinibatchCka:
         counts[1:] = self._rng.poisson(1, len(counts) - 1)
         # HSIC_1 divides by n (n - 3), HSIC by (n - 1)^2; a minibatch has weight n.
         counts *= n / (n * (n - 3) if self._debiased else (n - 1) ** 2)
-        across, first_own, second_own = hsic_products(first, second, self._debiased)
+        across, first_self, second_self = _hsic_products(first, second, self._debiased)
         self._across += counts[:, None, None] * across
-        self._first_own += counts[:, None] * first_own
-        self._second_own += counts[:, None] * second_own
+        self._first_self += counts[:, None] * first_self
+        self._second_self += counts[:, None] * second_self
         self.examples += n
         self.minibatches += 1
 
@@ -211,8 +211,8 @@ class MinibatchCka:
     def interval(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Bootstrap interval of each entry of `matrix`: its 2.5 % and 97.5 % quantiles.
 
-        None without replicates, or with fewer than eight minibatches. The interval covers the
-        choice of minibatches, so of texts, but not the weights of the encoders.
+        The interval covers the choice of minibatches, and so of texts, but not the weights of the
+        encoders. It is None without replicates, or with fewer than eight minibatches.
         """
         if len(self._across) == 1 or self.minibatches < MIN_MINIBATCHES:
             return None
@@ -221,19 +221,19 @@ class MinibatchCka:
 
     def _ratios(self) -> np.ndarray:
         with np.errstate(invalid="ignore", divide="ignore"):
-            own = self._first_own[:, :, None] * self._second_own[:, None, :]
-            return self._across / np.sqrt(own)
+            products = self._first_self[:, :, None] * self._second_self[:, None, :]
+            return self._across / np.sqrt(products)
 
     def reasons(self) -> dict[str, str]:
         """Why an entry of `matrix` is NaN, by `"first tap x second tap"`."""
         return pair_reasons(
-            {name: own <= 0 for name, own in zip(self.first_taps, self._first_own[0], strict=True)},
-            {n: own <= 0 for n, own in zip(self.second_taps, self._second_own[0], strict=True)},
+            dict(zip(self.first_taps, self._first_self[0] <= 0, strict=True)),
+            dict(zip(self.second_taps, self._second_self[0] <= 0, strict=True)),
         )
 
 
 def pair_reasons(first_flat: Mapping[str, bool], second_flat: Mapping[str, bool]) -> dict[str, str]:
-    """Reasons for the entries of a matrix of pairs that are NaN without variance."""
+    """Why entries of a matrix of pairs are NaN; `flat` tells whether a tap has no variance."""
     reasons = {}
     for first, is_first_flat in first_flat.items():
         for second, is_second_flat in second_flat.items():
@@ -244,17 +244,10 @@ def pair_reasons(first_flat: Mapping[str, bool], second_flat: Mapping[str, bool]
     return reasons
 
 
-def squared_distances(x: np.ndarray) -> np.ndarray:
-    """Squared distances between all pairs of centred examples, float64."""
-    x = x.astype(np.float64)
-    norms = np.einsum("ij,ij->i", x, x)
-    return np.maximum(norms[:, None] + norms[None, :] - 2 * x @ x.T, 0)
-
-
-def hsic_products(
+def _hsic_products(
     first: Minibatch, second: Minibatch, debiased: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numerators of HSIC: all pairs of taps, the first's with themselves, the second's.
+    """Numerators of HSIC: of all pairs of taps, and of each tap with itself.
 
     Args:
         first: of one encoder.
@@ -266,8 +259,8 @@ def hsic_products(
     """
     n, taps = first.examples, len(first.centred) * len(second.centred)
     in_examples = n * n * ((first.features + second.features) / 2 + taps)
-    own = sum(x.shape[1] ** 2 for batch in (first, second) for x in batch.centred)
-    in_features = n * (first.features * second.features + own)
+    squares = sum(x.shape[1] ** 2 for batch in (first, second) for x in batch.centred)
+    in_features = n * (first.features * second.features + squares)
     if first.is_linear and second.is_linear and in_features < in_examples:
         return _products_of_features(first, second, debiased)
     return _products_of_grams(first.grams, second.grams, debiased)
@@ -282,7 +275,7 @@ def _products_of_grams(
     flat = [k.reshape(len(k), -1) for k in (first, second)]
     by_rows, by_sums = (-2 / (n - 2), 1 / ((n - 1) * (n - 2))) if debiased else (-2 / n, 1 / n**2)
 
-    def own(i: int) -> np.ndarray:
+    def with_itself(i: int) -> np.ndarray:
         inner = np.einsum("ij,ij->i", flat[i], flat[i])
         by_row = np.einsum("ij,ij->i", rows[i], rows[i])
         value = inner + by_rows * by_row + by_sums * sums[i] ** 2
@@ -290,7 +283,7 @@ def _products_of_grams(
 
     across = np.stack(threads.each(lambda row: flat[1] @ row, flat[0]))
     across += by_rows * (rows[0] @ rows[1].T) + by_sums * np.outer(sums[0], sums[1])
-    return across, own(0), own(1)
+    return across, with_itself(0), with_itself(1)
 
 
 def _products_of_features(
@@ -307,9 +300,9 @@ def _products_of_features(
 
     across = np.array(threads.each(product, itertools.product(*batches)))
     across = across.reshape(len(batches[0]), len(batches[1]))
-    own = [np.array(threads.each(product, zip(x, x, strict=True))) for x in batches]
+    selves = [np.array(threads.each(product, zip(x, x, strict=True))) for x in batches]
     if not debiased:
-        return across, own[0], own[1]
+        return across, *selves
 
     def correct(value: np.ndarray, by_row: np.ndarray, sums: np.ndarray) -> np.ndarray:
         return value - n / (n - 2) * by_row + sums / ((n - 1) * (n - 2))
@@ -317,6 +310,6 @@ def _products_of_features(
     sums = [x.sum(1) for x in norms]
     across = correct(across, norms[0] @ norms[1].T, np.outer(*sums))
     for i in (0, 1):
-        value = correct(own[i], np.einsum("ij,ij->i", norms[i], norms[i]), sums[i] ** 2)
-        own[i] = np.where(value <= 1e-13 * own[i], 0.0, value)
-    return across, own[0], own[1]
+        value = correct(selves[i], np.einsum("ij,ij->i", norms[i], norms[i]), sums[i] ** 2)
+        selves[i] = np.where(value <= 1e-13 * selves[i], 0.0, value)
+    return across, *selves

@@ -20,7 +20,7 @@ class Split:
 
     Attributes:
         name: `train`, `validation` or `test`.
-        rows: Rows of sentences, or WordRows.
+        rows: sentences, or words in their sentences.
         types: the word type of each row; for a sentence that of its first word.
         unseen: number of words left out because `max_seq_length` cuts them off.
     """
@@ -57,24 +57,21 @@ def read(
     Raises:
         InputError: a split has no rows, or no rows that remain.
     """
-    found, dropped = (_words if isinstance(task, WordTask) else _sentences)(task, config, seed)
-    if dropped:
-        logging.info("%d test rows are in training too, and are left out", dropped)
     if isinstance(task, WordTask):
+        words_of, dropped = _words(task, config, seed)
         splits = {
             name: _word_split(name, rows, subject, config.max_seq_length)
-            for name, rows in found.items()
+            for name, rows in words_of.items()
         }
     else:
-        splits = {
-            name: Split(scored, rows, [_first_word(text) for text in rows.first])
-            for name, (scored, rows) in found.items()
-        }
+        splits, dropped = _sentences(task, config, seed)
+    if dropped:
+        logging.info("%d test rows are in training too, and are left out", dropped)
     for name, split in splits.items():
         if not len(split.rows) and (name != "validation" or len(config.inverse_l2) > 1):
             raise InputError(
-                f"task {task.name}: no row of {split.name} is left, of which {split.unseen} words "
-                f"are cut off by max_seq_length {config.max_seq_length}"
+                f"task {task.name}: no row of {split.name} is left: {split.unseen} words are cut "
+                f"off by max_seq_length {config.max_seq_length}"
                 + (f" and {dropped} rows are in training too" if name == "test" else "")
             )
     return splits, dropped
@@ -83,8 +80,8 @@ def read(
 def _words(task: WordTask, config: ProbingConfig, seed: int) -> tuple[dict[str, WordRows], int]:
     """The chosen words of each split, and the number of test words left out."""
     train, test = task.read("train").take(config.max_train_rows, seed), task.read("test")
-    known = set(train.sentences)
-    fresh = np.flatnonzero([test.sentences[s] not in known for s in test.sentence])
+    training_sentences = set(train.sentences)
+    fresh = np.flatnonzero([test.sentences[s] not in training_sentences for s in test.sentence])
     chosen = {"validation": task.read("validation"), "test": test.pick(fresh)}
     return {
         "train": train,
@@ -92,33 +89,36 @@ def _words(task: WordTask, config: ProbingConfig, seed: int) -> tuple[dict[str, 
     }, len(test) - len(fresh)
 
 
-def _sentences(
-    task: Task, config: ProbingConfig, seed: int
-) -> tuple[dict[str, tuple[str, Rows]], int]:
-    """Like `_words`, with the name of the split of the rows."""
+def _sentences(task: Task, config: ProbingConfig, seed: int) -> tuple[dict[str, Split], int]:
+    """The chosen rows of each split, and the number of test rows left out."""
     test = task.read("test")
     train, validation = task.read("train"), task.read("validation")
     scored = "test"
     if test is None or test.labels is None:
         logging.warning("task %s has no labelled test split: validation is scored", task.name)
         scored, test = "validation", validation
-        apart = np.random.default_rng(0).permutation(len(train))
-        fifth = len(train) // 5
         if len(config.inverse_l2) > 1:
+            order = np.random.default_rng(0).permutation(len(train))
+            fifth = len(train) // 5
             train, validation = (
-                train.pick(np.sort(places)) for places in (apart[fifth:], apart[:fifth])
+                train.pick(np.sort(places)) for places in (order[fifth:], order[:fifth])
             )
     train = train.take(config.max_train_rows, seed)
-    known = set(_texts(train))
-    fresh = [i for i, text in enumerate(_texts(test)) if text not in known]
+    training_texts = set(_texts(train))
+    fresh = [i for i, text in enumerate(_texts(test)) if text not in training_texts]
     dropped = len(test) - len(fresh)
     if dropped:
         test = test.pick(np.array(fresh, np.int64))
     return {
-        "train": ("train", train),
-        "validation": ("validation", validation.take(config.max_test_rows, seed)),
-        "test": (scored, test.take(config.max_test_rows, seed)),
+        "train": _sentence_split("train", train),
+        "validation": _sentence_split("validation", validation.take(config.max_test_rows, seed)),
+        "test": _sentence_split(scored, test.take(config.max_test_rows, seed)),
     }, dropped
+
+
+def _sentence_split(name: str, rows: Rows) -> Split:
+    first_words = [(words.split(text) or [""])[0].lower() for text in rows.first]
+    return Split(name, rows, first_words)
 
 
 def _word_split(name: str, rows: WordRows, subject: Subject, max_seq_length: int) -> Split:
@@ -140,11 +140,6 @@ def _texts(rows: Rows) -> list[Any]:
     if rows.second is None:
         return list(rows.first)
     return list(zip(rows.first, rows.second, strict=True))
-
-
-def _first_word(text: str) -> str:
-    cut = words.split(text)
-    return cut[0].lower() if cut else ""
 
 
 def activations(subject: Subject, split: Split, config: ProbingConfig) -> dict[str, np.ndarray]:

@@ -44,7 +44,7 @@ def run_probing(config: ProbingConfig) -> dict[str, Any]:
     def inputs() -> tuple[Subject, Task | WordTask]:
         return subjects.load(config.init_checkpoint), load_probing_task(config.task)
 
-    return results_once(config, inputs, lambda read: probe(*read, config))
+    return results_once(config, inputs, lambda loaded: probe(*loaded, config))
 
 
 def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dict[str, Any]:
@@ -66,14 +66,15 @@ def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dic
         (probes whose solver stopped early), `majority_accuracy`, `type_majority_accuracy` (each
         word type has its most frequent label), `seen_type_share` (share of the scored rows whose
         word type is in training), `duplicates_dropped` (test rows whose text, or for words whose
-        sentence, is also in training), `unseen_words` (cut off), and one per tap, as means over the
-        seeds: `accuracy`, `low` and `high` (95 % interval over the seeds, None for one),
-            `untrained_accuracy`, `accuracy_runs` (one list per seed), `inverse_l2` (chosen, one
-            list per seed), `new_type_accuracy` (on word types that are not in training; None if
-            there are none), `ambiguous_type_accuracy` and `untrained_ambiguous_type_accuracy` (on
-            word types that have several labels in training; likewise), and depending on the config
-            `control_accuracy`, `selectivity`, `compression`, `untrained_compression`, `scalar_mix`
-            (see `linear_probes.scalar_mix`).
+        sentence, is also in training), and `unseen_words` (cut off by `max_seq_length`).
+
+        For each tap, as means over the seeds: `accuracy`, `low` and `high` (95 % interval over the
+        seeds, None for one seed), `untrained_accuracy`, `new_type_accuracy` (on word types that are
+        not in training), `ambiguous_type_accuracy` and `untrained_ambiguous_type_accuracy` (on word
+        types with several labels in training); the last three are None where there are no such
+        words. Depending on the config also `control_accuracy`, `selectivity`, `compression` and
+        `untrained_compression`. `accuracy_runs` and the chosen `inverse_l2` have one list per seed.
+        `scalar_mix` is that of the first seed (see `linear_probes.scalar_mix`), or None.
 
     Raises:
         InputError: a split has no rows or no labels, or an activation is not finite.
@@ -88,7 +89,7 @@ def probe(subject: Subject, task: Task | WordTask, config: ProbingConfig) -> dic
     unconverged = sum(run["unconverged"] for run in runs)
     if unconverged:
         logging.warning(
-            "%d of %d probes did not converge in %d iterations; scores stand as they were then",
+            "%d of %d probes did not converge in %d iterations; their last weights are scored",
             unconverged,
             total,
             linear_probes.MAX_ITERATIONS,
@@ -151,11 +152,11 @@ def _run(
     splits, dropped = probe_rows.read(task, subject, config, seed)
     train, test = splits["train"], splits["test"]
     control = linear_probes.ControlTask.draw(train.types, train.labels, seed)
-    labels_of: dict[str, set[int]] = collections.defaultdict(set)
+    labels_of_type: dict[str, set[int]] = collections.defaultdict(set)
     for name, label in zip(train.types, train.labels.tolist(), strict=True):
-        labels_of[name].add(label)
-    new = np.array([name not in labels_of for name in test.types])
-    ambiguous = np.array([len(labels_of.get(name, ())) > 1 for name in test.types])
+        labels_of_type[name].add(label)
+    new = np.array([name not in labels_of_type for name in test.types])
+    ambiguous = np.array([len(labels_of_type.get(name, ())) > 1 for name in test.types])
     groups = {"new_type": new, "ambiguous_type": ambiguous}
     results: dict[str, Any] = {}
     for prefix, encoder in (("", subject), ("untrained_", subject.untrained_twin(seed))):
@@ -166,9 +167,14 @@ def _run(
         }
 
         def of_tap(tap: str, x=x, prefix=prefix) -> dict[str, Any]:
-            at = {name: values[tap] for name, values in x.items()}
-            probes = _TapProbes(at, splits, len(task.labels), config)
-            measured = probes.measure(control if not prefix else None, groups, seed)
+            measured = _probe_tap(
+                {name: values[tap] for name, values in x.items()},
+                splits,
+                control if not prefix else None,
+                groups,
+                len(task.labels),
+                config.replace(seed=seed),
+            )
             bar.update()
             return measured
 
@@ -176,20 +182,19 @@ def _run(
         for key in measured[0]:
             results[prefix + key] = [tap[key] for tap in measured]
         if not prefix and config.scalar_mix:
-            few = np.random.default_rng(seed).permutation(len(train.rows))[:MIX_ROWS]
-            # The median of the penalties chosen at the taps.
-            middle = sorted(results["inverse_l2"])[len(results["inverse_l2"]) // 2]
+            drawn = np.random.default_rng(seed).permutation(len(train.rows))[:MIX_ROWS]
+            penalties = sorted(results["inverse_l2"])
             results["scalar_mix"] = linear_probes.scalar_mix(
-                [values[few] for values in x["train"].values()],
-                train.labels[few],
+                [values[drawn] for values in x["train"].values()],
+                train.labels[drawn],
                 list(x["test"].values()),
                 test.labels,
                 num_labels=len(task.labels),
-                inverse_l2=middle,
+                inverse_l2=penalties[len(penalties) // 2],
             )
-    absent = ("control_accuracy", "selectivity", "compression", "untrained_compression")
+    optional = ("control_accuracy", "selectivity", "compression", "untrained_compression")
     return {
-        **dict.fromkeys((*absent, "scalar_mix")),
+        **dict.fromkeys((*optional, "scalar_mix")),
         **results,
         "unconverged": sum(results["unconverged"] + results["untrained_unconverged"]),
         "majority_accuracy": classification.majority_accuracy(train.labels, test.labels),
@@ -202,76 +207,64 @@ def _run(
     }
 
 
-class _TapProbes:
-    """The probes of one tap.
+def _probe_tap(
+    x: dict[str, np.ndarray],
+    splits: dict[str, Split],
+    control: linear_probes.ControlTask | None,
+    groups: dict[str, np.ndarray],
+    num_labels: int,
+    config: ProbingConfig,
+) -> dict[str, Any]:
+    """The results of `probe` for one tap and one seed.
 
     Args:
-        x: activations by split.
-        splits: their examples.
+        x: activations of the tap, by split.
+        splits: the examples.
+        control: the control task; None to leave it out.
+        groups: test rows that are also scored by themselves, bool `(test rows,)` by name.
         num_labels: number of classes.
-        config: what to measure.
+        config: what to measure; its seed decides the order of labels for the codelength.
     """
-
-    def __init__(
-        self,
-        x: dict[str, np.ndarray],
-        splits: dict[str, Split],
-        num_labels: int,
-        config: ProbingConfig,
-    ):
-        self.x, self.splits, self.num_labels, self.config = x, splits, num_labels, config
-
-    def measure(
-        self, control: linear_probes.ControlTask | None, groups: dict[str, np.ndarray], seed: int
-    ) -> dict[str, Any]:
-        """The results of `probe` for a tap.
-
-        Args:
-            control: the control task, None to leave it out.
-            groups: of test rows that are scored for themselves, bool `(test rows,)` by name.
-            seed: of the order of labels for the codelength.
-        """
-        x, train, test = self.x, self.splits["train"], self.splits["test"]
-        chosen, model, converged = linear_probes.fit_best(
-            x["train"],
-            train.labels,
-            x.get("validation"),
-            self.splits["validation"].labels,
-            self.config.inverse_l2,
-        )
-        right = model.predict(x["test"].astype(np.float64)) == test.labels
-        measures = {
-            "accuracy": float(right.mean()),
-            "inverse_l2": chosen,
-            **{
-                f"{name}_accuracy": float(right[rows].mean()) if rows.any() else None
-                for name, rows in groups.items()
-            },
-            "unconverged": int(not converged),
-        }
-        if control and self.config.control_task:
-            labels, _ = control.of(train.types)
-            scored, places = control.of(test.types)
-            if len(places) and len(np.unique(labels)) > 1:
-                score, _ = linear_probes.linear_probe(
-                    x["train"],
-                    labels,
-                    x["test"][places],
-                    scored,
-                    num_labels=self.num_labels,
-                    inverse_l2=chosen,
-                )
-                measures["control_accuracy"] = score
-                # On the same rows, since rows of new types have no control label.
-                measures["selectivity"] = float(right[places].mean()) - score
-            else:
-                measures["control_accuracy"] = measures["selectivity"] = None
-        if self.config.codelength:
-            order = np.random.default_rng(seed).permutation(len(train.labels))
-            measures["compression"] = linear_probes.online_codelength(
-                x["train"][order], train.labels[order], self.num_labels, chosen
-            )["compression"]
-        return measures
+    train, test = splits["train"], splits["test"]
+    inverse_l2, model, converged = linear_probes.fit_best(
+        x["train"],
+        train.labels,
+        x.get("validation"),
+        splits["validation"].labels,
+        config.inverse_l2,
+    )
+    correct = model.predict(x["test"].astype(np.float64)) == test.labels
+    measures = {
+        "accuracy": float(correct.mean()),
+        "inverse_l2": inverse_l2,
+        **{
+            f"{name}_accuracy": float(correct[rows].mean()) if rows.any() else None
+            for name, rows in groups.items()
+        },
+        "unconverged": int(not converged),
+    }
+    if control and config.control_task:
+        train_labels, _ = control.labels_of(train.types)
+        test_labels, places = control.labels_of(test.types)
+        measures["control_accuracy"] = measures["selectivity"] = None
+        if len(places) and len(np.unique(train_labels)) > 1:
+            accuracy, _ = linear_probes.linear_probe(
+                x["train"],
+                train_labels,
+                x["test"][places],
+                test_labels,
+                num_labels=num_labels,
+                inverse_l2=inverse_l2,
+            )
+            measures["control_accuracy"] = accuracy
+            # On the same rows, since rows of new types have no control label.
+            measures["selectivity"] = float(correct[places].mean()) - accuracy
+    if config.codelength:
+        order = np.random.default_rng(config.seed).permutation(len(train.labels))
+        measures["compression"] = linear_probes.online_codelength(
+            x["train"][order], train.labels[order], num_labels, inverse_l2
+        )["compression"]
+    return measures
 
 
 def _type_majority(train: Split, test: Split) -> float:

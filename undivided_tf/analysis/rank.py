@@ -22,6 +22,7 @@ MEASURES = {
     "effective_rank": collapse.effective_rank,
     "mean_cosine": collapse.mean_cosine,
 }
+FITTED = ("contribution", "output")  # What affine maps of a block's input are fitted to.
 TOO_FEW_TOKENS = "fewer tokens than twice the hidden size: a linear map would fit anything"
 
 
@@ -40,8 +41,8 @@ def measure_blocks(
         `collapse`: for each name of `MEASURES` its mean over the texts, one per tap;
         `contribution_norm`: by block, the mean over tokens of the norm of the block's contribution,
         divided by the norm of the residual stream before it; `linear_r2`: by intermediate block,
-        see `LinearFit`, of its `contribution` and its `output`; None if `linear_reason` gives a
-        reason; `texts` and `tokens`.
+        R² of its `contribution` and of its `output`, see `LinearFit`; they are None if
+        `linear_reason` gives a reason; `texts` and `tokens`.
 
     Raises:
         InputError: no rows, texts longer than the encoder's positions, or an activation that is
@@ -58,13 +59,13 @@ def measure_blocks(
         values = encoder(inputs, training=False, return_taps=True)["taps"]
         added = extraction.block_contributions(encoder, values, inputs["padding_mask"])
         return [
-            [tf.cast(of[name], tf.float32) for name in names]
-            for of, names in ((values, taps), (added, blocks))
+            [tf.cast(tensors[name], tf.float32) for name in names]
+            for tensors, names in ((values, taps), (added, blocks))
         ]
 
     sums = {name: np.zeros(len(taps)) for name in MEASURES}
     shares = dict.fromkeys(blocks, 0.0)
-    fits = {(block, of): LinearFit() for block in intermediate for of in ("contribution", "output")}
+    fits = {(block, kind): LinearFit() for block in intermediate for kind in FITTED}
     texts = tokens = 0
     for inputs, size in extraction.batches(
         encoder, subject.tokenizer, rows, batch_size, max_seq_length
@@ -73,9 +74,8 @@ def measure_blocks(
         mask = inputs["padding_mask"].numpy().astype(bool)
         mask[size:] = False
         values, added = forward(inputs)
-        values, added = (
-            extraction.named(names, of, mask) for names, of in ((taps, values), (blocks, added))
-        )
+        values = extraction.named(taps, values, mask)
+        added = extraction.named(blocks, added, mask)
         ends = np.cumsum(mask[:size].sum(1))
 
         def of_tap(tap: str, values=values, ends=ends) -> np.ndarray:
@@ -91,8 +91,8 @@ def measure_blocks(
         # Texts alternate between fitting and scoring, since tokens of one text are too similar.
         scored = np.repeat((texts + np.arange(size)) % 2 == 1, mask[:size].sum(1))
         for block in intermediate:
-            for of, y in (("contribution", added[block]), ("output", values[block])):
-                fits[block, of].update(values[before[block]], y, scored)
+            for kind, y in zip(FITTED, (added[block], values[block]), strict=True):
+                fits[block, kind].update(values[before[block]], y, scored)
         texts, tokens = texts + size, tokens + len(scored)
     enough = bool(fits) and all(
         fit.fitted >= 2 * encoder.config.hidden_size for fit in fits.values()
@@ -101,9 +101,7 @@ def measure_blocks(
         "collapse": {name: (total / texts).tolist() for name, total in sums.items()},
         "contribution_norm": {block: share / tokens for block, share in shares.items()},
         "linear_r2": {
-            block: {
-                of: fits[block, of].r2() if enough else None for of in ("contribution", "output")
-            }
+            block: {kind: fits[block, kind].r2() if enough else None for kind in FITTED}
             for block in intermediate
         },
         "linear_reason": None if enough or not fits else TOO_FEW_TOKENS,
@@ -115,8 +113,9 @@ def measure_blocks(
 class LinearFit:
     """R² of the best affine map from x to y, on tokens that it was not fitted on.
 
-    1: y is an affine map of x; 0: the map is no better than the mean of the scored tokens; below 0:
-        worse. Only sums of products are kept, not tokens: memory is O(width^2).
+    It is 1 if y is an affine map of x, 0 if the map is no better than the mean of the scored
+    tokens, and below 0 if it is worse. Only sums of products are kept, not tokens, so memory is
+    O(width^2).
 
     Attributes:
         fitted: number of tokens that the map is fitted on.
@@ -136,16 +135,14 @@ class LinearFit:
         """
         x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], 1).astype(np.float64)
         y = y.astype(np.float64)
-        for chosen in (scored, ~scored):
-            one, other = x[chosen], y[chosen]
-            if chosen is scored:
-                self._xx, self._xy = self._xx + one.T @ one, self._xy + one.T @ other
-                self._yy, self._y = self._yy + np.square(other).sum(), self._y + other.sum(0)
-                self._scored += len(one)
-            else:
-                self._fit_xx = self._fit_xx + one.T @ one
-                self._fit_xy = self._fit_xy + one.T @ other
-                self.fitted += len(one)
+        fit_x, fit_y = x[~scored], y[~scored]
+        self._fit_xx = self._fit_xx + fit_x.T @ fit_x
+        self._fit_xy = self._fit_xy + fit_x.T @ fit_y
+        self.fitted += len(fit_x)
+        x, y = x[scored], y[scored]
+        self._xx, self._xy = self._xx + x.T @ x, self._xy + x.T @ y
+        self._yy, self._y = self._yy + np.square(y).sum(), self._y + y.sum(0)
+        self._scored += len(x)
 
     def r2(self) -> float | None:
         """Share of the variance of y, over all its features, that the map explains.
@@ -158,5 +155,5 @@ class LinearFit:
         if total <= 1e-12 * self._yy:
             return None
         best = np.linalg.lstsq(self._fit_xx, self._fit_xy, rcond=1e-12)[0]
-        rest = self._yy - 2 * np.sum(best * self._xy) + np.sum(best * (self._xx @ best))
-        return float(1 - rest / total)
+        residual = self._yy - 2 * np.sum(best * self._xy) + np.sum(best * (self._xx @ best))
+        return float(1 - residual / total)

@@ -1,7 +1,7 @@
 """Similarity of two encoders on the same tokens: CKA or another measure of all tap pairs.
 
-Each number has baselines and an interval: shuffled examples, another sample, an untrained encoder,
-another seed, and the same without the tokens of highest norm.
+Each number has an interval and baselines: shuffled examples, another sample, an untrained encoder,
+another seed, and the similarity without the tokens of highest norm.
 """
 
 import math
@@ -44,8 +44,8 @@ def run_cka(config: CkaConfig) -> dict[str, Any]:
         rows = read_split(config.task, config.split)
         return first, second, rows, other or None
 
-    def run(read: tuple) -> dict[str, Any]:
-        first, second, rows, other = read
+    def run(loaded: tuple) -> dict[str, Any]:
+        first, second, rows, other = loaded
         return compare(first, second, rows, config, other)
 
     return results_once(config, inputs, run)
@@ -76,10 +76,9 @@ def compare(
         `low` and `high` (95 % interval as matrices, or None), `negative` (entries below 0),
         `within_first` and `within_second` (each encoder's taps against its own), `references` (by
         name: `first`, `second`, `second_taps`, `matrix`, `reasons`, `low`, `high`),
-            `absent_references` (reasons by name), `without_high_norm` (the same without the tokens
-            of highest norm, and their `share`), `estimator`, `examples`, `tokens`, `dropped_tokens`
-            (of minibatches too small for an estimate), `unseen_words` (cut off for one of the
-            encoders).
+        `absent_references` (reasons by name), `without_high_norm` (the same without the tokens of
+        highest norm, and their `share`), `estimator`, `examples`, `tokens`, `dropped_tokens` (of
+        minibatches too small for an estimate), `unseen_words` (cut off for one of the encoders).
 
     Raises:
         InputError: different vocabularies, no rows, an activation that is not finite, no minibatch
@@ -109,8 +108,8 @@ def compare(
             absent["other_sample"] = "the split has too few rows beside those of the sample"
         else:
             pair = {"first": first, "second": second}
-            again = Sample(pair, others, config.replace(references=(), high_norm_share=0.0))
-            references["other_sample"] = _described(first, second, again.compare()["second"])
+            other = Sample(pair, others, config.replace(references=(), high_norm_share=0.0))
+            references["other_sample"] = _described(first, second, other.compare()["second"])
     without = main.get("without_high_norm")
     return {
         "kind": "cka",
@@ -134,9 +133,9 @@ def compare(
 
 
 def _samples(rows: Rows, config: CkaConfig) -> tuple[Rows, Rows | None]:
-    """The rows to compare, and as many others, if there are enough."""
+    """The rows to compare, and a second sample of other rows, if there are enough."""
     if len(rows) < config.num_examples:
-        logging.info("%d examples asked for, the split has %d", config.num_examples, len(rows))
+        logging.info("num_examples is %d, but the split has %d", config.num_examples, len(rows))
     if not 0 < config.num_examples < len(rows):
         return rows, None
     order = np.random.default_rng(config.seed).permutation(len(rows))
@@ -168,5 +167,5 @@ def _values(pairs: Any) -> dict[str, Any]:
 
 
 def _nullable(matrix: np.ndarray) -> list[list[float | None]]:
-    """JSON has no NaN."""
+    """The matrix with None for NaN, which JSON lacks."""
     return [[None if math.isnan(value) else value for value in row] for row in matrix.tolist()]

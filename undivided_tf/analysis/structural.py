@@ -1,7 +1,7 @@
 """The structural probe: a linear view of a tap whose squared distances are tree distances.
 
-The views of all taps are trained together. Adam is elementwise, so this equals separate training. A
-tap is divided by the standard deviation of its values, so that one learning rate suits all taps.
+The views of all taps are trained together. Adam is elementwise, so this equals separate training.
+Each tap is divided by the standard deviation of its values, so that one learning rate suits all.
 
 References:
     Hewitt, Manning 2019, NAACL, "A Structural Probe for Finding Syntax in Word Representations".
@@ -45,7 +45,7 @@ def run_structural(config: StructuralConfig) -> dict[str, Any]:
         splits = ("train", "validation", "test")
         return subject, {split: treebank.read(config.treebank, split) for split in splits}
 
-    return results_once(config, inputs, lambda read: probe_structure(*read, config))
+    return results_once(config, inputs, lambda loaded: probe_structure(*loaded, config))
 
 
 def probe_structure(
@@ -71,29 +71,12 @@ def probe_structure(
     hidden = subject.encoder.config.hidden_size
     if config.probe_rank > hidden:
         raise InputError(f"probe_rank {config.probe_rank} is more than the hidden size {hidden}")
-    chosen, left_out, dropped = {}, {}, 0
-    limits = {"train": config.max_train_sentences}
-    for split, found in sentences.items():
-        limit = limits.get(split, config.max_test_sentences)
-        if split == "test":
-            known = {sentence.words for sentence in chosen["train"]}
-            fresh = [sentence for sentence in found if sentence.words not in known]
-            dropped, found = len(found) - len(fresh), fresh
-        order = np.random.default_rng(config.seed).permutation(len(found))[: limit or None]
-        some = [found[i] for i in np.sort(order)]
-        seen = words.seen(subject.tokenizer, [s.words for s in some], config.max_seq_length)
-        chosen[split] = [s for s, mask in zip(some, seen, strict=True) if mask.all() and len(s) > 1]
-        left_out[split] = int(sum(not mask.all() for mask in seen))
-        if not chosen[split]:
-            raise InputError(
-                f"{split}: no sentence of two words or more fits max_seq_length"
-                + (f", {dropped} are in training too" if split == "test" else "")
-            )
+    chosen, left_out, dropped = _choose(subject, sentences, config)
     scores: dict[str, Any] = {}
     for prefix, encoder in (("", subject), ("untrained_", subject.untrained_twin(config.seed))):
-        data = {split: _trees(encoder, found, config) for split, found in chosen.items()}
+        data = {split: _trees(encoder, chosen[split], config) for split in chosen}
         views, epochs = _train(data, config, f"structural probe {subject.pattern}")
-        scores |= {prefix + name: of for name, of in _scores(views, data["test"]).items()}
+        scores |= {prefix + name: values for name, values in _scores(views, data["test"]).items()}
         if not prefix:
             scores["epochs"] = epochs
     test = data["test"]
@@ -105,10 +88,41 @@ def probe_structure(
         **scores,
         "chain_uuas": trees.attachment_score(chains, test.distances, test.counted),
         "chain_spearman": trees.distance_correlation(chains, test.distances),
-        "rows": {split: len(found) for split, found in chosen.items()},
+        "rows": {split: len(chosen[split]) for split in chosen},
         "left_out": left_out,
         "duplicates_dropped": dropped,
     }
+
+
+def _choose(
+    subject: Subject, sentences: dict[str, Sequence[Sentence]], config: StructuralConfig
+) -> tuple[dict[str, list[Sentence]], dict[str, int], int]:
+    """Draws the sentences of each split; see `probe_structure`.
+
+    Returns:
+        The sentences by split, the number that `max_seq_length` cuts off by split, and the number
+        of test sentences that are in training too.
+    """
+    chosen, left_out, dropped = {}, {}, 0
+    limits = {"train": config.max_train_sentences}
+    for split, candidates in sentences.items():
+        limit = limits.get(split, config.max_test_sentences)
+        if split == "test":
+            training = {sentence.words for sentence in chosen["train"]}
+            fresh = [sentence for sentence in candidates if sentence.words not in training]
+            dropped, candidates = len(candidates) - len(fresh), fresh
+        order = np.random.default_rng(config.seed).permutation(len(candidates))[: limit or None]
+        drawn = [candidates[i] for i in np.sort(order)]
+        seen = words.seen(subject.tokenizer, [s.words for s in drawn], config.max_seq_length)
+        whole = [mask.all() for mask in seen]
+        chosen[split] = [s for s, fits in zip(drawn, whole, strict=True) if fits and len(s) > 1]
+        left_out[split] = len(whole) - int(sum(whole))
+        if not chosen[split]:
+            raise InputError(
+                f"{split}: no sentence of two words or more fits max_seq_length"
+                + (f", {dropped} are in training too" if split == "test" else "")
+            )
+    return chosen, left_out, dropped
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,7 +144,7 @@ class _Trees:
     def batch(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Activations `(taps, sentences, words, hidden)`, distances and mask, padded."""
         lengths = [len(self.distances[i]) for i in places]
-        widest = -(-max(lengths) // 8) * 8  # Few shapes: each is traced.
+        widest = -(-max(lengths) // 8) * 8  # Few shapes, since each is traced.
         shape = (len(places), widest)
         x = np.zeros((len(self.activations), *shape, self.activations.shape[2]), np.float32)
         distances = np.zeros((*shape, widest), np.float32)
@@ -144,12 +158,11 @@ class _Trees:
 
 
 def _trees(subject: Subject, sentences: Sequence[Sentence], config: StructuralConfig) -> _Trees:
-    everything = [np.arange(len(sentence)) for sentence in sentences]
     stream = taps.word_activations(
         subject.encoder,
         subject.tokenizer,
         [s.words for s in sentences],
-        everything,
+        [np.arange(len(s)) for s in sentences],
         batch_size=config.batch_size,
         max_seq_length=config.max_seq_length,
     )
@@ -158,7 +171,7 @@ def _trees(subject: Subject, sentences: Sequence[Sentence], config: StructuralCo
     return _Trees(
         np.concatenate(batches, 1),
         np.cumsum([0, *map(len, sentences)]),
-        [sentence.distances for sentence in sentences],
+        [s.distances for s in sentences],
         counted,
     )
 
@@ -178,8 +191,8 @@ def _train(
 
     def losses(x, distances, mask):
         """Mean absolute error per pair of words, averaged over sentences, one per tap."""
-        seen = _squared_distances(x / scale, views)
-        errors = tf.reduce_sum(tf.abs(seen - distances) * mask, (2, 3))
+        predicted = _squared_distances(x / scale, views)
+        errors = tf.reduce_sum(tf.abs(predicted - distances) * mask, (2, 3))
         return tf.reduce_mean(errors / tf.reduce_sum(mask, (1, 2)), 1)
 
     @tf.function(autograph=False, reduce_retracing=True)
@@ -195,8 +208,8 @@ def _train(
             for batch in _batches(train, config.batch_size, rng):
                 step(*batch)
             validation = _batches(data["validation"], config.batch_size)
-            found = [(len(batch[1]), evaluate(*batch).numpy()) for batch in validation]
-            mean = sum(n * loss for n, loss in found) / sum(n for n, _ in found)
+            sized = [(len(batch[1]), evaluate(*batch).numpy()) for batch in validation]
+            mean = sum(n * loss for n, loss in sized) / sum(n for n, _ in sized)
             better = mean < lowest
             best[better], epochs[better] = views.numpy()[better], epoch
             lowest = np.minimum(mean, lowest)
@@ -206,9 +219,9 @@ def _train(
 
 def _squared_distances(x: Any, views: Any) -> Any:
     """Squared distances `(taps, sentences, words, words)` of the words under the views."""
-    seen = tf.einsum("tbwh,thr->tbwr", x, views)
-    norms = tf.reduce_sum(tf.square(seen), -1)
-    products = tf.matmul(seen, seen, transpose_b=True)
+    viewed = tf.einsum("tbwh,thr->tbwr", x, views)
+    norms = tf.reduce_sum(tf.square(viewed), -1)
+    products = tf.matmul(viewed, viewed, transpose_b=True)
     return tf.maximum(norms[..., :, None] + norms[..., None, :] - 2 * products, 0)
 
 
@@ -225,10 +238,10 @@ def _batches(data: _Trees, batch_size: int, rng: np.random.Generator | None = No
 def _scores(views: np.ndarray, test: _Trees) -> dict[str, list[float | None]]:
     scores: dict[str, list[float | None]] = {"uuas": [], "spearman": []}
     for view, x in zip(views, test.activations, strict=True):
-        seen = x.astype(np.float64) @ view
+        viewed = x.astype(np.float64) @ view
         predicted = []
         for start, stop in zip(test.starts, test.starts[1:], strict=False):
-            differences = seen[start:stop, None] - seen[None, start:stop]
+            differences = viewed[start:stop, None] - viewed[None, start:stop]
             predicted.append(np.square(differences).sum(2))
         score = trees.attachment_score(predicted, test.distances, test.counted)
         scores["uuas"].append(score)

@@ -1,4 +1,4 @@
-"""An encoder under study, with the facts that every result reports."""
+"""Encoders under study, with the facts that every result reports."""
 
 import dataclasses
 import pathlib
@@ -17,8 +17,8 @@ class Subject:
     """An encoder under study.
 
     Attributes:
-        encoder: Encoder.
-        tokenizer: the Tokenizer whose ids it was trained on.
+        encoder: the encoder.
+        tokenizer: the tokenizer whose ids it was trained on.
         seed: of its pre-training, or of its weights if untrained; None if unknown.
         trained: False for random weights.
     """
@@ -42,8 +42,8 @@ class Subject:
 
         Args:
             seed: of the weights. They differ from the initial values of a pre-training with the
-                same seed: a trained encoder stays similar to its own start, so these would give too
-                high a baseline.
+                same seed. A trained encoder stays similar to its own initial values, which would
+                therefore give too high a baseline.
         """
         encoder = Encoder(self.encoder.config, seed=derive_seed(seed, "untrained twin"))
         return Subject(encoder, self.tokenizer, seed, trained=False)
@@ -63,7 +63,7 @@ def load(checkpoint: str) -> Subject:
 
 
 def require_same_vocabulary(first: Subject, second: Subject) -> None:
-    """Raises InputError if two encoders tokenise differently, so that rows do not match."""
+    """Raises InputError if two encoders tokenise differently, so that their tokens do not match."""
     for name in ("vocabulary_hash", "do_lower_case"):
         values = [getattr(subject.tokenizer, name) for subject in (first, second)]
         if values[0] != values[1]:

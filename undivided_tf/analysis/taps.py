@@ -69,7 +69,7 @@ def token_activations(
         del inputs
         return tf.gather(activation, positions, batch_dims=1)
 
-    names = extraction.known_taps(encoder, taps, contributions)
+    names = extraction.checked_taps(encoder, taps, contributions)
     forward = extraction.forward(encoder, names, gather, contributions)
     row = 0
     for inputs, size in extraction.batches(encoder, tokenizer, rows, batch_size, max_seq_length):
@@ -100,8 +100,8 @@ def draw_words(
     for row, mask in enumerate(allowed):
         places = np.flatnonzero(mask)
         if words_per_example and len(places) > words_per_example:
-            lots = np.random.default_rng((seed, row)).random(len(mask))
-            places = np.sort(places[np.argsort(lots[places])[:words_per_example]])
+            ranks = np.random.default_rng((seed, row)).random(len(mask))
+            places = np.sort(places[np.argsort(ranks[places])[:words_per_example]])
         drawn.append(places)
     return drawn
 
@@ -139,23 +139,23 @@ def word_activations(
         del inputs
         return tf.einsum("bwl,blh->bwh", weights, activation)
 
-    names = extraction.known_taps(encoder, taps)
+    names = extraction.checked_taps(encoder, taps)
     forward = extraction.forward(encoder, names, average)
     extraction.check(encoder, len(sentences), max_seq_length)
     widest = max(map(len, places))
     for start in range(0, len(sentences), batch_size):
-        some = list(sentences[start : start + batch_size])
-        inputs, of_words = words.encode(
-            tokenizer, some + [[]] * (batch_size - len(some)), max_seq_length
+        batch = list(sentences[start : start + batch_size])
+        inputs, word_of = words.encode(
+            tokenizer, batch + [[]] * (batch_size - len(batch)), max_seq_length
         )
-        asked = np.full((batch_size, widest), -2)
-        for row, chosen in enumerate(places[start : start + batch_size]):
-            asked[row, : len(chosen)] = chosen
+        chosen = np.full((batch_size, widest), -2)  # Unlike any word, and -1 for no word.
+        for row, indices in enumerate(places[start : start + batch_size]):
+            chosen[row, : len(indices)] = indices
         inputs = extraction.cut({name: tf.constant(value) for name, value in inputs.items()})
-        belongs = asked[:, :, None] == of_words[:, None, : inputs["token_ids"].shape[1]]
+        belongs = chosen[:, :, None] == word_of[:, None, : inputs["token_ids"].shape[1]]
         count = belongs.sum(2)
         weights = (belongs / np.maximum(count, 1)[:, :, None]).astype(np.float32)
-        yield extraction.named(names, forward(inputs, tf.constant(weights)), asked >= 0)
+        yield extraction.named(names, forward(inputs, tf.constant(weights)), chosen >= 0)
 
 
 def attention_probabilities(
@@ -227,7 +227,7 @@ def pooled_activations(
     """
     if pooling not in _POOLINGS:
         raise InputError(f"pooling must be one of {', '.join(_POOLINGS)}, got {pooling!r}")
-    names = extraction.known_taps(encoder, taps)
+    names = extraction.checked_taps(encoder, taps)
     forward = extraction.forward(encoder, names, _POOLINGS[pooling])
     for inputs, size in extraction.batches(encoder, tokenizer, rows, batch_size, max_seq_length):
         kept = np.arange(inputs["token_ids"].shape[0]) < size
@@ -268,10 +268,10 @@ def _draw(
         int32 positions `(batch, count)` and bool `(batch, count)`, false for unused entries.
     """
     length = allowed.shape[1]
-    lots = np.stack(
+    ranks = np.stack(
         [np.random.default_rng((seed, first_row + i)).random(length) for i in range(len(allowed))]
     )
-    order = np.argsort(np.where(allowed, lots, 2.0), axis=1)[:, : min(count, length)]
+    order = np.argsort(np.where(allowed, ranks, 2.0), axis=1)[:, : min(count, length)]
     positions = np.sort(np.where(np.take_along_axis(allowed, order, 1), order, length), axis=1)
     kept = positions < length
     return np.where(kept, positions, 0).astype(np.int32), kept

@@ -35,13 +35,13 @@ def pieces(
     if not len(sentences):
         return []
     ids, starts, _ = tokenizer.tokenize_with_offsets([" ".join(words) for words in sentences])
-    kept = []
+    split_sentences = []
     for words, row, places in zip(sentences, ids.to_list(), starts.to_list(), strict=True):
         # Offset of each word in the joined sentence.
         begins = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
-        of_word = np.searchsorted(begins, np.array(places, np.int64), side="right") - 1
-        kept.append((np.array(row, np.int32), of_word.astype(np.int32)))
-    return kept
+        word_of = np.searchsorted(begins, np.array(places, np.int64), side="right") - 1
+        split_sentences.append((np.array(row, np.int32), word_of.astype(np.int32)))
+    return split_sentences
 
 
 def seen(
@@ -60,10 +60,10 @@ def seen(
     """
     masks = []
     for start in range(0, len(sentences), 1024):
-        some = sentences[start : start + 1024]
-        for words, (_, of_word) in zip(some, pieces(tokenizer, some), strict=True):
-            whole = np.bincount(of_word, minlength=len(words))
-            cut = np.bincount(of_word[: max_seq_length - 2], minlength=len(words))
+        batch = sentences[start : start + 1024]
+        for words, (_, word_of) in zip(batch, pieces(tokenizer, batch), strict=True):
+            whole = np.bincount(word_of, minlength=len(words))
+            cut = np.bincount(word_of[: max_seq_length - 2], minlength=len(words))
             masks.append((whole > 0) & (whole == cut))
     return masks
 
@@ -71,10 +71,10 @@ def seen(
 def seen_by_all(
     tokenizers: Sequence[Tokenizer], sentences: Sequence[Sequence[str]], max_seq_length: int
 ) -> list[np.ndarray]:
-    """Like `seen`, for the words that all of several encoders see completely."""
+    """Which words all of several encoders see completely; see `seen`."""
     distinct = {(t.vocabulary_hash, t.do_lower_case): t for t in tokenizers}
     masks = [seen(tokenizer, sentences, max_seq_length) for tokenizer in distinct.values()]
-    return [np.logical_and.reduce(of_sentence) for of_sentence in zip(*masks, strict=True)]
+    return [np.logical_and.reduce(sentence_masks) for sentence_masks in zip(*masks, strict=True)]
 
 
 def encode(
@@ -87,12 +87,12 @@ def encode(
         `(sentences, max_seq_length)`; the index is -1 for special tokens and padding.
     """
     shape = (len(sentences), max_seq_length)
-    ids, of_words = np.full(shape, tokenizer.pad_id, np.int32), np.full(shape, -1, np.int32)
+    ids, words_of = np.full(shape, tokenizer.pad_id, np.int32), np.full(shape, -1, np.int32)
     mask = np.zeros(shape, np.int32)
-    for i, (row, of_word) in enumerate(pieces(tokenizer, sentences)):
+    for i, (row, word_of) in enumerate(pieces(tokenizer, sentences)):
         count = min(len(row), max_seq_length - 2)
         ids[i, : count + 2] = [tokenizer.cls_id, *row[:count], tokenizer.sep_id]
-        of_words[i, 1 : count + 1] = of_word[:count]
+        words_of[i, 1 : count + 1] = word_of[:count]
         mask[i, : count + 2] = 1
     inputs = {"token_ids": ids, "segment_ids": np.zeros(shape, np.int32), "padding_mask": mask}
-    return inputs, of_words
+    return inputs, words_of
