@@ -29,57 +29,58 @@ class CkaConfig(Config):
         "", "Pre-training workdir, or one of its checkpoints.", input="checkpoint"
     )
     second_checkpoint: str = option(
-        "", "The other; empty: the untrained twin of the first.", input="checkpoint"
+        "",
+        "Second checkpoint; empty: the untrained twin of the first.",
+        input="checkpoint",
     )
     other_seed_checkpoint: str = option(
         "",
-        "Reference: the pattern of the first, pre-trained with another seed. Between the two "
-        "lies what a new pre-training changes by itself.",
+        "Reference: the first pattern, pre-trained with another seed. It shows how much another "
+        "pre-training changes by itself.",
         input="checkpoint",
     )
     task: str = option("wiki_topic", "Task whose texts are the examples.", input="task")
     split: str = option("test", "Split of the task.", one_of=SPLITS)
-    num_examples: int = option(512, "Examples.", above=0)
+    num_examples: int = option(512, "Number of examples.", above=0)
     unit: str = option(
         "pieces",
-        "What a row is: a word piece, or a word (the mean of its pieces), which encoders of "
+        "Unit of comparison: a word piece, or a word (the mean of its pieces), which encoders of "
         "different vocabularies have in common.",
         one_of=UNITS,
     )
     tokens_per_example: int = option(
-        8, "Rows sampled from each example, padding excluded.", above=0
+        8, "Tokens, or words, sampled from each example without padding.", above=0
     )
     batch_size: int = option(
-        32, "Examples a minibatch; its tokens enter one HSIC estimate.", above=0
+        32, "Examples per minibatch; its tokens enter one estimate of HSIC.", above=0
     )
-    max_seq_length: int = option(128, "Word pieces an example.", above=0)
+    max_seq_length: int = option(128, "Word pieces per example.", above=0)
     measure: str = option(
         "cka", "Measure of similarity; procrustes is a distance.", one_of=MEASURES
     )
     kernel: str = option("linear", "Kernel of CKA.", one_of=KERNELS)
     rbf_threshold: float = option(
-        0.5, "Bandwidth of rbf as a share of the median distance.", above=0
+        0.5, "Bandwidth of the rbf kernel as a share of the median distance.", above=0
     )
     estimator: str = option(
         "minibatch",
-        "Of CKA: debiased and averaged over minibatches, or from the whole sample at once. The "
-        "other measures take the whole sample.",
+        "Estimator of CKA: debiased and averaged over minibatches, or debiased or biased from the "
+        "whole sample at once. The other measures use the whole sample.",
         one_of=ESTIMATORS,
     )
     references: tuple[str, ...] = option(
         ("shuffled", "other_sample", "untrained"),
-        "Reference lines: second encoder at shuffled examples, both at another sample, first "
-        "against the untrained twin of the second. That of another seed comes with "
-        "other_seed_checkpoint.",
+        "References: the second encoder at shuffled examples, both encoders on another sample, the "
+        "first against the untrained twin of the second. other_seed_checkpoint adds another seed.",
         one_of=REFERENCES[:-1],
     )
     bootstrap_replicates: int = option(
-        400, "Of the bootstrap over minibatches, for 95 % intervals; 0: none.", at_least=0
+        400, "Bootstrap replicates over minibatches, for 95 % intervals; 0: none.", at_least=0
     )
     high_norm_share: float = option(
         0.01,
-        "Share of the tokens, those of highest norm, without which all is computed once more; 0: "
-        "not computed.",
+        "Share of the tokens, those of highest norm, that a second computation leaves out; 0: no "
+        "second computation.",
         at_least=0,
         below=1,
     )
@@ -102,37 +103,38 @@ class ProbingConfig(Config):
     )
     task: str = option(
         "wiki_topic",
-        "Of words: ud:TASK:FOLDER of a treebank (pos, relation, head_distance, arc). Of texts: "
-        + SENTENCE_TASK_HELP,
+        "Task of words: ud:TASK:FOLDER of a treebank (pos, relation, head_distance, arc). Task of "
+        "texts: " + SENTENCE_TASK_HELP,
         input="probing_task",
     )
     max_train_rows: int = option(
-        2000, "Use at most so many training rows, or words; 0: all.", at_least=0
+        2000, "Largest number of training rows, or words; 0: all.", at_least=0
     )
-    max_test_rows: int = option(
-        1000, "Use at most so many test rows, or words; 0: all.", at_least=0
-    )
-    max_seq_length: int = option(128, "Word pieces an example.", above=0)
-    batch_size: int = option(64, "Examples a forward pass.", above=0)
+    max_test_rows: int = option(1000, "Largest number of test rows, or words; 0: all.", at_least=0)
+    max_seq_length: int = option(128, "Word pieces per example.", above=0)
+    batch_size: int = option(64, "Examples per forward pass.", above=0)
     pooling: str = option("mean", "Sentence vector of a tap: first, mean, max.", one_of=POOLINGS)
     inverse_l2: tuple[float, ...] = option(
         (0.001, 0.01, 0.1, 1.0),
-        "Inverse strengths of the L2 penalty (scikit-learn's C). Of several the one with the "
-        "highest validation accuracy is taken at each tap, of equals the strongest penalty.",
+        "Inverse strengths of the L2 penalty (scikit-learn's C). Each tap uses the one with the "
+        "highest validation accuracy; among equals, the strongest penalty.",
         above=0,
         min_items=1,
     )
     control_task: bool = option(
-        True, "Random labels by word type too, and selectivity: accuracy less that on them."
+        True,
+        "Also probe a control task of random labels by word type. Selectivity is the accuracy "
+        "minus that of the control task.",
     )
-    codelength: bool = option(True, "Online codelength too, and compression.")
-    scalar_mix: bool = option(True, "A probe on a learnt mean of all taps too.")
+    codelength: bool = option(True, "Also compute the online codelength, as compression.")
+    scalar_mix: bool = option(True, "Also probe a learnt weighted mean of all taps.")
     num_seeds: int = option(
         3,
-        "Repetitions with seeds seed, seed + 1, ...: rows, control labels, untrained weights.",
+        "Repetitions with the seeds seed, seed + 1, ...; each has its own rows, control labels and "
+        "untrained weights.",
         above=0,
     )
-    seed: int = seed_option("The first of them.")
+    seed: int = seed_option("The first of the seeds.")
 
     @classmethod
     def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -145,23 +147,25 @@ class ProbingConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class DiagnosticsConfig(Config):
-    """Rank collapse, contributions, linearity, attention and read-out of every block."""
+    """Rank collapse, contribution, linearity, attention and read-out of every block."""
 
     workdir: str = option("", "Directory for results and figures.")
     init_checkpoint: str = option(
         "", "Pre-training workdir, or one of its checkpoints.", input="checkpoint"
     )
     second_checkpoint: str = option(
-        "", "Another encoder, whose heads are matched; empty: none.", input="checkpoint"
+        "",
+        "Another encoder, whose heads are matched with those of the first; empty: none.",
+        input="checkpoint",
     )
     task: str = option("wiki_topic", "Task whose texts are the examples.", input="task")
     split: str = option("test", "Split of the task.", one_of=SPLITS)
-    num_examples: int = option(256, "Texts.", above=0)
+    num_examples: int = option(256, "Number of texts.", above=0)
     num_attention_examples: int = option(
-        64, "Of these, the texts whose attention is read.", above=0
+        64, "Number of these texts whose attention is analysed.", above=0
     )
-    max_seq_length: int = option(128, "Word pieces a text.", above=0)
-    batch_size: int = option(32, "Texts a forward pass.", above=0)
+    max_seq_length: int = option(128, "Word pieces per text.", above=0)
+    batch_size: int = option(32, "Texts per forward pass.", above=0)
     top: int = option(
         10, "k of the top-k accuracy of the masked-language-model head on each tap.", above=0
     )
@@ -179,9 +183,11 @@ class BlimpConfig(Config):
         input="checkpoint",
     )
     data: str = option("BLiMP.zip", "The archive of alexwarstadt/blimp.", input="file")
-    max_pairs: int = option(100, "Pairs of each paradigm; 0: all 1000.", at_least=0)
-    max_seq_length: int = option(64, "Word pieces a sentence; longer pairs are left out.", above=0)
-    batch_size: int = option(256, "Masked copies of sentences a forward pass.", above=0)
+    max_pairs: int = option(100, "Largest number of pairs of a paradigm; 0: all 1000.", at_least=0)
+    max_seq_length: int = option(
+        64, "Word pieces per sentence; pairs with a longer sentence are left out.", above=0
+    )
+    batch_size: int = option(256, "Masked copies of sentences per forward pass.", above=0)
     seed: int = seed_option("Decides the pairs.")
 
 
@@ -202,18 +208,18 @@ class MaskedLossConfig(Config):
     )
     mask_rates: tuple[float, ...] = option(
         (0.15, 0.30, 0.50, 0.70),
-        "Shares of the word pieces to predict, rising; two or more.",
+        "Shares of the word pieces to predict; two or more, rising.",
         above=0,
         below=1,
         min_items=2,
     )
     masked_pieces: int = option(
         200_000,
-        "Predict at least so many pieces, over all rates. Where the held-out rows have too few, "
+        "Smallest number of pieces to predict, over all rates. If the held-out rows have fewer, "
         "they are used again with other masks.",
         above=0,
     )
-    batch_size: int = option(64, "Rows a forward pass.", above=0)
+    batch_size: int = option(64, "Rows per forward pass.", above=0)
     seed: int = seed_option("Decides the masks, which are the same for all encoders.")
 
     def validate(self) -> None:
@@ -227,26 +233,34 @@ class MaskedLossConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class StructuralConfig(Config):
-    """Structural probe: are the trees of sentences distances in a linear view of every tap?"""
+    """Structural probe: does a linear view of a tap hold the trees of sentences as distances?"""
 
     workdir: str = option("", "Directory for results and figures.")
     init_checkpoint: str = option(
         "", "Pre-training workdir, or one of its checkpoints.", input="checkpoint"
     )
     treebank: str = option(
-        "", "Folder with *-ud-train.conllu, -dev and -test, or packed (.gz).", input="treebank"
+        "",
+        "Folder with *-ud-train.conllu, -dev and -test, optionally compressed (.gz).",
+        input="treebank",
     )
-    probe_rank: int = option(64, "Dimensions of the view; at most the hidden size.", above=0)
+    probe_rank: int = option(64, "Dimensions of the linear view; at most the hidden size.", above=0)
     max_train_sentences: int = option(
-        2000, "Use at most so many; 0: all. Held in memory.", at_least=0
+        2000,
+        "Largest number of training sentences, which are held in memory; 0: all.",
+        at_least=0,
     )
     max_test_sentences: int = option(
-        1000, "Use at most so many to validate, and to test; 0: all.", at_least=0
+        1000,
+        "Largest number of sentences of the validation split, and of the test split; 0: all.",
+        at_least=0,
     )
     max_seq_length: int = option(
-        128, "Word pieces a sentence; those that are cut are left out.", above=0
+        128, "Word pieces per sentence; longer sentences are left out.", above=0
     )
-    batch_size: int = option(32, "Sentences a step, and a forward pass.", above=0)
-    num_epochs: int = option(20, "Passes over the training sentences; the best is kept.", above=0)
-    learning_rate: float = option(1e-3, "Of Adam.", above=0)
-    seed: int = seed_option("Decides sentences, order, first values and untrained weights.")
+    batch_size: int = option(32, "Sentences per training step, and per forward pass.", above=0)
+    num_epochs: int = option(
+        20, "Passes over the training sentences; the best epoch of each tap is kept.", above=0
+    )
+    learning_rate: float = option(1e-3, "Learning rate of Adam.", above=0)
+    seed: int = seed_option("Decides sentences, order, initial values and untrained weights.")

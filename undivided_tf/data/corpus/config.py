@@ -27,8 +27,8 @@ class RecordsConfig(Config):
     text_field: str = option("text", "Field or column with the text of a document.")
     deduplicate: str = option(
         "none",
-        "Leave out repeated documents: exact: with equal text; near: also those that share four "
-        "fifths of their runs of five words (MinHash).",
+        "Documents to leave out: exact: copies of an earlier document; near: also documents that "
+        "share four fifths of their runs of five words with an earlier one (MinHash).",
         one_of=DEDUPLICATIONS,
     )
     output_dir: str = option("", "Directory for the records, vocab.txt and metadata.json.")
@@ -44,28 +44,31 @@ class RecordsConfig(Config):
         "full",
         "Content of a record: full: as much text as fits, with [SEP] between documents; "
         "next_sentence: two segments, in half of the records from different documents; "
-        "sentence_order: two, in half of the records swapped; document: text of one document.",
+        "sentence_order: two segments, in half of the records swapped; document: text of one "
+        "document.",
         one_of=PACKINGS,
     )
     short_seq_prob: float = option(
         0.1,
-        "Share of the documents whose pairs of segments get a random, shorter length.",
+        "Share of the documents whose pairs of segments have a random length below the largest.",
         at_least=0,
         below=1,
     )
-    num_shards: int = option(8, "Number of training files; training has one in memory.", above=0)
+    num_shards: int = option(
+        8, "Number of training files; a training run holds one at a time in memory.", above=0
+    )
     validation_fraction: float = option(
         0.02,
         "Share of the documents held out from training; at least one document.",
         at_least=0,
         below=1,
     )
-    random_seed: int = seed_option("Decides pairs and the shard of each record.")
+    random_seed: int = seed_option("Decides the pairs, and the shard of each record.")
     runner: str = option(
         "in_process",
         "Where the work runs: in this process, on a Dask cluster, or on a runner of Apache Beam "
-        "(extra `beam`). The records are the same. All workers must see the input and output "
-        "folders.",
+        "(extra `beam`). The records are the same everywhere. All workers must see the input and "
+        "output folders.",
         one_of=RUNNERS,
     )
     num_processes: int = option(
