@@ -12,7 +12,7 @@ PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh")
 
 
 def subject(seed=1, **changes):
-    """Its weights are large, so that blocks matter."""
+    """An encoder with large weights, so that its blocks have an effect."""
     tokenizer = Tokenizer(PIECES)
     config = EncoderConfig(
         vocab_size=len(PIECES), hidden_size=8, num_attention_heads=2, intermediate_size=16,

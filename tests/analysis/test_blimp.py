@@ -82,7 +82,7 @@ def test_pairs_of_equal_sentences_are_left_out_and_ties_count_one_half():
     assert 0 < of["low"] < of["accuracy"] < of["high"] < 1
 
 
-def test_likelihoods_that_are_not_finite_are_no_losses(monkeypatch):
+def test_likelihoods_that_are_not_finite_are_refused(monkeypatch):
     seen = subject()
     monkeypatch.setattr(
         masked_lm, "pseudo_log_likelihoods", lambda *a, **k: np.full(2 * len(PAIRS), np.nan)

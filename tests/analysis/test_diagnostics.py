@@ -22,7 +22,7 @@ def result():
     )
 
 
-def test_everything_is_there_beside_the_untrained_twin(result):
+def test_results_have_all_measurements_and_those_of_the_untrained_twin(result):
     assert result["kind"] == "diagnostics"
     assert result["encoder"] == {"pattern": "A*2I", "seed": 1, "trained": True}
     assert (result["examples"], result["attention_examples"]) == (8, 5)
@@ -36,7 +36,7 @@ def test_everything_is_there_beside_the_untrained_twin(result):
     assert len(result["read_out"]["loss"]) == len(result["taps"]) == 4
 
 
-def test_statistics_of_heads_do_not_depend_on_the_batch(result):
+def test_statistics_of_heads_do_not_depend_on_the_batch_size(result):
     few = rows().take(8, CONFIG.seed).take(5, CONFIG.seed)
     found = diagnostics.attention(subject(), few, batch_size=5, max_seq_length=64)
     for block, of_block in found.items():

@@ -11,7 +11,7 @@ def blobs(rng, rows, classes, features, spread=1.0):
     return (centres[labels] + spread * rng.normal(size=(rows, features))).astype("f"), labels
 
 
-def test_probe_reads_what_is_linear_and_not_what_is_not():
+def test_a_probe_learns_linear_classes_but_not_exclusive_or():
     rng = np.random.default_rng(0)
     train, test = (blobs(rng, rows, 3, 6, 0.3) for rows in (300, 300))
     accuracy, converged = linear_probes.linear_probe(*train, *test, num_labels=3, inverse_l2=1.0)
@@ -45,10 +45,10 @@ def test_the_test_split_does_not_enter_the_standardisation():
     options = {"num_labels": 3, "inverse_l2": 1.0}
     alone, _ = linear_probes.linear_probe(x, labels, test_x, test_labels, **options)
     beside, _ = linear_probes.linear_probe(x, labels, outlier, [*test_labels, 0], **options)
-    assert abs(beside * 41 - alone * 40) <= 1.001  # The outlier changes its own answer only.
+    assert abs(beside * 41 - alone * 40) <= 1.001  # The outlier changes only its own prediction.
 
 
-def test_a_solver_that_stops_early_is_told(monkeypatch):
+def test_a_solver_that_stops_early_is_reported(monkeypatch):
     rng = np.random.default_rng(3)
     data = (*blobs(rng, 100, 5, 8), *blobs(rng, 100, 5, 8))
     monkeypatch.setattr(linear_probes, "MAX_ITERATIONS", 2)
@@ -80,7 +80,7 @@ def test_the_penalty_is_the_best_on_validation_and_of_equals_the_strongest():
     assert linear_probes.fit_best(x, labels, None, None, (3.0,))[0] == 3.0
 
 
-def test_control_labels_are_one_a_type_with_the_frequencies_of_the_task():
+def test_each_type_has_one_control_label_with_the_frequencies_of_the_task():
     types = [f"word{i}" for i in range(4000)] * 2
     labels = np.array([0] * 6000 + [1] * 2000)
     control = linear_probes.ControlTask.draw(types, labels, seed=1)
@@ -93,7 +93,7 @@ def test_control_labels_are_one_a_type_with_the_frequencies_of_the_task():
     assert again == control != linear_probes.ControlTask.draw(types, labels, seed=2)
 
 
-def test_what_is_memorised_has_no_selectivity_and_what_is_general_has():
+def test_selectivity_is_low_for_memorised_types_and_high_for_general_features():
     # Types as one-hot vectors can be memorised; features that carry the class only cannot.
     rng = np.random.default_rng(2)
     types = rng.integers(0, 50, 2000)

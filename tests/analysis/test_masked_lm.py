@@ -14,7 +14,7 @@ def made(**changes):
 
 
 def log_probabilities(model, seen, ids, places):
-    """Of all pieces at some places of one text that has no padding."""
+    """Log-probabilities of all pieces at some places of one text without padding."""
     ids = np.array([ids])
     inputs = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1}
     logits = model({**inputs, "masked_positions": np.array([places])})["masked_lm_logits"][0]
@@ -51,7 +51,7 @@ def test_the_read_out_of_the_last_tap_is_the_models_own(norm_first):
     assert abs(found["loss"][0] - found["loss"][-1]) > 1e-4  # Each tap is read.
 
 
-def test_masked_pieces_are_the_same_whatever_the_batch():
+def test_masked_pieces_do_not_depend_on_the_batch_size():
     _, seen = made()
 
     def masked(batch_size):
@@ -68,7 +68,7 @@ def test_masked_pieces_are_the_same_whatever_the_batch():
     assert shares == [max(1, round(0.15 * length)) for length in lengths]
 
 
-def test_a_sentence_is_the_sum_of_its_pieces_each_masked_alone():
+def test_the_score_of_a_sentence_sums_its_pieces_each_masked_alone():
     model, seen = made()
     sentences = ["a b c", "h", "b a d e f g a a", "c c"]
     found = masked_lm.pseudo_log_likelihoods(
@@ -89,7 +89,7 @@ def test_a_sentence_is_the_sum_of_its_pieces_each_masked_alone():
     )
 
 
-def test_a_head_is_loaded_where_there_is_one(tmp_path):
+def test_a_head_is_loaded_if_the_checkpoint_has_one(tmp_path):
     model, seen = made()
     checkpoints.save(tmp_path / "with", {"step": 1}, model, [], seen.tokenizer, keep=1)
     loaded = subjects.load(str(tmp_path / "with"))

@@ -80,7 +80,7 @@ def test_losses_are_those_of_a_loop_over_rows_and_places(toy, found):
     assert found["masked_pieces"] == found["all"]["pieces"] == total >= 700
 
 
-def test_an_encoder_that_knows_nothing_has_the_logarithm_of_the_vocabulary_as_its_loss(toy):
+def test_the_loss_of_a_uniform_prediction_is_the_logarithm_of_the_vocabulary_size(toy):
     subject, model = made(toy)
     head = model.masked_lm_head
     for weight in (*subject.encoder.embeddings.word_embeddings.weights, head.output_bias):
@@ -94,7 +94,7 @@ def test_an_encoder_that_knows_nothing_has_the_logarithm_of_the_vocabulary_as_it
             assert known == pytest.approx([uniform] * len(known), rel=1e-5)
 
 
-def test_the_neighbour_model_stands_at_the_same_places(toy, found):
+def test_the_neighbour_model_is_evaluated_at_the_same_places(toy, found):
     again = measure(toy, *made(toy, "A*2", seed=2))
     for own, other in zip(found["rates"], again["rates"], strict=True):
         assert own["loss"] != other["loss"]
@@ -103,7 +103,7 @@ def test_the_neighbour_model_stands_at_the_same_places(toy, found):
         ):
             assert one["pieces"] == two["pieces"]
             assert one["neighbour_model_loss"] == two["neighbour_model_loss"]
-    # Hidden neighbours leave it less to go by.
+    # Masked neighbours give the model less context.
     assert found["rates"][0]["neighbour_model_loss"] < found["rates"][2]["neighbour_model_loss"]
 
 
@@ -133,7 +133,7 @@ def test_masks_are_nested_over_rates_and_new_in_each_round(toy):
 
 
 def _dense(rows):
-    """Weights by place of the row."""
+    """The weights at the positions of the row."""
     weights = np.zeros_like(rows["token_ids"])
     row, slot = np.nonzero(rows["masked_weights"])
     weights[row, rows["masked_positions"][row, slot]] = 1
@@ -181,7 +181,7 @@ def test_a_class_begins_where_a_third_of_the_occurrences_is_reached(numbers):
     assert (np.diff(found[5:][order]) >= 0).all()
 
 
-def test_what_no_row_has_is_none(toy):
+def test_values_of_a_class_without_pieces_are_none(toy):
     subject, model = made(toy)
     corpus = counts.read_counts(toy)
     everywhere = corpus._replace(unigrams=np.zeros_like(corpus.unigrams))
@@ -192,7 +192,7 @@ def test_what_no_row_has_is_none(toy):
     }  # fmt: skip
 
 
-def test_losses_that_are_not_finite_are_an_error(toy):
+def test_losses_that_are_not_finite_are_refused(toy):
     subject, model = made(toy)
     model.masked_lm_head.output_bias.assign(np.full(subject.tokenizer.vocab_size, np.nan))
     with pytest.raises(InputError, match="losses are not finite: the weights of the encoder are"):

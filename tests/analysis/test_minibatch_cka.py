@@ -145,7 +145,7 @@ def test_feature_space_and_example_space_agree(debiased):
             np.testing.assert_allclose(mine, theirs, rtol=1e-9)
 
 
-def test_the_cheaper_space_is_taken(monkeypatch):
+def test_the_cheaper_space_is_used(monkeypatch):
     taken = []
     for name in ("_products_of_features", "_products_of_grams"):
         called = getattr(minibatch_cka, name)
@@ -169,7 +169,7 @@ def test_single_precision_products_agree_with_double_ones(examples):
     assert 0.01 < wide < 0.99
 
 
-def test_taken_examples_are_those_of_a_minibatch_of_their_own():
+def test_a_subset_of_a_minibatch_equals_a_minibatch_of_the_subset():
     x, y = related(40, 6, 7)
     make = minibatch_cka.Minibatches(["t"])
     kept = np.arange(0, 40, 3)
@@ -207,7 +207,7 @@ def test_all_minibatches_have_the_bandwidth_of_the_first():
         one(np.concatenate([np.ones((8, 2)), x[:3, :2]]), y[:11], kernel="rbf")
 
 
-def test_the_bootstrap_covers_what_other_samples_give():
+def test_bootstrap_intervals_cover_the_true_value():
     def sample(seed, minibatches=40):
         pairs = MinibatchCka(["x"], ["y"], replicates=300, seed=seed)
         rng = np.random.default_rng(seed)
@@ -228,7 +228,7 @@ def test_the_bootstrap_covers_what_other_samples_give():
     np.testing.assert_array_equal(*again)
 
 
-def test_an_interval_of_no_replicates_is_none():
+def test_there_is_no_interval_without_replicates():
     pairs = MinibatchCka(["x"], ["y"])
     for seed in range(9):
         x, y = related(8, 3, 3, seed)

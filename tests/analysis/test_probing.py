@@ -22,7 +22,7 @@ CONFIG = ProbingConfig(
 
 
 def letters(split):
-    """Which of two letters a text holds decides its label; two thirds have label 0."""
+    """Texts whose label is decided by one of two letters; two thirds have label 0."""
     rng = np.random.default_rng(len(split))
     labels = (rng.random(200) < 1 / 3).astype(np.int32)
     fill = rng.choice(list("cdefghijkl"), (200, 4))
@@ -42,7 +42,7 @@ def subject():
     return Subject(Encoder(config, seed=1), Tokenizer(PIECES), seed=5)
 
 
-def test_probing_reports_every_tap_beside_its_baselines(subject):
+def test_every_tap_is_probed_and_compared_with_its_baselines(subject):
     result = probing.probe(subject, Task("letters", ("no", "yes"), False, letters), CONFIG)
     taps = list(subject.encoder.config.pattern.tap_names)
     assert (result["kind"], result["pattern"], result["task"]) == ("probing", "A*2I", "letters")
@@ -51,7 +51,7 @@ def test_probing_reports_every_tap_beside_its_baselines(subject):
     assert len(result["accuracy"]) == len(result["untrained_accuracy"]) == len(taps)
     chosen = letters("test").take(60, CONFIG.seed).labels
     assert result["majority_accuracy"] == pytest.approx(np.mean(chosen == 0))
-    # A mean of embeddings holds the letter linearly, whatever the weights.
+    # The letter is linear in the mean of the embeddings, for any weights.
     assert result["accuracy"][0] > 0.95 and result["untrained_accuracy"][0] > 0.95
     assert result["unconverged"] == 0
     again = probing.probe(subject, Task("letters", ("no", "yes"), False, letters), CONFIG)
@@ -69,12 +69,12 @@ def test_without_test_labels_the_validation_split_is_scored(subject, kind, caplo
 
     result = probing.probe(subject, Task("letters", ("no", "yes"), False, read), CONFIG)
     assert result["split"] == "validation"
-    several = CONFIG.replace(inverse_l2=(0.1, 1.0))  # A fifth of training is for the choice.
+    several = CONFIG.replace(inverse_l2=(0.1, 1.0))  # A fifth of training decides.
     again = probing.probe(subject, Task("letters", ("no", "yes"), False, read), several)
     assert again["split"] == "validation" and set(again["inverse_l2"][0]) <= {0.1, 1.0}
 
 
-def test_a_probe_comes_with_all_it_is_read_against(subject):
+def test_a_probe_is_reported_with_all_its_baselines(subject):
     config = CONFIG.replace(
         inverse_l2=(0.01, 1.0), control_task=True, codelength=True, scalar_mix=True, num_seeds=2
     )
@@ -90,7 +90,7 @@ def test_a_probe_comes_with_all_it_is_read_against(subject):
     np.testing.assert_allclose(result["accuracy"], runs.mean(0))
     for low, mean, high in zip(result["low"], result["accuracy"], result["high"], strict=True):
         assert low <= mean <= high
-    # The letter need not be the first word, whose random label the control task asks for.
+    # The control task needs the first word, which need not be the letter.
     assert result["accuracy"][0] > 0.95 > result["control_accuracy"][0]
     assert result["compression"][0] > 1.5
     mix = result["scalar_mix"]
@@ -113,7 +113,7 @@ def test_test_rows_that_are_in_training_are_left_out(subject):
     assert (result["duplicates_dropped"], result["rows"]["test"]) == (30, 50)
 
 
-def test_activations_stand_in_the_order_of_the_rows_whatever_their_lengths(subject):
+def test_activations_are_in_the_order_of_the_rows(subject):
     def activations(texts):
         return probe_rows.activations(
             subject, probe_rows.Split("train", Rows(texts), texts), CONFIG.replace(batch_size=2)
@@ -167,7 +167,7 @@ def test_words_that_are_cut_off_are_left_out_and_counted(subject):
     assert cut["rows"]["train"] == sum(place < 3 for place in train.places[:, 0])
 
 
-def test_pairs_of_words_stand_side_by_side(subject):
+def test_activations_of_a_pair_of_words_are_concatenated(subject):
     sentences, sentence, places = word_rows("train")
     pairs = np.concatenate([places, places * 0], 1)
     rows = WordRows(sentences, sentence, pairs, np.zeros(len(pairs), np.int32))
@@ -182,10 +182,10 @@ def test_pairs_of_words_stand_side_by_side(subject):
     np.testing.assert_allclose(found[:, 12:], one[first], atol=1e-6)
 
 
-def test_new_word_types_are_scored_apart(subject):
+def test_new_word_types_are_also_scored_by_themselves(subject):
     def read(split):
         rows = vowels(split)
-        if split == "train":  # No "a" there, whose class the probe then has to guess.
+        if split == "train":  # Without "a", so the probe has to guess its class.
             return rows.pick(np.array([i for i, t in enumerate(rows.types) if t != "a"]))
         return rows
 
@@ -199,8 +199,8 @@ def test_new_word_types_are_scored_apart(subject):
     assert result["new_type_accuracy"][0] < result["accuracy"][0]
 
 
-def test_words_of_several_labels_are_scored_apart(subject):
-    """The label of "a" changes by the place in its sentence, which embeddings' taps do not tell."""
+def test_words_of_several_labels_are_also_scored_by_themselves(subject):
+    """The label of "a" depends on its place, which the tap of the embeddings hardly holds."""
 
     def read(split):
         rows = vowels(split)
@@ -242,7 +242,7 @@ def test_words_of_sentences_that_are_in_training_are_left_out(subject):
     assert result["rows"]["test"] == len(test) - inside
 
 
-def test_a_split_of_which_nothing_is_left_is_named(subject):
+def test_a_split_without_rows_that_remain_is_named(subject):
     task = WordTask("vowels", ("no", "yes"), lambda split: vowels("train"))
     with pytest.raises(InputError, match="task vowels: no row of test is left.* in training too"):
         probing.probe(subject, task, CONFIG.replace(max_train_rows=0))

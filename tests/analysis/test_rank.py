@@ -40,8 +40,8 @@ def test_blocks_are_measured_text_by_text(norm_first):
     assert list(found["linear_r2"]) == ["block_01/intermediate"]
 
 
-def test_attention_alone_without_skips_collapses():
-    # Dong et al.: the residual of pure self-attention falls with depth; theirs has no skip.
+def test_attention_without_residual_connections_collapses():
+    # Dong et al.: without residual connections the residual falls with depth.
     tokens = np.random.default_rng(0).normal(size=(10, 6))
     residuals = [collapse.relative_residual(tokens)]
     for seed in range(5):
@@ -51,7 +51,7 @@ def test_attention_alone_without_skips_collapses():
     assert residuals[-1] < 0.2 * residuals[0]
 
 
-def test_a_linear_block_is_found_out_and_a_kink_is_not_linear():
+def test_r2_is_1_for_a_linear_map_and_0_for_an_absolute_value():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4000, 5))
     scored = np.arange(4000) % 2 == 1

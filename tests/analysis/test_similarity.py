@@ -76,7 +76,7 @@ def test_one_minibatch_is_the_debiased_cka_of_the_drawn_tokens(first):
     assert result["reasons"] == {}
 
 
-def test_an_encoder_is_like_itself_and_less_like_its_untrained_twin(first):
+def test_an_encoder_is_more_similar_to_itself_than_to_its_untrained_twin(first):
     config = CONFIG.replace(batch_size=8)
     itself = np.array(similarity.compare(first, first, rows(), config)["matrix"])
     np.testing.assert_allclose(np.diag(itself), 1, rtol=FLOAT32)
@@ -101,7 +101,7 @@ def test_more_examples_than_there_are_use_all(first):
     assert result["examples"] == 40
 
 
-def test_too_small_a_last_minibatch_is_counted(first):
+def test_tokens_of_a_last_minibatch_that_is_too_small_are_counted(first):
     result = similarity.compare(
         first, first, rows(), CONFIG.replace(batch_size=13, tokens_per_example=2)
     )
@@ -127,7 +127,7 @@ def test_different_vocabularies_are_refused(first):
         subjects.require_same_vocabulary(first, cased)
 
 
-def test_run_takes_the_untrained_twin_when_no_second_is_named(first, monkeypatch, tmp_path):
+def test_the_second_encoder_is_the_untrained_twin_by_default(first, monkeypatch, tmp_path):
     loaded = {"one": first, "two": subject("A*3", seed=2)}
     monkeypatch.setattr(subjects, "load", loaded.__getitem__)
     config = CONFIG.replace(
@@ -138,17 +138,17 @@ def test_run_takes_the_untrained_twin_when_no_second_is_named(first, monkeypatch
     both = config.replace(second_checkpoint="two", workdir=str(tmp_path / "both"))
     result = similarity.run_cka(both)
     assert result["second"] == {"pattern": "A*3", "seed": 2, "trained": True}
-    loaded.clear()  # A finished workdir is read, nothing is loaded again.
+    loaded.clear()  # Results are read from the finished workdir, without the encoders.
     assert similarity.run_cka(both) == result
     with pytest.raises(InputError, match="seed: 3 there, 4 asked for"):
         similarity.run_cka(both.replace(seed=4))
 
 
-# === What a number is read against ===
+# === References and intervals ===
 
 
-def test_every_number_has_its_reference_lines(first):
-    second, other_seed = subject("A*3"), subject(seed=4)  # Of one seed: embeddings are equal.
+def test_every_similarity_has_its_references(first):
+    second, other_seed = subject("A*3"), subject(seed=4)  # The same seed gives equal embeddings.
     config = CONFIG.replace(
         num_examples=60, batch_size=6, references=("shuffled", "other_sample", "untrained")
     )
@@ -176,7 +176,7 @@ def test_every_number_has_its_reference_lines(first):
     assert result["negative"] == np.sum(np.array(result["matrix"]) < 0)
 
 
-def test_absent_references_say_why(first):
+def test_absent_references_have_reasons(first):
     config = CONFIG.replace(references=("untrained", "other_sample"))
     result = similarity.compare(first, first.untrained_twin(1), rows(), config)
     assert result["references"] == {}
@@ -185,7 +185,7 @@ def test_absent_references_say_why(first):
         "other_seed": "no other_seed_checkpoint was given",
         "other_sample": "the split has too few rows beside those of the sample",
     }
-    assert result["low"] is None  # One minibatch says nothing of its spread.
+    assert result["low"] is None  # One minibatch has no spread.
 
 
 def test_another_sample_has_no_row_of_the_first():
@@ -273,7 +273,7 @@ def test_too_large_a_whole_sample_is_refused(first, monkeypatch):
         similarity.compare(first, first, rows(), CONFIG.replace(kernel="rbf", estimator="debiased"))
 
 
-def test_configs_that_do_not_go_together_are_refused():
+def test_contradictory_configs_are_refused():
     with pytest.raises(InputError, match="references must be one of shuffled, .*, got 'others'"):
         CkaConfig(references=("others",))
     with pytest.raises(InputError, match="kernel and estimator belong to cka, the measure is rsa"):
@@ -314,9 +314,9 @@ def test_cached_activations_are_read_again(first, tmp_path, monkeypatch):
     weight = second.encoder.weights[0]
     weight.assign(np.asarray(weight) * 2)
     similarity.compare(first, second, rows(), config)
-    assert len(list(tmp_path.iterdir())) == 3  # Of other weights.
+    assert len(list(tmp_path.iterdir())) == 3  # The weights are others.
     itself = similarity.compare(first, first, rows(20), config.replace(seed=4))
-    assert len(list(tmp_path.iterdir())) == 4  # Another draw; one stream writes, both are read.
+    assert len(list(tmp_path.iterdir())) == 4  # Another draw; one of two equal streams is written.
     np.testing.assert_allclose(np.diag(itself["matrix"]), 1, rtol=FLOAT32)
 
 

@@ -14,7 +14,7 @@ CONFIG = StructuralConfig(
 
 
 def sentences(count, seed, longest=9):
-    """The letters up to d hang on the root, the first word; the others on the word before."""
+    """The head of letters up to d is the first word, the root; of others, the word before."""
     rng, found = np.random.default_rng(seed), []
     for _ in range(count):
         n = int(rng.integers(5, longest))
@@ -29,8 +29,8 @@ def splits():
     return {"train": sentences(120, 0), "validation": sentences(30, 1), "test": sentences(40, 2)}
 
 
-def test_a_view_that_holds_the_tree_is_found():
-    # Words written as the path from the root, so that squared distances are those in the tree.
+def test_a_linear_view_that_holds_the_tree_is_learnt():
+    # A word is the path from the root, so squared distances are those in the tree.
     def trees(found):
         width, rows = 9, []
         for sentence in found:
@@ -57,7 +57,7 @@ def test_a_view_that_holds_the_tree_is_found():
     assert len(epochs) == 2 and 1 <= min(epochs) <= max(epochs) <= 30
 
 
-def test_every_tap_is_scored_beside_its_baselines():
+def test_every_tap_is_scored_and_compared_with_its_baselines():
     seen = subject()
     result = structural.probe_structure(seen, splits(), CONFIG.replace(num_epochs=2))
     assert result["taps"] == list(seen.encoder.config.pattern.tap_names)

@@ -93,7 +93,7 @@ def test_token_draw_takes_real_tokens_of_each_text(encoder, tokenizer):
         assert places == sorted(set(places))  # Each at most once, in the order of the text.
 
 
-def test_all_tokens_when_enough_are_asked_for(encoder, tokenizer):
+def test_all_tokens_are_returned_if_enough_are_requested(encoder, tokenizer):
     text = TEXTS[3]
     for special, cut in ((True, slice(None)), (False, slice(1, -1))):
         (batch,) = tokens(encoder, tokenizer, [text], tokens_per_example=99, special_tokens=special)
@@ -111,22 +111,22 @@ def test_the_draw_depends_on_seed_and_row_alone(encoder, tokenizer):
     np.testing.assert_allclose(embeddings(taps=["embeddings"]), whole, atol=1e-6)
     assert np.abs(embeddings(seed=8) - whole).max() > 0.01
     same = embeddings(texts=[TEXTS[3]] * 6).reshape(6, 2, -1)
-    assert len(np.unique(same.round(4), axis=0)) > 1  # Equal texts are not drawn alike.
+    assert len(np.unique(same.round(4), axis=0)) > 1  # Equal texts have different draws.
 
 
-def test_another_encoder_is_seen_at_the_same_tokens(encoder, tokenizer):
+def test_two_encoders_are_read_at_the_same_tokens(encoder, tokenizer):
     # Same embeddings (same seed and sizes), other blocks: equal draws give equal embeddings.
     other = Encoder(encoder.config.replace(block_pattern="AI"), seed=1)
     for mine, others in zip(tokens(encoder, tokenizer), tokens(other, tokenizer), strict=True):
         np.testing.assert_allclose(mine["embeddings"], others["embeddings"], atol=1e-6)
 
 
-def test_only_the_taps_asked_for_in_their_order(encoder, tokenizer):
+def test_only_the_requested_taps_are_returned_in_their_order(encoder, tokenizer):
     names = ["block_01/intermediate", "embeddings"]
     assert list(pooled(encoder, tokenizer, Rows(TEXTS), taps=names)[0]) == names
 
 
-def test_minibatches_are_made_when_asked_for(encoder, tokenizer):
+def test_minibatches_are_computed_lazily(encoder, tokenizer):
     class Counting:
         is_special, calls = tokenizer.is_special, 0
 
@@ -142,7 +142,7 @@ def test_minibatches_are_made_when_asked_for(encoder, tokenizer):
     assert counting.calls == 2
 
 
-def test_what_cannot_be_extracted_is_refused(encoder, tokenizer):
+def test_invalid_requests_are_refused(encoder, tokenizer):
     names = "embeddings, block_00/attention, block_01/attention, block_01/intermediate"
     with pytest.raises(InputError, match=f"unknown tap 'block_9'; the taps of A\\*2I are: {names}"):
         tokens(encoder, tokenizer, taps=["block_9"])
@@ -174,7 +174,7 @@ def wide_encoder(**changes):
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_contributions_are_what_blocks_add_before_the_sum(tokenizer, norm_first):
+def test_contributions_are_what_blocks_add_to_the_stream(tokenizer, norm_first):
     encoder = wide_encoder(norm_first=norm_first)
     options = {"tokens_per_example": 20, "special_tokens": True}
     activations = tokens(encoder, tokenizer, **options)
@@ -236,7 +236,7 @@ def test_words_are_means_over_their_pieces(encoder):
         np.testing.assert_allclose(found[0][name], expected, atol=1e-5)
 
 
-def test_words_that_are_cut_off_are_known_before():
+def test_words_that_are_cut_off_are_known_without_an_encoder():
     tokenizer = Tokenizer((*PIECES[:5], "cat", "##s", "sat"))
     sentences = [["cat", "cats", "sat"], ["cats", "\u200d", "cat"], []]
     for length, expected in (
@@ -263,7 +263,7 @@ def test_words_are_drawn_by_seed_and_row_alone():
     assert [len(places) for places in taps.draw_words(allowed, 0, seed=3)] == [3, 0, 9]
 
 
-def test_text_is_split_as_any_tokenizer_would():
+def test_text_is_split_into_words_and_punctuation():
     assert words.split("It's 3.5 km, ok?") == "It ' s 3 . 5 km , ok ?".split()
 
 

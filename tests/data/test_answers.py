@@ -79,7 +79,7 @@ def test_the_best_spans_are_those_of_all_pairs_and_substrings(tokenizer, context
     assert found.null_odds["q"] == pytest.approx(null - spans[0].score)
 
 
-def test_no_answer_is_as_sure_as_the_least_sure_window():
+def test_the_null_score_is_the_lowest_over_the_windows():
     logits = np.zeros((3, 2, 4))
     logits[:, :, 0] = [[5, 1], [1, 2], [2, 2]]
     assert null_span(logits).score == 3.0
@@ -107,12 +107,12 @@ def test_a_question_without_a_window_has_the_empty_answer(tokenizer):
         )  # fmt: skip
         assert found.texts["blank"] == "" and found.null_odds["blank"] == CERTAINLY_NULL
         assert [entry["text"] for entry in found.nbest["blank"]] == [""]
-        # Of equal scores the shorter, then the earlier; no answer only where there may be none.
+        # Among equal scores the shorter span is first, then the earlier one.
         texts = [entry["text"] for entry in found.nbest["fine"]]
         assert texts == ["a", "b", "a b", *[""] * negative]
 
 
-def test_the_threshold_gives_the_best_f1_that_was_promised():
+def test_answers_at_the_best_threshold_have_the_best_f1():
     articles = [
         {"paragraphs": [{"qas": [{"id": f"q{i}", "answers": [{"text": text}] if text else []}]}]}
         for i, text in enumerate(["cat", "dog", "", ""])

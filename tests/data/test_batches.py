@@ -6,7 +6,7 @@ from undivided_tf.data.tasks.rows import Rows
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
 
 TOKENIZER = Tokenizer((*SPECIAL_TOKENS, *"abcdefghij"))
-# Row i has 1 + i % 9 word pieces, three special tokens included with its pair.
+# Row i has 1 + i % 9 words.
 TEXTS = [" ".join("abcdefghij"[: 1 + i % 9]) for i in range(50)]
 
 
@@ -38,7 +38,7 @@ def test_left_over_rows_differ_between_epochs():
 
 
 @pytest.mark.parametrize("multiple", [0, 4])
-def test_batches_hold_the_rows_they_name(multiple):
+def test_inputs_and_labels_of_a_batch_are_of_the_same_rows(multiple):
     whole = encoded()
     dataset = batches.training_batches(
         whole, batch_size=5, epochs=1, seed=3, pad_to_multiple_of=multiple
@@ -52,7 +52,7 @@ def test_batches_hold_the_rows_they_name(multiple):
             np.testing.assert_array_equal(ids, whole.inputs[name].numpy()[labels, :width])
 
 
-def test_like_lengths_come_together():
+def test_rows_of_similar_length_are_batched_together():
     def padding(multiple):
         dataset = batches.training_batches(
             encoded(), batch_size=5, epochs=1, seed=3, pad_to_multiple_of=multiple

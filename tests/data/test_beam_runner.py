@@ -55,7 +55,7 @@ def test_beam_writes_the_same_bytes(tmp_path, packing, runner, request):
 
 
 @pytest.mark.parametrize("runner", ["DirectRunner", "DaskRunner"])
-def test_a_mistake_of_the_user_comes_back_as_it_is(tmp_path, runner, request):
+def test_an_input_error_of_a_job_is_raised_unchanged(tmp_path, runner, request):
     options = request.getfixturevalue("dask") if runner == "DaskRunner" else BEAM
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"txt": "three"}\n')
     config = toys.records_config(tmp_path / "r", f"{tmp_path}/a.jsonl", **options)

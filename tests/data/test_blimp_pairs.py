@@ -27,7 +27,7 @@ def test_paradigms(tmp_path):
     ]
 
 
-def test_what_is_no_archive_of_pairs_is_named(tmp_path):
+def test_an_absent_archive_or_one_without_pairs_is_refused(tmp_path):
     with pytest.raises(InputError, match="none.zip: cannot be read"):
         blimp.read(tmp_path / "none.zip")
     with pytest.raises(InputError, match="holds no .jsonl file"):

@@ -23,7 +23,7 @@ def test_files_and_globs_stream_in_order(tmp_path):
     assert [document.text for document in found] == ["three", "one", "uno", "two"]
 
 
-def test_a_name_with_brackets_is_a_file_first_of_all_when_no_pattern_matches(tmp_path):
+def test_a_file_name_with_brackets_is_read_if_it_matches_nothing_as_a_glob(tmp_path):
     (tmp_path / "a[1].txt").write_text("one")
     assert [d.text for d in read_documents([f"{tmp_path}/a[1].txt"])] == ["one"]
 

@@ -1,4 +1,4 @@
-"""Counts of the training rows: by hand, against a plain loop, and of records without them."""
+"""Counts of the training rows: by hand, against a plain loop, and for records without counts."""
 
 import collections
 import os

@@ -1,4 +1,4 @@
-"""MinHash against the similarity that it stands for, and duplicates against all pairs."""
+"""MinHash against the similarity that it estimates, and duplicates against all pairs."""
 
 import random
 
@@ -20,7 +20,7 @@ def text_of(numbers):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8, 0.95])
-def test_signatures_agree_as_often_as_sets_are_similar(share):
+def test_the_share_of_equal_entries_estimates_the_similarity(share):
     generator = np.random.default_rng(0)
     agreed, exact = [], []
     for _ in range(60):
@@ -30,7 +30,7 @@ def test_signatures_agree_as_often_as_sets_are_similar(share):
         exact.append(jaccard(first, second))
         signatures = [deduplication.signature(part) for part in (first, second)]
         agreed.append(np.mean(signatures[0] == signatures[1]))
-    # The mean of 60 x 100 draws with this probability each.
+    # The mean of 60 x 100 draws, each with this probability.
     deviation = np.sqrt(share * (1 - share) / (60 * deduplication.PERMUTATIONS))
     assert np.mean(exact) == pytest.approx(share, abs=0.01)
     assert abs(np.mean(agreed) - np.mean(exact)) < 4 * deviation
@@ -57,7 +57,7 @@ def test_shingles_are_the_runs_of_five_words_without_case_and_punctuation():
     assert jaccard(deduplication.shingles("!!!"), deduplication.shingles("???")) == 0
 
 
-def test_bands_meet_as_their_formula_says():
+def test_pairs_share_a_band_with_the_probability_of_the_formula():
     generator = np.random.default_rng(0)
     share, pairs = 0.6, 2000
     first = generator.integers(0, 1 << 32, (pairs, deduplication.PERMUTATIONS), dtype=np.uint32)
@@ -78,7 +78,7 @@ def test_verdicts_equal_those_of_all_pairs(tmp_path, monkeypatch, entries):
         kind = chooser.random()
         if texts and kind < 0.2:
             texts.append(chooser.choice(texts))
-        elif texts and kind < 0.4:  # Two words of about a hundred are others: 0.82 are common.
+        elif texts and kind < 0.4:  # Two of a hundred words differ: 0.82 is shared.
             words = chooser.choice(texts).split()
             words[chooser.randrange(len(words))] = words[-1] = f"other{len(texts)}"
             texts.append(" ".join(words))
@@ -105,7 +105,7 @@ def test_verdicts_equal_those_of_all_pairs(tmp_path, monkeypatch, entries):
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Twelve documents, one of them twice and one twice but for a word, in two files."""
+    """Twelve documents, a copy of one, and a copy of another with one word changed; two files."""
     chooser = random.Random(0)
     texts = [text_of(chooser.choices(range(50), k=80)) for _ in range(12)]
     changed = texts[3].split()
@@ -124,7 +124,7 @@ def records_of(corpus, deduplicate):
     )
 
 
-def test_what_is_left_out_is_counted(corpus):
+def test_left_out_duplicates_are_counted(corpus):
     _, texts = corpus
     size = sum(map(len, texts))
     for deduplicate, exact, near in (("none", 0, 0), ("exact", 1, 0), ("near", 1, 1)):
@@ -141,7 +141,7 @@ def test_what_is_left_out_is_counted(corpus):
 
 
 @pytest.mark.parametrize("deduplicate", ["exact", "near"])
-def test_a_corpus_of_which_nothing_is_left_is_refused(tmp_path, deduplicate):
+def test_a_corpus_of_too_few_different_documents_is_refused(tmp_path, deduplicate):
     (tmp_path / "a.txt").write_text("the same text again and again\n\n" * 9)
     config = toys.records_config(tmp_path / "r", f"{tmp_path}/a.txt", deduplicate=deduplicate)
     with pytest.raises(InputError, match=rf"9 document\(s\), of which --deduplicate={deduplicate} "

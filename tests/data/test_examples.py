@@ -16,7 +16,7 @@ def test_laid_out_records_equal_those_of_tensorflow(tmp_path, largest, pairs):
     path = tmp_path / "rows.tfrecord"
     path.write_bytes(examples.Layout(12, pairs).records(**fields).tobytes())
 
-    # The reader checks both checksums of every record; the parser of protobuf is a second one.
+    # The reader checks both checksums of every record; protobuf is a second parser.
     serialized = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
     with tf.io.TFRecordWriter(str(tmp_path / "same.tfrecord")) as writer:
         for record in serialized:
@@ -36,7 +36,7 @@ def test_laid_out_records_equal_those_of_tensorflow(tmp_path, largest, pairs):
         ]
         np.testing.assert_array_equal(found["segment_ids"], segments)
         np.testing.assert_array_equal(found["next_sentence_label"], fields["next_sentence_label"])
-    # A reader of single texts takes the ids of pairs.
+    # A reader of single texts can read the ids of records of pairs.
     np.testing.assert_array_equal(
         examples.parse(tf.constant(serialized), 12)["token_ids"], fields["token_ids"]
     )

@@ -114,7 +114,7 @@ def test_bad_rows_are_refused_with_file_and_line(toy, tmp_path, name, row, messa
         task.read("dev")
 
 
-def test_a_file_with_other_columns_names_those_that_lack(tmp_path):
+def test_missing_columns_and_files_are_named(tmp_path):
     folder = tmp_path / "SST-2"
     folder.mkdir()
     (folder / "train.tsv").write_text("text\tlabel\nx\t1\n")

@@ -112,7 +112,7 @@ def test_masks_are_a_function_of_the_seed():
 
 
 @pytest.mark.parametrize("unit", ["token", "whole_word"])
-def test_shares_of_what_replaces_a_piece_and_of_where(unit):
+def test_shares_of_replacements_and_of_positions(unit):
     rng = np.random.default_rng(0)
     ids = rng.choice(ORDINARY, (4000, 22)).astype(np.int32)
     ids[:, 0], ids[:, -1] = 2, 3
@@ -151,7 +151,7 @@ def test_spans_have_the_lengths_of_spanbert():
     assert sizes.mean() == pytest.approx(3.8, abs=0.05)
 
 
-def test_a_span_is_of_whole_words_and_shares_its_fate():
+def test_spans_are_whole_words_and_are_replaced_alike():
     ids = np.tile(np.concatenate([[2], ORDINARY, ORDINARY[:18], [3]]), (300, 1)).astype(np.int32)
     batch = mask(ids, masked_lm_prob=0.3, masking_unit="span")
     words = reference_words(ids[0])
@@ -165,7 +165,7 @@ def test_a_span_is_of_whole_words_and_shares_its_fate():
             runs.append(end - begin)
             hidden = (batch["token_ids"][i, begin:end] == TOKENIZER.mask_id).sum()
             mixed += 0 < hidden < end - begin
-    # By tokens a run of masked pieces is 1 / (1 - 0.3) long; mixed are spans that touch, or meet.
+    # Single tokens would give runs of mean length 1 / (1 - 0.3). A run of two spans may be mixed.
     assert np.mean(runs) > 3 and mixed < 0.25 * len(runs)
 
 
@@ -204,7 +204,7 @@ def test_dropped_blocks_are_a_function_of_seed_and_step(folder):
     assert np.mean(scales) == pytest.approx(1, abs=0.05)  # 6,000 draws: four deviations are 0.03.
     first = next(iter(plain))
     assert "intermediate_scales" not in first
-    for name in first:  # Masks are what they are without drops.
+    for name in first:  # The masks are those without dropped blocks.
         np.testing.assert_array_equal(first[name], whole[0][name])
 
 
@@ -271,7 +271,7 @@ def test_validation_batches_do_not_depend_on_the_batch_size(folder):
     for size, batch in found.items():
         assert len(batch["token_ids"]) % size == 0
         assert not batch["masked_weights"][total:].any()
-        assert batch["padding_mask"][total:].any(axis=1).all()  # Attention sees a sound row.
+        assert batch["padding_mask"][total:].any(axis=1).all()  # Attention has a token to see.
         for name in batch:
             np.testing.assert_array_equal(batch[name][:total], found[1][name])
     few = masking.validation_batches(folder, tokenizer, batch_size=2, max_rows=3)

@@ -1,4 +1,4 @@
-"""Rows out of word pieces: full, one document a row, and pairs of segments."""
+"""Rows of word pieces: full rows, one document per row, and pairs of segments."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ from undivided_tf.data.corpus.config import RecordsConfig
 
 
 class Vocabulary:
-    """As much of a tokenizer as packing needs; real word pieces are numbers from 10 on."""
+    """The part of a tokenizer that packing needs; ordinary word pieces are ids from 10."""
 
     pad_id, cls_id, sep_id = 0, 1, 2
     vocabulary = ["[PAD]", "[CLS]", "[SEP]", "x", ".", "!", "?"]
@@ -33,7 +33,7 @@ def rows_of(packer, documents, length, seed=0, **changes):
 
 
 def numbered(*sizes):
-    """One paragraph a document, all ids different."""
+    """Documents of one paragraph each, all ids different."""
     ids = iter(range(10, 10_000))
     return [[[next(ids) for _ in range(size)]] for size in sizes]
 
@@ -113,12 +113,12 @@ def test_next_sentences_follow_or_come_from_another_document():
         first_owners, second_owners = ({owns[i] for i in s if i >= 10} for s in (first, second))
         assert len(first_owners) == len(second_owners) == 1
         assert (first_owners != second_owners) == label
-        if not label and len(first) + len(second) < 61:  # What is as long may have been cut.
+        if not label and len(first) + len(second) < 61:  # Longer pairs may have been cut.
             assert first[-1] == 4 and second[0] == first[-2] + 1
     labels = [label for *_, label in found]
-    assert 0.4 < np.mean(labels) < 0.75  # A last sentence alone has B from elsewhere.
-    # What B from elsewhere displaces is used again: but for what truncation cuts, A and true B
-    # together are the text once.
+    assert 0.4 < np.mean(labels) < 0.75  # B of a single last sentence is from elsewhere.
+    # Text that a B from elsewhere replaces is used again. So A and true B together are the text
+    # once, except for what truncation cuts.
     used = Counter(i for a, b, label in found for i in (a if label else a + b) if i >= 10)
     assert set(used.values()) == {1}
     cut = rows_of(pairs.next_sentence, documents, 64).cut
@@ -127,7 +127,7 @@ def test_next_sentences_follow_or_come_from_another_document():
     assert sum(used.values()) + stops + cut == pieces
 
 
-def test_pairs_fill_rows_but_for_the_share_that_is_short():
+def test_pairs_fill_rows_except_in_the_share_of_short_documents():
     documents = sentences(300, 12, 4)
 
     def lengths(share):
@@ -172,7 +172,7 @@ def test_a_lone_sentence_is_cut_in_two_for_sentence_order_only():
     ((first, second, label),) = parse(rows_of(pairs.sentence_order, documents, 32))
     ordered = second + first if label else first + second
     assert ordered == list(range(10, 16)) and first and second
-    rows = rows_of(pairs.next_sentence, documents, 32)  # And there is no other document.
+    rows = rows_of(pairs.next_sentence, documents, 32)  # There is no other document for B.
     assert len(rows.fields["token_ids"]) == 0 and rows.cut == 6
     assert rows_of(pairs.sentence_order, numbered(1), 32).cut == 1
 

@@ -15,7 +15,7 @@ OTHER = """1\tShe\tshe\tPRON\t_\tNumber=Sing\t2\tnsubj\t_\t_
 
 """
 
-# Six words, each of which hangs on the one before it; the second is an object.
+# Six words; the head of each is the word before it, and the second is an object.
 CHAIN = "".join(
     f"{i}\t{word}\t{word}\tNOUN\t_\tNumber=Sing\t{i - 1}\t{'obj' if i == 2 else 'dep'}\t_\t_\n"
     for i, word in enumerate("abcdef", 1)
@@ -32,11 +32,11 @@ def folder(tmp_path):
 def words(folder, task):
     found = load_probing_task(f"ud:{task}:{folder}")
     rows = found.read("train")
-    asked = [
+    items = [
         (*(rows.sentences[s][p] for p in places), found.labels[label])
         for s, places, label in zip(rows.sentence, rows.places, rows.labels, strict=True)
     ]
-    return found, asked
+    return found, items
 
 
 def texts(folder, task):
@@ -45,7 +45,7 @@ def texts(folder, task):
     return [(text, found.labels[i]) for text, i in zip(rows.first, rows.labels, strict=True)]
 
 
-def test_questions_about_words(folder):
+def test_labels_of_words(folder):
     task, tags = words(folder, "pos")
     assert task.name == "ud_pos" and tags[:2] == [("Dogs", "NOUN"), ("do", "AUX")]
     assert words(folder, "relation")[1][2] == ("n't", "advmod")
@@ -55,11 +55,11 @@ def test_questions_about_words(folder):
     }  # fmt: skip
 
 
-def test_an_arc_that_is_none_joins_words_that_are_not_joined(folder):
+def test_negative_arcs_join_words_without_an_edge(folder):
     _, arcs = words(folder, "arc")
     heads = [(word, head) for word, head, label in arcs if label == "head"]
     assert ("Dogs", "bark") in heads and ("n't", "do") in heads and len(heads) == len(arcs) / 2
-    # In the other sentence the object is no neighbour of the subject, and the reverse.
+    # In the other sentence subject and object have no edge in either direction.
     assert {("She", "birds"), ("birds", "She")} <= {
         (word, other) for word, other, label in arcs if label == "other"
     }
@@ -68,7 +68,7 @@ def test_an_arc_that_is_none_joins_words_that_are_not_joined(folder):
     assert words(folder, "arc")[1] == arcs  # The draw is the same each time.
 
 
-def test_questions_about_sentences(folder, tmp_path):
+def test_labels_of_sentences(folder, tmp_path):
     both = ("Dogs do n't bark .", "She saw birds")
     write(tmp_path, SENTENCE + OTHER + CHAIN)
     chain = "a b c d e f"
@@ -79,7 +79,7 @@ def test_questions_about_sentences(folder, tmp_path):
     assert texts(folder, "object_number") == [(both[1], "Plur"), (chain, "Sing")]
     write(tmp_path, SENTENCE + OTHER)
     with pytest.raises(InputError, match="two labels in the training split, there: none"):
-        texts(folder, "word_content")  # Each holds two of the frequent words.
+        texts(folder, "word_content")  # Each has two of the frequent words.
     write(tmp_path, SENTENCE * 20)
     shifted = texts(folder, "bigram_shift")
     assert len(shifted) == 20 and {label for _, label in shifted} == {"original", "shifted"}
@@ -88,7 +88,7 @@ def test_questions_about_sentences(folder, tmp_path):
         assert (text == both[0]) == (label == "original")
 
 
-def test_rows_of_words_and_the_choice_of_some():
+def test_word_rows_can_be_picked_and_drawn():
     rows = WordRows(
         [("A", "b"), ("c",), ("b", "d", "e")], np.array([0, 0, 1, 2, 2, 2]),
         np.array([[0], [1], [0], [2], [1], [0]]), np.arange(6, dtype=np.int32),
@@ -101,7 +101,7 @@ def test_rows_of_words_and_the_choice_of_some():
     assert len(few) == 4 and len(few.sentences) < 3 and rows.take(0, 0) is rows
 
 
-def test_questions_and_subjectivity_from_archives(tmp_path):
+def test_tasks_from_archives(tmp_path):
     with zipfile.ZipFile(tmp_path / "qc.zip", "w") as archive:
         archive.writestr(
             "qc/train.txt",
@@ -125,7 +125,7 @@ def test_questions_and_subjectivity_from_archives(tmp_path):
             assert text.startswith(("plot", "quote")[label])
 
 
-def test_what_is_no_task_is_refused(folder, tmp_path):
+def test_unknown_tasks_and_invalid_archives_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="ud:TASK:FOLDER with one of pos, relation"):
         load_probing_task(f"ud:tags:{folder}")
     with pytest.raises(InputError, match="cannot be read"):
@@ -138,7 +138,7 @@ def test_what_is_no_task_is_refused(folder, tmp_path):
     assert set(ARCHIVES) == {"trec", "subjectivity"}
 
 
-def test_questions_about_texts_can_be_fine_tuned_and_those_about_words_cannot(folder):
+def test_tasks_of_texts_can_be_fine_tuned_and_tasks_of_words_cannot(folder):
     task = load_sentence_task(f"ud:tense:{folder}")
     assert (task.labels, task.is_pair) == (("Past", "Pres"), False)
     assert load_sentence_task("wiki_pair").is_pair
@@ -147,13 +147,13 @@ def test_questions_about_texts_can_be_fine_tuned_and_those_about_words_cannot(fo
             load_sentence_task(f"ud:{name}:{folder}")
 
 
-def test_the_treebank_asks_of_every_split(shared_data):
+def test_tasks_of_the_english_web_treebank(shared_data):
     for task, least in (("pos", 20_000), ("tense", 400), ("bigram_shift", 1_000)):
         found = load_probing_task(f"ud:{task}:{shared_data / 'ud'}")
         assert len(found.read("test")) > least and len(found.labels) > 1
 
 
-# === Labels of one split only, and files at fault ===
+# === Labels that training lacks, and invalid files ===
 
 
 def test_tags_that_training_lacks_are_left_out_and_counted(tmp_path, caplog):
@@ -167,7 +167,7 @@ def test_tags_that_training_lacks_are_left_out_and_counted(tmp_path, caplog):
     )
 
 
-def test_tags_of_which_training_has_none_are_named(tmp_path):
+def test_a_split_without_any_label_of_training_is_refused(tmp_path):
     write(tmp_path, SENTENCE, "train"), write(tmp_path, SENTENCE, "test")
     write(tmp_path, "1\tWow\twow\tINTJ\t_\tTense=Fut|VerbForm=Fin\t0\troot\t_\t_\n", "dev")
     message = "validation: none of its 1 items has a label .* there: INTJ; in training: AUX"
@@ -187,7 +187,7 @@ def test_an_empty_train_split_of_a_treebank_is_named(tmp_path):
             load_probing_task(f"ud:{task}:{tmp_path}").read("train")
 
 
-def test_a_tag_that_is_not_annotated_is_no_class(tmp_path):
+def test_a_missing_annotation_is_not_a_class(tmp_path):
     for split in ("train", "dev", "test"):
         write(tmp_path, SENTENCE + OTHER.replace("PRON", "_"), split)
     with pytest.raises(InputError, match="ud:pos:.*, train: sentence 2 has a word without annot"):

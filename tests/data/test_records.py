@@ -82,11 +82,11 @@ def test_rows_begin_with_cls_end_with_sep_and_only_the_last_is_padded(toy):
             row = row[row != tokenizer.pad_id]
             assert row[-1] == tokenizer.sep_id and len(row) > 2
         assert (ids[:, 1:] != tokenizer.cls_id).all()
-    # One [SEP] behind each document, beside those that end rows.
+    # One [SEP] after each document, in addition to those that end rows.
     validation = read_ids(folder, metadata, "validation")
     assert (validation[:, -1] == tokenizer.sep_id).sum() + metadata["validation"]["documents"] in (
         (validation == tokenizer.sep_id).sum(),
-        (validation == tokenizer.sep_id).sum() + 1,  # The last document ends where a row does.
+        (validation == tokenizer.sep_id).sum() + 1,  # The last document ends with its row.
     )
 
 
@@ -108,7 +108,7 @@ def test_entropies_equal_their_definitions(toy):
     assert metadata["validation_unigram_cross_entropy"] == pytest.approx(cross, rel=1e-12)
 
 
-def test_metadata_tells_sources_and_hashes(toy):
+def test_metadata_holds_sources_and_hashes(toy):
     folder, metadata = toy
     text = CORPUS.read_text().strip() + "\n\n"
     (source,) = metadata["sources"]
@@ -169,7 +169,7 @@ def test_given_vocabulary_is_used_as_it_is(toy, tmp_path):
     assert metadata["unknown_share"] > toy[1]["unknown_share"]  # Capitals are not in it.
 
 
-def test_a_cased_vocabulary_for_uncased_text_is_warned_of(tmp_path, caplog):
+def test_a_cased_vocabulary_for_uncased_text_gives_a_warning(tmp_path, caplog):
     words = ["Paris", "Rome", *CORPUS.read_text().lower().split()]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
     (tmp_path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))

@@ -1,4 +1,4 @@
-"""The same bytes whoever works, however often it was killed; faults come back as they are."""
+"""All runners write the same bytes, also after kills, and raise the errors of jobs unchanged."""
 
 import os
 import pathlib
@@ -30,7 +30,7 @@ def main():
 if __name__ == "__main__":
     main()
 """
-TIMEOUT = 240  # A runner that never ends is what must not be.
+TIMEOUT = 240  # A test fails if its runner hangs.
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def start(config, tmp_path, more=""):
 
 
 @pytest.mark.parametrize("packing", ["full", "next_sentence"])
-def test_the_corpus_falls_into_several_portions_and_chunks(corpus, tmp_path, packing, monkeypatch):
-    """Without which the other tests would show nothing."""
+def test_the_corpus_has_several_portions_and_chunks(corpus, tmp_path, packing, monkeypatch):
+    """The other tests need this to show anything."""
     packed = []
     call = chunks.PackChunk.__call__
     monkeypatch.setattr(
@@ -101,7 +101,7 @@ def test_dask_writes_the_same_bytes(corpus, vocabulary, tmp_path):
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, errors
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
-    # Another runner is no other config.
+    # The runner is not part of the config that identifies records.
     assert records.create_records(config.replace(output_dir=there.output_dir))
 
 
@@ -119,12 +119,12 @@ def test_jobs_are_done_for_all_parts_of_all_items(tmp_path, runner):
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_a_mistake_of_the_user_comes_back_as_it_is(tmp_path, runner):
+def test_an_input_error_of_a_job_is_raised_unchanged(tmp_path, runner):
     config = toys.records_config("", "", **runner)
     numbers = [*range(20), -1, *range(20, 2000)]
     with pytest.raises(InputError, match=r"^numbers.txt:7: -1 has no place here$"):
         runners.run(config, Square(str(tmp_path)), numbers, "square")
-    assert len(list(tmp_path.iterdir())) < 100  # The rest is not worked off first.
+    assert len(list(tmp_path.iterdir())) < 100  # The remaining items are not processed first.
 
 
 def test_workers_that_die_again_and_again_end_the_run(tmp_path):
@@ -152,7 +152,7 @@ def test_workers_end_when_their_client_is_killed(tmp_path):
 
 
 def alive(process):
-    try:  # A zombie that nobody waits for is dead as well.
+    try:  # A zombie is dead, too.
         return "\nState:\tZ" not in pathlib.Path(f"/proc/{process}/status").read_text()
     except FileNotFoundError:
         return False
@@ -166,7 +166,7 @@ def wait_for(condition):
 
 
 class Killed(BaseException):
-    """Ends a run as a kill does: nothing is tidied up."""
+    """Ends a run as a kill does: nothing is cleaned up."""
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,9 @@ class Killed(BaseException):
         (ngrams.CountShard, ".tfrecord.npz"),
     ],
 )
-def test_a_broken_run_goes_on_with_what_it_had_finished(corpus, tmp_path, fatal, kept, monkeypatch):
+def test_an_interrupted_run_resumes_from_its_finished_work(
+    corpus, tmp_path, fatal, kept, monkeypatch
+):
     config = toys.records_config(tmp_path / "r", corpus, deduplicate="near")
     call, count = fatal.__call__, []
 
@@ -194,10 +196,10 @@ def test_a_broken_run_goes_on_with_what_it_had_finished(corpus, tmp_path, fatal,
         with pytest.raises(Killed):
             records.create_records(config)
     assert not (tmp_path / "r").exists()
-    goes_on(config, tmp_path, kept, monkeypatch)
+    check_resumed(config, tmp_path, kept, monkeypatch)
 
 
-def test_a_killed_run_goes_on_with_what_it_had_finished(corpus, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_from_its_finished_work(corpus, tmp_path, monkeypatch):
     more = (
         "import os, signal\n"
         "from undivided_tf.data.corpus import runners, shards\n"
@@ -214,31 +216,31 @@ def test_a_killed_run_goes_on_with_what_it_had_finished(corpus, tmp_path, monkey
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == -signal.SIGKILL, errors
     assert not (tmp_path / "r").exists()
-    goes_on(config, tmp_path, ".npz", monkeypatch)
+    check_resumed(config, tmp_path, ".npz", monkeypatch)
 
 
-def goes_on(config, tmp_path, kept, monkeypatch):
+def check_resumed(config, tmp_path, kept, monkeypatch):
     work = tmp_path / ".r.work"
     finished = {path: path.stat().st_mtime_ns for path in work.rglob(f"*{kept}")}
     assert finished
     again = {}
     move = records.files.replace
 
-    def look(source, path):
+    def record_times(source, path):
         if path == tmp_path / "r":
             again.update({p: p.stat().st_mtime_ns for p in finished})
         move(source, path)
 
-    monkeypatch.setattr(records.files, "replace", look)
+    monkeypatch.setattr(records.files, "replace", record_times)
     metadata = records.create_records(config)
-    assert again == finished  # They were not made anew.
+    assert again == finished  # They were not made again.
     assert not work.exists()
     whole = config.replace(output_dir=str(tmp_path / "whole"))
     assert records.create_records(whole) == metadata
     assert contents(tmp_path / "r") == contents(tmp_path / "whole")
 
 
-def test_what_was_begun_with_other_flags_or_other_text_is_no_use(tmp_path, monkeypatch):
+def test_unfinished_work_of_other_flags_or_other_text_is_not_used(tmp_path, monkeypatch):
     text = tmp_path / "text.txt"
     text.write_text("one cat\n\n" * 2 + "two dogs\n\n" * 2 + "three birds\n\nfour\n")
     config = toys.records_config(tmp_path / "r", str(text), validation_fraction=0.3)
@@ -274,7 +276,7 @@ def test_an_unreachable_scheduler_is_named(corpus, tmp_path):
         config.replace(runner="in_process")
 
 
-def test_options_of_beam_are_for_beam():
+def test_options_of_beam_are_refused_for_other_runners():
     with pytest.raises(InputError, match="pipeline_options are for the runners DirectRunner, "):
         toys.records_config("r", "c", pipeline_options=("--direct_num_workers=2",))
     with pytest.raises(InputError, match="runner must be one of in_process, dask, DirectRun"):
@@ -285,11 +287,11 @@ def test_options_of_beam_are_for_beam():
 
 def test_absent_beam_names_the_extra(corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    # Both places in which an import looks for a module that a test before this one has loaded.
+    # An import looks for a loaded module in both places.
     monkeypatch.delitem(sys.modules, "undivided_tf.data.corpus.beam_runner", raising=False)
     monkeypatch.delattr(undivided_tf.data.corpus, "beam_runner", raising=False)
     config = toys.records_config(tmp_path / "r", corpus, runner="FlinkRunner")
-    (tmp_path / ".r.work").mkdir()  # What an earlier run has left is not for nothing.
+    (tmp_path / ".r.work").mkdir()  # Unfinished work of an earlier run is kept.
     with pytest.raises(InputError, match=r"need the extra `beam` .*undivided_tf\[beam\]"):
         records.create_records(config)
     assert [path.name for path in tmp_path.iterdir()] == [".r.work"]

@@ -1,4 +1,4 @@
-"""Real text: all runners give the same bytes."""
+"""All runners make the same records of real text."""
 
 import functools
 import itertools
@@ -23,7 +23,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def in_process(tmp_path_factory):
-    """Makes records in this process, once of each kind; returns their config and metadata."""
+    """Makes records in this process, once per config; returns their config and metadata."""
 
     @functools.cache
     def create(**options):
@@ -35,14 +35,14 @@ def in_process(tmp_path_factory):
 
 
 def check(runner, tmp_path, config, metadata):
-    """Makes the same records by a runner."""
+    """Makes the same records with another runner, and compares them."""
     assert metadata["train"]["rows"] and metadata["validation"]["rows"]
     there = config.replace(output_dir=str(tmp_path / "there"), **RUNNERS[runner])
     assert records.create_records(there) == metadata
     assert contents(there.output_dir) == contents(config.output_dir)
 
 
-def need(runner):
+def skip_without(runner):
     if runner == "DirectRunner":
         pytest.importorskip("apache_beam", reason="needs the extra `beam`: make test-beam")
 
@@ -62,7 +62,7 @@ def sample_slice(tmp_path):
 def test_runners_agree_on_a_slice_of_the_sample(
     sample_slice, in_process, tmp_path, monkeypatch, runner
 ):
-    need(runner)
+    skip_without(runner)
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1 << 14)
     monkeypatch.setattr(corpora, "PORTION_BYTES", 1 << 14)
     options = {"packing": "next_sentence", "num_shards": 3, "deduplicate": "near"}
@@ -74,7 +74,7 @@ def test_runners_agree_on_a_slice_of_the_sample(
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_runners_agree_on_the_sample(in_process, tmp_path, runner):
-    need(runner)
+    skip_without(runner)
     config, metadata = in_process(input_files=("sample",), deduplicate="near")
     assert metadata["train"]["documents"] > 7000
     check(runner, tmp_path, config, metadata)
@@ -83,7 +83,7 @@ def test_runners_agree_on_the_sample(in_process, tmp_path, runner):
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_runners_agree_on_wikitext(shared_data, in_process, tmp_path, runner):
-    need(runner)
+    skip_without(runner)
     files = (f"{shared_data}/wikitext-2/*.tokens",)
     config, metadata = in_process(input_files=files, packing="sentence_order")
     assert metadata["train"]["bytes"] > 10_000_000

@@ -68,7 +68,7 @@ def test_pairs_are_balanced_and_negatives_come_from_the_same_topic_and_split(spl
     second, first, labels = sample.wiki_pair(split)
     assert len(first) == len(second) == len(labels) == 2 * len(set(first))
     assert labels == ["other", "same"] * (len(labels) // 2)
-    # Neither text alone tells the label: each stands in both classes equally often.
+    # Neither text alone reveals the label: each occurs in both classes equally often.
     assert sorted(first[::2]) == sorted(first[1::2])
     assert sorted(second[::2]) == sorted(second[1::2])
     for extract, description, label in zip(first, second, labels, strict=True):
@@ -112,7 +112,7 @@ def fresh_cache():
     sample._members.cache_clear()
 
 
-def test_absent_wheel_tells_what_to_install(monkeypatch, fresh_cache):
+def test_the_error_of_an_absent_wheel_says_what_to_install(monkeypatch, fresh_cache):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 

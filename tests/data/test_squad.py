@@ -42,7 +42,7 @@ def test_files_plain_and_zipped_hold_the_same(tmp_path):
     assert as_articles(again) == as_articles(plain)
 
 
-def test_what_is_written_as_articles_reads_the_same(tmp_path):
+def test_questions_survive_a_round_trip_as_articles(tmp_path):
     questions = read_questions([str(TOY)], "train")
     path = tmp_path / "again.json"
     path.write_text(json.dumps({"data": as_articles(questions)}))
@@ -68,7 +68,7 @@ def test_what_is_written_as_articles_reads_the_same(tmp_path):
         (lambda v: {"data": []}, "there is no question in it"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_its_json_path(tmp_path, change, message):
+def test_faults_are_named_with_their_json_path(tmp_path, change, message):
     path = write(tmp_path / "wrong.json", change)
     with pytest.raises(InputError, match=message) as error:
         read_questions([path], "train")
@@ -156,7 +156,7 @@ def test_tensorflow_datasets_are_read_with_the_same_checks(monkeypatch):
         read_questions(["tfds:squid"], "train")
 
 
-def test_a_host_that_does_not_answer_is_told_at_once(monkeypatch):
+def test_a_host_that_does_not_answer_is_reported_at_once(monkeypatch):
     def refuse(request, timeout):
         assert request.full_url.startswith("https://") and timeout <= 5
         raise urllib.error.URLError("refused")

@@ -17,7 +17,7 @@ FIELD = st.text(
     ending=st.sampled_from(["\n", "\r\n"]),
     last=st.booleans(),
 )
-def test_any_fields_come_back_as_they_are(tmp_path_factory, rows, bom, ending, last):
+def test_any_fields_are_read_unchanged(tmp_path_factory, rows, bom, ending, last):
     path = tmp_path_factory.mktemp("t") / "a.tsv"
     text = ending.join("\t".join(row) for row in [("x", "y", "z"), *rows])
     path.write_bytes(("\ufeff" * bom + text + ending * last).encode())
@@ -75,7 +75,7 @@ def test_a_field_of_100_000_characters_is_read(tmp_path):
     assert [len(field) for field in read_table(path).rows[0]] == [100_000, 13]
 
 
-def test_columns_may_be_agreed(tmp_path):
+def test_columns_may_be_given_for_a_file_without_header(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text("x\ty\n")
     table = read_table(path, ("a", "b"))

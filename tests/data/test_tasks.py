@@ -77,7 +77,7 @@ def test_bad_folders_are_refused(tmp_path, contents, message):
         task.read("train"), task.read("validation")
 
 
-def test_a_task_json_takes_an_official_name_its_meaning(tmp_path):
+def test_a_folder_with_task_json_is_not_read_as_glue(tmp_path):
     place = tmp_path / "SST-2"
     place.mkdir()
     for name in ("train.tsv", "dev.tsv"):
@@ -177,7 +177,7 @@ def test_the_files_of_an_official_task_are_named(tmp_path):
         ("1e-3", r"train\.tsv:3: label '1e-3' is a number with a fraction"),
     ],
 )
-def test_labels_that_nobody_gave_are_not_trained_as_classes(tmp_path, field, message):
+def test_ambiguous_labels_are_not_trained_as_classes(tmp_path, field, message):
     text = f"sentence\tlabel\ngood\tpos\nodd\t{field}\nbad\tneg\nodder\t{field}\n"
     name = folder(tmp_path, train_tsv=text, dev_tsv=SINGLE)
     with pytest.raises(InputError, match=message):
@@ -253,7 +253,7 @@ def test_a_column_of_numbers_is_a_regression_when_declared(tmp_path):
         ({"regression": False, "score_range": [0, 5]}, "1", r"task\.json: declares a score_range"),
     ],
 )
-def test_what_is_no_number_of_a_regression_is_refused(tmp_path, declared, field, message):
+def test_invalid_numbers_of_a_regression_are_refused(tmp_path, declared, field, message):
     declared_json = json.dumps({"regression": True, **declared})
     name = folder(tmp_path, train_tsv=NUMBERS + f"d\t{field}\n", task_json=declared_json)
     with pytest.raises(InputError, match=message):
@@ -269,7 +269,7 @@ def test_a_trailing_blank_line_is_no_row(tmp_path):
         tasks.load_task(name).read("validation")
 
 
-def test_a_folder_taken_for_a_glue_task_by_its_name_says_so(tmp_path):
+def test_the_error_says_that_a_folder_was_read_as_glue_by_its_name(tmp_path):
     place = tmp_path / "cola"
     place.mkdir()
     folder(place, train_tsv=SINGLE, dev_tsv=SINGLE)

@@ -1,4 +1,4 @@
-"""Files of all kinds give the same documents, and say where they are at fault."""
+"""All file formats give the same documents, and errors name the place."""
 
 import gzip
 import json
@@ -80,7 +80,7 @@ def test_another_field_may_hold_the_text(tmp_path):
         ("a.parquet", b"no parquet at all", r"a\.parquet: cannot be read as Parquet"),
     ],
 )
-def test_bad_files_are_named_with_what_is_wrong(tmp_path, name, content, message):
+def test_invalid_files_are_named_with_the_fault(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
@@ -118,7 +118,7 @@ def test_extensions_in_capitals_are_recognised(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt.gz", "a.parquet"])
 @pytest.mark.parametrize("other", ["corpus", "corpus.txt"])
-def test_the_content_says_what_a_file_is_that_is_named_otherwise(tmp_path, name, other):
+def test_content_decides_the_format_of_a_file_with_another_extension(tmp_path, name, other):
     path = write(tmp_path, name).rename(tmp_path / other)
     assert [d.text for d in text_files.read_file(path)] == TEXTS
 
@@ -158,7 +158,7 @@ def test_a_nul_byte_is_named_with_its_line_whatever_is_read_at_a_time(tmp_path, 
         (b"%PDF-1.7", "is a PDF"),
     ],
 )
-def test_what_is_compressed_otherwise_is_named(tmp_path, start, message):
+def test_unsupported_formats_are_named(tmp_path, start, message):
     path = tmp_path / "a.txt"
     path.write_bytes(start + b" and more")
     with pytest.raises(InputError, match=rf"a\.txt: {message}"):

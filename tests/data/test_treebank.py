@@ -53,13 +53,13 @@ def test_distances_agree_with_shortest_paths():
         (("4\taux", "x\taux"), "conllu:10: sentence 2: .*'x' is not a valid"),
     ],
 )
-def test_what_is_no_tree_is_named(tmp_path, change, message):
+def test_invalid_trees_are_refused(tmp_path, change, message):
     folder = write(tmp_path, SENTENCE + SENTENCE.replace(*change))
     with pytest.raises(InputError, match=message):
         treebank.read(folder, "train")
 
 
-def test_the_file_must_be_there_once(tmp_path):
+def test_a_split_needs_exactly_one_file(tmp_path):
     with pytest.raises(InputError, match="one file .*-ud-dev.conllu .or .gz. is needed, .* are 0"):
         treebank.read(str(tmp_path), "validation")
     write(tmp_path, SENTENCE, "test"), write(tmp_path, SENTENCE, "test", packed=True)
@@ -87,7 +87,7 @@ def test_ids_out_of_order_are_refused(tmp_path):
         treebank.read(write(tmp_path, twice, "dev"), "validation")
 
 
-def test_a_long_chain_is_no_circle(tmp_path):
+def test_a_long_chain_is_not_a_cycle(tmp_path):
     n = 1200
     rows = [f"{i}\tw\tw\tX\t_\t_\t{(i + 1) % (n + 1)}\tdep\t_\t_\n" for i in range(1, n + 1)]
     (found,) = treebank.read(write(tmp_path, "".join(rows)), "train")

@@ -42,7 +42,7 @@ def test_a_long_context_is_cut_every_doc_stride(tokenizer):
     assert windows.positions.tolist() == [[0, 0], [5, 6], [0, 0]]
     assert windows.starts.tolist()[2] == [-1, -1, -1, 12, 14, 16, 18, -1, -1, -1]
     assert windows.ends.tolist()[2] == [-1, -1, -1, 13, 15, 17, 19, -1, -1, -1]
-    # google-research/bert: most context on the nearer side; each piece has one such window.
+    # As in google-research/bert: most context on the nearer side, in one window per piece.
     most = [[p for p, m in zip(row, has, strict=True) if m] for row, has in
             zip(windows.starts.tolist(), windows.has_most_context, strict=True)]  # fmt: skip
     assert most == [[0, 2, 4, 6, 8], [10, 12, 14], [16, 18]]
@@ -53,7 +53,7 @@ def test_the_answer_is_the_pieces_that_cover_its_characters(tokenizer):
     assert windows.counts["inexact"] == 0
     spans = [(w.starts[f], w.ends[t]) for w, f, t in _spans(windows)]
     assert spans == [(1, 2), (2, 5)]
-    # A word without pieces is one unknown: the answer inside of it cannot be cut out.
+    # A word without pieces is one [UNK], so an answer inside it cannot be separated.
     windows = cut(tokenizer, ask("xyz d", "y"))
     assert windows.counts["inexact"] == 1 and windows.counts["unreachable"] == 0
     assert [(w.starts[f], w.ends[t]) for w, f, t in _spans(windows)] == [(0, 3)]
@@ -85,7 +85,7 @@ def test_every_answer_that_fits_lies_in_a_window(tokenizer, data):
     for w in held:
         a, b = windows.positions[w]
         assert context[windows.starts[w, a] : windows.ends[w, b]] == text
-    # Each piece of the context is seen, and has most context in just one window.
+    # Each piece of the context is in a window, and has most context in exactly one.
     assert sorted(windows.starts[windows.has_most_context]) == [2 * i for i in range(len(words))]
 
 
@@ -101,7 +101,7 @@ def test_lost_answers_are_named_and_too_many_are_an_error(tokenizer, caplog):
     with pytest.raises(InputError, match="2 of 101 answers .*place of long.*more than 1%"):
         cut(tokenizer, *good[:99], long, shifted)
     blank = ask("a  b", "  ", id="blank")
-    with pytest.raises(InputError, match="1 of 1 answers"):  # It touches no piece.
+    with pytest.raises(InputError, match="1 of 1 answers"):  # It has no piece.
         cut(tokenizer, blank)
 
 
@@ -123,6 +123,6 @@ def test_a_context_of_100000_characters_is_cut(tokenizer):
     assert windows.has_most_context.sum() == 90_002
 
 
-def test_a_stride_that_passes_over_text_is_refused(tokenizer):
+def test_a_stride_that_skips_text_is_refused(tokenizer):
     with pytest.raises(InputError, match="doc_stride 6 would skip text"):
         cut(tokenizer, ask("a b"), stride=6)

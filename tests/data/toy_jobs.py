@@ -10,7 +10,7 @@ from undivided_tf.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Square:
-    """Writes the square of a number to a file of its name; -1 is refused, -2 is fatal."""
+    """Writes the square of a number to a file; -1 is an error, -2 kills, -3 sleeps."""
 
     folder: str
 

@@ -32,11 +32,11 @@ def test_constant_predictions_have_scores():
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_class_that_nobody_names_does_not_count():
+def test_a_class_without_labels_and_predictions_does_not_count():
     assert classification.score([0, 1], [0, 1], 5) == {"accuracy": 1.0, "f1_macro": 1.0}
 
 
-def test_majority_is_the_training_splits():
+def test_the_majority_class_is_that_of_the_training_split():
     assert classification.majority_accuracy([2, 2, 0], [0, 0, 0, 2]) == 0.25
     assert classification.majority_accuracy([1, 0], [0, 0, 1]) == pytest.approx(2 / 3)
 

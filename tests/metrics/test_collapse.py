@@ -35,7 +35,7 @@ def test_against_loops():
         if i != j
     ]
     assert collapse.mean_cosine(tokens) == pytest.approx(np.mean(pairs), rel=1e-12)
-    # No row that all share comes nearer than the mean.
+    # The mean row is the nearest of all rows.
     found = collapse.relative_residual(tokens)
     for shift in np.random.default_rng(1).normal(size=(20, 5)) / 10:
         other = np.linalg.norm(tokens - tokens.mean(0) - shift) / np.linalg.norm(tokens)

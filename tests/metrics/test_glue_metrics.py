@@ -1,4 +1,4 @@
-"""GLUE's scores against the formulas of their definitions, written out a second time."""
+"""GLUE's scores against a second implementation of their definitions."""
 
 import math
 

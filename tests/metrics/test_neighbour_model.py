@@ -13,7 +13,7 @@ from undivided_tf.metrics.neighbour_model import NeighbourModel
 
 
 def dense(unigrams, bigrams, is_target):
-    """log P(x | l, r) for all l, r and x by the formulas as they are read, one row at a time."""
+    """P(x | l, r) by the formulas as they are written, one pair of neighbours at a time."""
     table = bigrams.toarray().astype(float)
     targets = np.flatnonzero(is_target)
     counted = unigrams[targets]
@@ -70,7 +70,7 @@ def test_by_hand():
     assert found[0] == pytest.approx(math.log(product[0] / sum(product)), abs=1e-12)
 
 
-def test_a_neighbour_that_shows_mask_is_left_out():
+def test_a_masked_neighbour_has_no_effect():
     unigrams, bigrams, is_target = made_up(3)
     model, distribution = (make(unigrams, bigrams, is_target) for make in (NeighbourModel, dense))
     mask, pad = np.array([4]), np.array([0])
@@ -84,7 +84,7 @@ def test_a_neighbour_that_shows_mask_is_left_out():
         assert left[0] == pytest.approx(math.log(distribution(6, 4)[piece]), abs=1e-10)
 
 
-def test_special_pieces_are_no_targets():
+def test_special_pieces_cannot_be_predicted():
     model = NeighbourModel(*made_up(0))
     with pytest.raises(ValueError, match="piece 3 is special and is never predicted"):
         model.log_probabilities(np.array([6, 6]), np.array([6, 6]), np.array([6, 3]))

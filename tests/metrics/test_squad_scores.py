@@ -110,15 +110,14 @@ def test_scores_equal_the_second_implementation(rows, random):
     empty = [answers and not any(map(words_of, answers)) for answers, _ in rows]
     empty += [text and not words_of(text) for text in predictions.values()]
     if len(predictions) < len(rows) or any(empty):
-        # The official count starts from more, or less, than answering nothing gives; and it takes
-        # "a", which is scored as the empty answer, for another one.
+        # The official search starts from another score than that of answering nothing, and it takes
+        # "a", which is scored as the empty answer, for an answer.
         return
     # A threshold as good as the best one, and none better; -inf answers nothing.
     for kind in ("exact", "f1"):
         scores = []
         for threshold in (float("-inf"), *odds.values()):
             kept = {id: "" if odds[id] > threshold else predictions[id] for id in predictions}
-            # Officially an answer to a question that has one is not lost by being empty.
             scores.append(evaluate(articles, kept)[kind])
         assert best[f"best_{kind}"] >= max(scores) - 1e-9
 
@@ -138,7 +137,7 @@ def test_keys_and_numbers_of_a_case_done_by_hand():
         "exact", "f1", "total", "HasAns_exact", "HasAns_f1", "HasAns_total", "NoAns_exact",
         "NoAns_f1", "NoAns_total", "best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh",
     ]  # fmt: skip
-    # q0: 2/3 of F1, q4: an answer of punctuation is none, q3: wrong, and its odds are below 1.
+    # q0 has F1 2/3; q3 is wrong, with odds below 1; the answer to q4 is only punctuation.
     assert found == pytest.approx(
         {
             "exact": 60.0, "f1": 100 * (3 + 2 / 3) / 5, "total": 5,
@@ -185,6 +184,6 @@ def test_data_in_another_format_is_refused(wrong):
         evaluate(wrong, {"q0": "x"})
 
 
-def test_an_id_that_stands_twice_is_refused():
+def test_a_repeated_id_is_refused():
     with pytest.raises(InputError, match="'q0' occurs twice"):
         evaluate(data_set([["a"]]) * 2, {"q0": "x"})
