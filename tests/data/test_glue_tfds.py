@@ -60,7 +60,7 @@ def test_a_missing_network_fails_within_seconds(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["tfds:glue/nothing", "tfds:imdb_reviews", "tfds:"])
 def test_unknown_names_are_refused(name):
-    with pytest.raises(InputError, match="these are known: tfds:glue/cola"):
+    with pytest.raises(InputError, match="not supported; from TensorFlow Datasets: tfds:glue/cola"):
         load_task(name)
 
 

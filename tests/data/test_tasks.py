@@ -56,7 +56,7 @@ def test_declared_columns_labels_and_files(tmp_path):
     [
         ({"train_tsv": SINGLE + "lonely\n"}, r"train\.tsv:4: 1 columns, but the header has 2"),
         ({"train_tsv": SINGLE + "a\tb\tc\n"}, r"train\.tsv:4: 3 columns, but the header has 2"),
-        ({"dev_tsv": "sentence\tlabel\nx\tmaybe\n"}, r"dev\.tsv:2: label 'maybe' was never"),
+        ({"dev_tsv": "sentence\tlabel\nx\tmaybe\n"}, r"dev\.tsv:2: label 'maybe' is none of"),
         ({"train_tsv": "sentence\tlabel\n"}, r"train\.tsv: has no rows"),
         ({"train_tsv": ""}, r"train\.tsv: has no rows"),
         ({"train_tsv": b"sentence\tlabel\nx\ty\n\xff\ty\n"}, r"train\.tsv:3: not UTF-8"),
@@ -66,7 +66,7 @@ def test_declared_columns_labels_and_files(tmp_path):
         ({"task_json": '{"frist": "a"}'}, r"task\.json: unknown key 'frist'; did you mean 'first'"),
         ({"task_json": '{"second": "a"}'}, r"task\.json: names the column `second`"),
         ({"task_json": '{"labels": ["pos"]}'}, "at least two labels"),
-        ({"task_json": '{"labels": ["pos", "x"]}'}, r"train\.tsv:3: label 'neg' was never"),
+        ({"task_json": '{"labels": ["pos", "x"]}'}, r"train\.tsv:3: label 'neg' is none of"),
         ({"task_json": '{"first": "b"}'}, r"train\.tsv:1: no column 'b'"),
     ],
 )

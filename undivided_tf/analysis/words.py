@@ -62,9 +62,9 @@ def seen(
     for start in range(0, len(sentences), 1024):
         batch = sentences[start : start + 1024]
         for words, (_, word_of) in zip(batch, pieces(tokenizer, batch), strict=True):
-            whole = np.bincount(word_of, minlength=len(words))
-            cut = np.bincount(word_of[: max_seq_length - 2], minlength=len(words))
-            masks.append((whole > 0) & (whole == cut))
+            total = np.bincount(word_of, minlength=len(words))
+            kept = np.bincount(word_of[: max_seq_length - 2], minlength=len(words))
+            masks.append((total > 0) & (kept == total))
     return masks
 
 

@@ -93,8 +93,8 @@ def training_batches(
     """
     generator = np.random.default_rng(seed)
     orders = [generator.permutation(len(encoded)) for _ in range(epochs)]
-    whole = len(encoded) // batch_size * batch_size
-    orders = [order[:whole] for order in orders]
+    used = len(encoded) // batch_size * batch_size
+    orders = [order[:used] for order in orders]
     if pad_to_multiple_of:
         lengths = encoded.lengths
         orders = [_group_by_length(order, lengths, batch_size, generator) for order in orders]

@@ -70,7 +70,7 @@ READERS = {SPEECHES: read_speeches, ARTICLES: read_train_articles}
 
 
 def topics() -> tuple[str, ...]:
-    """The eleven named topics, sorted; `Uncategorized` says nothing about an article."""
+    """The eleven named topics, sorted; `Uncategorized` is not a topic."""
     return tuple(sorted({a["topic"] for a in _articles().values()} - {UNCATEGORIZED}))
 
 

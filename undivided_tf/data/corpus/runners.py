@@ -17,7 +17,7 @@ from undivided_tf.data.corpus.config import BEAM_RUNNERS, RecordsConfig
 from undivided_tf.support import cluster, progress
 
 Job = Callable[[Any], Iterator[int]]
-# Items per worker that are running or waiting; this bounds the memory.
+# Items per worker that run or wait at a time, since all items would need much memory.
 _WAITING = 2
 # More threads would wait for Python's global lock.
 _THREADS = 4
@@ -69,7 +69,10 @@ def run(
 
 @contextlib.contextmanager
 def _pool(config: RecordsConfig) -> Iterator[tuple[concurrent.futures.Executor, int]]:
-    """A pool of threads, which suffice for TensorFlow and NumPy, or Dask workers; and its size."""
+    """A pool of threads or of Dask workers, and its size.
+
+    Threads suffice in one process, since TensorFlow and NumPy release Python's global lock.
+    """
     if config.runner == "dask":
         processes = config.num_processes or os.cpu_count()
         with cluster.connect(config.scheduler, processes) as client:

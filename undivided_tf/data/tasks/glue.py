@@ -108,12 +108,12 @@ TASKS = {
 
 def canonical_name(name: str) -> str | None:
     """The key in `TASKS` of a name such as `SST-2`, `sst2` or `QNLIv2`; None if there is none."""
-    known = {
+    keys = {
         _plain(other): key
         for key, task in TASKS.items()
         for other in (key, task.folder, *task.aliases)
     }
-    return known.get(_plain(name))
+    return keys.get(_plain(name))
 
 
 def _plain(name: str) -> str:
@@ -121,7 +121,7 @@ def _plain(name: str) -> str:
 
 
 def without_blanks(rows: Rows, split: str, where: str) -> Rows:
-    """Drops the blank rows of train; blank rows of other splits count in the score."""
+    """The rows without those of blank text if the split is train; all rows of other splits."""
     texts = [rows.first] if rows.second is None else [rows.first, rows.second]
     blank = np.array([not all(text.strip() for text in row) for row in zip(*texts, strict=True)])
     if not blank.any():

@@ -24,8 +24,8 @@ def tfds_task(name: str) -> Task:
     prefix, _, short = name.removeprefix(TFDS).partition("/")
     key = glue.canonical_name(short)
     if prefix != "glue" or key is None:
-        known = ", ".join(f"tfds:glue/{task}" for task in glue.TASKS)
-        raise InputError(f"task {name!r}: of TensorFlow Datasets these are known: {known}")
+        supported = ", ".join(f"tfds:glue/{task}" for task in glue.TASKS)
+        raise InputError(f"task {name!r} is not supported; from TensorFlow Datasets: {supported}")
     about = glue.TASKS[key]
 
     @functools.cache

@@ -80,8 +80,8 @@ class LabelColumn:
             elif field in MISSING:
                 hint = f"; if it marks a missing label, declare {_declaration(field)}"
             return (
-                f"label {field!r} was never declared; known: {', '.join(self.labels)} (from "
-                f"train, or `labels` in task.json){hint}"
+                f"label {field!r} is none of {', '.join(self.labels)} (from train, or `labels` "
+                f"in task.json){hint}"
             )
         try:
             number = float(field)

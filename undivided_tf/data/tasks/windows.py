@@ -197,9 +197,9 @@ def _layout(
 
     # google-research/bert's score: distance to the nearer edge, plus a little for a longer window.
     context = np.minimum(column, count - 1 - column) + 0.01 * count
-    of_piece = np.full((n, len(ids)), -1.0)
-    of_piece[np.nonzero(inside)[0], piece[inside]] = context[inside]
-    most = of_piece.argmax(axis=0)
+    scores = np.full((n, len(ids)), -1.0)
+    scores[np.nonzero(inside)[0], piece[inside]] = context[inside]
+    most = scores.argmax(axis=0)
 
     first, last = span
     holds = (begin <= first) & (first <= last) & (last < begin + count)
