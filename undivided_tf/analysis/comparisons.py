@@ -1,6 +1,6 @@
 """Compares one encoder with several others on the same tokens, in one pass over the data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from undivided_tf.analysis.subjects import Subject
 from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
 
+TapPairs = MinibatchCka | measures.WholeSample
 _MAX_BYTES = 4 << 30  # Limit for the Gram matrices of a whole sample.
 
 
@@ -50,7 +51,7 @@ class Sample:
         elif rows.second is not None:
             raise InputError("unit words is for tasks of single texts; this one has pairs")
 
-    def compare(self) -> dict[str, Any]:
+    def compare(self) -> dict[str, TapPairs]:
         """Compares the encoders; computes each activation once.
 
         Returns:
@@ -111,7 +112,7 @@ class Sample:
             f"then the ratio; {tokens}"
         )
 
-    def _pairs(self, first: str, second: str) -> Any:
+    def _pairs(self, first: str, second: str) -> TapPairs:
         names = self.names[first], self.names[second]
         if self.measure:
             return measures.WholeSample(self.measure, *names)
@@ -122,7 +123,8 @@ class Sample:
             seed=self.config.seed,
         )
 
-    def _maker(self, encoder: str) -> Any:
+    def _maker(self, encoder: str) -> Callable[[Activations], Any]:
+        """Function that prepares activations of an encoder for `TapPairs.add`."""
         config, names = self.config, self.names[encoder]
         if self.measure:
             return lambda activations: measures.Examples(self.measure, names, activations)
@@ -197,7 +199,12 @@ class Sample:
             for name, subject in self.encoders.items()
         }
 
-    def _cached(self, subject: Subject, draw: dict[str, Any], make: Any) -> Iterator[Activations]:
+    def _cached(
+        self,
+        subject: Subject,
+        draw: dict[str, Any],
+        make: Callable[[], Iterator[Activations]],
+    ) -> Iterator[Activations]:
         if not self.config.cache_dir:
             return make()
         key = {

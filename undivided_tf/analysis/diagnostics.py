@@ -1,6 +1,7 @@
 """Diagnostics of the blocks of one encoder and of its untrained twin."""
 
 import collections
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from undivided_tf.analysis import masked_lm, rank, subjects, taps
 from undivided_tf.analysis.attention import HeadDivergence, HeadStatistics, rollout
 from undivided_tf.analysis.config import DiagnosticsConfig
+from undivided_tf.analysis.extraction import Activations
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.data.tasks.tasks import Rows, read_split
 from undivided_tf.models.pretrainer import Pretrainer
@@ -142,7 +144,9 @@ def match_heads(
     return matches
 
 
-def _attention(subject: Subject, rows: Rows, batch_size: int, max_seq_length: int):
+def _attention(
+    subject: Subject, rows: Rows, batch_size: int, max_seq_length: int
+) -> Iterator[tuple[Activations, np.ndarray, np.ndarray]]:
     """Minibatches of probabilities by block, token ids, and lengths of the texts."""
     stream = taps.attention_probabilities(
         subject.encoder,

@@ -114,7 +114,14 @@ def logit_lens(
     }
 
 
-def _scores(model: Pretrainer, tap, positions, ids, weights, top: int):
+def _scores(
+    model: Pretrainer,
+    tap: tf.Tensor,
+    positions: tf.Tensor,
+    ids: tf.Tensor,
+    weights: tf.Tensor,
+    top: int,
+) -> list[tf.Tensor]:
     """Sums over the masked pieces: loss, number of correct ones, number among the top k."""
     if model.encoder.final_layer_norm:
         tap = model.encoder.final_layer_norm(tap)

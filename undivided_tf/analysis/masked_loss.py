@@ -12,7 +12,7 @@ References:
     Wettig et al. 2023, arXiv 2202.08005 (the rate of masks).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -190,7 +190,7 @@ def masked_rows(
         number += 1
 
 
-def _losses_of(model: Pretrainer):
+def _losses_of(model: Pretrainer) -> Callable[[dict[str, np.ndarray], int], np.ndarray]:
     """A function from masked rows and a batch size to their losses `(rows, predictions)`."""
 
     @tf.function(autograph=False)

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from undivided_tf.analysis import subjects
-from undivided_tf.analysis.comparisons import Sample
+from undivided_tf.analysis.comparisons import Sample, TapPairs
 from undivided_tf.analysis.config import CkaConfig
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.data.tasks.tasks import Rows, read_split
@@ -145,7 +145,7 @@ def _samples(rows: Rows, config: CkaConfig) -> tuple[Rows, Rows | None]:
     return rows.take(config.num_examples, config.seed), others
 
 
-def _described(first: Subject, second: Subject, pairs: Any) -> dict[str, Any]:
+def _described(first: Subject, second: Subject, pairs: TapPairs) -> dict[str, Any]:
     return {
         "first": first.describe(),
         "second": second.describe(),
@@ -155,7 +155,7 @@ def _described(first: Subject, second: Subject, pairs: Any) -> dict[str, Any]:
     }
 
 
-def _values(pairs: Any) -> dict[str, Any]:
+def _values(pairs: TapPairs) -> dict[str, Any]:
     matrix = _nullable(pairs.matrix())
     low, high = pairs.interval() or (None, None)
     return {

@@ -8,7 +8,7 @@ References:
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -217,7 +217,7 @@ def _train(
     return best / scale[:, 0], epochs.tolist()
 
 
-def _squared_distances(x: Any, views: Any) -> Any:
+def _squared_distances(x: tf.Tensor, views: tf.Variable) -> tf.Tensor:
     """Squared distances `(taps, sentences, words, words)` of the words under the views."""
     viewed = tf.einsum("tbwh,thr->tbwr", x, views)
     norms = tf.reduce_sum(tf.square(viewed), -1)
@@ -225,7 +225,9 @@ def _squared_distances(x: Any, views: Any) -> Any:
     return tf.maximum(norms[..., :, None] + norms[..., None, :] - 2 * products, 0)
 
 
-def _batches(data: _Trees, batch_size: int, rng: np.random.Generator | None = None):
+def _batches(
+    data: _Trees, batch_size: int, rng: np.random.Generator | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Minibatches of sentences of similar length; in random order if a generator is given."""
     lengths = np.array([len(d) for d in data.distances])
     ties = rng.random(len(lengths)) if rng else np.arange(len(lengths))

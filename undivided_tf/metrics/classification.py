@@ -73,7 +73,10 @@ def best_permutation(
     return float(confusion[range(num_labels), meaning].sum() / len(labels)), meaning.tolist()
 
 
-def _class_ids(values: Sequence[int] | None, name: str, num_labels: int | None = None):
+def _class_ids(
+    values: Sequence[int] | None, name: str, num_labels: int | None = None
+) -> np.ndarray:
+    """The values as an array `(examples,)`; InputError if they are not class ids."""
     if values is None:
         raise InputError(f"{name}: this split has no labels; score one that has")
     ids = np.asarray(values)

@@ -59,7 +59,9 @@ def count_pairs(token_ids: np.ndarray, vocab_size: int, pad_id: int) -> scipy.sp
     )
 
 
-def count_file(path: str | os.PathLike, layout: Layout, vocab_size: int, pad_id: int) -> Iterator:
+def count_file(
+    path: str | os.PathLike, layout: Layout, vocab_size: int, pad_id: int
+) -> Iterator[scipy.sparse.csr_array]:
     """Streams the counts of a record file, some rows at a time.
 
     Raises:

@@ -100,7 +100,8 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
     def read(split: str) -> Rows | None:
         checked_split(split, about.splits)
         if split == "test_ax":
-            return _diagnostic_beside(path)
+            beside = _folder_beside(path)
+            return folder_task("ax", beside).read("test") if beside else None
         files = [file for file in _FILES[split] if (folder / file).exists()]
         if not files and split not in ("train", "validation"):
             return None
@@ -164,14 +165,8 @@ def input_files(data: str, *names: str) -> dict[str, pathlib.Path]:
     }
 
 
-def _diagnostic_beside(path: pathlib.Path) -> Rows | None:
-    """The rows of the diagnostic AX, which models of MNLI predict."""
-    beside = _folder_beside(path)
-    return folder_task("ax", beside).read("test") if beside else None
-
-
 def _folder_beside(path: pathlib.Path) -> pathlib.Path | None:
-    """The folder of the diagnostic AX, beside that of MNLI."""
+    """The folder of the diagnostic AX, which models of MNLI predict, beside that of MNLI."""
     names = (glue.TASKS["ax"].folder, *glue.TASKS["ax"].aliases)
     folders = [path.parent / name for name in names if official_name(path.parent / name) == "ax"]
     return folders[0] if folders else None
