@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import toys
 
-from undivided_tf.analysis import taps, words
+from undivided_tf.analysis import extraction, taps, words
 from undivided_tf.config import EncoderConfig
 from undivided_tf.data.tasks.tasks import Rows
 from undivided_tf.errors import InputError
@@ -95,10 +95,9 @@ def test_token_draw_takes_real_tokens_of_each_text(encoder, tokenizer):
 
 def test_all_tokens_are_returned_if_enough_are_requested(encoder, tokenizer):
     text = TEXTS[3]
-    for special, cut in ((True, slice(None)), (False, slice(1, -1))):
-        (batch,) = tokens(encoder, tokenizer, [text], tokens_per_example=99, special_tokens=special)
-        for name, expected in alone(encoder, tokenizer, text).items():
-            np.testing.assert_allclose(batch[name], expected[cut], atol=1e-5)
+    (batch,) = tokens(encoder, tokenizer, [text], tokens_per_example=99)
+    for name, expected in alone(encoder, tokenizer, text).items():
+        np.testing.assert_allclose(batch[name], expected[1:-1], atol=1e-5)
 
 
 def test_the_draw_depends_on_seed_and_row_alone(encoder, tokenizer):
@@ -176,19 +175,15 @@ def wide_encoder(**changes):
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_contributions_are_what_blocks_add_to_the_stream(tokenizer, norm_first):
     encoder = wide_encoder(norm_first=norm_first)
-    options = {"tokens_per_example": 20, "special_tokens": True}
-    activations = tokens(encoder, tokenizer, **options)
-    for batch, added in zip(
-        activations, tokens(encoder, tokenizer, contributions=True, **options), strict=True
-    ):
-        names = list(batch)
-        assert list(added) == names[1:]
-        for before, name, block in zip(names, names[1:], encoder.blocks, strict=False):
-            summed = batch[before] + added[name]
-            expected = summed if norm_first else np.asarray(block.layer_norm(summed))
-            np.testing.assert_allclose(batch[name], expected, atol=1e-4)
-    with pytest.raises(InputError, match="unknown tap 'embeddings'"):
-        tokens(encoder, tokenizer, contributions=True, taps=["embeddings"])
+    inputs = tokenizer.encode(TEXTS, max_seq_length=LENGTH)
+    values = encoder(inputs, training=False, return_taps=True)["taps"]
+    added = extraction.block_contributions(encoder, values, inputs["padding_mask"])
+    names = list(values)
+    assert list(added) == names[1:]
+    for before, name, block in zip(names, names[1:], encoder.blocks, strict=False):
+        summed = values[before] + added[name]
+        expected = summed if norm_first else block.layer_norm(summed)
+        np.testing.assert_allclose(values[name], expected, atol=1e-4)
 
 
 def test_attention_probabilities_reproduce_the_block(tokenizer):

@@ -18,14 +18,9 @@ Activations = dict[str, np.ndarray]
 _LENGTHS = 16  # Minibatches are cut to a multiple of this; the encoder is traced once per length.
 
 
-def checked_taps(
-    encoder: Encoder, taps: Sequence[str] | None, contributions: bool = False
-) -> tuple[str, ...]:
-    """The requested taps, all for None; InputError for a tap that the encoder lacks.
-
-    Only blocks have contributions, not the embeddings.
-    """
-    names = tuple(encoder.config.pattern.tap_names)[contributions:]
+def checked_taps(encoder: Encoder, taps: Sequence[str] | None) -> tuple[str, ...]:
+    """The requested taps, all for None; InputError for a tap that the encoder lacks."""
+    names = tuple(encoder.config.pattern.tap_names)
     for tap in taps or ():
         if tap not in names:
             raise InputError(
@@ -84,16 +79,13 @@ def block_contributions(
     return added
 
 
-def forward(
-    encoder: Encoder, names: Sequence[str], reduce: Callable, contributions: bool = False
-) -> Callable:
+def forward(encoder: Encoder, names: Sequence[str], reduce: Callable) -> Callable:
     """The encoder followed by a reduction in the graph, so that little data leaves the device.
 
     Args:
         encoder: the encoder.
         names: of the taps.
         reduce: function from a tap `(batch, length, hidden)`, the encoder's inputs and positions.
-        contributions: reduce what each block adds to the residual stream instead of its tap.
 
     Returns:
         Function from the encoder's inputs and positions to the reduced taps, in order of `names`.
@@ -102,8 +94,6 @@ def forward(
     @tf.function(autograph=False)
     def forward(inputs, positions):
         taps = encoder(inputs, training=False, return_taps=True)["taps"]
-        if contributions:
-            taps = block_contributions(encoder, taps, inputs["padding_mask"])
         # A list, since tf.function would sort the keys of a dict.
         return [reduce(tf.cast(taps[name], tf.float32), inputs, positions) for name in names]
 

@@ -6,8 +6,7 @@ tokens. Word-level activations are means over the pieces of a word, a unit that 
 different vocabularies share. Pooled activations are one vector per text. Memory does not grow with
 the number of rows.
 
-An activation is the output of a block (a tap) or, with `contributions`, the block's addition to the
-residual stream. Attention probabilities have a separate stream.
+Attention probabilities have a separate stream.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,10 +32,10 @@ def token_activations(
     max_seq_length: int,
     seed: int,
     taps: Sequence[str] | None = None,
-    special_tokens: bool = False,
-    contributions: bool = False,
 ) -> Iterator[Activations]:
     """Activations of tokens drawn at random from each text, without replacement.
+
+    [CLS], [SEP] and [UNK] are not drawn, since their large norms can dominate a similarity.
 
     Args:
         encoder: the encoder.
@@ -48,10 +47,6 @@ def token_activations(
         max_seq_length: word pieces per text; longer ones are truncated.
         seed: decides the draw.
         taps: names of the taps; None for all.
-        special_tokens: whether [CLS], [SEP] and [UNK] may be drawn. Their large norms can dominate
-            a similarity.
-        contributions: yield each block's addition to the residual stream instead of taps; the
-            embeddings have none.
 
     Yields:
         For each minibatch a dict, in the order of `taps`, from names to float32
@@ -69,13 +64,11 @@ def token_activations(
         del inputs
         return tf.gather(activation, positions, batch_dims=1)
 
-    names = extraction.checked_taps(encoder, taps, contributions)
-    forward = extraction.forward(encoder, names, gather, contributions)
+    names = extraction.checked_taps(encoder, taps)
+    forward = extraction.forward(encoder, names, gather)
     row = 0
     for inputs, size in extraction.batches(encoder, tokenizer, rows, batch_size, max_seq_length):
-        allowed = inputs["padding_mask"].numpy().astype(bool)
-        if not special_tokens:
-            allowed &= ~np.asarray(tokenizer.is_special)[inputs["token_ids"].numpy()]
+        allowed = ~np.asarray(tokenizer.is_special)[inputs["token_ids"].numpy()]
         allowed[size:] = False
         positions, kept = _draw(allowed, tokens_per_example, seed, row)
         row += size
