@@ -41,12 +41,7 @@ def run_blimp(config: BlimpConfig) -> dict[str, Any]:
 
     def inputs() -> tuple[Subject, Pretrainer, list[blimp.Paradigm]]:
         subject = subjects.load(config.init_checkpoint)
-        model = masked_lm.load_head(config.init_checkpoint, subject)
-        if model is None:
-            raise InputError(
-                f"{config.init_checkpoint} has no masked-language-model head, which scores "
-                "sentences: give a checkpoint of run_pretraining"
-            )
+        model = masked_lm.require_head(config.init_checkpoint, subject)
         return subject, model, blimp.read(config.data)
 
     return results_once(config, inputs, lambda loaded: score(*loaded, config))

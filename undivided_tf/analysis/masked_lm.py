@@ -41,6 +41,16 @@ def load_head(checkpoint: str, subject: Subject) -> Pretrainer | None:
     return model
 
 
+def require_head(checkpoint: str, subject: Subject) -> Pretrainer:
+    """As `load_head`, but InputError if there is no head."""
+    model = load_head(checkpoint, subject)
+    if model is None:
+        raise InputError(
+            f"{checkpoint} has no masked-language-model head: give a checkpoint of run_pretraining"
+        )
+    return model
+
+
 @dataclasses.dataclass(frozen=True)
 class Masked:
     """A minibatch with masked pieces.

@@ -54,12 +54,7 @@ def run_masked_loss(config: MaskedLossConfig) -> dict[str, Any]:
 
     def inputs() -> tuple[Subject, Pretrainer, NgramCounts]:
         subject = subjects.load(config.init_checkpoint)
-        model = masked_lm.load_head(config.init_checkpoint, subject)
-        if model is None:
-            raise InputError(
-                f"{config.init_checkpoint} has no masked-language-model head, which predicts "
-                "masked pieces: give a checkpoint of run_pretraining"
-            )
+        model = masked_lm.require_head(config.init_checkpoint, subject)
         records.check_records(config.records_dir, subject.encoder.config)
         return subject, model, counts.read_counts(config.records_dir)
 

@@ -5,13 +5,15 @@ References:
 """
 
 import dataclasses
+import pathlib
 import re
+from collections.abc import Callable
 
 import numpy as np
 from absl import logging
 
 from undivided_tf.config import SPLITS
-from undivided_tf.data.tasks.rows import Rows
+from undivided_tf.data.tasks.rows import Rows, Task
 
 ENTAILMENT = ("entailment", "neutral", "contradiction")
 
@@ -104,6 +106,18 @@ TASKS = {
         splits=("test",),
     ),
 }
+
+
+def task_of(
+    key: str,
+    name: str,
+    read: Callable[[str], Rows | None],
+    files: tuple[pathlib.Path, ...] = (),
+) -> Task:
+    """A task of GLUE; `key` is its key in `TASKS`, the other arguments are those of `Task`."""
+    about = TASKS[key]
+    is_pair = len(about.columns) == 2
+    return Task(name, about.labels, is_pair, read, key, about.splits, about.score_range, files)
 
 
 def canonical_name(name: str) -> str | None:

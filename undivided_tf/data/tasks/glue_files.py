@@ -128,16 +128,7 @@ def folder_task(name: str, path: pathlib.Path) -> Task:
                 f"a task of your own {remedy}"
             ) from error
 
-    return Task(
-        path.name,
-        about.labels,
-        len(about.columns) == 2,
-        read,
-        name,
-        about.splits,
-        about.score_range,
-        _files(about, folder, path),
-    )
+    return glue.task_of(name, path.name, read, _files(about, folder, path))
 
 
 def _files(about: glue.GlueTask, folder: Path, path: pathlib.Path) -> tuple[pathlib.Path, ...]:
@@ -204,9 +195,7 @@ def _rows(about: glue.GlueTask, table: TsvTable, split: str) -> Rows:
             for field, line in zip(fields, table.lines, strict=True)
         ]
         labels = positions(checked, about.labels) if about.labels else np.float32(checked)
-    return glue.without_blanks(
-        Rows(texts[0], texts[1] if len(texts) > 1 else None, labels), split, str(table.path)
-    )
+    return glue.without_blanks(Rows(*texts, labels=labels), split, str(table.path))
 
 
 def _label(about: glue.GlueTask, field: str, where: str) -> Any:

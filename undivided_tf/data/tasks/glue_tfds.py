@@ -1,7 +1,6 @@
 """Reads GLUE from TensorFlow Datasets. Imports TensorFlow only when rows are read."""
 
 import functools
-import pathlib
 
 import numpy as np
 
@@ -32,15 +31,7 @@ def tfds_task(name: str) -> Task:
     def read(split: str) -> Rows | None:
         return _tfds_rows(key, about, checked_split(split, about.splits))
 
-    return Task(
-        pathlib.PurePath(name).name,
-        about.labels,
-        len(about.columns) == 2,
-        read,
-        key,
-        about.splits,
-        about.score_range,
-    )
+    return glue.task_of(key, short, read)
 
 
 def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:
@@ -71,5 +62,4 @@ def _tfds_rows(key: str, about: glue.GlueTask, split: str) -> Rows:
                     f"{len(labels)} rows); prepare the data set again"
                 )
             labels = positions([names[label] for label in columns["label"]], about.labels)
-    rows = Rows(texts[0], texts[1] if len(texts) > 1 else None, labels)
-    return glue.without_blanks(rows, split, source)
+    return glue.without_blanks(Rows(*texts, labels=labels), split, source)
