@@ -59,7 +59,7 @@ def score(
     Args:
         subject: the encoder.
         model: the encoder with its head, see `masked_lm.load_head`.
-        paradigms: pairs.
+        paradigms: the pairs to score.
         config: sizes and seed.
 
     Returns:

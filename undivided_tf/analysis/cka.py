@@ -210,7 +210,7 @@ def centred_examples(x: np.ndarray, name: str, wide: bool = False) -> np.ndarray
 
     Args:
         x: `(examples, features)`.
-        name: for messages.
+        name: name of the activations, for messages.
         wide: convert to float64; else float32 is kept, which makes products twice as fast.
 
     Returns:

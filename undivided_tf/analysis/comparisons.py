@@ -229,7 +229,7 @@ def ordinary(first: Activations, second: Activations, share: float) -> np.ndarra
 
     Args:
         first: `(tokens, hidden)` by tap.
-        second: of another encoder at the same tokens.
+        second: activations of another encoder at the same tokens.
         share: share of the tokens to leave out; at least one token.
     """
     highest = np.zeros(_length(first))

@@ -84,7 +84,7 @@ def forward(encoder: Encoder, names: Sequence[str], reduce: Callable) -> Callabl
 
     Args:
         encoder: the encoder.
-        names: of the taps.
+        names: names of the taps.
         reduce: function from a tap `(batch, length, hidden)`, the encoder's inputs and positions.
 
     Returns:

@@ -19,9 +19,9 @@ def forward_milliseconds(
     """Times compiled forward passes of full rows of random word pieces.
 
     Args:
-        encoders: by name; all of one vocabulary.
-        batch_size: rows of a pass.
-        length: word pieces of a row.
+        encoders: encoders of one vocabulary, by name.
+        batch_size: rows per pass.
+        length: word pieces per row.
         rounds: number of rounds, each with all encoders, after one warm-up.
 
     Returns:

@@ -136,7 +136,7 @@ class ControlTask:
         Args:
             types: the word type of each row.
             labels: labels of the true task `(rows,)`.
-            seed: of the draw.
+            seed: seed of the draw.
         """
         names = sorted(set(types))
         drawn = np.random.default_rng(seed).choice(labels, len(names))

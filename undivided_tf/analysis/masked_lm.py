@@ -31,7 +31,7 @@ def load_head(checkpoint: str, subject: Subject) -> Pretrainer | None:
 
     Args:
         checkpoint: as for `subjects.load`.
-        subject: its result.
+        subject: result of `subjects.load`.
     """
     path = checkpoints.resolve(checkpoint)
     if not any(name.startswith(f"{HEAD}/") for name in read_weights(path)):
@@ -56,7 +56,7 @@ class Masked:
     """A minibatch with masked pieces.
 
     Attributes:
-        inputs: of the encoder.
+        inputs: inputs of the encoder.
         positions: `(texts, predictions)`, positions of masked pieces.
         ids: `(texts, predictions)`, the original pieces.
         weights: `(texts, predictions)`, 0 for unused slots.

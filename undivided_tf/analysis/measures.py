@@ -31,7 +31,7 @@ class Measure:
     """A measure of two taps in two steps, so that work per tap is done once.
 
     Attributes:
-        label: for tables and figures.
+        label: name in tables and figures.
         prepare: function from centred examples `(examples, features)` to an argument of `pair`.
         pair: function from two prepared taps to a number.
         is_distance: if true, equal taps have 0, else 1.
@@ -127,7 +127,7 @@ class Examples:
 
     Args:
         measure: one of `MEASURES`.
-        taps: names of its taps.
+        taps: names of the encoder's taps.
         activations: `(examples, features)` by tap.
 
     Raises:

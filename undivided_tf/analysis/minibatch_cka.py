@@ -79,7 +79,7 @@ class Minibatches:
     """Makes the minibatches of one encoder.
 
     Args:
-        taps: names of its taps.
+        taps: names of the encoder's taps.
         kernel: `linear` or `rbf`.
         threshold: bandwidth of `rbf` as a share of the median distance. The median of the first
             minibatch is used for each tap, so that all minibatches estimate the same quantity.
@@ -142,8 +142,8 @@ class MinibatchCka:
         threshold: as for `Minibatches`.
         debiased: use the unbiased HSIC_1, else the biased HSIC. Averaging does not reduce this
             bias, so use one minibatch for it.
-        replicates: of the bootstrap over minibatches; 0: no interval.
-        seed: of the bootstrap.
+        replicates: number of bootstrap replicates over minibatches; 0: no interval.
+        seed: seed of the bootstrap.
     """
 
     def __init__(
@@ -250,8 +250,8 @@ def _hsic_products(
     """Numerators of HSIC: of all pairs of taps, and of each tap with itself.
 
     Args:
-        first: of one encoder.
-        second: of another, at the same examples.
+        first: minibatch of one encoder.
+        second: minibatch of another, at the same examples.
         debiased: `n (n - 3) HSIC_1`, else `(n - 1)^2 HSIC`.
 
     Returns:

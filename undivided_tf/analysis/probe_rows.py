@@ -46,7 +46,7 @@ def read(
     also in training are left out, since a probe could memorise them.
 
     Args:
-        task: of words or of sentences.
+        task: a task of words or of sentences.
         subject: decides which words are cut off.
         config: sizes.
         seed: decides which rows are chosen.

@@ -19,7 +19,7 @@ class Subject:
     Attributes:
         encoder: the encoder.
         tokenizer: the tokenizer whose ids it was trained on.
-        seed: of its pre-training, or of its weights if untrained; None if unknown.
+        seed: seed of its pre-training, or of its weights if untrained; None if unknown.
         trained: False for random weights.
     """
 
@@ -41,9 +41,9 @@ class Subject:
         """The same architecture and vocabulary with random weights.
 
         Args:
-            seed: of the weights. They differ from the initial values of a pre-training with the
-                same seed. A trained encoder stays similar to its own initial values, which would
-                therefore give too high a baseline.
+            seed: seed of the weights. They differ from the initial values of a pre-training with
+                the same seed. A trained encoder stays similar to its own initial values, which
+                would therefore give too high a baseline.
         """
         encoder = Encoder(self.encoder.config, seed=derive_seed(seed, "untrained twin"))
         return Subject(encoder, self.tokenizer, seed, trained=False)

@@ -39,7 +39,7 @@ def token_activations(
 
     Args:
         encoder: the encoder.
-        tokenizer: of the encoder.
+        tokenizer: tokenizer of the encoder.
         rows: texts; labels are ignored.
         tokens_per_example: tokens to draw; a shorter text gives all its tokens. Use few, since the
             tokens of one text are not independent examples.
@@ -84,7 +84,7 @@ def draw_words(
         allowed: for each sentence bool `(words,)`, see `words.seen`; with several encoders, true
             only if all allow the word.
         words_per_example: largest number of words to draw; 0: all allowed words.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         For each sentence the indices of the words.
@@ -113,7 +113,7 @@ def word_activations(
 
     Args:
         encoder: the encoder.
-        tokenizer: of the encoder.
+        tokenizer: tokenizer of the encoder.
         sentences: lists of words.
         places: for each sentence the indices of the words to read, which `words.seen` must allow.
         batch_size: sentences per minibatch.
@@ -158,7 +158,7 @@ def attention_probabilities(
 
     Args:
         encoder: the encoder.
-        tokenizer: of the encoder.
+        tokenizer: tokenizer of the encoder.
         rows: texts; labels are ignored.
         batch_size: texts per minibatch.
         max_seq_length: word pieces per text; longer ones are truncated.
@@ -204,7 +204,7 @@ def pooled_activations(
 
     Args:
         encoder: the encoder.
-        tokenizer: of the encoder.
+        tokenizer: tokenizer of the encoder.
         rows: texts; labels are ignored.
         pooling: `first` ([CLS]), or `mean` or `max` over all tokens except padding.
         batch_size: texts per minibatch.
@@ -253,7 +253,7 @@ def _draw(
     Args:
         allowed: bool `(batch, length)`.
         count: positions per row.
-        seed: of the draw.
+        seed: seed of the draw.
         first_row: index of the minibatch's first row in the data, so that a row's draw does not
             depend on the batch size.
 

@@ -20,7 +20,7 @@ class Encoded:
     Attributes:
         inputs: the encoder's inputs, int32 `(rows, max_seq_length)` each.
         lengths: word pieces per row, special tokens included, `(rows,)`.
-        labels: of the rows, or None.
+        labels: labels of the rows, or None.
     """
 
     inputs: Mapping[str, tf.Tensor]
@@ -83,7 +83,7 @@ def training_batches(
         encoded: labelled rows.
         batch_size: rows per batch.
         epochs: passes over the rows.
-        seed: of the orders.
+        seed: seed of the orders.
         pad_to_multiple_of: see `Encoded.batches`; if not 0, rows of similar length out of 32 random
             batches are batched together.
         steps: slice of the batches to return.
@@ -119,7 +119,7 @@ def prediction_batches(
     """Full batches for Keras `predict`.
 
     Args:
-        encoded: rows.
+        encoded: the rows to predict.
         batch_size: rows per batch; the last batch is filled with copies of the last row.
         pad_to_multiple_of: see `Encoded.batches`; if not 0, rows are sorted by length.
 

@@ -28,9 +28,9 @@ def prepare(builder: Any, source: str, url: str) -> None:
     """Downloads a data set unless it is on the disk.
 
     Args:
-        builder: of the data set.
-        source: its name, for errors.
-        url: of a host that must answer.
+        builder: builder of the data set.
+        source: name of the data set, for errors.
+        url: URL of a host that must answer.
 
     Raises:
         InputError: the host does not answer.

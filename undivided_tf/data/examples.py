@@ -26,7 +26,7 @@ def _prefix(name: str, values: int) -> bytes:
     Wins"). So an Example of several features is the concatenation of its parts.
 
     Args:
-        name: of the feature.
+        name: name of the feature.
         values: number of little-endian int32 values that it holds.
     """
     width = values * ROW_DTYPE.itemsize

@@ -177,9 +177,9 @@ def pretraining_batches(
 
     Args:
         records_dir: output of `create_records`.
-        tokenizer: of the records (`read_tokenizer`).
+        tokenizer: tokenizer of the records (`read_tokenizer`).
         batch_size: rows per batch; a batch may span two epochs, so all batches are full.
-        seed: of order and masks.
+        seed: seed of order and masks.
         start_step: number of the first batch.
         start_row: position in the stream of rows; None: `start_step` batches of this size.
         masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
@@ -243,9 +243,9 @@ def validation_arrays(
 
     Args:
         records_dir: output of `create_records`.
-        tokenizer: of the records.
+        tokenizer: tokenizer of the records.
         max_rows: largest number of rows; 0: all.
-        seed: of the masks; the rows do not depend on it.
+        seed: seed of the masks; the rows do not depend on it.
         masked_lm_prob, max_predictions, masking_unit: see `mask_tokens`.
 
     Returns:

@@ -63,8 +63,8 @@ def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
     """95 % Wilson score interval of a share.
 
     Args:
-        successes: from 0 to `trials`; a tie may count one half.
-        trials: at least one.
+        successes: number of successes, up to `trials`; a tie may count one half.
+        trials: number of trials, at least one.
 
     Returns:
         Lower and upper bound, from 0 to 1.
@@ -81,7 +81,7 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
 
     Args:
         values: independent repetitions.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         InputError: as `summarize`.
@@ -107,9 +107,9 @@ def bootstrap_upper_bound(
     the sum of its `weights`. Tokens of a row, which are not independent, stay together.
 
     Args:
-        sums: of each row.
-        weights: of each row, above 0.
-        seed: of the resampling.
+        sums: sum of each row.
+        weights: weight of each row, above 0.
+        seed: seed of the resampling.
 
     Returns:
         The 95 % quantile of the ratio; None for fewer than two rows.
@@ -170,7 +170,7 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
 
     Args:
         differences: one number per pair.
-        seed: of the random changes of sign.
+        seed: seed of the random changes of sign.
 
     Raises:
         InputError: as `summarize`.
@@ -253,7 +253,7 @@ def detectable_difference(deviation: float, n: int) -> float | None:
     """The smallest mean difference that n pairs detect with power 0.8 at the 5 % level.
 
     Args:
-        deviation: of the paired differences.
+        deviation: standard deviation of the paired differences.
         n: number of pairs.
 
     Returns:
@@ -279,8 +279,8 @@ def pairs_needed(deviation: float, margin: float) -> int | None:
     """Number of pairs that reject a loss of `margin` with power 0.8, assuming no true loss.
 
     Args:
-        deviation: of the paired differences.
-        margin: above 0, in the same unit.
+        deviation: standard deviation of the paired differences.
+        margin: the loss to reject, above 0, in the same unit.
 
     Returns:
         The fewest pairs with which a one-sided t-test at 5 % has power 0.8; None for more than

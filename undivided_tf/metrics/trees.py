@@ -38,7 +38,7 @@ def attachment_score(
     Args:
         predicted: for each sentence distances `(words, words)`.
         gold: true distances; two words have an edge if their distance is 1.
-        words: for each sentence the indices that count, usually all words but punctuation.
+        words: for each sentence the indices that count, usually all words except punctuation.
 
     Returns:
         The share, from 0 to 1; None if no sentence has an edge.

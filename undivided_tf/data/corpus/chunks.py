@@ -66,7 +66,7 @@ class CutPortion:
 
     Args:
         folder: work folder with the files of the survey.
-        survey: its result.
+        survey: result of the survey.
     """
 
     folder: str
@@ -119,7 +119,7 @@ class Vocabulary(NamedTuple):
     """A vocabulary file that all workers see.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         do_lower_case: see `Tokenizer`.
         digest: SHA-256 of the text of the file.
     """
@@ -160,7 +160,7 @@ class PackChunk:
 
     Args:
         folder: work folder that all workers see.
-        vocabulary: for the tokenizer.
+        vocabulary: vocabulary of the tokenizer.
         config: see `RecordsConfig`.
     """
 

@@ -26,7 +26,7 @@ class Source(NamedTuple):
     """One part of a corpus.
 
     Attributes:
-        name: for the user.
+        name: name of the source, for the user.
         about: version, licence and description, if known.
         size: bytes of a file; None if the source is not a file.
         modified: modification time of the file in nanoseconds, of a task that of its newest file;
@@ -66,8 +66,8 @@ class Portion(NamedTuple):
     The division of a corpus into portions depends on its files alone, not on the runner.
 
     Attributes:
-        number: from 0, in the order of the corpus.
-        sources: at least one.
+        number: index in the order of the corpus, from 0.
+        sources: the sources, at least one.
     """
 
     number: int

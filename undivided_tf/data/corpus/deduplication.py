@@ -90,7 +90,7 @@ def mark(
     shingles, as the signatures estimate it.
 
     Args:
-        folder: for the result and temporary files; must exist.
+        folder: folder for the result and temporary files; it must exist.
         digests: uint64 `(documents, 2)`, may be a memory map.
         signatures: uint32 `(documents, PERMUTATIONS)`, may be a memory map; None: exact only.
 
@@ -116,8 +116,8 @@ def _candidates(
     """Pairs (first document with a key, another document with this key), some at a time.
 
     Args:
-        folder: for temporary files.
-        count: documents.
+        folder: folder for temporary files.
+        count: number of documents.
         keys: uint64 `(n, keys)` of a slice of the documents.
     """
     buckets = folder / "buckets"

@@ -45,7 +45,7 @@ def run(
         config: gives the runner, see `RecordsConfig`.
         job: function of an item.
         items: the arguments of the job.
-        description: of the work, for the progress.
+        description: description of the work, for the progress bar.
         total: bytes of all work; None if unknown.
         expand: function from one of `items` to several arguments of the job.
 

@@ -21,8 +21,8 @@ class Shard(NamedTuple):
 
     Attributes:
         split: one of `SPLITS`.
-        number: from 0.
-        name: of the file.
+        number: index in the split, from 0.
+        name: name of the file.
     """
 
     split: str
@@ -78,7 +78,7 @@ def totals(folder: pathlib.Path, vocab_size: int) -> dict[str, dict[str, Any]]:
 
     Args:
         folder: work folder.
-        vocab_size: of the vocabulary.
+        vocab_size: size of the vocabulary.
 
     Returns:
         For each split the sums of `SUMS`, the `counts` of its word pieces, int64
@@ -115,7 +115,7 @@ def describe(
         records: folder with the record files.
         config: see `RecordsConfig`.
         by_split: result of `totals`.
-        tokenizer: of the records.
+        tokenizer: tokenizer of the records.
     """
     described: dict[str, Any] = {}
     for split, facts in by_split.items():

@@ -22,7 +22,7 @@ class Paradigm:
     Attributes:
         name: such as `principle_A_case_1`.
         phenomenon: such as `binding`.
-        field: of linguistics, such as `syntax`.
+        field: field of linguistics, such as `syntax`.
         pairs: (grammatical, ungrammatical).
     """
 

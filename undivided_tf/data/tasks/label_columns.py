@@ -27,7 +27,7 @@ class LabelColumn:
     """The label column of a task's files.
 
     Attributes:
-        name: of the column.
+        name: name of the column.
         labels: names of the classes; empty: the fields are numbers (regression).
         score_range: lowest and highest number of a regression; empty: any.
         no_label_marks: fields that mark a row without a label.
@@ -42,7 +42,7 @@ class LabelColumn:
         """Reads the labels of the labelled rows.
 
         Args:
-            table: with this column.
+            table: a table with this column.
 
         Returns:
             Indices in `labels`, int32, or the numbers, float32, `(labelled rows,)`; and the indices

@@ -20,8 +20,8 @@ class Rows:
     """The examples of a split.
 
     Attributes:
-        first: texts.
-        second: the other text of each pair, or None.
+        first: the texts, or the first text of each pair.
+        second: the second text of each pair, or None.
         labels: int32 `(rows,)`, indices in `Task.labels`, or float32 `(rows,)`, the scores of a
             regression task; None if the split is unlabelled.
     """
@@ -66,7 +66,7 @@ class Task:
     """A classification or regression task.
 
     Attributes:
-        name: for tables and file names.
+        name: name of the task in tables and file names.
         labels: label names; a label is its index here. Empty for a regression task.
         is_pair: whether rows have a second text.
         read: function from a split to its rows; None if the task has no such split.

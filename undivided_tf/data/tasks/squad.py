@@ -56,7 +56,7 @@ def read_questions(sources: Sequence[str], split: str) -> list[Question]:
     Args:
         sources: each a JSON file in the format of SQuAD 1.1 or 2.0, plain or compressed with
             gzip, or `tfds:squad` or another TensorFlow data set with SQuAD's fields.
-        split: of a TensorFlow data set, such as `train`.
+        split: split of a TensorFlow data set, such as `train`.
 
     Raises:
         InputError: the file is unreadable or not JSON (file:line), a key is missing or its value

@@ -44,7 +44,7 @@ def write_submission(path: str | os.PathLike, contents: Mapping[str, str]) -> No
     """Writes the archive; equal contents give equal bytes.
 
     Args:
-        path: of the zip archive.
+        path: path of the zip archive.
         contents: text by file name, such as `MNLI-m.tsv`.
     """
     with files.atomic_path(path) as partial, zipfile.ZipFile(partial, "w") as archive:

@@ -17,7 +17,7 @@ class TsvTable:
     """The rows of a file.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         header: names of the columns.
         rows: a list of fields per row, as many as in the header.
         lines: line number of each row, from 1.
@@ -51,7 +51,7 @@ def read_table(path: Path, header: tuple[str, ...] = (), tolerance: float = 0.0)
     Blank lines at the end are not rows, unless there is only one column.
 
     Args:
-        path: of the file, which may lie in a zip archive.
+        path: path of the file, which may lie in a zip archive.
         header: the columns of a file without a header line.
         tolerance: up to this share, rows with a wrong number of fields are dropped, counted and
             logged; more are an error.

@@ -105,7 +105,7 @@ def _sample_task(
     """A task of the embedded sample.
 
     Args:
-        name: of the task.
+        name: name of the task.
         labels: label names.
         read_split: function from a split to one list of texts, or two for pairs, and label names.
     """

@@ -140,10 +140,10 @@ def _sentence(lines: list[str], first: int, name: str, path: pathlib.Path) -> Se
     """The tree of a sentence.
 
     Args:
-        lines: of the file.
+        lines: lines of the file.
         first: line number of the first line.
-        name: of the sentence, for errors.
-        path: of the file, for errors.
+        name: name of the sentence, for errors.
+        path: path of the file, for errors.
     """
     rows = [(n, line) for n, line in enumerate(lines, first) if not line.startswith("#")]
     for number, line in rows:

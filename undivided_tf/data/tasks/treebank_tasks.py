@@ -79,10 +79,10 @@ class WordTask:
     """A task about words.
 
     Attributes:
-        name: for tables and file names.
+        name: name of the task in tables and file names.
         labels: label names; a label is its index here.
         read: function from a split to its rows.
-        files: of the treebank.
+        files: files of the treebank.
     """
 
     name: str
