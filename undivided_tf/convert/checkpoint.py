@@ -1,8 +1,9 @@
 """Checkpoints of other formats: their tensors under our names, and those missing or unused."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,6 +21,13 @@ class Reader(Protocol):
 
     def read(self, name: str) -> np.ndarray:
         """Reads a tensor in float32; InputError if a value is not finite."""
+
+
+class LazyTensor(NamedTuple):
+    """One of our tensors: its shape, and a function that reads the array in this shape."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Checkpoint:
         config: architecture of the encoder.
         tokenizer: vocabulary and casing; it may have fewer word pieces than `config.vocab_size`,
             the rows of the word embeddings.
-        tensors: from our names to (shape, function that reads the array in this shape).
+        tensors: the tensors by our names.
         coverage: which tensors of the checkpoint are used.
         classifier: head of the sequence classifier, or None.
         spans: head of the span predictor, or None.
@@ -84,7 +92,7 @@ class Checkpoint:
     format: str
     config: EncoderConfig
     tokenizer: Tokenizer
-    tensors: dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
+    tensors: dict[str, LazyTensor]
     coverage: Coverage
     classifier: ClassifierHead | None = None
     spans: SpanHead | None = None
@@ -108,46 +116,48 @@ def match(
     reader: Reader,
     optional: Iterable[Tensor] = (),
     is_encoder: Callable[[str], bool] = lambda name: False,
-) -> tuple[dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]], Coverage]:
+) -> tuple[dict[str, LazyTensor], Coverage]:
     """Finds our tensors in a checkpoint, without reading them.
 
     Args:
         where: the checkpoint, for errors.
-        tensors: required tensors.
+        tensors: the tensors that the config describes.
         foreign: function from our tensor to the way in which the format stores it.
         reader: the tensors of the checkpoint.
-        optional: tensors that may all be missing together.
+        optional: those of `tensors` that may all be missing together.
         is_encoder: function from a name of the format to whether it belongs to the encoder. An
             unused tensor of the encoder is an error, since it belongs to another architecture.
 
     Returns:
-        Shapes and readers by our names, and the coverage.
+        The tensors by our names, and the coverage.
 
     Raises:
         InputError: tensors that are missing, have another shape or are unused; lists them.
     """
-    coverage, readers = Coverage(), {}
-    tensors, optional = list(tensors), list(optional)
-    if not any(foreign(tensor).name in reader.shapes for tensor in optional):
+    coverage, matched = Coverage(), {}
+    optional = list(optional)
+    expected = [tensor for tensor in tensors if tensor not in optional]
+    if any(foreign(tensor).name in reader.shapes for tensor in optional):
+        expected += optional
+    else:
         coverage.initial = [tensor.path for tensor in optional]
-        optional = []
-    for tensor in [*tensors, *optional]:
-        there = foreign(tensor)
-        shape = reader.shapes.get(there.name)
+    for tensor in expected:
+        stored = foreign(tensor)
+        shape = reader.shapes.get(stored.name)
         if shape is None:
-            coverage.missing.append(there.name)
-        elif tuple(shape) != there.shape:
-            coverage.misshaped.append(f"{there.name}: {tuple(shape)} there, needed {there.shape}")
+            coverage.missing.append(stored.name)
+        elif tuple(shape) != stored.shape:
+            coverage.misshaped.append(f"{stored.name}: {tuple(shape)} there, needed {stored.shape}")
         else:
-            coverage.loaded.append(there.name)
-            readers[tensor.path] = (tensor.shape, _reader(reader, there, tensor.shape))
-    expected = {foreign(tensor).name for tensor in (*tensors, *optional)}
-    coverage.unused = sorted(set(reader.shapes) - expected)
-    alien = [f"not of this architecture: {name}" for name in coverage.unused if is_encoder(name)]
+            coverage.loaded.append(stored.name)
+            matched[tensor.path] = LazyTensor(
+                tensor.shape, functools.partial(_read, reader, stored, tensor.shape)
+            )
+    coverage.unused = sorted(set(reader.shapes) - {foreign(tensor).name for tensor in expected})
     problems = [
         *(f"missing: {name}" for name in coverage.missing),
         *(f"shape of {name}" for name in coverage.misshaped),
-        *alien,
+        *(f"not of this architecture: {name}" for name in coverage.unused if is_encoder(name)),
     ]
     if problems:
         more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
@@ -156,12 +166,9 @@ def match(
             + "\n  ".join(problems[:10])
             + more
         )
-    return readers, coverage
+    return matched, coverage
 
 
-def _reader(reader: Reader, there: Foreign, shape: tuple[int, ...]) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        array = reader.read(there.name)
-        return array.T if there.transposed else array.reshape(shape)
-
-    return read
+def _read(reader: Reader, stored: Foreign, shape: tuple[int, ...]) -> np.ndarray:
+    array = reader.read(stored.name)
+    return array.T if stored.transposed else array.reshape(shape)

@@ -9,7 +9,7 @@ from absl import logging
 
 from undivided_tf.config import EncoderConfig
 from undivided_tf.convert import google, huggingface, keras_hub_presets, names, ours
-from undivided_tf.convert.checkpoint import Checkpoint
+from undivided_tf.convert.checkpoint import Checkpoint, LazyTensor
 from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.errors import InputError
 from undivided_tf.layers import initializers
@@ -179,7 +179,7 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
     for module in _FORMATS.values():
         if module.recognise(folder):
             source = module.open_checkpoint(folder, do_lower_case)
-            source.tensors.update(_initial(source.config, set(source.coverage.initial)))
+            source.tensors |= _initial_tensors(source.config, source.coverage.initial)
             return source
     raise InputError(
         f"{folder} is not a checkpoint of a known format: Hugging Face folders have a config.json "
@@ -211,10 +211,9 @@ def build_encoder(source: Checkpoint, dtype: str = "float32") -> Encoder:
     """Builds the encoder under a Keras dtype policy and reads its weights one at a time."""
     with initializers.unset():
         encoder = Encoder(source.config, dtype=dtype)
-    for path, variable in named_weights(encoder.weights).items():
-        array = source.tensors[path][1]()
-        variable.assign(array)
-        if dtype != "float32":  # float16 overflows above 65,504.
+    assign(encoder, source)
+    if dtype != "float32":  # float16 overflows above 65,504.
+        for path, variable in named_weights(encoder.weights).items():
             require_finite({path: np.asarray(variable)}, f"the weights as {dtype}")
     return encoder
 
@@ -234,12 +233,14 @@ def build_span_predictor(source: Checkpoint, encoder: Encoder) -> SpanPredictor:
 
 
 def assign(layer: Any, source: Checkpoint) -> None:
-    """Assigns the weights of the checkpoint to the layer of a head, by name."""
+    """Assigns the weights of the checkpoint to an encoder or the layer of a head, by name."""
     for path, variable in named_weights(layer.weights).items():
-        variable.assign(source.tensors[path][1]())
+        variable.assign(source.tensors[path].read())
 
 
-def _initial(config: EncoderConfig, paths: set[str]):
+def _initial_tensors(config: EncoderConfig, paths: list[str]) -> dict[str, LazyTensor]:
+    """Initial values of the weights of these names."""
+    initial = {}
     for tensor in names.encoder_tensors(config):
         if tensor.path in paths:
             initialize = (
@@ -247,4 +248,7 @@ def _initial(config: EncoderConfig, paths: set[str]):
                 if tensor.part == "kernel"
                 else np.zeros
             )
-            yield tensor.path, (tensor.shape, lambda f=initialize, t=tensor: np.asarray(f(t.shape)))
+            initial[tensor.path] = LazyTensor(
+                tensor.shape, lambda f=initialize, shape=tensor.shape: np.asarray(f(shape))
+            )
+    return initial

@@ -44,8 +44,7 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
     reader = _Reader(folder)
     table = reader.shapes.get("bert/embeddings/word_embeddings", ())
     config = huggingface.encoder_config(there, folder / CONFIG, tokenizer, table)
-    pooler = list(names.pooler_tensors(config))
-    needed = [tensor for tensor in names.encoder_tensors(config) if tensor not in pooler]
+    needed = list(names.encoder_tensors(config))
     classifier, spans = None, None
     if "cls/predictions/output_bias" in reader.shapes:
         needed += names.masked_lm_tensors(config)
@@ -57,7 +56,9 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
     if "cls/squad/output_weights" in reader.shapes:
         spans = heads.spans(folder, config)
         needed += names.span_tensors(config)
-    tensors, coverage = match(folder, needed, _foreign, reader, pooler, _is_encoder)
+    tensors, coverage = match(
+        folder, needed, _foreign, reader, names.pooler_tensors(config), _is_encoder
+    )
     return Checkpoint("google", config, tokenizer, tensors, coverage, classifier, spans)
 
 

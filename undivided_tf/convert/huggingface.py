@@ -100,8 +100,6 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
     table = reader.shapes.get("embeddings.word_embeddings.weight", ())
     config = encoder_config(there, folder / CONFIG, tokenizer, table)
     needed = list(names.encoder_tensors(config))
-    pooler = list(names.pooler_tensors(config))
-    needed = [tensor for tensor in needed if tensor not in pooler]
     classifier, spans = None, None
     if any(name.startswith("cls.predictions.") for name in reader.shapes):
         needed += names.masked_lm_tensors(config)
@@ -115,7 +113,9 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
     if len(reader.shapes.get("qa_outputs.weight", ())) == 2:
         spans = heads.spans(folder, config)
         needed += names.span_tensors(config)
-    tensors, coverage = match(folder, needed, _foreign, reader, pooler, _is_encoder)
+    tensors, coverage = match(
+        folder, needed, _foreign, reader, names.pooler_tensors(config), _is_encoder
+    )
     _check_ties(reader, coverage, folder)
     return Checkpoint("huggingface", config, tokenizer, tensors, coverage, classifier, spans)
 
@@ -314,7 +314,7 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     ]
 
     def stored(tensor: names.Tensor):
-        there, read = _foreign(tensor), source.tensors[tensor.path][1]
+        there, read = _foreign(tensor), source.tensors[tensor.path].read
         scope = "" if there.name.startswith(("cls.", "classifier.", "qa_outputs.")) else prefix
         return scope + there.name, there.shape, lambda: read().T if there.transposed else read()
 

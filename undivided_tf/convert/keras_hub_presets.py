@@ -228,7 +228,7 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     foreign = _foreign(config)
     for tensor in tensors:
         there = foreign(tensor)
-        variables[there.name].assign(source.tensors[tensor.path][1]().reshape(there.shape))
+        variables[there.name].assign(source.tensors[tensor.path].read().reshape(there.shape))
     model.save_to_preset(str(directory))
     if head:
         head.write(directory)

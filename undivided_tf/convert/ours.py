@@ -68,7 +68,7 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     directory.mkdir()
     write_tensors(
         directory / WEIGHTS,
-        ((path, shape, read) for path, (shape, read) in source.tensors.items()),
+        ((path, tensor.shape, tensor.read) for path, tensor in source.tensors.items()),
     )
     source.config.to_json(directory / checkpoints.ENCODER)
     source.tokenizer.save(directory / checkpoints.VOCABULARY)

@@ -11,7 +11,7 @@ from absl import logging
 
 from undivided_tf.analysis.subjects import Subject
 from undivided_tf.convert import converter
-from undivided_tf.convert.checkpoint import Checkpoint
+from undivided_tf.convert.checkpoint import Checkpoint, LazyTensor
 from undivided_tf.data.tasks.probing_tasks import load_sentence_task
 from undivided_tf.data.tasks.rows import Rows, Task
 from undivided_tf.errors import InputError
@@ -87,7 +87,7 @@ def write(output: pathlib.Path, source: Checkpoint, result: Encoder, about: dict
     """Writes an encoder as a checkpoint of ours with the heads of its source and surgery.json."""
     heads = {path: t for path, t in source.tensors.items() if not path.startswith("encoder/")}
     weights = {
-        path: (tuple(variable.shape), lambda v=variable: np.asarray(v))
+        path: LazyTensor(tuple(variable.shape), functools.partial(np.asarray, variable))
         for path, variable in named_weights(result.weights).items()
     }
     operated = dataclasses.replace(source, config=result.config, tensors={**weights, **heads})
@@ -203,7 +203,7 @@ def _on_text(config: SurgeryConfig, source: Checkpoint, encoder: Encoder) -> tup
                 f"{config.input} has no masked-language-model head, so its loss on text cannot be "
                 "measured: give --importance=task or --importance=drift"
             )
-        variable.assign(source.tensors[path][1]())
+        variable.assign(source.tensors[path].read())
     if config.records_dir:
         batches = damage.record_batches(
             config.records_dir, source.tokenizer, config.batch_size, config.max_rows
