@@ -89,12 +89,12 @@ def test_hugging_face_there_and_back_is_the_identity(tmp_path, heads):
         {"position_type": "rotary", "query_key_norm": True, "block_pattern": "AAI"},
     ],
 )
-def test_what_bert_has_not_keeps_its_own_model_type(tmp_path, changes):
+def test_an_encoder_that_is_no_bert_keeps_its_own_model_type(tmp_path, changes):
     encoder = released.write_ours(tmp_path / "ours", **changes)
     run(tmp_path / "ours", tmp_path / "hf", "huggingface")
-    there = json.loads((tmp_path / "hf/config.json").read_text())
-    assert there["model_type"] == "undivided_bert"
-    assert there["block_pattern"] == encoder.config.block_pattern
+    settings = json.loads((tmp_path / "hf/config.json").read_text())
+    assert settings["model_type"] == "undivided_bert"
+    assert settings["block_pattern"] == encoder.config.block_pattern
     run(tmp_path / "hf", tmp_path / "again")
     assert same_files(tmp_path / "ours/weights.safetensors", tmp_path / "again/weights.safetensors")
     loaded, _ = convert.load(tmp_path / "again")

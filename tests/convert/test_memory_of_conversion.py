@@ -41,9 +41,13 @@ def test_converting_takes_less_than_twice_the_checkpoint(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     tensors = []
     for tensor in names.encoder_tensors(config):
-        there = huggingface._foreign(tensor)
+        stored = huggingface._foreign(tensor)
         tensors.append(
-            (there.name, there.shape, lambda s=there.shape: random.normal(0, 0.02, s).astype("f4"))
+            (
+                stored.name,
+                stored.shape,
+                lambda s=stored.shape: random.normal(0, 0.02, s).astype("f4"),
+            )
         )
     write_tensors(folder / "model.safetensors", tensors)
     size = (folder / "model.safetensors").stat().st_size

@@ -13,7 +13,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.support import files
 
 CONFIG = "bert_config.json"
-_ON_OUTPUTS = {  # Heads whose kernels are (outputs, inputs).
+_TRANSPOSED_HEADS = {  # Scopes of the heads whose kernels are (outputs, inputs).
     "cls.seq_relationship": "cls/seq_relationship/",
     "classifier": "",
     "qa_outputs": "cls/squad/",
@@ -39,11 +39,11 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
     Raises:
         InputError: another architecture, a bad file, or parts that do not fit together.
     """
-    there = {"layer_norm_eps": 1e-12, **read_object(folder / CONFIG), "model_type": "bert"}
+    settings = {"layer_norm_eps": 1e-12, **read_object(folder / CONFIG), "model_type": "bert"}
     tokenizer = vocabularies.read_tokenizer(folder, CONFIG, do_lower_case)
     reader = _Reader(folder)
     table = reader.shapes.get("bert/embeddings/word_embeddings", ())
-    config = huggingface.encoder_config(there, folder / CONFIG, tokenizer, table)
+    config = huggingface.encoder_config(settings, folder / CONFIG, tokenizer, table)
     needed = list(names.encoder_tensors(config))
     classifier, spans = None, None
     if "cls/predictions/output_bias" in reader.shapes:
@@ -51,7 +51,7 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
     if "cls/seq_relationship/output_weights" in reader.shapes:
         needed += names.next_sentence_tensors(config)
     if len(reader.shapes.get("output_weights", ())) == 2:
-        classifier = heads.unnamed(reader.shapes["output_weights"][0], config)
+        classifier = heads.undescribed(reader.shapes["output_weights"][0], config)
         needed += names.classifier_tensors(config, classifier)
     if "cls/squad/output_weights" in reader.shapes:
         spans = heads.spans(folder, config)
@@ -69,8 +69,8 @@ def _is_encoder(name: str) -> bool:
 def _foreign(tensor: names.Tensor) -> Foreign:
     """Kernels are (inputs, outputs) as ours, except in most heads."""
     module, part, shape = tensor.module, tensor.part, tensor.shape
-    if module in _ON_OUTPUTS:
-        scope = _ON_OUTPUTS[module]
+    if module in _TRANSPOSED_HEADS:
+        scope = _TRANSPOSED_HEADS[module]
         if part == "kernel":
             return Foreign(f"{scope}output_weights", shape[::-1], transposed=True)
         return Foreign(f"{scope}output_bias", shape)

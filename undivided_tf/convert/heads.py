@@ -49,8 +49,8 @@ def spans(folder: pathlib.Path, config: EncoderConfig) -> SpanHead:
     )
 
 
-def unnamed(outputs: int, config: EncoderConfig) -> ClassifierHead:
-    """The head with a number of outputs, if nothing else is known; one output is a regression."""
+def undescribed(outputs: int, config: EncoderConfig) -> ClassifierHead:
+    """The head of which only the number of outputs is known; one output is a regression."""
     is_score = outputs == 1
     return ClassifierHead(
         kind=REGRESSION if is_score else CLASSIFICATION,

@@ -16,7 +16,12 @@ from undivided_tf.convert.tensor_files import (
     read_object,
     write_tensors,
 )
-from undivided_tf.convert.vocabularies import embedding_rows, read_tokenizer
+from undivided_tf.convert.vocabularies import (
+    TOKENIZER_CONFIG,
+    VOCABULARY,
+    embedding_rows,
+    read_tokenizer,
+)
 from undivided_tf.errors import InputError
 from undivided_tf.models.heads import CLASSIFICATION, MULTI_LABEL, REGRESSION, ClassifierHead
 from undivided_tf.support import files
@@ -28,7 +33,7 @@ VOCABULARY_HASH = "vocabulary_hash"
 # Our own type, for models that BERT cannot express. `transformers` refuses it; under the type
 # "bert" it would fill missing blocks with random weights.
 MODEL_TYPE = "undivided_bert"
-_OURS = (
+_OUR_KEYS = (
     "block_pattern",
     "norm_first",
     "half_layer_norms",
@@ -38,8 +43,6 @@ _OURS = (
     "rotary_base",
     "query_key_norm",
 )
-_OURS_ALONE = tuple(key for key in _OURS if key != "block_pattern")
-_BERT = EncoderConfig()
 _ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -47,7 +50,7 @@ _ACTIVATIONS = {
     "relu": "relu",
 }
 # Fields whose names and meanings are the same here and there.
-_SAME = (
+_SHARED_KEYS = (
     "vocab_size",
     "hidden_size",
     "num_attention_heads",
@@ -68,12 +71,11 @@ _ARCHITECTURES = (
     ("BertForPreTraining", {"masked_lm_head", "next_sentence_head"}),
     (_MASKED_LM, {"masked_lm_head"}),
 )
-_PROBLEMS = {
+_PROBLEM_TYPES = {
     CLASSIFICATION: "single_label_classification",
     REGRESSION: "regression",
     MULTI_LABEL: "multi_label_classification",
 }
-_TOKENIZER = "tokenizer_config.json"
 _DECODER = "cls.predictions.decoder"
 _ENCODER_PARTS = ("embeddings.", "encoder.", "pooler.", "final_layer_norm.")
 
@@ -94,20 +96,20 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
     Raises:
         InputError: another architecture, a bad file, or parts that do not fit together.
     """
-    there = read_object(folder / CONFIG)
+    settings = read_object(folder / CONFIG)
     tokenizer = read_tokenizer(folder, CONFIG, do_lower_case)
-    reader = _Normalised(open_folder(folder), folder)
+    reader = _RenamedReader(open_folder(folder), folder)
     table = reader.shapes.get("embeddings.word_embeddings.weight", ())
-    config = encoder_config(there, folder / CONFIG, tokenizer, table)
+    config = encoder_config(settings, folder / CONFIG, tokenizer, table)
     needed = list(names.encoder_tensors(config))
     classifier, spans = None, None
     if any(name.startswith("cls.predictions.") for name in reader.shapes):
         needed += names.masked_lm_tensors(config)
     if "cls.seq_relationship.weight" in reader.shapes:
         needed += names.next_sentence_tensors(config)
-    if _is_sequence_classifier(there, reader):
+    if _is_sequence_classifier(settings, reader):
         outputs = reader.shapes["classifier.weight"][0]
-        declared = _classifier_head(there, outputs, folder / CONFIG, config)
+        declared = _classifier_head(settings, outputs, folder / CONFIG, config)
         classifier = heads.classifier(folder, declared)
         needed += names.classifier_tensors(config, classifier)
     if len(reader.shapes.get("qa_outputs.weight", ())) == 2:
@@ -124,12 +126,12 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
 
 
 def encoder_config(
-    there: dict[str, Any], path: pathlib.Path, tokenizer: Tokenizer, table: tuple[int, ...]
+    settings: dict[str, Any], path: pathlib.Path, tokenizer: Tokenizer, table: tuple[int, ...]
 ) -> EncoderConfig:
     """The architecture that Hugging Face's config describes.
 
     Args:
-        there: the config.
+        settings: the content of the config.
         path: of its file.
         tokenizer: of the same folder.
         table: shape of the word embeddings, `()` if the weights have none. Their rows are the
@@ -141,37 +143,40 @@ def encoder_config(
     """
 
     def refuse(key: str, known: str):
-        raise InputError(f"{path}: {key} is {there.get(key)!r}; known here: {known}")
+        raise InputError(f"{path}: {key} is {settings.get(key)!r}; known here: {known}")
 
-    if there.get("model_type") not in ("bert", MODEL_TYPE):
+    if settings.get("model_type") not in ("bert", MODEL_TYPE):
         refuse("model_type", f"bert, {MODEL_TYPE}")
-    ours = there["model_type"] == MODEL_TYPE
-    positions = there.get("position_type", "absolute") if ours else "absolute"
-    if there.get("position_embedding_type", positions) != positions:
+    is_ours = settings["model_type"] == MODEL_TYPE
+    positions = settings.get("position_type", "absolute") if is_ours else "absolute"
+    if settings.get("position_embedding_type", positions) != positions:
         refuse("position_embedding_type", positions)
-    if not ours:  # Type "bert" with our keys is a contradiction.
-        for key in _OURS_ALONE:
-            if there.get(key, getattr(_BERT, key)) != getattr(_BERT, key):
-                refuse(key, f"{getattr(_BERT, key)!r} with model_type bert")
+    if not is_ours:  # Type "bert" with our keys is a contradiction.
+        for key in _OUR_KEYS:
+            default = getattr(EncoderConfig, key)
+            if key != "block_pattern" and settings.get(key, default) != default:
+                refuse(key, f"{default!r} with model_type bert")
     for key in ("is_decoder", "add_cross_attention"):
-        if there.get(key):
+        if settings.get(key):
             refuse(key, "false: encoders only")
-    activation = there.get("hidden_act", "gelu")
+    activation = settings.get("hidden_act", "gelu")
     if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         refuse("hidden_act", ", ".join(_ACTIVATIONS))
-    layers = there.get("num_hidden_layers", 12)
+    layers = settings.get("num_hidden_layers", 12)
     if type(layers) is not int or layers < 1:
         refuse("num_hidden_layers", "a number from 1")
-    values = {key: there[key] for key in _SAME if key in there}
+    values = {key: settings[key] for key in _SHARED_KEYS if key in settings}
     for key, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             refuse(key, "finite numbers")
-    bert = {"block_pattern": f"(AI)*{layers}"}
+    if is_ours:
+        values |= {key: settings[key] for key in _OUR_KEYS if key in settings}
+    else:
+        values["block_pattern"] = f"(AI)*{layers}"
     try:
         config = EncoderConfig.from_dict(
             {
                 **values,
-                **({key: there[key] for key in _OURS if key in there} if ours else bert),
                 "hidden_activation": _ACTIVATIONS[activation],
                 "vocabulary_hash": tokenizer.vocabulary_hash,
                 "do_lower_case": tokenizer.do_lower_case,
@@ -179,7 +184,7 @@ def encoder_config(
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    declared = there.get(VOCABULARY_HASH)
+    declared = settings.get(VOCABULARY_HASH)
     if declared is not None and declared != tokenizer.vocabulary_hash:
         raise InputError(
             f"{path}: {VOCABULARY_HASH} is {str(declared)[:12]}, but the vocabulary beside it has "
@@ -194,16 +199,16 @@ def _is_encoder(name: str) -> bool:
     return name.startswith(_ENCODER_PARTS) and name != "embeddings.position_ids"
 
 
-def _is_sequence_classifier(there: dict[str, Any], reader: "_Normalised") -> bool:
+def _is_sequence_classifier(settings: dict[str, Any], reader: "_RenamedReader") -> bool:
     """Whether the head `classifier` is for sequences, not for tokens or multiple choice."""
-    architectures = there.get("architectures") or [_CLASSIFIER]
+    architectures = settings.get("architectures") or [_CLASSIFIER]
     if not isinstance(architectures, list):
         raise InputError(f"{CONFIG}: architectures must be a list, got {architectures!r}")
     return _CLASSIFIER in architectures and len(reader.shapes.get("classifier.weight", ())) == 2
 
 
 def _classifier_head(
-    there: dict[str, Any], outputs: int, path: pathlib.Path, config: EncoderConfig
+    settings: dict[str, Any], outputs: int, path: pathlib.Path, config: EncoderConfig
 ) -> ClassifierHead:
     """The sequence classifier that config.json describes.
 
@@ -213,12 +218,13 @@ def _classifier_head(
     Raises:
         InputError: labels that do not fit the head, or a problem_type without a head here.
     """
-    declared = there.get("problem_type")
-    kinds = {theirs: ours for ours, theirs in _PROBLEMS.items()}
+    declared = settings.get("problem_type")
+    kinds = {theirs: ours for ours, theirs in _PROBLEM_TYPES.items()}
     kinds[None] = REGRESSION if outputs == 1 else CLASSIFICATION
     if declared is not None and (not isinstance(declared, str) or declared not in kinds):
         raise InputError(
-            f"{path}: problem_type is {declared!r}; known here: {', '.join(_PROBLEMS.values())}"
+            f"{path}: problem_type is {declared!r}; known here: "
+            + ", ".join(_PROBLEM_TYPES.values())
         )
     kind = kinds[declared]
     if (kind == REGRESSION) != (outputs == 1) and kind != MULTI_LABEL:
@@ -227,33 +233,34 @@ def _classifier_head(
             'score, a classification two labels or more. With "architectures": ["BertModel"] only '
             "the encoder is read"
         )
-    labels = _labels(there, outputs, path)
+    labels = _labels(settings, outputs, path)
     if kind == REGRESSION and labels == heads.default_labels(1):
         labels = ()
-    task = there.get("finetuning_task")
+    task = settings.get("finetuning_task")
+    pooling = settings.get("pooling", "first") if settings["model_type"] == MODEL_TYPE else "first"
     try:
         return ClassifierHead(
             kind=kind,
             labels=labels,
-            pooling=there.get("pooling", "first") if there["model_type"] == MODEL_TYPE else "first",
-            max_seq_length=_longest(path.with_name(_TOKENIZER), config),
+            pooling=pooling,
+            max_seq_length=_max_seq_length(path.with_name(TOKENIZER_CONFIG), config),
             task=task if isinstance(task, str) else "",
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _longest(path: pathlib.Path, config: EncoderConfig) -> int:
+def _max_seq_length(path: pathlib.Path, config: EncoderConfig) -> int:
     """Word pieces per text: `transformers` truncates at model_max_length of the tokenizer."""
     positions = config.max_position_embeddings
     declared = read_object(path).get("model_max_length") if path.exists() else None
     return declared if type(declared) is int and 2 < declared <= positions else positions
 
 
-def _labels(there: dict[str, Any], outputs: int, path: pathlib.Path) -> tuple[str, ...]:
-    declared = there.get("id2label") or dict(enumerate(heads.default_labels(outputs)))
+def _labels(settings: dict[str, Any], outputs: int, path: pathlib.Path) -> tuple[str, ...]:
+    declared = settings.get("id2label") or dict(enumerate(heads.default_labels(outputs)))
     try:
-        declared = {str(place): label for place, label in declared.items()}
+        declared = {str(index): label for index, label in declared.items()}
         labels = tuple(declared[str(i)] for i in range(len(declared)))
     except (KeyError, AttributeError) as error:
         raise InputError(f"{path}: id2label does not number the labels from 0") from error
@@ -269,7 +276,7 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     """Writes a folder that `transformers` can load if it has the architecture.
 
     `transformers` has post-norm encoders with the pattern `(AI)*L`, and classifiers that pool the
-    first token. Other models get the type `undivided_bert` and the keys `_OURS`; `transformers`
+    first token. Other models get the type `undivided_bert` and the keys `_OUR_KEYS`; `transformers`
     refuses this type. `open_checkpoint` reads both types. Values without a key in the format, such
     as a score range, are in classifier.json or span_predictor.json.
 
@@ -280,15 +287,15 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     pooling = classifier.pooling if classifier else "first"
     directory.mkdir()
     layers = config.pattern.num_attention
-    plain = EncoderConfig(block_pattern=f"(AI)*{layers}" if layers else "I")
-    is_bert = all(getattr(config, key) == getattr(plain, key) for key in _OURS)
-    is_bert = is_bert and pooling == "first"
-    heads_there = set(source.heads)
+    bert = EncoderConfig(block_pattern=f"(AI)*{layers}" if layers else "I")
+    our_values = {key: getattr(config, key) for key in _OUR_KEYS}
+    is_bert = pooling == "first" and all(
+        value == getattr(bert, key) for key, value in our_values.items()
+    )
     architecture = next(
-        (name for name, needs in _ARCHITECTURES if needs <= heads_there), "BertModel"
+        (name for name, needs in _ARCHITECTURES if needs <= set(source.heads)), "BertModel"
     )
     activations = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
-    ours = {key: getattr(config, key) for key in _OURS}
     files.write_json(
         directory / CONFIG,
         {
@@ -298,14 +305,14 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
             "hidden_act": activations[config.hidden_activation],
             "position_embedding_type": config.position_type,
             "pad_token_id": source.tokenizer.pad_id,
-            **{key: getattr(config, key) for key in _SAME},
+            **{key: getattr(config, key) for key in _SHARED_KEYS},
             VOCABULARY_HASH: source.tokenizer.vocabulary_hash,
-            **({} if is_bert else ours),
+            **({} if is_bert else our_values),
             **({} if pooling == "first" else {"pooling": pooling}),
-            **(_about(classifier) if classifier else {}),
+            **(_classifier_settings(classifier) if classifier else {}),
         },
     )
-    prefix = "bert." if heads_there else ""
+    prefix = "bert." if source.heads else ""
     without_pooler = is_bert and architecture in (_QUESTIONS, _MASKED_LM)
     left_out = [*names.pooler_tensors(config)] if without_pooler else []
     tensors = [
@@ -313,33 +320,33 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
         *names.head_tensors(config, source.tensors, classifier),
     ]
 
-    def stored(tensor: names.Tensor):
-        there, read = _foreign(tensor), source.tensors[tensor.path].read
-        scope = "" if there.name.startswith(("cls.", "classifier.", "qa_outputs.")) else prefix
-        return scope + there.name, there.shape, lambda: read().T if there.transposed else read()
+    def theirs(tensor: names.Tensor):
+        stored, read = _foreign(tensor), source.tensors[tensor.path].read
+        scope = "" if stored.name.startswith(("cls.", "classifier.", "qa_outputs.")) else prefix
+        return scope + stored.name, stored.shape, lambda: read().T if stored.transposed else read()
 
-    write_tensors(directory / SINGLE, map(stored, tensors))
-    source.tokenizer.save(directory / "vocab.txt")
-    longest = [head.max_seq_length for head in (classifier, source.spans) if head]
+    write_tensors(directory / SINGLE, map(theirs, tensors))
+    source.tokenizer.save(directory / VOCABULARY)
+    lengths = [head.max_seq_length for head in (classifier, source.spans) if head]
     tokenizer_config = {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": source.tokenizer.do_lower_case,
-        "model_max_length": min([config.max_position_embeddings, *longest]),
+        "model_max_length": min([config.max_position_embeddings, *lengths]),
     }
     special = ("pad", "unk", "cls", "sep", "mask")
     tokens = {f"{name}_token": f"[{name.upper()}]" for name in special}
-    files.write_json(directory / _TOKENIZER, {**tokenizer_config, **tokens})
+    files.write_json(directory / TOKENIZER_CONFIG, {**tokenizer_config, **tokens})
     for head in (classifier, source.spans):
         if head:
             head.write(directory)
     return [tensor.path for tensor in left_out]
 
 
-def _about(classifier: ClassifierHead) -> dict[str, Any]:
+def _classifier_settings(classifier: ClassifierHead) -> dict[str, Any]:
     """The keys of config.json that describe a sequence classifier."""
     labels = classifier.labels or heads.default_labels(classifier.outputs)
     return {
-        "problem_type": _PROBLEMS[classifier.kind],
+        "problem_type": _PROBLEM_TYPES[classifier.kind],
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
         **({"finetuning_task": classifier.task} if classifier.task else {}),
@@ -357,8 +364,8 @@ def _foreign(tensor: names.Tensor) -> Foreign:
     return Foreign(name, tensor.shape)
 
 
-class _Normalised:
-    """Removes the prefix `bert.`, and renames `gamma` and `beta` of old LayerNorms."""
+class _RenamedReader:
+    """Reads without the prefix `bert.`, and renames `gamma` and `beta` of old LayerNorms."""
 
     def __init__(self, reader: SafetensorsReader, folder: pathlib.Path):
         self._reader, self._names = reader, {}
@@ -378,7 +385,7 @@ class _Normalised:
         return self._reader.read(self._names[name])
 
 
-def _check_ties(reader: _Normalised, coverage: Any, folder: pathlib.Path) -> None:
+def _check_ties(reader: _RenamedReader, coverage: Any, folder: pathlib.Path) -> None:
     """Checks that the masked-language-model head is tied to the word embeddings."""
     twins = {
         f"{_DECODER}.weight": "embeddings.word_embeddings.weight",

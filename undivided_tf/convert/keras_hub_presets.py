@@ -91,7 +91,7 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
         InputError: an invalid file, an option that our tokenizer lacks, or parts that do not fit
             together.
     """
-    there = _inner(folder / CONFIG)
+    settings = _read_config(folder / CONFIG)
     tokenizer = _read_tokenizer(folder, do_lower_case)
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} has no {WEIGHTS}")
@@ -99,10 +99,10 @@ def open_checkpoint(folder: pathlib.Path, do_lower_case: bool | None = None) -> 
     try:
         config = EncoderConfig.from_dict(
             {
-                **{ours: there[theirs] for theirs, ours in _SIZES.items()},
-                "block_pattern": f"(AI)*{there['num_layers']}",
-                "hidden_dropout_prob": there["dropout"],
-                "attention_probs_dropout_prob": there["dropout"],
+                **{ours: settings[theirs] for theirs, ours in _SIZES.items()},
+                "block_pattern": f"(AI)*{settings['num_layers']}",
+                "hidden_dropout_prob": settings["dropout"],
+                "attention_probs_dropout_prob": settings["dropout"],
                 "hidden_activation": "gelu_tanh",
                 "vocabulary_hash": tokenizer.vocabulary_hash,
                 "do_lower_case": tokenizer.do_lower_case,
@@ -142,14 +142,14 @@ def _head(folder: pathlib.Path, config: EncoderConfig) -> ClassifierHead:
         InputError: another task, or an activation without a head here.
     """
     path = folder / TASK
-    name, there = read_object(path).get("class_name"), _inner(path)
-    outputs, activation = there.get("num_classes"), there.get("activation")
+    name, settings = read_object(path).get("class_name"), _read_config(path)
+    outputs, activation = settings.get("num_classes"), settings.get("activation")
     if name != _CLASSIFIER or type(outputs) is not int or not 1 <= outputs < 2**20:
         raise InputError(
             f"{path}: a {name!r} of {outputs!r} classes; known here: {_CLASSIFIER}. Without {TASK} "
             "only the backbone is read"
         )
-    head = heads.unnamed(outputs, config)
+    head = heads.undescribed(outputs, config)
     if activation == "sigmoid":
         labels = heads.default_labels(outputs)
         head = head.replace(kind=MULTI_LABEL, labels=labels)
@@ -158,8 +158,8 @@ def _head(folder: pathlib.Path, config: EncoderConfig) -> ClassifierHead:
             f"{path}: activation is {activation!r} for {outputs} outputs; known here: linear, "
             "softmax of several outputs, sigmoid"
         )
-    about = folder / PREPROCESSOR
-    length = _inner(about).get("sequence_length") if about.is_file() else None
+    path = folder / PREPROCESSOR
+    length = _read_config(path).get("sequence_length") if path.is_file() else None
     if type(length) is int and 2 < length <= config.max_position_embeddings:
         head = head.replace(max_seq_length=length)
     return heads.classifier(folder, head, has_names=False)
@@ -192,12 +192,13 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
             "KerasHub's BERT has only the tanh approximation of GELU: outputs differ slightly"
         )
     head = source.classifier
-    lost = "a span predictor" if source.spans else ""
+    unsupported = "a span predictor" if source.spans else ""
     if head and head.pooling != "first":
-        lost = f"a classifier with pooling {head.pooling}"
-    if lost:
+        unsupported = f"a classifier with pooling {head.pooling}"
+    if unsupported:
         raise InputError(
-            f"KerasHub's BERT has no counterpart for {lost}; --encoder_only leaves the head out"
+            f"KerasHub's BERT has no counterpart for {unsupported}; --encoder_only leaves the head "
+            "out"
         )
     left_out = [name for name in source.heads if name != "classifier_head"]
     if left_out:
@@ -227,8 +228,8 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     variables = named_weights(model.weights)
     foreign = _foreign(config)
     for tensor in tensors:
-        there = foreign(tensor)
-        variables[there.name].assign(source.tensors[tensor.path].read().reshape(there.shape))
+        stored = foreign(tensor)
+        variables[stored.name].assign(source.tensors[tensor.path].read().reshape(stored.shape))
     model.save_to_preset(str(directory))
     if head:
         head.write(directory)
@@ -239,12 +240,12 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
 
 def _read_tokenizer(folder: pathlib.Path, do_lower_case: bool | None) -> Tokenizer:
     path = folder / TOKENIZER
-    there = _inner(path)
-    lower = there.get("lowercase")
+    options = _read_config(path)
+    lower = options.get("lowercase")
     if not isinstance(lower, bool):
         raise InputError(f"{path}: lowercase is {lower!r}, expected true or false")
-    require_options(path, there, _TOKENIZER_OPTIONS)
-    strips = there.get("strip_accents", False)
+    require_options(path, options, _TOKENIZER_OPTIONS)
+    strips = options.get("strip_accents", False)
     if strips and not lower:
         raise InputError(
             f"{path}: strip_accents is {strips!r} with lowercase False; our tokenizer strips "
@@ -261,11 +262,12 @@ def _read_tokenizer(folder: pathlib.Path, do_lower_case: bool | None) -> Tokeniz
     return Tokenizer(folder / VOCABULARY, lower)
 
 
-def _inner(path: pathlib.Path) -> dict[str, Any]:
-    inner = read_object(path).get("config")
-    if not isinstance(inner, dict):
-        raise InputError(f"{path}: has no config")
-    return inner
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    """The `config` of a serialised Keras object."""
+    config = read_object(path).get("config")
+    if not isinstance(config, dict):
+        raise InputError(f"{path} has no config")
+    return config
 
 
 def _backbone(config: EncoderConfig) -> Any:

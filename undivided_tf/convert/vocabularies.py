@@ -16,12 +16,10 @@ from undivided_tf.tokenization import (
     read_vocabulary,
 )
 
-VOCABULARY, CONFIG, WHOLE, ADDED = (
-    "vocab.txt",
-    "tokenizer_config.json",
-    "tokenizer.json",
-    "added_tokens.json",
-)
+VOCABULARY = "vocab.txt"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_JSON = "tokenizer.json"
+ADDED_TOKENS = "added_tokens.json"
 # Classes of `transformers` that split text like BertTokenizer.
 _CLASSES = tuple(
     f"{model}Tokenizer{kind}"
@@ -31,23 +29,27 @@ _CLASSES = tuple(
 # Generic classes, which tokenizer.json configures.
 _GENERIC_CLASSES = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
 # Options, and their values that are equivalent to our tokenizer; missing and null are defaults.
-_OPTIONS = {
+_CONFIG_OPTIONS = {
     "tokenize_chinese_chars": (True,),
     "do_basic_tokenize": (True,),
     "word_tokenizer_type": ("basic",),
     "subword_tokenizer_type": ("wordpiece",),
     **{f"{token[1:-1].lower()}_token": (token,) for token in SPECIAL_TOKENS},
 }
-_NORMALIZER = {
-    "type": ("BertNormalizer",),
-    "clean_text": (True,),
-    "handle_chinese_chars": (True,),
-}
-_MODEL = {
-    "type": ("WordPiece",),
-    "unk_token": ("[UNK]",),
-    "continuing_subword_prefix": ("##",),
-    "max_input_chars_per_word": (100,),
+# By section of tokenizer.json.
+_SECTION_OPTIONS = {
+    "normalizer": {
+        "type": ("BertNormalizer",),
+        "clean_text": (True,),
+        "handle_chinese_chars": (True,),
+    },
+    "pre_tokenizer": {"type": ("BertPreTokenizer",)},
+    "model": {
+        "type": ("WordPiece",),
+        "unk_token": ("[UNK]",),
+        "continuing_subword_prefix": ("##",),
+        "max_input_chars_per_word": (100,),
+    },
 }
 # Embeddings are padded to multiples of these numbers for the matrix units of GPUs.
 _MULTIPLES = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -71,20 +73,17 @@ def read_tokenizer(
         InputError: no WordPiece vocabulary, unknown casing, or an option that our tokenizer lacks;
             names the file and the option.
     """
-    about, whole = _optional(folder / CONFIG), _optional(folder / WHOLE)
-    for name in (CONFIG, config):
-        _check_class(folder / name, _optional(folder / name), bool(whole))
-    require_options(folder / CONFIG, about, _OPTIONS)
-    _check_never_split(folder / CONFIG, about)
-    normalizer = _section(whole, "normalizer", folder)
-    require_options(f"{folder / WHOLE}: normalizer", normalizer, _NORMALIZER)
-    splitter = _section(whole, "pre_tokenizer", folder)
-    known = {"type": ("BertPreTokenizer",)}
-    require_options(f"{folder / WHOLE}: pre_tokenizer", splitter, known)
-    model = _section(whole, "model", folder)
-    require_options(f"{folder / WHOLE}: model", model, _MODEL)
+    settings = _read_optional(folder / TOKENIZER_CONFIG)
+    tokenizer_json = _read_optional(folder / TOKENIZER_JSON)
+    for name in (TOKENIZER_CONFIG, config):
+        _check_class(folder / name, _read_optional(folder / name), bool(tokenizer_json))
+    require_options(folder / TOKENIZER_CONFIG, settings, _CONFIG_OPTIONS)
+    _check_never_split(folder / TOKENIZER_CONFIG, settings)
+    sections = {name: _section(tokenizer_json, name, folder) for name in _SECTION_OPTIONS}
+    for name, options in _SECTION_OPTIONS.items():
+        require_options(f"{folder / TOKENIZER_JSON}: {name}", sections[name], options)
 
-    ids = model.get("vocab")
+    ids, normalizer = sections["model"].get("vocab"), sections["normalizer"]
     if (folder / VOCABULARY).exists():
         vocabulary: Any = folder / VOCABULARY
         pieces = read_vocabulary(vocabulary)
@@ -93,13 +92,13 @@ def read_tokenizer(
     else:
         vocabulary = pieces = _pieces(ids, folder)
     declared = [
-        (folder / CONFIG, about.get("do_lower_case")),
-        (folder / WHOLE, normalizer.get("lowercase")),
-        (folder / config, _optional(folder / config).get("do_lower_case")),
+        (folder / TOKENIZER_CONFIG, settings.get("do_lower_case")),
+        (folder / TOKENIZER_JSON, normalizer.get("lowercase")),
+        (folder / config, _read_optional(folder / config).get("do_lower_case")),
     ]
     lower = _casing(pieces, declared, do_lower_case, folder)
-    for name, there in ((CONFIG, about), (WHOLE, normalizer)):
-        strips = there.get("strip_accents")
+    for name, options in ((TOKENIZER_CONFIG, settings), (TOKENIZER_JSON, normalizer)):
+        strips = options.get("strip_accents")
         if strips is not None and strips is not lower:
             raise InputError(
                 f"{folder / name}: strip_accents is {strips!r} with do_lower_case {lower}; our "
@@ -110,20 +109,20 @@ def read_tokenizer(
 
 
 def require_options(
-    where: Any, there: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]
+    where: Any, options: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]]
 ) -> None:
     """Checks that the options of a tokenizer are equivalent to our tokenizer.
 
     Args:
         where: the file, for errors.
-        there: options and their values; missing options and null mean the default.
-        known: for each option the values that are equivalent to our tokenizer.
+        options: options and their values; missing options and null mean the default.
+        supported: for each option the values that are equivalent to our tokenizer.
 
     Raises:
         InputError: another value; names it and the supported value.
     """
-    for key, values in known.items():
-        value = there.get(key)
+    for key, values in supported.items():
+        value = options.get(key)
         if isinstance(value, dict):  # The format of `transformers` for special tokens.
             value = value.get("content", value)
         if value is not None and not any(value is v or value == v for v in values):
@@ -159,7 +158,7 @@ def guess_lower_case(pieces: tuple[str, ...], where: Any) -> bool:
         raise InputError(
             f"{where}: {len(capital)} of {number} word pieces have capitals ({shown}), too few "
             'for a cased vocabulary; declare the casing: "do_lower_case": true or false in '
-            f"{CONFIG} beside it, or --do_lower_case of convert_checkpoint"
+            f"{TOKENIZER_CONFIG} beside it, or --do_lower_case of convert_checkpoint"
         )
     logging.info(
         "%s: no file declares the casing; the vocabulary is %s, since %d of its %d word pieces "
@@ -178,14 +177,15 @@ def embedding_rows(
     table: tuple[int, ...],
     tokenizer: Tokenizer,
     path: pathlib.Path,
-    belongs: bool,
+    is_confirmed: bool,
     key: str = "vocab_size",
 ) -> int:
     """The number of rows of the word embeddings, which may exceed the number of word pieces.
 
     Surplus rows are kept, so that a conversion back restores the original shapes; their ids occur
     in no text. They are accepted if the number of pieces, or of pieces and added tokens, was
-    rounded up to a multiple of 8, 16, ... 1024; if each added token has a row; or if `belongs`.
+    rounded up to a multiple of 8, 16, ... 1024; if each added token has a row; or if
+    `is_confirmed`.
 
     Args:
         declared: `vocab_size` of the config.
@@ -193,7 +193,8 @@ def embedding_rows(
             without a change of the config, their rows count.
         tokenizer: of the checkpoint.
         path: of the config.
-        belongs: whether a hash in the config says that the vocabulary belongs to the weights.
+        is_confirmed: whether a hash in the config confirms that the vocabulary belongs to the
+            weights.
         key: name of `declared` in the format.
 
     Raises:
@@ -204,15 +205,15 @@ def embedding_rows(
         rows = table[0]
     pieces, added = tokenizer.vocab_size, _added_tokens(path.parent, tokenizer.vocab_size)
     with_added = max([pieces - 1, *added.values()]) + 1
-    explained = rows in (pieces, with_added) or any(
+    is_explained = rows in (pieces, with_added) or any(
         _is_padded(rows, count) for count in (pieces, with_added)
     )
-    if rows < pieces or not (explained or belongs):
+    if rows < pieces or not (is_explained or is_confirmed):
         raise InputError(
             f"{path}: {key} is {rows}, but the vocabulary beside it has {pieces} word pieces: "
             "they belong to different models"
             + (
-                f". Tokens that were added to the vocabulary must be in {ADDED}"
+                f". Tokens that were added to the vocabulary must be in {ADDED_TOKENS}"
                 if rows > pieces
                 else ""
             )
@@ -243,12 +244,12 @@ def _is_padded(rows: int, count: int) -> bool:
 
 def _added_tokens(folder: pathlib.Path, pieces: int) -> dict[str, int]:
     """Tokens that `transformers` added to a vocabulary of `pieces` word pieces, with their ids."""
-    added: dict[Any, Any] = dict(_optional(folder / ADDED))
-    listed = _optional(folder / WHOLE).get("added_tokens")
+    added: dict[Any, Any] = dict(_read_optional(folder / ADDED_TOKENS))
+    listed = _read_optional(folder / TOKENIZER_JSON).get("added_tokens")
     for token in listed if isinstance(listed, list) else []:
         if isinstance(token, dict):
             added[str(token.get("content"))] = token.get("id")
-    numbered = _optional(folder / CONFIG).get("added_tokens_decoder")
+    numbered = _read_optional(folder / TOKENIZER_CONFIG).get("added_tokens_decoder")
     for index, token in numbered.items() if isinstance(numbered, dict) else ():
         if isinstance(token, dict) and re.fullmatch("[0-9]{1,9}", index):
             added[str(token.get("content"))] = int(index)
@@ -275,18 +276,18 @@ def _casing(
     return guess_lower_case(pieces, folder)
 
 
-def _check_class(path: pathlib.Path, there: dict[str, Any], has_whole: bool) -> None:
-    name = there.get("tokenizer_class")
-    if name is None or name in _CLASSES or (name in _GENERIC_CLASSES and has_whole):
+def _check_class(path: pathlib.Path, settings: dict[str, Any], has_json: bool) -> None:
+    name = settings.get("tokenizer_class")
+    if name is None or name in _CLASSES or (name in _GENERIC_CLASSES and has_json):
         return
     raise InputError(
         f"{path}: tokenizer_class is {name!r}; known here: {', '.join(_CLASSES)}, and with a "
-        f"{WHOLE} {', '.join(_GENERIC_CLASSES)}. Other classes split text differently"
+        f"{TOKENIZER_JSON} {', '.join(_GENERIC_CLASSES)}. Other classes split text differently"
     )
 
 
-def _check_never_split(path: pathlib.Path, about: dict[str, Any]) -> None:
-    words = about.get("never_split") or []
+def _check_never_split(path: pathlib.Path, settings: dict[str, Any]) -> None:
+    words = settings.get("never_split") or []
     if not isinstance(words, list) or any(word not in SPECIAL_TOKENS for word in words):
         raise InputError(
             f"{path}: never_split is {words!r}; our tokenizer splits every word at its "
@@ -294,23 +295,25 @@ def _check_never_split(path: pathlib.Path, about: dict[str, Any]) -> None:
         )
 
 
-def _optional(path: pathlib.Path) -> dict[str, Any]:
+def _read_optional(path: pathlib.Path) -> dict[str, Any]:
     return read_object(path) if path.exists() else {}
 
 
-def _section(whole: dict[str, Any], key: str, folder: pathlib.Path) -> dict[str, Any]:
+def _section(tokenizer_json: dict[str, Any], key: str, folder: pathlib.Path) -> dict[str, Any]:
     """A section of tokenizer.json; null, a tokenizer without this step, is an error."""
-    value = whole.get(key, {})
+    value = tokenizer_json.get(key, {})
     if not isinstance(value, dict):
-        raise InputError(f"{folder / WHOLE}: {key} is {value!r}, expected that of a BERT tokenizer")
+        raise InputError(
+            f"{folder / TOKENIZER_JSON}: {key} is {value!r}, expected that of a BERT tokenizer"
+        )
     return value
 
 
 def _pieces(ids: Any, folder: pathlib.Path) -> tuple[str, ...]:
     if not isinstance(ids, dict):
-        raise InputError(f"{folder} has neither {VOCABULARY} nor a WordPiece {WHOLE}")
+        raise InputError(f"{folder} has neither {VOCABULARY} nor a WordPiece {TOKENIZER_JSON}")
     if {*map(repr, ids.values())} != {*map(repr, range(len(ids)))}:
-        raise InputError(f"{folder / WHOLE}: the ids of the vocabulary leave gaps")
+        raise InputError(f"{folder / TOKENIZER_JSON}: the ids of the vocabulary leave gaps")
     return tuple(sorted(ids, key=ids.get))
 
 
@@ -324,9 +327,9 @@ def _check_same(pieces: tuple[str, ...], ids: dict[str, Any], folder: pathlib.Pa
             continue  # An empty line of vocab.txt, which must have been replaced by a piece.
         inside = type(index) is int and 0 <= index < len(pieces)
         if not inside or pieces[index].strip() != piece.strip():
-            there = repr(pieces[index]) if inside else "nothing"
+            other = repr(pieces[index]) if inside else "nothing"
             raise InputError(
-                f"{folder / WHOLE} gives {piece!r} the id {index!r}, where {VOCABULARY} has "
-                f"{there}: they belong to different models; remove the file that does not belong "
-                "to the weights"
+                f"{folder / TOKENIZER_JSON} gives {piece!r} the id {index!r}, where {VOCABULARY} "
+                f"has {other}: they belong to different models; remove the file that does not "
+                "belong to the weights"
             )
