@@ -82,6 +82,7 @@ def test_hugging_face_there_and_back_is_the_identity(tmp_path, heads):
     "changes",
     [
         {"block_pattern": "AAIA", "attention_normalization": "relu"},
+        {"block_pattern": "I"},
         {"half_layer_norms": True},
         {"share_intermediate": True},
         {"position_type": "rotary", "rotary_base": 100.0},

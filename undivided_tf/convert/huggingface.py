@@ -286,8 +286,8 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
     config, classifier = source.config, source.classifier
     pooling = classifier.pooling if classifier else "first"
     directory.mkdir()
-    layers = config.pattern.num_attention
-    bert = EncoderConfig(block_pattern=f"(AI)*{layers}" if layers else "I")
+    layers = max(config.pattern.num_attention, 1)
+    bert = EncoderConfig(block_pattern=f"(AI)*{layers}")
     our_values = {key: getattr(config, key) for key in _OUR_KEYS}
     is_bert = pooling == "first" and all(
         value == getattr(bert, key) for key, value in our_values.items()
@@ -301,7 +301,7 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
         {
             "model_type": "bert" if is_bert else MODEL_TYPE,
             "architectures": [architecture],
-            "num_hidden_layers": max(layers, 1),
+            "num_hidden_layers": layers,
             "hidden_act": activations[config.hidden_activation],
             "position_embedding_type": config.position_type,
             "pad_token_id": source.tokenizer.pad_id,

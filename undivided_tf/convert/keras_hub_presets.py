@@ -179,7 +179,7 @@ def write(directory: pathlib.Path, source: Checkpoint) -> list[str]:
         InputError: the encoder or a fine-tuned head has no counterpart in the format.
     """
     config = source.config
-    layers = config.pattern.num_attention
+    layers = max(config.pattern.num_attention, 1)
     if config.pattern != BlockPattern.parse(f"(AI)*{layers}"):
         raise InputError(f"KerasHub's BERT cannot have the pattern {config.pattern}")
     for key, value in _FIXED.items():
