@@ -1,4 +1,4 @@
-"""Cuts in trained encoders and what they cost; needs no TensorFlow."""
+"""Configs of surgery, of the damage that it does, and of healing; needs no TensorFlow."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,10 +18,11 @@ from undivided_tf.training.config import GlueConfig, layerwise_decay_option
 
 CUTS = ("none", "every", "first", "last", "importance")
 IMPORTANCES = ("text", "task", "drift", "error", "similarity")
-_WAYS = ("block_pattern", "drop_blocks", "drop_encoder_blocks")
-# What an order of cuts, which makes none, does not use.
+_CUT_FIELDS = ("block_pattern", "drop_blocks", "drop_encoder_blocks")
+# Fields that a config which only orders the cuts does not use.
 NOT_OF_ORDERS = (
-    "input", "output_dir", *_WAYS, "cut", "num_cut", "intermediate_size", "share_intermediate",
+    "input", "output_dir", "cut", "num_cut", *_CUT_FIELDS, "intermediate_size",
+    "share_intermediate",
 )  # fmt: skip
 
 
@@ -49,20 +50,20 @@ class SurgeryConfig(Config):
     num_cut: int = option(0, "See cut.", at_least=0)
     importance: str = option(
         "text",
-        "Damage: text: masked-language-model loss on held-out text; task: errors on a "
+        "Measure of damage: text: masked-language-model loss on held-out text; task: errors on a "
         "labelled task, of the model's own head or else of a logistic regression on mean-pooled "
         "states; drift: 1 - cosine between mean-pooled states before and after; error: their "
-        "squared difference over the variance of those before; similarity: "
-        "1 - Spearman's correlation of a task of similarity, such as STS-B, with cosines of "
-        "mean-pooled states, without training.",
+        "squared difference over the variance of the states before; similarity: 1 - Spearman's "
+        "correlation between the scores of a task of similar texts, such as STS-B, and the cosines "
+        "of mean-pooled states, without training.",
         one_of=IMPORTANCES,
     )
     greedy: bool = option(
-        True, "Measure again what each further removal costs; else rank by single removals."
+        True, "Measure every removal again after each cut; else rank by single removals."
     )
     records_dir: str = option(
         "",
-        "Records whose held-out rows are the text of importance text; empty: texts of the task.",
+        "Records whose held-out rows importance text measures; empty: texts of the task.",
         input="records",
     )
     task: str = option(
@@ -76,16 +77,16 @@ class SurgeryConfig(Config):
         "rows, and on split train it is scored on every third of them and fitted on the others.",
         one_of=SPLITS,
     )
-    max_rows: int = option(500, "Use at most so many rows; 0: all.", at_least=0)
+    max_rows: int = option(500, "Largest number of rows; 0: all.", at_least=0)
     max_seq_length: int = option(
         0,
-        "Word pieces a text; 0: those of the fine-tuning where its own head is measured, else 64.",
+        "Word pieces per text; 0: as in fine-tuning if the model's own head is measured, else 64.",
         at_least=0,
     )
-    batch_size: int = option(64, "Texts a forward pass.", above=0)
+    batch_size: int = option(64, "Texts per forward pass.", above=0)
     seed: int = seed_option("Decides rows and masks.")
     intermediate_size: int = option(
-        0, "Width of intermediate blocks; 0: that of the input.", at_least=0
+        0, "Width of intermediate blocks; 0: as in the input.", at_least=0
     )
     fold_layer_norms: bool = option(
         True,
@@ -100,10 +101,10 @@ class SurgeryConfig(Config):
 
     def validate(self) -> None:
         """Raises InputError when the values do not go together."""
-        ways = [name for name in _WAYS if getattr(self, name)]
-        ways += ["cut"] if self.cut != "none" else []
-        if len(ways) > 1:
-            raise InputError(f"{' and '.join(ways)} all say what to cut: give one of them")
+        given = [name for name in _CUT_FIELDS if getattr(self, name)]
+        given += ["cut"] if self.cut != "none" else []
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} all say what to cut: give one of them")
         if self.cut != "none" and not self.num_cut:
             raise InputError(f"cut {self.cut} needs a number: --num_cut=N")
         if self.num_cut and self.cut == "none":
@@ -113,17 +114,17 @@ class SurgeryConfig(Config):
 def measures(
     texts: Sequence[str], like: SurgeryConfig, field: str = "zero_shot"
 ) -> tuple[SurgeryConfig, ...]:
-    """How damage is measured by each of some MEASURE:TASK.
+    """Parses entries MEASURE:TASK into configs that say how damage is measured.
 
     Args:
-        texts: the measures, such as `similarity:glue/STS-B`.
-        like: gives all but measure and task.
-        field: named in errors.
+        texts: the entries, such as `similarity:glue/STS-B`.
+        like: gives all other fields.
+        field: name of the field with the entries, for errors.
 
     Raises:
-        InputError: another form, or an unknown measure.
+        InputError: an entry has another form or an unknown measure.
     """
-    found = []
+    configs = []
     for text in texts:
         measure, _, task = text.partition(":")
         if measure not in IMPORTANCES or not task:
@@ -131,8 +132,8 @@ def measures(
                 f"{field} must list MEASURE:TASK with a measure of {', '.join(IMPORTANCES)}, "
                 f"got {text!r}"
             )
-        found.append(like.replace(importance=measure, task=task))
-    return tuple(found)
+        configs.append(like.replace(importance=measure, task=task))
+    return tuple(configs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +216,7 @@ class HealingConfig(Config):
     train_pieces: int = option(
         500_000, "Word pieces to train on; records are read again as often as needed.", above=0
     )
-    train_batch_size: int = option(32, "Sequences a step.", above=0)
+    train_batch_size: int = option(32, "Sequences per step.", above=0)
     optimizer: str = option(
         "adamw",
         "Optimizer; muon updates the kernels of blocks, and adamw all other weights.",

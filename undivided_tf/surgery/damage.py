@@ -1,8 +1,8 @@
-"""What the removal of intermediate blocks costs, measured on one encoder traced once.
+"""What the removal of intermediate blocks costs, measured on one encoder that is traced once.
 
-A block whose scale is 0 passes its input on, as if it were cut out (`Encoder.call`); so no
-encoder is built for a cut that is only tried. LayerNorms are folded as in a cut
-(`folded_layer_norms`) and restored after the measurement.
+A block whose scale is 0 passes its input on, as if it were cut out (`Encoder.call`), so no encoder
+is built for a cut that is only tried. LayerNorms are folded as in a cut (`folded_layer_norms`) and
+restored after the measurement.
 """
 
 import contextlib
@@ -15,7 +15,6 @@ import tensorflow as tf
 from undivided_tf.analysis import extraction, linear_probes
 from undivided_tf.analysis.masked_lm import masked_batches
 from undivided_tf.analysis.subjects import Subject
-from undivided_tf.data import masking
 from undivided_tf.data.tasks.rows import Rows, Task
 from undivided_tf.errors import InputError
 from undivided_tf.metrics import regression
@@ -30,27 +29,27 @@ from undivided_tf.tokenization import Tokenizer
 from undivided_tf.training import scores
 
 Batch = dict[str, Any]
-# From the names of blocks that are gone to mean-pooled last states, float32 `(rows, hidden)`.
+# From the names of dropped blocks to mean-pooled last states, float32 `(rows, hidden)`.
 States = Callable[[Sequence[str]], np.ndarray]
-_INVERSE_L2 = 0.1  # Of the logistic regression; standardised features of a few hundred states.
+_INVERSE_L2 = 0.1  # Suits a logistic regression on a few hundred standardised states.
 
 
-def _scales(encoder: Encoder, gone: Sequence[str], rows: int) -> tf.Tensor:
-    """0 for the blocks that are gone, else 1: float32 `(rows, intermediate blocks)`."""
+def _scales(encoder: Encoder, dropped: Sequence[str], rows: int) -> tf.Tensor:
+    """0 for dropped blocks, 1 for the others: float32 `(rows, intermediate blocks)`."""
     names = intermediate_blocks(encoder.config.pattern)
-    return tf.tile([[float(name not in gone) for name in names]], [rows, 1])
+    return tf.tile([[float(name not in dropped) for name in names]], [rows, 1])
 
 
-def _without(encoder: Encoder, gone: Sequence[str], batch: Batch) -> Batch:
-    return {**batch, "intermediate_scales": _scales(encoder, gone, len(batch["token_ids"]))}
+def _without(encoder: Encoder, dropped: Sequence[str], batch: Batch) -> Batch:
+    return {**batch, "intermediate_scales": _scales(encoder, dropped, len(batch["token_ids"]))}
 
 
 @contextlib.contextmanager
-def _folded(encoder: Encoder, gone: Sequence[str], fold: bool) -> Iterator[None]:
+def _folded(encoder: Encoder, dropped: Sequence[str], fold: bool) -> Iterator[None]:
     """The encoder with the LayerNorms that it has after a cut."""
     norms = {n: v for n, v in named_weights(encoder.weights).items() if "/layer_norm/" in n}
     before = {name: np.asarray(variable) for name, variable in norms.items()}
-    changed = folded_layer_norms(encoder.config, before, gone) if fold else {}
+    changed = folded_layer_norms(encoder.config, before, dropped) if fold else {}
     for name, value in changed.items():
         norms[name].assign(value)
     try:
@@ -66,12 +65,12 @@ def _folded(encoder: Encoder, gone: Sequence[str], fold: bool) -> Iterator[None]
 def masked_lm_damage(
     model: Pretrainer, batches: Iterable[Batch], fold_layer_norms: bool = True
 ) -> Damage:
-    """Held-out loss in nats a masked piece.
+    """Held-out loss in nats per masked piece.
 
     Args:
         model: encoder and masked-language-model head.
-        batches: as `record_batches` or `text_batches` give; they are kept in memory.
-        fold_layer_norms: as for `operate`.
+        batches: masked batches, such as those of `text_batches`; they are kept in memory.
+        fold_layer_norms: see `operate`.
     """
     batches = list(batches)
 
@@ -80,24 +79,15 @@ def masked_lm_damage(
         logits = model(batch, training=False)["masked_lm_logits"]
         return masked_lm_sums(logits, batch["masked_ids"], batch["masked_weights"])
 
-    def damage(gone: Sequence[str]) -> float:
-        with _folded(model.encoder, gone, fold_layer_norms):
-            found = [forward(_without(model.encoder, gone, batch)) for batch in batches]
-        loss, weight = (sum(float(sums[name]) for sums in found) for name in ("loss", "weight"))
+    def damage(dropped: Sequence[str]) -> float:
+        with _folded(model.encoder, dropped, fold_layer_norms):
+            sums = [forward(_without(model.encoder, dropped, batch)) for batch in batches]
+        loss, weight = (sum(float(batch[name]) for batch in sums) for name in ("loss", "weight"))
         if not weight:
             raise InputError("no text has a word piece to mask: take more or longer texts")
         return loss / weight
 
     return damage
-
-
-def record_batches(
-    records_dir: str, tokenizer: Tokenizer, batch_size: int, max_rows: int
-) -> Iterable[Batch]:
-    """Masked batches of the held-out rows of records, the same as a pre-training run scores."""
-    return masking.validation_batches(
-        records_dir, tokenizer, batch_size=batch_size, max_rows=max_rows
-    )
 
 
 def text_batches(
@@ -126,10 +116,10 @@ def head_damage(
     max_seq_length: int,
     fold_layer_norms: bool = True,
 ) -> Damage:
-    """1 - the task's score of a fine-tuned model with its own head.
+    """1 - score of a fine-tuned model on the task, by its own head.
 
     Raises:
-        InputError: the model answers or was fed something else than the task.
+        InputError: the head predicts or takes something else than the task has.
     """
     try:
         order = head.columns_for(scores.head_of(task))
@@ -138,25 +128,25 @@ def head_damage(
     sizes = (batch_size, max_seq_length, fold_layer_norms)
     logits = _outputs(classifier.encoder, tokenizer, rows, *sizes, classifier)
 
-    def damage(gone: Sequence[str]) -> float:
-        return 1 - scores.score(task, logits(gone)[:, order], rows.labels)[scores.primary(task)]
+    def damage(dropped: Sequence[str]) -> float:
+        return 1 - scores.score(task, logits(dropped)[:, order], rows.labels)[scores.primary(task)]
 
     return damage
 
 
 def probe_damage(states: States, labels: np.ndarray, scored: np.ndarray) -> Damage:
-    """1 - accuracy of a logistic regression on mean-pooled last states; fitted for each cut.
+    """1 - accuracy of a logistic regression on mean-pooled last states, fitted for each cut.
 
     Args:
-        states: of the rows, as `pooled_states` gives.
+        states: states of the rows, see `pooled_states`.
         labels: int `(rows,)`.
         scored: bool `(rows,)`, the rows on which it is scored; it is fitted on the others.
     """
 
-    def damage(gone: Sequence[str]) -> float:
-        found = states(gone)
-        model, _ = linear_probes.fit(found[~scored], labels[~scored], _INVERSE_L2)
-        predictions = model.predict(found[scored].astype(np.float64))
+    def damage(dropped: Sequence[str]) -> float:
+        features = states(dropped)
+        model, _ = linear_probes.fit(features[~scored], labels[~scored], _INVERSE_L2)
+        predictions = model.predict(features[scored].astype(np.float64))
         return float(np.mean(predictions != labels[scored]))
 
     return damage
@@ -166,37 +156,38 @@ def drift_damage(states: States, whole: np.ndarray) -> Damage:
     """Mean of 1 - cosine between mean-pooled last states and those of the whole encoder.
 
     Args:
-        states: of the rows, as `pooled_states` gives.
-        whole: those of the whole encoder, float `(rows, hidden)`.
+        states: states of the rows, see `pooled_states`.
+        whole: states of the whole encoder, float `(rows, hidden)`.
     """
     target = _unit(whole)
-    return lambda gone: float(np.mean(1 - (_unit(states(gone)) * target).sum(1)))
+    return lambda dropped: float(np.mean(1 - (_unit(states(dropped)) * target).sum(1)))
 
 
 def error_damage(states: States, whole: np.ndarray) -> Damage:
     """Squared error of mean-pooled last states, over their variance in the whole encoder.
 
     Args:
-        states: of the rows, as `pooled_states` gives.
-        whole: those of the whole encoder, float `(rows, hidden)`.
+        states: states of the rows, see `pooled_states`.
+        whole: states of the whole encoder, float `(rows, hidden)`.
     """
     variance = np.mean(np.var(whole, axis=0))
-    return lambda gone: float(np.mean(np.square(states(gone) - whole)) / variance)
+    return lambda dropped: float(np.mean(np.square(states(dropped) - whole)) / variance)
 
 
 def similarity_damage(states: States, similarity: np.ndarray) -> Damage:
     """1 - Spearman's correlation of scores with cosines of mean-pooled last states; no training.
 
     Args:
-        states: of the first texts of all pairs, then of the second ones, each encoded alone.
+        states: states of the first texts of all pairs, then of the second texts, each encoded
+            alone.
         similarity: how similar the texts of each pair are, float `(pairs,)`.
 
     References:
         Reimers, Gurevych 2019, arXiv 1908.10084, section 4.1 (unsupervised STS).
     """
 
-    def damage(gone: Sequence[str]) -> float:
-        first, second = np.split(_unit(states(gone)), 2)
+    def damage(dropped: Sequence[str]) -> float:
+        first, second = np.split(_unit(states(dropped)), 2)
         return 1 - regression.score((first * second).sum(1), similarity)["spearman"]
 
     return damage
@@ -214,15 +205,15 @@ def pooled_states(
     max_seq_length: int,
     fold_layer_norms: bool = True,
 ) -> States:
-    """Mean-pooled last states of texts, without blocks.
+    """A function from the names of dropped blocks to the mean-pooled last states of texts.
 
     Args:
-        encoder: the whole one.
-        tokenizer: that of the encoder.
+        encoder: the whole encoder.
+        tokenizer: tokenizer of the encoder.
         rows: texts.
-        batch_size: texts a forward pass.
-        max_seq_length: word pieces a text.
-        fold_layer_norms: as for `operate`.
+        batch_size: texts per forward pass.
+        max_seq_length: word pieces per text.
+        fold_layer_norms: see `operate`.
     """
 
     def mean(inputs):
@@ -240,8 +231,8 @@ def _outputs(
     fold_layer_norms: bool,
     call: Callable[[Batch], tf.Tensor],
 ) -> Callable[[Sequence[str]], np.ndarray]:
-    """A function from the names of blocks that are gone to what `call` makes of the rows."""
-    # Texts of like length share a batch, so that little of it is padding.
+    """A function from the names of dropped blocks to the outputs of `call` for the rows."""
+    # Texts of similar length share a batch, so that little of it is padding.
     lengths = [len(text) for text in rows.first]
     if rows.second is not None:
         lengths = [a + len(text) for a, text in zip(lengths, rows.second, strict=True)]
@@ -253,9 +244,11 @@ def _outputs(
     ]
     forward = tf.function(call, autograph=False)
 
-    def outputs(gone: Sequence[str]) -> np.ndarray:
-        with _folded(encoder, gone, fold_layer_norms):
-            parts = [forward(_without(encoder, gone, inputs)).numpy()[:n] for inputs, n in batches]
+    def outputs(dropped: Sequence[str]) -> np.ndarray:
+        with _folded(encoder, dropped, fold_layer_norms):
+            parts = [
+                forward(_without(encoder, dropped, inputs)).numpy()[:n] for inputs, n in batches
+            ]
         return np.concatenate(parts)[np.argsort(order)]
 
     return outputs

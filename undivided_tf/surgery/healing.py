@@ -1,7 +1,7 @@
 """Healing from text alone: a cut encoder learns the states and sentence vectors of the whole one.
 
-Neither labels nor a masked-language-model head are needed. The embeddings and the pooler stay as
-they are: surgery does not change the former, and the losses do not reach the latter.
+Neither labels nor a masked-language-model head are needed. Embeddings and pooler are not trained:
+surgery does not change the embeddings, and the losses do not depend on the pooler.
 
 References:
     Jiao et al. 2019, arXiv 1909.10351, equation 8 (hidden states layer by layer).
@@ -48,21 +48,21 @@ def heal(config: HealingConfig) -> dict[str, Any]:
         see `Healer.losses`.
 
     Raises:
-        InputError: a checkpoint that is not ours, a teacher with another vocabulary or hidden size,
-            records of another vocabulary, a workdir of another config.
+        InputError: an invalid checkpoint, a teacher with another vocabulary or hidden size, records
+            of another vocabulary, a workdir of another config.
         FloatingPointError: the loss is not finite.
     """
     return results_once(config, lambda: _Run(config), lambda run: run.results())
 
 
 class Healer(keras.Model):
-    """A student and the losses to a frozen teacher.
+    """A student with its losses against a frozen teacher.
 
     Args:
         encoder: Encoder. The student.
         teacher: Encoder of the same hidden size and vocabulary.
         matches: pairs of a tap of the student and its target tap of the teacher.
-        weights: by the names `LOSSES`, the weight of each loss.
+        weights: dict from the names `LOSSES` to the weight of each loss.
     """
 
     def __init__(self, encoder, teacher, matches, weights, name="healer", **kwargs):
@@ -79,8 +79,8 @@ class Healer(keras.Model):
         """Means over the tokens or rows of a batch, named `LOSSES`.
 
         Args:
-            inputs: dict of int tensors (batch, length), those of the encoder. A row of padding
-                alone does not count.
+            inputs: dict of int tensors (batch, length), the inputs of the encoder. A row that is
+                all padding does not count.
             training: bool. Whether the student's dropout is on.
 
         Returns:
@@ -89,29 +89,29 @@ class Healer(keras.Model):
             1 - cosine of the mean-pooled last states; `similarity_loss`, the mean over pairs of
             rows of the squared difference of their cosines.
         """
-        theirs = self._teach(inputs)
-        mine = self.encoder(inputs, training=training, return_taps=True)
+        teacher = self._teach(inputs)
+        student = self.encoder(inputs, training=training, return_taps=True)
         real = tf.cast(inputs["padding_mask"], tf.float32)
         is_row = tf.reduce_max(real, axis=1)
         rows = tf.maximum(tf.reduce_sum(is_row), 1.0)
         hidden = tf.zeros([])
         for name, target in self._matches:
-            squares = tf.square(mine["taps"][name] - theirs["taps"][target])
+            squares = tf.square(student["taps"][name] - teacher["taps"][target])
             hidden += tf.reduce_sum(tf.reduce_mean(squares, -1) * real)
         hidden /= len(self._matches) * tf.maximum(tf.reduce_sum(real), 1.0)
-        own, its = (
-            tf.math.l2_normalize(pool(encoded, inputs, "mean"), -1) * is_row[:, None]
-            for encoded in (mine, theirs)
+        vectors, targets = (
+            tf.math.l2_normalize(pool(outputs, inputs, "mean"), -1) * is_row[:, None]
+            for outputs in (student, teacher)
         )
-        cosines = [tf.matmul(vectors, vectors, transpose_b=True) for vectors in (own, its)]
+        cosines = [tf.matmul(v, v, transpose_b=True) for v in (vectors, targets)]
         return {
             "hidden_loss": hidden,
-            "embedding_loss": 1 - tf.reduce_sum(own * its) / rows,
+            "embedding_loss": 1 - tf.reduce_sum(vectors * targets) / rows,
             "similarity_loss": tf.reduce_sum(tf.square(cosines[0] - cosines[1])) / rows**2,
         }
 
     def call(self, inputs, training=None):
-        """Adds the weighted loss of a batch; arguments as of `losses_of`."""
+        """Adds the weighted loss of a batch; takes the arguments of `losses_of`."""
         losses = self.losses_of(inputs, training)
         self.add_loss(sum(self._loss_weights[name] * losses[name] for name in LOSSES))
         return losses
@@ -126,7 +126,7 @@ class _Run:
         self.source = converter.open_checkpoint(converter.locate(config.init_checkpoint))
         teacher = converter.open_checkpoint(converter.locate(config.teacher_checkpoint))
         self.encoder = converter.build_encoder(self.source)
-        _check(teacher.config.to_dict(), self.source.config.to_dict(), config)
+        _check_teacher(teacher.config.to_dict(), self.source.config.to_dict(), config)
         self.metadata = records.read_metadata(config.records_dir)
         if self.metadata["vocabulary_hash"] != self.source.tokenizer.vocabulary_hash:
             raise InputError(
@@ -135,8 +135,8 @@ class _Run:
             )
         self.source.config.require_length(self.metadata["max_seq_length"])
         report = pathlib.Path(config.init_checkpoint) / run.REPORT
-        self.about = files.read_json(report) if report.exists() else {}
-        kept = self.about.get("kept", {})
+        self.surgery_report = files.read_json(report) if report.exists() else {}
+        kept = self.surgery_report.get("kept", {})
         self.healer = Healer(
             self.encoder,
             converter.build_encoder(teacher),
@@ -144,8 +144,9 @@ class _Run:
             {name: getattr(config, name.replace("loss", "weight")) for name in LOSSES},
         )
         train = self.metadata["train"]
-        mean = train["tokens"] / train["rows"]
-        self.steps = max(1, round(config.train_pieces / (mean * config.train_batch_size)))
+        self.pieces_per_row = train["tokens"] / train["rows"]
+        pieces_per_step = self.pieces_per_row * config.train_batch_size
+        self.steps = max(1, round(config.train_pieces / pieces_per_step))
         optimizer = optimizers.OPTIMIZERS[config.optimizer](
             self.healer.trainable_variables,
             scales=optimizers.layerwise_scales(self.healer, config.layerwise_lr_decay),
@@ -158,7 +159,7 @@ class _Run:
         self.healer.compile(optimizer, jit_compile=False)
 
     def results(self) -> dict[str, Any]:
-        """Trains, saves the model, and measures both ends."""
+        """Trains, saves the model, and measures the losses before and after."""
         config, workdir = self.config, pathlib.Path(self.config.workdir)
         before = self._held_out()
         trained = resumable.fit(
@@ -173,17 +174,15 @@ class _Run:
         )
         after = self._held_out()
         logging.info("held out: before %s, after %s", before, after)
-        place = workdir / "model"
-        files.remove(place)
-        run.write(place, self.source, self.encoder, {**self.about, "kind": "healing"})
+        files.remove(workdir / "model")
+        report = {**self.surgery_report, "kind": "healing"}
+        run.write(workdir / "model", self.source, self.encoder, report)
         files.remove(workdir / "checkpoints")
-        rows = self.steps * config.train_batch_size
-        train = self.metadata["train"]
         return {
             "kind": "healing",
             "pattern": self.source.config.block_pattern,
             "steps": self.steps,
-            "pieces": round(rows * train["tokens"] / train["rows"]),
+            "pieces": round(self.steps * config.train_batch_size * self.pieces_per_row),
             "seconds": trained["seconds"],
             "training_loss": trained["losses"],
             "before": before,
@@ -210,23 +209,25 @@ class _Run:
         rows = streams.validation_rows(config.records_dir, config.max_eval_rows)
         losses = tf.function(functools.partial(self.healer.losses_of), autograph=False)
         size = min(config.train_batch_size, len(rows[TOKEN_IDS]))
-        found: dict[str, list[float]] = {name: [] for name in LOSSES}
+        by_loss: dict[str, list[float]] = {name: [] for name in LOSSES}
         for start in range(0, len(rows[TOKEN_IDS]) - size + 1, size):
             batch = {name: tf.constant(v[start : start + size]) for name, v in rows.items()}
             for name, value in losses(self._inputs(batch)).items():
-                found[name].append(float(value))
-        return {name: float(np.mean(values)) for name, values in found.items()}
+                by_loss[name].append(float(value))
+        return {name: float(np.mean(values)) for name, values in by_loss.items()}
 
 
-def _check(teacher: Mapping[str, Any], student: Mapping[str, Any], config: HealingConfig) -> None:
-    wrong = [
+def _check_teacher(
+    teacher: Mapping[str, Any], student: Mapping[str, Any], config: HealingConfig
+) -> None:
+    differences = [
         f"{name}: {teacher[name]} in the teacher, {student[name]} in the student"
         for name in ("hidden_size", "vocab_size", "vocabulary_hash")
         if teacher[name] != student[name]
     ]
-    if wrong:
+    if differences:
         raise InputError(
             f"{config.teacher_checkpoint} cannot teach {config.init_checkpoint}:\n  "
-            + "\n  ".join(wrong)
+            + "\n  ".join(differences)
             + "\ntake the encoder from which it was cut"
         )

@@ -15,10 +15,10 @@ class Order:
     """An order of cuts.
 
     Attributes:
-        blocks: the intermediate blocks, that which is cut first in front.
-        damages: of no cut, of the first, of the first two ...: one more than blocks.
+        blocks: the intermediate blocks in the order in which they are cut.
+        damages: damage of no cut, of the first cut, of the first two ...: one more than blocks.
         single: damage of the removal of each block alone, in the order of the pattern.
-        greedy: whether every further cut was measured again.
+        greedy: whether the damage was measured again after every cut.
     """
 
     blocks: list[str]
@@ -31,32 +31,34 @@ def cut_order(pattern: BlockPattern, damage: Damage, greedy: bool = True) -> Ord
     """The order in which intermediate blocks are cut with least damage.
 
     Args:
-        pattern: of the encoder.
-        damage: what shall stay low, such as the held-out loss, without the blocks of these
-            names; see `surgery.damage`, or call `cut(encoder, names)` for a measure of your own.
-        greedy: measure again what each further removal costs, n (n + 1) / 2 calls and one; else
-            rank all by their single removal, at most 2 n calls.
+        pattern: pattern of the encoder.
+        damage: function from the names of dropped blocks to a number that should stay low, such as
+            the held-out loss; see `surgery.damage`. A measure of your own can score
+            `cut(encoder, names)`.
+        greedy: after every cut, measure the removal of each remaining block again, in
+            n (n + 1) / 2 + 1 calls; else rank the blocks by their single removals, in at most 2 n
+            calls.
     """
-    blocks = intermediate_blocks(pattern)
-    left, gone, damages = list(blocks), [], []
-    calls = 1 + (len(left) * (len(left) + 1) // 2 if greedy else max(len(left), 2 * len(left) - 1))
+    remaining, dropped = intermediate_blocks(pattern), []
+    count = len(remaining)
+    calls = 1 + (count * (count + 1) // 2 if greedy else max(count, 2 * count - 1))
     with bar(calls, "damage of cuts", "measurements") as progress:
 
-        def measured(names: Sequence[str]) -> float:
+        def measure(names: Sequence[str]) -> float:
             progress.update()
             return damage(names)
 
-        damages.append(measured([]))
-        costs = single = {name: measured([name]) for name in left}
-        while left:
-            if greedy and gone:
-                costs = {name: measured([*gone, name]) for name in left}
-            best = min(left, key=costs.get)
-            left.remove(best)
-            known = greedy or not gone
-            gone.append(best)
-            damages.append(costs[best] if known else measured(gone))
-    return Order(gone, damages, single, greedy)
+        damages = [measure([])]
+        costs = single = {name: measure([name]) for name in remaining}
+        while remaining:
+            if greedy and dropped:
+                costs = {name: measure([*dropped, name]) for name in remaining}
+            best = min(remaining, key=costs.get)
+            is_measured = greedy or not dropped
+            remaining.remove(best)
+            dropped.append(best)
+            damages.append(costs[best] if is_measured else measure(dropped))
+    return Order(dropped, damages, single, greedy)
 
 
 def intermediate_blocks(pattern: BlockPattern) -> list[str]:
@@ -68,10 +70,10 @@ def by_place(pattern: BlockPattern, cut: str, count: int) -> list[str]:
     """The intermediate blocks to cut by their place.
 
     Args:
-        pattern: of the encoder.
+        pattern: pattern of the encoder.
         cut: `first` or `last`: the first or last `count` are cut; `every`: all but each
             `count`-th, so that with 2 the second, fourth ... stay.
-        count: number.
+        count: number of blocks to cut, or the step of `every`.
 
     Raises:
         InputError: the pattern has fewer intermediate blocks.
