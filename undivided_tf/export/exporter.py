@@ -55,22 +55,22 @@ def export(directory: pathlib.Path, config: ExportConfig) -> dict[str, Any]:
 def on_texts(
     directory: pathlib.Path, report: dict[str, Any], name: str
 ) -> Callable[..., dict[str, np.ndarray]]:
-    """A signature of an export as a function of texts, run as a program that serves it does.
+    """A signature of an export as a function of texts, run as a serving program would run it.
 
     Args:
-        directory: of the export.
+        directory: directory of the export.
         report: the content of its export.json.
         name: one of `embed`, `classify` and `classify_pair`, if the export has it.
 
     Returns:
-        A function from a list of texts, and for pairs one of the second texts, to arrays by name.
-        Formats that take ids get them from the export's vocab.txt.
+        A function from a list of texts, and for pairs a list of the second texts, to arrays by
+        name. Formats that take ids get them from the export's vocab.txt.
     """
     output_format = report["config"]["output_format"]
-    about = report["signatures"][name]
+    signature = report["signatures"][name]
     run = _FORMATS[output_format].runner(directory, name)
     if output_format == "saved_model":
-        return lambda *texts: run(**dict(zip(about["inputs"], texts, strict=True)))
+        return lambda *texts: run(**dict(zip(signature["inputs"], texts, strict=True)))
     tokenizer = checkpoints.read_tokenizer(directory, EncoderConfig.from_dict(report["encoder"]))
     config = ExportConfig.from_dict(report["config"])
 
@@ -78,11 +78,11 @@ def on_texts(
     @tf.function(autograph=False, reduce_retracing=True)
     def encode(texts):
         return without_padding(
-            tokenizer.encode(*texts, max_seq_length=about["max_seq_length"]), config
+            tokenizer.encode(*texts, max_seq_length=signature["max_seq_length"]), config
         )
 
-    def of_ids(*texts):
+    def run_on_texts(*texts):
         inputs = encode([tf.constant(strings, tf.string) for strings in texts])
         return run(**{key: value.numpy() for key, value in inputs.items()})
 
-    return of_ids
+    return run_on_texts

@@ -76,7 +76,7 @@ LITERT = Operations(_layer_norm, tf.nn.gelu)
 
 
 class InferenceEncoder:
-    """Computes the same as an Encoder without training, from the same variables.
+    """Computes the outputs of an Encoder without training, from the same variables.
 
     The tokens of all texts are in one matrix, so each dense layer is one matrix product, which
     TensorFlow fuses with bias and activation. The converters of LiteRT and ONNX know all operations
@@ -84,7 +84,7 @@ class InferenceEncoder:
 
     Args:
         encoder: Encoder. Gives config and variables.
-        operations: for the runtime.
+        operations: operations that suit the runtime.
     """
 
     def __init__(self, encoder: Encoder, operations: Operations = TENSORFLOW):
@@ -111,8 +111,8 @@ class InferenceEncoder:
             hidden, shape = self._at(hidden, positions, shape)
         for number, (block, layer) in enumerate(zip(config.pattern, encoder.blocks, strict=True)):
             if block.kind == "attention":
-                wanted = positions if number == last_attention else None
-                hidden, shape = self._attend(layer, hidden, bias, shape, wanted)
+                places = positions if number == last_attention else None
+                hidden, shape = self._attend(layer, hidden, bias, shape, places)
             else:
                 inner = self._norm(layer, hidden) if config.norm_first else hidden
                 inner = _activation(encoder, self._operations)(
@@ -145,10 +145,11 @@ class InferenceEncoder:
     def _attend(self, layer, hidden, bias, shape, positions):
         """An attention block; returns its output and the shape (batch, places) of its tokens."""
         inputs = self._norm(layer, hidden) if self.config.norm_first else hidden
-        query_inputs, asked = self._at(inputs, positions, shape)
+        query_inputs, query_shape = self._at(inputs, positions, shape)
         heads, width = self.config.num_attention_heads, self.config.head_width
         rotary = self.config.position_type == "rotary"
-        every_place = tf.range(shape[1])[tf.newaxis]
+        key_places = tf.range(shape[1])[tf.newaxis]
+        query_places = key_places if positions is None else positions
 
         def split(dense, matrix, shape, norm=None, places=None):
             parts = tf.reshape(_dense(dense, matrix), [shape[0], shape[1], heads, width])
@@ -158,9 +159,8 @@ class InferenceEncoder:
                 parts = rotate(parts, rotary_angles(places, width, self.config.rotary_base))
             return tf.transpose(parts, [0, 2, 1, 3])
 
-        own_places = every_place if positions is None else positions
-        query = split(layer.query, query_inputs, asked, layer.query_norm, own_places)
-        key = split(layer.key, inputs, shape, layer.key_norm, every_place)
+        query = split(layer.query, query_inputs, query_shape, layer.query_norm, query_places)
+        key = split(layer.key, inputs, shape, layer.key_norm, key_places)
         value = split(layer.value, inputs, shape)
         # float32, as in training. Scaling after the product lets TensorFlow fuse scale and bias.
         scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
@@ -172,7 +172,7 @@ class InferenceEncoder:
         context = tf.matmul(tf.cast(weights, value.dtype), value)
         context = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, self.config.hidden_size])
         hidden, _ = self._at(hidden, positions, shape)
-        return self._add(layer, hidden, _dense(layer.output_dense, context)), asked
+        return self._add(layer, hidden, _dense(layer.output_dense, context)), query_shape
 
     def _at(self, hidden, positions, shape):
         """The rows of a token matrix at some places of each text, and their (batch, places)."""
@@ -193,12 +193,12 @@ class InferenceEncoder:
 
 
 def masked_lm_logits(masked_lm, masked, operations: Operations = TENSORFLOW):
-    """Computes the same as `masked_lm.masked_lm_head` without training, from the same variables.
+    """Computes the logits of `masked_lm.masked_lm_head` without training, from its variables.
 
     Args:
         masked_lm: Pretrainer.
         masked: float tensor (batch, places, hidden), `sequence_output` at the masked places.
-        operations: for the runtime.
+        operations: operations that suit the runtime.
 
     Returns:
         float32 logits (batch, places, vocabulary).
@@ -215,7 +215,7 @@ def masked_lm_logits(masked_lm, masked, operations: Operations = TENSORFLOW):
 
 
 def answers(head: ClassifierHead, logits):
-    """The same as `ClassifierHead.answers`, in a graph.
+    """Does what `ClassifierHead.answers` does, in a graph.
 
     Args:
         head: gives the kind and the range of scores.

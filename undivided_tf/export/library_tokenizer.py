@@ -15,8 +15,8 @@ FILE = "tokenizer.json"
 def write(directory: pathlib.Path, tokenizer: Tokenizer, signatures: Iterable[Signature]) -> None:
     """Writes vocab.txt, and tokenizer.json for the library `tokenizers`.
 
-    The class `Tokenizer` tells in which texts the two differ. In tokenizer.json "[MASK]" in a text
-    is the special token.
+    The docstring of `Tokenizer` says on which texts the library's tokenizer differs. tokenizer.json
+    reads "[MASK]" in a text as the special token.
 
     Args:
         directory: an existing directory.

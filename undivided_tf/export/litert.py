@@ -22,7 +22,7 @@ FILES = {
 
 
 def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[str, Any]:
-    """Writes the three files and the tokenizer; compares each file with the Keras models.
+    """Writes the three files and the tokenizer, and compares each file with the Keras models.
 
     Args:
         directory: an existing directory.
@@ -33,33 +33,29 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         `files` (bytes by name) and for each of `signatures` its `inputs`, `outputs`,
         `max_seq_length` and `differences`, the largest difference from the Keras models by file.
     """
-    made = signatures.of_ids(parts.choose(config.signatures), parts, LITERT, config.max_seq_length)
-    module = tf.Module(name="converted")
-    concrete = {}
-    for signature in made:
-        function = tf.function(signature.function, signature.specs, autograph=False)
-        setattr(module, signature.name, function)
-        concrete[signature.name] = function.get_concrete_function()
-    module.weights = list({id(v): v for f in concrete.values() for v in f.variables}.values())
-    differences: dict[str, dict[str, float]] = {name: {} for name in concrete}
+    exported = signatures.of_ids(
+        parts.choose(config.signatures), parts, LITERT, config.max_seq_length
+    )
+    module, graphs = signatures.trace(exported)
+    differences: dict[str, dict[str, float]] = {name: {} for name in graphs}
     with tempfile.TemporaryDirectory() as temporary:
-        tf.saved_model.save(module, temporary, concrete)
+        tf.saved_model.save(module, temporary, graphs)
         for kind, file in FILES.items():
-            content = _convert(temporary, list(concrete), kind)
+            content = _convert(temporary, list(graphs), kind)
             (directory / file).write_bytes(content)
             interpreter = tf.lite.Interpreter(model_content=content)
-            for signature in made:
+            for signature in exported:
                 name = signature.name
                 run = interpreter.get_signature_runner(name)
                 differences[name][file] = reference.largest_difference_of_ids(
                     parts, name, signature.max_seq_length, run
                 )
-    library_tokenizer.write(directory, parts.tokenizer, made)
+    library_tokenizer.write(directory, parts.tokenizer, exported)
     return {
         "files": {file: (directory / file).stat().st_size for file in FILES.values()},
         "signatures": {
             signature.name: signature.describe(differences=differences[signature.name])
-            for signature in made
+            for signature in exported
         },
     }
 

@@ -18,7 +18,7 @@ OPSET = 17
 
 
 def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[str, Any]:
-    """Writes `SIGNATURE.onnx` for each signature, and the tokenizer; compares each file.
+    """Writes `SIGNATURE.onnx` for each signature and the tokenizer, and compares each file.
 
     Args:
         directory: an existing directory.
@@ -26,15 +26,17 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         config: see `ExportConfig`.
 
     Returns:
-        As `litert.write`.
+        See `litert.write`.
 
     Raises:
         InputError: tf2onnx or onnxruntime is not installed.
     """
     _, tf2onnx = packages()
-    made = signatures.of_ids(parts.choose(config.signatures), parts, ONNX, config.max_seq_length)
-    files, about = {}, {}
-    for signature in made:
+    exported = signatures.of_ids(
+        parts.choose(config.signatures), parts, ONNX, config.max_seq_length
+    )
+    files, descriptions = {}, {}
+    for signature in exported:
         path = directory / f"{signature.name}.onnx"
         function = tf.function(signature.function, signature.specs, autograph=False)
         model, _ = tf2onnx.convert.from_function(
@@ -46,9 +48,9 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
         difference = reference.largest_difference_of_ids(
             parts, signature.name, signature.max_seq_length, runner(directory, signature.name)
         )
-        about[signature.name] = signature.describe(differences={path.name: difference})
-    library_tokenizer.write(directory, parts.tokenizer, made)
-    return {"files": files, "signatures": about}
+        descriptions[signature.name] = signature.describe(differences={path.name: difference})
+    library_tokenizer.write(directory, parts.tokenizer, exported)
+    return {"files": files, "signatures": descriptions}
 
 
 def runner(directory: pathlib.Path, name: str) -> Callable[..., dict[str, np.ndarray]]:
@@ -61,15 +63,15 @@ def runner(directory: pathlib.Path, name: str) -> Callable[..., dict[str, np.nda
 def _divide_before_erf(graph: Any) -> None:
     """Writes GELU's `erf(x * 0.7071)` as `erf(x / 1.4142)`, in place.
 
-    TensorFlow's constant folding replaces the division, but onnxruntime computes GELU by one kernel
-    only where it finds the division.
+    TensorFlow's constant folding replaces the division by a product, but onnxruntime computes GELU
+    by one kernel only where it finds the division.
     """
     helper = importlib.import_module("onnx").numpy_helper
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    makers = {name: node for node in graph.node for name in node.output}
+    producers = {name: node for node in graph.node for name in node.output}
     divisor = np.array(np.sqrt(2.0), np.float32)
     for erf in (node for node in graph.node if node.op_type == "Erf"):
-        scaled = makers.get(erf.input[0])
+        scaled = producers.get(erf.input[0])
         if scaled is None or scaled.op_type != "Mul" or scaled.input[1] not in constants:
             continue
         factor = helper.to_array(constants[scaled.input[1]])

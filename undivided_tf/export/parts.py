@@ -1,4 +1,4 @@
-"""Loads a checkpoint: encoder, tokenizer and heads, which determine the possible signatures."""
+"""Loads a checkpoint: encoder, tokenizer and heads, which decide the signatures of its export."""
 
 import dataclasses
 
@@ -47,30 +47,29 @@ class Parts:
         inputs = ()
         if self.classifier_head:
             inputs = (self.classifier_head.input,) if self.classifier_head.input else tuple(INPUTS)
-        can = {
+        is_supported = {
             "classify": SINGLE in inputs,
             "classify_pair": PAIR in inputs,
             "answer": self.span_head is not None,
             "fill_mask": self.masked_lm is not None,
             "embed": True,
         }
-        supported = tuple(name for name in SIGNATURES if can[name])
         if self.encoder.config.type_vocab_size < 2:
-            supported = tuple(name for name in supported if name not in _OF_PAIRS)
-        return supported
+            is_supported |= dict.fromkeys(_OF_PAIRS, False)
+        return tuple(name for name in SIGNATURES if is_supported[name])
 
-    def choose(self, asked: tuple[str, ...]) -> tuple[str, ...]:
+    def choose(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The signatures to export.
 
         Args:
-            asked: names; empty: all that the weights support.
+            names: names of signatures; empty: all that the weights support.
 
         Raises:
             InputError: a head is missing or takes another kind of input.
         """
-        if any(name in _OF_PAIRS for name in asked):
+        if any(name in _OF_PAIRS for name in names):
             self.encoder.config.require_segments(2)
-        missing = [name for name in asked if name not in self.signatures]
+        missing = [name for name in names if name not in self.signatures]
         if self.classifier_head and any(name.startswith("classify") for name in missing):
             raise InputError(
                 f"the classifier was trained on {INPUTS[self.classifier_head.input]}, but the "
@@ -82,14 +81,14 @@ class Parts:
                 f"the checkpoint has no head for the signature {', '.join(missing)}: the weights "
                 f"support {', '.join(self.signatures)}"
             )
-        return tuple(name for name in SIGNATURES if name in (asked or self.signatures))
+        return tuple(name for name in SIGNATURES if name in (names or self.signatures))
 
-    def length_of(self, name: str, asked: int) -> int:
+    def length_of(self, name: str, max_seq_length: int) -> int:
         """Number of word pieces of a text, or of a window, in a signature.
 
         Args:
-            name: of the signature.
-            asked: the number; 0: as in fine-tuning, or else all positions of the encoder.
+            name: name of the signature.
+            max_seq_length: the number; 0: as in fine-tuning, or else all positions of the encoder.
 
         Raises:
             InputError: the encoder has fewer positions.
@@ -100,7 +99,7 @@ class Parts:
             "answer": self.span_head,
         }.get(name)
         config = self.encoder.config
-        length = asked or (head.max_seq_length if head else config.max_position_embeddings)
+        length = max_seq_length or (head.max_seq_length if head else config.max_position_embeddings)
         config.require_length(length)
         return length
 
@@ -109,12 +108,12 @@ def load(path: str, dtype: str = "float32") -> Parts:
     """Loads a checkpoint of any format with all known heads.
 
     Args:
-        path: as for `convert.load`.
+        path: see `convert.load`.
         dtype: type of the weights and the computation of the encoder and the
             masked-language-model head, `float32` or `bfloat16`. Other heads stay in float32.
 
     Raises:
-        InputError: as `convert.load`, or the head of a fine-tuned model is missing.
+        InputError: see `convert.load`; or the head of a fine-tuned model is missing.
     """
     source = converter.open_checkpoint(converter.locate(path))
     encoder = converter.build_encoder(source, dtype)

@@ -69,7 +69,11 @@ def fill_mask(parts: Parts, texts: Sequence[str], length: int) -> list[np.ndarra
 
 
 def answer(
-    parts: Parts, questions: Sequence[str], contexts: Sequence[str], length: int, pieces: int
+    parts: Parts,
+    questions: Sequence[str],
+    contexts: Sequence[str],
+    length: int,
+    max_answer_length: int,
 ) -> list[dict[str, Any]]:
     """For each question the best span, `text`, and `null_odds`.
 
@@ -78,72 +82,74 @@ def answer(
         questions: texts.
         contexts: one per question.
         length: word pieces per window.
-        pieces: largest number of word pieces of an answer.
+        max_answer_length: largest number of word pieces of an answer.
     """
-    asked = [
+    examples = [
         Question(id=str(i), question=question, context=context, answers=(), place=f"example {i}")
         for i, (question, context) in enumerate(zip(questions, contexts, strict=True))
     ]
-    windows = make_windows(asked, parts.tokenizer, **parts.span_head.with_length(length).windows)
+    windows = make_windows(examples, parts.tokenizer, **parts.span_head.with_length(length).windows)
     predictions = predict_answers(
-        asked,
+        examples,
         windows,
         window_logits(parts.span_predictor, windows, 8),
         n_best_size=1,
-        max_answer_length=pieces,
+        max_answer_length=max_answer_length,
         version_2_with_negative=False,
     )
     return [
-        {"text": predictions.texts[q.id], "null_odds": predictions.null_odds[q.id]} for q in asked
+        {"text": predictions.texts[q.id], "null_odds": predictions.null_odds[q.id]}
+        for q in examples
     ]
 
 
-def largest_difference(name: str, served: Any, parts: Parts, length: int, pieces: int) -> float:
+def largest_difference(
+    name: str, served: Any, parts: Parts, length: int, max_answer_length: int
+) -> float:
     """The largest difference of a served signature from the reference, over `TEXTS`.
 
     Args:
-        name: of the signature.
-        served: the loaded signature: keyword arguments of string tensors to a dict of tensors.
+        name: name of the signature.
+        served: the loaded signature, a function from string tensors by name to tensors by name.
         parts: the weights in float32.
         length: word pieces per text or window.
-        pieces: largest number of word pieces of an answer.
+        max_answer_length: largest number of word pieces of an answer.
 
     Returns:
         Difference of probabilities, scores, activations or null odds.
     """
 
-    def ask(**strings):
+    def call(**strings):
         outputs = served(**{key: tf.constant(value) for key, value in strings.items()})
         return {key: value.numpy() for key, value in outputs.items()}
 
     if name in ("classify", "classify_pair"):
         pair = QUESTIONS if name == "classify_pair" else None
         strings = {"text": TEXTS} | ({"second_text": pair} if pair else {})
-        outputs = ask(**strings)
-        expected = classify(parts, TEXTS, pair, length)
-        (answers,) = (outputs[key] for key in ("probabilities", "score") if key in outputs)
-        return _apart(answers, expected)
+        outputs = call(**strings)
+        predictions = outputs["probabilities" if "probabilities" in outputs else "score"]
+        return _difference(predictions, classify(parts, TEXTS, pair, length))
     if name == "embed":
-        outputs, expected = ask(text=TEXTS), embed(parts, TEXTS, length)
-        return max(_apart(values, expected[kind]) for kind, values in outputs.items())
+        outputs, expected = call(text=TEXTS), embed(parts, TEXTS, length)
+        return max(_difference(values, expected[kind]) for kind, values in outputs.items())
     if name == "fill_mask":
         masked = [f"[MASK] {text} [MASK]" for text in TEXTS]
-        outputs = ask(text=masked)
+        outputs = call(text=masked)
         expected = fill_mask(parts, masked, length)
         k = outputs["scores"].shape[-1]
         return max(
-            _apart(scores[: len(all_of)], -np.sort(-all_of, axis=-1)[:, :k])
+            _difference(scores[: len(all_of)], -np.sort(-all_of, axis=-1)[:, :k])
             for scores, all_of in zip(outputs["scores"], expected, strict=True)
         )
     if name == "answer":
-        outputs = ask(question=QUESTIONS, context=TEXTS)
-        expected = answer(parts, QUESTIONS, TEXTS, length, pieces)
+        outputs = call(question=QUESTIONS, context=TEXTS)
+        expected = answer(parts, QUESTIONS, TEXTS, length, max_answer_length)
         odds = np.array([row["null_odds"] for row in expected])
-        return _apart(outputs["null_odds"], odds)
+        return _difference(outputs["null_odds"], odds)
     raise InputError(f"unknown signature {name!r}")
 
 
-def _apart(values: np.ndarray, expected: np.ndarray) -> float:
+def _difference(values: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(np.asarray(values, np.float64) - expected).max(initial=0.0))
 
 
@@ -169,8 +175,8 @@ def of_ids(parts: Parts, name: str, inputs: dict[str, np.ndarray]) -> dict[str, 
         outputs = {"mean": mean, "pooled": encoded["pooled_output"]}
     elif name == "classify":
         logits = np.asarray(parts.classifier(inputs, training=False), np.float64)
-        truth = parts.classifier_head.answers(logits)
-        outputs = {"probabilities": truth, "score": truth[:, np.newaxis]}
+        predictions = parts.classifier_head.answers(logits)
+        outputs = {"probabilities": predictions, "score": predictions[:, np.newaxis]}
     elif name == "answer":
         logits = parts.span_predictor(inputs, training=False)
         outputs = {"start_logits": logits[:, 0], "end_logits": logits[:, 1]}
@@ -187,15 +193,15 @@ def largest_difference_of_ids(
 
     Args:
         parts: the weights.
-        name: of the signature.
+        name: name of the signature.
         length: word pieces per text.
-        run: the converted signature: arrays by name to arrays by name.
+        run: the converted signature, a function from arrays by name to arrays by name.
     """
     inputs = example_ids(parts, name, length)
-    truth, largest = of_ids(parts, name, inputs), 0.0
+    expected, largest = of_ids(parts, name, inputs), 0.0
     for key, values in run(**inputs).items():
-        apart = np.abs(values - truth[key])
+        differences = np.abs(values - expected[key])
         if key.endswith("_logits"):  # Logits of padding have no meaning.
-            apart = apart[inputs["padding_mask"] == 1]
-        largest = max(largest, float(apart.max()))
+            differences = differences[inputs["padding_mask"] == 1]
+        largest = max(largest, float(differences.max()))
     return largest

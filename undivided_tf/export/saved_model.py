@@ -29,34 +29,22 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
     """
     chosen = parts.choose(config.signatures)
     encode = _encode(parts, config)
-    made = [signatures.of_texts(name, parts, encode, config) for name in chosen]
-    module = tf.Module(name="served")
-    concrete = {}
-    for signature in made:
-        function = tf.function(
-            signature.function,
-            input_signature=signature.specs,
-            autograph=False,
-        )
-        setattr(module, signature.name, function)
-        concrete[signature.name] = function.get_concrete_function()
-    # Track only the variables that the graphs use, without the states of dropout.
-    variables = {id(v): v for f in concrete.values() for v in f.variables}
-    module.weights = list(variables.values())
+    exported = [signatures.of_texts(name, parts, encode, config) for name in chosen]
+    module, graphs = signatures.trace(exported)
     path = directory / VERSION
-    default = concrete[chosen[0]]  # TensorFlow Serving uses it if a request names none.
+    default = graphs[chosen[0]]  # TensorFlow Serving uses it if a request names none.
     tf.saved_model.save(
-        module, str(path), {**concrete, tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: default}
+        module, str(path), {**graphs, tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: default}
     )
     if config.warm_up:
-        warm_up.write(path, made, parts, config)
+        warm_up.write(path, exported, parts, config)
     served = tf.saved_model.load(str(path)).signatures
     sizes = {
         str(member.relative_to(directory)): member.stat().st_size
         for member in sorted(path.rglob("*"))
         if member.is_file()
     }
-    truth = parts if config.dtype == "float32" else load(config.input)
+    float32_parts = parts if config.dtype == "float32" else load(config.input)
     return {
         "files": sizes,
         "signatures": {
@@ -64,12 +52,12 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
                 largest_difference=reference.largest_difference(
                     signature.name,
                     served[signature.name],
-                    truth,
+                    float32_parts,
                     signature.max_seq_length,
                     config.max_answer_length,
                 )
             )
-            for signature in made
+            for signature in exported
         },
     }
 
@@ -79,8 +67,8 @@ def runner(directory: pathlib.Path, name: str) -> Callable[..., dict[str, np.nda
     served = tf.saved_model.load(str(directory / VERSION)).signatures[name]
 
     def run(**strings):
-        found = served(**{key: tf.constant(value) for key, value in strings.items()})
-        return {key: value.numpy() for key, value in found.items()}
+        outputs = served(**{key: tf.constant(value) for key, value in strings.items()})
+        return {key: value.numpy() for key, value in outputs.items()}
 
     return run
 
@@ -94,7 +82,7 @@ def _encode(parts: Parts, config: ExportConfig):
         return encode
 
     def encode_filled(inputs, positions=None):
-        """Encodes with rows of padding behind those of the batch, whose outputs are dropped."""
+        """Encodes a batch that is filled up with rows of padding, whose outputs are dropped."""
         rows = tf.shape(inputs["token_ids"])[0]
         missing = texts.next_size(tf.maximum(rows, 1), config.batch_sizes) - rows
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -58,8 +58,24 @@ class Signature:
 
     def describe(self, **measured: Any) -> dict[str, Any]:
         """The entry of the signature in export.json, with measured values."""
-        about = {"inputs": self.inputs, "outputs": self.outputs}
-        return {**about, "max_seq_length": self.max_seq_length, **measured}
+        return {
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "max_seq_length": self.max_seq_length,
+            **measured,
+        }
+
+
+def trace(signatures: Iterable[Signature]) -> tuple[tf.Module, dict[str, Callable]]:
+    """Traces signatures for `tf.saved_model.save`: the module to save, and its graphs by name."""
+    module, graphs = tf.Module(), {}
+    for signature in signatures:
+        function = tf.function(signature.function, signature.specs, autograph=False)
+        setattr(module, signature.name, function)
+        graphs[signature.name] = function.get_concrete_function()
+    # Track only the variables that the graphs use, without the states of dropout.
+    module.weights = list({id(v): v for graph in graphs.values() for v in graph.variables}.values())
+    return module, graphs
 
 
 def of_texts(name: str, parts: Parts, encode: Callable, config: ExportConfig) -> Signature:
@@ -68,21 +84,21 @@ def of_texts(name: str, parts: Parts, encode: Callable, config: ExportConfig) ->
     Args:
         name: one of `parts.signatures`.
         parts: the weights.
-        encode: like `Encoder.call` without training: from inputs and `positions` to outputs.
+        encode: function from inputs and `positions` to outputs, such as an `InferenceEncoder`.
         config: lengths and numbers of results.
 
     Raises:
         InputError: `max_seq_length` is more than the encoder's positions.
     """
     length = parts.length_of(name, config.max_seq_length)
-    make_one = {
+    make = {
         "classify": _classify,
         "classify_pair": _classify,
         "answer": _answer,
         "fill_mask": _fill_mask,
         "embed": _embed,
     }[name]
-    function, outputs = make_one(parts, encode, config, length)
+    function, outputs = make(parts, encode, config, length)
     return Signature(name, function, _TEXTS[name], outputs, length)
 
 
@@ -99,25 +115,27 @@ def _classify(parts: Parts, encode: Callable, config: ExportConfig, length: int)
         first = None if positions is None else tf.zeros([tf.size(text), 1], tf.int32)
         pooled = pool(encode(inputs, first), inputs, classifier.pooling)
         logits = classifier.head(pooled)
-        found = answers(head, logits)
+        outputs = answers(head, logits)
         if head.kind == REGRESSION:
-            return {"score": found["score"][:, 0]}
-        found["labels"] = tf.tile(labels[tf.newaxis], [tf.size(text), 1])
+            return {"score": outputs["score"][:, 0]}
+        outputs["labels"] = tf.tile(labels[tf.newaxis], [tf.size(text), 1])
         if head.kind == CLASSIFICATION:
-            found["label"] = tf.gather(labels, tf.argmax(logits, axis=-1))
-        return found
+            outputs["label"] = tf.gather(labels, tf.argmax(logits, axis=-1))
+        return outputs
 
-    names = {"labels": "string, names of the columns of `probabilities`, the same in every row"}
-    return classify, _classifier_outputs(head, "(batch,)") | (
-        {} if head.kind == REGRESSION else names
-    )
+    descriptions = _classifier_outputs(head, "(batch,)")
+    if head.kind != REGRESSION:
+        descriptions["labels"] = (
+            "string, names of the columns of `probabilities`, the same in every row"
+        )
+    return classify, descriptions
 
 
 def _classifier_outputs(head: ClassifierHead, scores: str) -> dict[str, str]:
     """Descriptions of the outputs of a classifier by name.
 
     Args:
-        head: of the classifier.
+        head: head of the classifier.
         scores: shape of the scores of a regression.
     """
     if head.kind == REGRESSION:
@@ -130,25 +148,25 @@ def _classifier_outputs(head: ClassifierHead, scores: str) -> dict[str, str]:
 
 
 def _answer(parts: Parts, encode: Callable, config: ExportConfig, length: int):
-    about, span_predictor = parts.span_head.with_length(length), parts.span_predictor
+    head, span_predictor = parts.span_head.with_length(length), parts.span_predictor
 
     def answer(question, context):
         question, context = texts.clean(question), texts.clean(context)
-        windows, row = spans.make_windows(parts.tokenizer, question, context, about.windows)
+        windows, row = spans.make_windows(parts.tokenizer, question, context, head.windows)
         windows = texts.without_padding(windows, config)
         logits = span_predictor.head(encode(windows, None)["sequence_output"])
         logits = tf.transpose(logits, [0, 2, 1])
-        found = spans.best_spans(logits, windows, row, context, config.max_answer_length)
-        if about.version_2_with_negative:
-            is_null = found["null_odds"] > about.null_score_diff_threshold
-            found["text"] = tf.where(is_null, "", found["text"])
+        best = spans.best_spans(logits, windows, row, context, config.max_answer_length)
+        if head.version_2_with_negative:
+            is_null = best["null_odds"] > head.null_score_diff_threshold
+            best["text"] = tf.where(is_null, "", best["text"])
             for edge in ("start", "end"):
-                found[edge] = tf.where(is_null, 0, found[edge])
-        return found
+                best[edge] = tf.where(is_null, 0, best[edge])
+        return best
 
     empty = ""
-    if about.version_2_with_negative:
-        empty = f"; empty where null_odds exceed {about.null_score_diff_threshold:g}"
+    if head.version_2_with_negative:
+        empty = f"; empty where null_odds exceed {head.null_score_diff_threshold:g}"
     return answer, {
         "text": f"string (batch,), a substring of the context{empty}",
         "start": "int32 (batch,), its first character in the context",
@@ -192,15 +210,16 @@ def _embed(parts: Parts, encode: Callable, config: ExportConfig, length: int):
         inputs = parts.tokenizer.encode(texts.clean(text), max_seq_length=length)
         inputs = texts.without_padding(inputs, config)
         encoded = encode(inputs, None)
-        found = {"mean": tf.cast(pool(encoded, inputs, "mean"), tf.float32)}
+        outputs = {"mean": tf.cast(pool(encoded, inputs, "mean"), tf.float32)}
         if parts.has_pooler:
-            found["pooled"] = tf.cast(encoded["pooled_output"], tf.float32)
-        return found
+            outputs["pooled"] = tf.cast(encoded["pooled_output"], tf.float32)
+        return outputs
 
-    return embed, _embeddings(parts)
+    return embed, _embed_outputs(parts)
 
 
-def _embeddings(parts: Parts) -> dict[str, str]:
+def _embed_outputs(parts: Parts) -> dict[str, str]:
+    """Descriptions of the outputs of `embed` by name."""
     hidden = f"float32 (batch, {parts.encoder.config.hidden_size})"
     outputs = {"mean": f"{hidden}, mean over all word pieces of the last tap"}
     return {**outputs, "pooled": f"{hidden}, the pooler on [CLS]"} if parts.has_pooler else outputs
@@ -214,8 +233,8 @@ def of_ids(
     Args:
         names: some of `parts.signatures`.
         parts: the weights, in float32.
-        operations: for the runtime.
-        max_seq_length: word pieces per text; 0: as for `Parts.length_of`.
+        operations: operations that suit the runtime.
+        max_seq_length: word pieces per text; 0: see `Parts.length_of`.
 
     Raises:
         InputError: more word pieces than the encoder has positions.
@@ -241,9 +260,9 @@ def _classify_ids(parts: Parts, encode: Callable, length: int) -> Signature:
         pooled = pool(encode(inputs, None), inputs, classifier.pooling)
         return answers(head, classifier.head(pooled))
 
-    about = _classifier_outputs(head, "(batch, 1)")
+    described = _classifier_outputs(head, "(batch, 1)")
     of = f", of {', '.join(head.labels)}" if head.labels else ""
-    outputs = {name: about[name] + of for name in ("probabilities", "score") if name in about}
+    outputs = {name: text + of for name, text in described.items() if name != "label"}
     return Signature("classify", classify, IDS, outputs, length)
 
 
@@ -276,10 +295,10 @@ def _embed_ids(parts: Parts, encode: Callable, length: int) -> Signature:
     def embed(token_ids, segment_ids, padding_mask):
         inputs = _inputs(token_ids, segment_ids, padding_mask)
         encoded = encode(inputs, None)
-        found = {"mean": pool(encoded, inputs, "mean")}
-        return {**found, "pooled": encoded["pooled_output"]} if parts.has_pooler else found
+        outputs = {"mean": pool(encoded, inputs, "mean")}
+        return {**outputs, "pooled": encoded["pooled_output"]} if parts.has_pooler else outputs
 
-    return Signature("embed", embed, IDS, _embeddings(parts), length)
+    return Signature("embed", embed, IDS, _embed_outputs(parts), length)
 
 
 def _inputs(token_ids, segment_ids, padding_mask):

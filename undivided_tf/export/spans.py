@@ -23,9 +23,9 @@ def make_windows(tokenizer: Tokenizer, questions, contexts, windows):
 
     Returns:
         Dict of tensors (windows, length): the encoder's inputs; `starts` and `ends`, int32 offsets
-        in the context, -1 outside it; and bool `has_most_context`, see `data.tasks.windows`. And
+        in the context, -1 outside it; and bool `has_most_context`, see `data.tasks.windows`. Also
         `row` (windows,), the index of the window's question in the batch. A blank question has a
-        window, too, but without a piece that has most context.
+        window, too, but no piece of it has most context.
     """
     length = windows["max_seq_length"]
     query = tokenizer.tokenize(questions)[:, : windows["max_query_length"]]
@@ -63,14 +63,14 @@ def make_windows(tokenizer: Tokenizer, questions, contexts, windows):
     # google-research/bert's score: distance to the nearer edge, plus a little for a longer window.
     context = tf.cast(tf.minimum(column, count - 1 - column), tf.float64)
     context = context + 0.01 * tf.cast(count, tf.float64)
-    asked = tf.gather(_lengths(query) > 0, row)[:, tf.newaxis]
+    has_question = tf.gather(_lengths(query) > 0, row)[:, tf.newaxis]
     return {
         "token_ids": token_ids,
         "segment_ids": tf.cast((column >= 0) & (column <= count), tf.int32),
         "padding_mask": tf.cast(column <= count, tf.int32),
         "starts": of_context(starts, -1),
         "ends": of_context(ends, -1),
-        "has_most_context": inside & asked & _is_first_of_largest(context, piece, inside),
+        "has_most_context": inside & has_question & _is_first_of_largest(context, piece, inside),
     }, row
 
 
@@ -112,8 +112,8 @@ def best_spans(logits, windows, row, contexts, max_answer_length):
     last_piece = tf.minimum(piece + place // length, length - 1)
     has_span = best > _NONE / 2
 
-    def character(of, pieces):
-        values = tf.gather(tf.gather(windows[of], window), pieces, batch_dims=1)
+    def character(edge, pieces):
+        values = tf.gather(tf.gather(windows[edge], window), pieces, batch_dims=1)
         return tf.where(has_span, values, 0)
 
     start, end = character("starts", piece), character("ends", last_piece)
@@ -131,10 +131,10 @@ def _lengths(ragged):
     return tf.cast(ragged.row_lengths(), tf.int32)
 
 
-def _is_first_of_largest(values, groups, counts):
+def _is_first_of_largest(values, groups, is_valid):
     """Whether a value is the first of the largest in its group; all tensors (windows, length)."""
     shape, groups = tf.shape(values), tf.reshape(groups, [-1])
-    values = tf.reshape(tf.where(counts, values, values.dtype.min), [-1])
+    values = tf.reshape(tf.where(is_valid, values, values.dtype.min), [-1])
     number = tf.maximum(tf.reduce_max(groups), 0) + 1
     largest = tf.math.unsorted_segment_max(values, groups, number)
     is_largest = tf.equal(values, tf.gather(largest, groups))

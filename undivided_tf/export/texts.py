@@ -61,8 +61,8 @@ def next_size(number, sizes):
     """
     step = sizes[-1]
     multiple = -(-number // step) * step
-    known = tf.constant(sizes)
-    return tf.reduce_min(tf.where(known >= number, known, multiple))
+    candidates = tf.constant(sizes)
+    return tf.reduce_min(tf.where(candidates >= number, candidates, multiple))
 
 
 def mask_positions(token_ids, mask_id):
@@ -78,8 +78,7 @@ def mask_positions(token_ids, mask_id):
     """
     is_mask = tf.equal(token_ids, mask_id)
     places = tf.broadcast_to(tf.range(tf.shape(token_ids)[1]), tf.shape(token_ids))
-    found = tf.ragged.boolean_mask(places, is_mask)
     count = tf.reduce_sum(tf.cast(is_mask, tf.int32), axis=1)
     slots = tf.maximum(tf.reduce_max(count), 1)
-    dense = found.to_tensor(0, shape=(None, None))
+    dense = tf.ragged.boolean_mask(places, is_mask).to_tensor(0, shape=(None, None))
     return tf.pad(dense, [[0, 0], [0, slots - tf.shape(dense)[1]]]), count
