@@ -8,7 +8,6 @@ results/benchmarks/bucketing.json.
 
 import itertools
 import statistics
-import sys
 import time
 
 import common
@@ -74,7 +73,7 @@ def main(_):
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     result = {
         **common.header("seconds of a fine-tuning epoch, padded to max_seq_length or bucketed"),
-        "flags": {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])},
+        "flags": common.flag_values(),
         "task": task.name,
         "rows": len(rows),
         "tokens": int(encoded.lengths.sum()),

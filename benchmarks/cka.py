@@ -11,7 +11,6 @@ Needs PyTorch, but not TensorFlow. Writes results/benchmarks/cka.json.
 
 import itertools
 import statistics
-import sys
 import time
 
 import common
@@ -22,7 +21,7 @@ flags.DEFINE_integer("tokens", 20_000, "Tokens.")
 flags.DEFINE_integer("batch", 256, "Tokens per minibatch.")
 flags.DEFINE_integer("taps", 12, "Taps of each encoder.")
 flags.DEFINE_integer("width", 768, "Width of a tap.")
-flags.DEFINE_integer("repeats", 3, "Timed runs of each.")
+flags.DEFINE_integer("repeats", 3, "Timed runs of each implementation.")
 
 
 def torch_cka(first, second, batch):
@@ -87,13 +86,13 @@ def numpy_features(first, second, batch):
         x, y = x - x.mean(0), y - y.mean(0)
         n = len(x)
         similarity = np.linalg.norm(x.T.dot(y)) ** 2
-        own_x, own_y = np.linalg.norm(x.T.dot(x)), np.linalg.norm(y.T.dot(y))
+        self_x, self_y = np.linalg.norm(x.T.dot(x)), np.linalg.norm(y.T.dot(y))
         rows_x, rows_y = np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", y, y)
         norm_x, norm_y = rows_x.sum(), rows_y.sum()
         similarity = debiased(similarity, rows_x, rows_y, norm_x, norm_y, n)
-        own_x = np.sqrt(debiased(own_x**2, rows_x, rows_x, norm_x, norm_x, n))
-        own_y = np.sqrt(debiased(own_y**2, rows_y, rows_y, norm_y, norm_y, n))
-        return similarity / (own_x * own_y)
+        self_x = np.sqrt(debiased(self_x**2, rows_x, rows_x, norm_x, norm_x, n))
+        self_y = np.sqrt(debiased(self_y**2, rows_y, rows_y, norm_y, norm_y, n))
+        return similarity / (self_x * self_y)
 
     return np.array([[cka(x, y) for y in second] for x in first])
 
@@ -125,21 +124,21 @@ def main(_):
         ]
 
     first, second = side(), side()
-    ways = {way.__name__: way for way in (ours, torch_cka, numpy_grams, numpy_features)}
-    seconds, values = {name: [] for name in ways}, {}
-    for _, name in itertools.product(range(FLAGS.repeats), ways):
+    implementations = {f.__name__: f for f in (ours, torch_cka, numpy_grams, numpy_features)}
+    seconds, values = {name: [] for name in implementations}, {}
+    for _, name in itertools.product(range(FLAGS.repeats), implementations):
         start = time.perf_counter()
-        values[name] = ways[name](first, second, FLAGS.batch)
+        values[name] = implementations[name](first, second, FLAGS.batch)
         seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     result = {
         **common.header("seconds of CKA between all pairs of taps of two encoders"),
-        "flags": {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])},
+        "flags": common.flag_values(),
         "seconds": seconds,
         "speedup": {name: median / medians["ours"] for name, median in medians.items()},
         "largest_difference_from_ours": {
             name: float(np.abs(values[name] - values["ours"]).max())
-            for name in ways
+            for name in implementations
             if name != "ours"
         },
     }

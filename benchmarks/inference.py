@@ -30,7 +30,7 @@ flags.DEFINE_list("batches", ["1", "32"], "Texts per call.")
 flags.DEFINE_list(
     "exports",
     ["ours", "one thread", "XLA", "ONNX"],
-    "Which of our exports: ours (SavedModel), one thread (the same), XLA, bfloat16, ONNX.",
+    "Which of our exports: ours (SavedModel), one thread (ours on one), XLA, bfloat16, ONNX.",
 )
 
 VOCABULARY = 30522
@@ -41,7 +41,7 @@ _EXPORTS = {  # By name: changes of ExportConfig, and the environment of the ser
     "bfloat16": ({"dtype": "bfloat16"}, {}),
     "ONNX": ({"output_format": "onnx"}, {}),
 }
-_TOKENS_A_ROUND, _MOST_CALLS = 8192, 40
+_TOKENS_PER_ROUND, _MAX_CALLS = 8192, 40
 
 
 def patterns(layers: int) -> dict[str, str]:
@@ -52,28 +52,27 @@ def patterns(layers: int) -> dict[str, str]:
 def peers_of(folder: pathlib.Path) -> dict[str, pretraining.Peer]:
     """All available peers, by name."""
     job = {"vocab_size": VOCABULARY}
-    found = {}
+    peers = {}
     for name in FLAGS.exports:
         changes, environment = _EXPORTS[name]
-        where = {"environment": environment}
-        script = "serve_ours.py"
+        script, python = "serve_ours.py", sys.executable
         if "output_format" in changes:
-            # Without the peers our own interpreter has onnxruntime: export needs the extra onnx.
-            script, where = "serve_our_onnx.py", {"python": FLAGS.torch_python or sys.executable}
-        found[name if name == "ours" else f"ours, {name}"] = pretraining.Peer(
-            script, folder, {**job, "export": name}, **where
+            # Without --torch_python our own interpreter has onnxruntime, which the export needs.
+            script, python = "serve_our_onnx.py", FLAGS.torch_python or sys.executable
+        peers[name if name == "ours" else f"ours, {name}"] = pretraining.Peer(
+            script, folder, {**job, "export": name}, python, environment
         )
     if FLAGS.torch_python:
         for name in ("transformers", "onnxruntime"):
-            found[name] = pretraining.Peer(
+            peers[name] = pretraining.Peer(
                 "serve_torch.py", folder, {**job, "engine": name}, FLAGS.torch_python
             )
-    return found
+    return peers
 
 
 def take_turns(peers: dict[str, pretraining.Peer], length: int, batch: int) -> dict[str, Any]:
     """Times all peers in rounds after two warm-up calls; returns times and rates by name."""
-    calls = min(max(_TOKENS_A_ROUND // (length * batch), 1), _MOST_CALLS)
+    calls = min(max(_TOKENS_PER_ROUND // (length * batch), 1), _MAX_CALLS)
     shape = {"length": length, "batch": batch}
     found = {name: {"milliseconds": []} for name in peers}
     for name, peer in peers.items():
@@ -101,7 +100,7 @@ def take_turns(peers: dict[str, pretraining.Peer], length: int, batch: int) -> d
 
 
 def write_models(folder: pathlib.Path, pattern: str, exports: list[str]) -> None:
-    """The weights of one pattern for all peers, and our exports, in a process of its own."""
+    """Writes the weights of one pattern for all peers, and our exports, in another process."""
     job = {
         "preset": f"bert_{FLAGS.size}",
         "pattern": pattern,
@@ -113,7 +112,7 @@ def write_models(folder: pathlib.Path, pattern: str, exports: list[str]) -> None
         check=False,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(common.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=common.environment(),
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
@@ -124,22 +123,22 @@ def compare(folder: pathlib.Path, pattern: str) -> dict[str, Any]:
     write_models(folder, pattern, FLAGS.exports)
     with pretraining.running(peers_of(folder)) as peers:
         about = {name: peer.ask("about") for name, peer in peers.items()}
-        found = []
+        shapes = []
         for length in map(int, FLAGS.lengths):
             for batch in map(int, FLAGS.batches):
-                found.append(take_turns(peers, length, batch))
-                report(pattern, found[-1])
-    return {"pattern": pattern, "about": about, "shapes": found}
+                shapes.append(take_turns(peers, length, batch))
+                report(pattern, shapes[-1])
+    return {"pattern": pattern, "about": about, "shapes": shapes}
 
 
-def report(pattern: str, found: dict[str, Any]) -> None:
-    """The results as a line of text."""
+def report(pattern: str, result: dict[str, Any]) -> None:
+    """Prints the result of one shape as a line of text."""
     rates = "  ".join(
-        f"{name} {values['sentences_per_second']:.1f}" for name, values in found["peers"].items()
+        f"{name} {values['sentences_per_second']:.1f}" for name, values in result["peers"].items()
     )
-    ratios = ", ".join(f"{ratio:.2f}" for ratio in found.get("over_best_other", {}).values())
+    ratios = ", ".join(f"{ratio:.2f}" for ratio in result.get("over_best_other", {}).values())
     print(
-        f"{pattern:<9}length {found['length']:>3}, batch {found['batch']:>2}: {rates}"
+        f"{pattern:<9}length {result['length']:>3}, batch {result['batch']:>2}: {rates}"
         f" sentences/s; {ratios} times the best other",
         flush=True,
     )

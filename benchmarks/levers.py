@@ -1,4 +1,4 @@
-"""Options that make our pre-training step faster or slower, each changed by itself.
+"""Options that make our pre-training step faster or slower, each changed alone.
 
     python benchmarks/levers.py --size=mini
 
@@ -60,10 +60,9 @@ _LEVERS = {  # By name: the job of peers/ours.py, and its environment.
 
 def main(_):
     """Times a few variants at a time with the default, since each needs its own memory."""
-    chosen = FLAGS.levers or list(_LEVERS)
-    others = [name for name in chosen if name != _DEFAULT]
-    about = "milliseconds of our pre-training step with one thing changed, in turns"
-    result = {**common.header(about), "levers": {}}
+    others = [name for name in FLAGS.levers or _LEVERS if name != _DEFAULT]
+    header = common.header("milliseconds of our pre-training step with one thing changed, in turns")
+    result = {**header, "levers": {}}
     output = common.results_path(f"levers_{FLAGS.size}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = pretraining.start(pathlib.Path(temporary), FLAGS.size)
@@ -75,11 +74,11 @@ def main(_):
                 if name in names
             }
             with pretraining.running(peers):
-                found = pretraining.take_turns(peers, pretraining.SIZES[FLAGS.size]["steps"])
+                times = pretraining.take_turns(peers, pretraining.SIZES[FLAGS.size]["steps"])
             for name in names[1:]:
-                times = {"time_over_default": pretraining.ratio(found[name], found[_DEFAULT])}
-                result["levers"][name] = {**times, **found[name]}
-                print(f"{name:<40}takes {times['time_over_default']:.3f} times the default")
+                ratio = pretraining.ratio(times[name], times[_DEFAULT])
+                result["levers"][name] = {"time_over_default": ratio, **times[name]}
+                print(f"{name:<40}takes {ratio:.3f} times the default")
     result["load_after"] = os.getloadavg()
     files.write_json(output, result)
 

@@ -3,7 +3,7 @@
     python benchmarks/memory.py
 
 A point is the result of `run_pretraining --dry_run` on made-up records: the peak resident memory
-above that of the process before. The constants of the estimate are in
+minus the memory that the process held before. The constants of the estimate are in
 undivided_tf/training/memory.py. `--points` selects points; the others keep their results in
 results/benchmarks/memory.json. To see which arrays of a step XLA keeps, run a point with
 XLA_FLAGS="--xla_dump_to=DIR --xla_dump_hlo_as_text": the files in DIR named
@@ -23,7 +23,7 @@ from undivided_tf.support import files, process
 from undivided_tf.tokenization import SPECIAL_TOKENS
 from undivided_tf.training.config import PretrainingConfig
 
-# Preset, block pattern, rows per batch, and further flags.
+# Preset, block pattern, rows per batch, and other flags.
 POINTS = {
     "tiny x 8": ("bert_tiny", "(AI)*2", 8, {}),
     "tiny x 64": ("bert_tiny", "(AI)*2", 64, {}),
@@ -63,18 +63,12 @@ def write_records(records_dir):
     paragraph = "a b c d e f g h i j " * 100
     documents = (" ".join(str(number)) + f" {paragraph}" for number in range(100))
     files.write_text(folder / "text.txt", "\n\n".join(documents) + "\n")
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "undivided_tf.bin.create_pretraining_data",
-            f"--input_files={folder}/text.txt",
-            f"--vocab_file={folder}/vocab.txt",
-            f"--output_dir={records_dir}",
-            f"--max_seq_length={LENGTH}",
-            "--num_shards=2",
-        ],
-        check=True,
+    common.create_records(
+        records_dir,
+        f"--input_files={folder}/text.txt",
+        f"--vocab_file={folder}/vocab.txt",
+        f"--max_seq_length={LENGTH}",
+        "--num_shards=2",
     )
 
 
@@ -82,22 +76,22 @@ def measure(name):
     """The result of the dry run of a point."""
     from undivided_tf.training import dry_run
 
-    preset, pattern, rows, further = POINTS[name]
+    preset, pattern, rows, other_flags = POINTS[name]
     config = PretrainingConfig(
         encoder=presets.preset(preset).replace(block_pattern=pattern),
         records_dir=FLAGS.records_dir,
         train_batch_size=rows,
-        **further,
+        **other_flags,
     )
-    found = dry_run.dry_run(config, FLAGS.timed_steps)
-    (stage,) = found["stages"]
+    result = dry_run.dry_run(config, FLAGS.timed_steps)
+    (stage,) = result["stages"]
     return {
         "preset": preset,
         "pattern": pattern,
         "rows": rows,
-        "flags": further,
-        "estimated_bytes": found["estimated_bytes"],
-        "measured_bytes": found.get("measured_bytes"),
+        "flags": other_flags,
+        "estimated_bytes": result["estimated_bytes"],
+        "measured_bytes": result.get("measured_bytes"),
         "step_milliseconds": stage.get("step_milliseconds"),
     }
 
@@ -118,8 +112,8 @@ def main(_):
             __file__,
             f"--point={name}",
             f"--records_dir={FLAGS.records_dir}",
+            f"--timed_steps={FLAGS.timed_steps}",
         ]
-        command += [f"--timed_steps={FLAGS.timed_steps}"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         point = json.loads(done.stdout.splitlines()[-1])
         kept[name] = point

@@ -3,10 +3,10 @@
     python benchmarks/precision.py --flagfile=flags/study_quick.flags --patterns='(AI)*3'
 
 The recipe is that of the study of the given flags, with its first pattern. `--steps` is short, but
-long enough to leave the plateau on which a model knows only the frequencies of word pieces: there
-all precisions agree, even with errors. XLA on a CPU computes half precision in float32 and omits
-most of the rounding, so the step also runs without XLA. Interrupted runs resume. Writes
-results/benchmarks/precision.json.
+long enough to leave the plateau on which a model knows only the frequencies of word pieces: on it
+all precisions agree, even if one is computed wrongly. XLA on a CPU computes half precision in
+float32 and omits most of the rounding, so the step also runs without XLA. Interrupted runs resume.
+Writes results/benchmarks/precision.json.
 """
 
 import itertools
@@ -39,30 +39,30 @@ def main():
         eval_every_steps=FLAGS.steps,
         save_checkpoints_steps=FLAGS.steps,
     )
-    found = {}
+    scores = {}
     for jit_compile, dtype in itertools.product((False, True), DTYPES):
         name = f"{dtype} {'XLA' if jit_compile else 'graph'}"
         workdir = runs / name.replace(" ", "_")
         results = pretrain(
             recipe.replace(dtype=dtype, jit_compile=jit_compile, workdir=str(workdir))
         )
-        found[name] = {**results["validation"], "skipped_steps": results["skipped_steps"]}
-        whole = found[name.replace(dtype, "float32")]["loss"]
-        found[name]["loss_over_float32"] = found[name]["loss"] / whole
+        scores[name] = {**results["validation"], "skipped_steps": results["skipped_steps"]}
+        reference = scores[name.replace(dtype, "float32")]["loss"]
+        scores[name]["loss_over_float32"] = scores[name]["loss"] / reference
     path = common.results_path("precision")
     result = {
         **common.header("held-out loss after the same pre-training in three precisions"),
         "pattern": recipe.encoder.block_pattern,
         "steps": FLAGS.steps,
         "unigram_cross_entropy": results["validation_unigram_cross_entropy"],
-        "precisions": found,
+        "precisions": scores,
         "config": recipe.replace(records_dir="", workdir="").to_dict(),
     }
     files.write_json(path, result)
     print(f"unigram cross-entropy: {result['unigram_cross_entropy']:.3f} nats")
-    for name, scores in found.items():
+    for name, values in scores.items():
         print(
-            f"{name:<15}{scores['loss']:8.4f} nats held out, {scores['loss_over_float32']:.4f} of "
+            f"{name:<15}{values['loss']:8.4f} nats held out, {values['loss_over_float32']:.4f} of "
             "float32"
         )
     print(path)

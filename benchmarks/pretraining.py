@@ -37,7 +37,9 @@ flags.DEFINE_list(
 )
 flags.DEFINE_boolean("patterns", True, "Also time A*12 and (AAI)*6 against (AI)*12 at base.")
 flags.DEFINE_boolean("real_input", True, "Also time mini on records against a constant batch.")
-flags.DEFINE_string("records_dir", "", "Records for that; empty: made of the embedded corpus.")
+flags.DEFINE_string(
+    "records_dir", "", "Records for --real_input; empty: made from the embedded sample."
+)
 
 PEERS = pathlib.Path(__file__).parent / "peers"
 _COMMON = {"length": 128, "predictions": 20, "vocab_size": 30522}
@@ -48,7 +50,7 @@ SIZES = {  # Preset, rows per batch, and steps per round.
     "base": {"preset": "bert_base", "rows": 8, "steps": 2},
 }
 _PATTERNS = ("(AI)*12", "(AAI)*6", "A*12")
-# glibc keeps freed memory, in huge pages, which helps PyTorch most.
+# glibc keeps freed memory in huge pages, which helps PyTorch most.
 TUNED_ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
@@ -62,7 +64,6 @@ class Peer:
     """A process of a script in peers/ that answers requests."""
 
     def __init__(self, script, folder, job, python=sys.executable, environment=None):
-        paths = [str(common.ROOT), os.environ.get("PYTHONPATH", "")]
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [python, str(PEERS / script), str(folder), json.dumps(job)],
@@ -70,12 +71,7 @@ class Peer:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={
-                **os.environ,
-                "TF_CPP_MIN_LOG_LEVEL": "2",
-                "PYTHONPATH": os.pathsep.join(paths),
-                **(environment or {}),
-            },
+            env=common.environment() | (environment or {}),
         )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
@@ -99,17 +95,17 @@ class Peer:
 
 def peers_of(folder: pathlib.Path) -> dict[str, Peer]:
     """All available peers, by name."""
-    found = {}
+    peers = {}
     for dtype in FLAGS.dtypes:
-        mark = "" if len(FLAGS.dtypes) == 1 else f" {dtype}"
-        found[_OURS + mark] = Peer("ours.py", folder, {"run": {"dtype": dtype}})
+        suffix = "" if len(FLAGS.dtypes) == 1 else f" {dtype}"
+        peers[_OURS + suffix] = Peer("ours.py", folder, {"run": {"dtype": dtype}})
         policy = "float32" if dtype == "float32" else "mixed_bfloat16"
         for jit in (True, False):
             job = {"dtype": policy, "jit_compile": jit}
-            name = f"KerasHub{' with XLA' if jit else ''}{mark}"
-            found[name] = Peer("keras_hub_bert.py", folder, job, environment=TUNED_ALLOCATOR)
+            name = f"KerasHub{' with XLA' if jit else ''}{suffix}"
+            peers[name] = Peer("keras_hub_bert.py", folder, job, environment=TUNED_ALLOCATOR)
         if FLAGS.torch_python:
-            found["tuned torch" + mark] = Peer(
+            peers["tuned torch" + suffix] = Peer(
                 "torch_bert.py",
                 folder,
                 {"tuned": True, "dtype": "float32" if dtype == "float32" else "bfloat16"},
@@ -118,8 +114,8 @@ def peers_of(folder: pathlib.Path) -> dict[str, Peer]:
             )
     if FLAGS.torch_python:
         job = {"tuned": False, "dtype": "float32"}
-        found[_AS_IS] = Peer("torch_bert.py", folder, job, FLAGS.torch_python)
-    return found
+        peers[_AS_IS] = Peer("torch_bert.py", folder, job, FLAGS.torch_python)
+    return peers
 
 
 @contextlib.contextmanager
@@ -133,7 +129,7 @@ def running(peers: dict[str, Peer]):
 
 
 def start(folder: pathlib.Path, size: str) -> pathlib.Path:
-    """Initial weights and the batch of a size."""
+    """Writes initial weights and the batch of a size, and returns their folder."""
     job = {**_COMMON, **SIZES[size]}
     if (folder / size).exists():
         return folder / size
@@ -141,7 +137,7 @@ def start(folder: pathlib.Path, size: str) -> pathlib.Path:
         [sys.executable, str(PEERS / "start.py"), str(folder / size), json.dumps(job)],
         check=True,
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(common.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=common.environment(),
     )
     return folder / size
 
@@ -167,7 +163,7 @@ def take_turns(peers: dict[str, Peer], steps: int) -> dict[str, dict[str, Any]]:
 def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> float:
     """Median over the rounds of the time of `slow` divided by that of `fast`."""
     medians = ([statistics.median(times) for times in v["milliseconds"]] for v in (slow, fast))
-    return statistics.median(one / other for one, other in zip(*medians, strict=True))
+    return statistics.median(a / b for a, b in zip(*medians, strict=True))
 
 
 def step_flops(size: str, pattern: str | None = None, gathered: bool = True) -> int:
@@ -183,8 +179,8 @@ def step_flops(size: str, pattern: str | None = None, gathered: bool = True) -> 
 
 
 def products(folder: pathlib.Path) -> dict[str, list[float]]:
-    """Rates of matrix products by engine, GFLOP/s, each shape's best of six."""
-    found = {}
+    """Rates of matrix products by engine, in GFLOP/s, the best of six for each shape."""
+    rates = {}
     peers = {"tensorflow": Peer("ours.py", folder, {})}
     if FLAGS.torch_python:
         job = {"tuned": False, "dtype": "float32"}
@@ -193,14 +189,14 @@ def products(folder: pathlib.Path) -> dict[str, list[float]]:
         for dtype in ("float32", "bfloat16"):
             for jit in (False, True):
                 answer = peers["tensorflow"].ask("products", dtype=dtype, jit_compile=jit)
-                found[f"tensorflow {dtype}{' XLA' if jit else ''}"] = answer["gigaflops"]
+                rates[f"tensorflow {dtype}{' XLA' if jit else ''}"] = answer["gigaflops"]
             if "torch" in peers:
-                found[f"torch {dtype}"] = peers["torch"].ask("products", dtype=dtype)["gigaflops"]
-    return found
+                rates[f"torch {dtype}"] = peers["torch"].ask("products", dtype=dtype)["gigaflops"]
+    return rates
 
 
 def compare(folder: pathlib.Path, size: str, peak: float) -> dict[str, Any]:
-    """All peers at one size; ratios of ours to the best other and to transformers as it is."""
+    """Times of all peers at one size, with ratios to the best other and to `transformers`."""
     job, folder = {**_COMMON, **SIZES[size]}, start(folder, size)
     with running(peers_of(folder)) as peers:
         about = {name: peer.ask("about") for name, peer in peers.items()}
@@ -210,19 +206,19 @@ def compare(folder: pathlib.Path, size: str, peak: float) -> dict[str, Any]:
         values["tokens_per_second"] = (
             1000 * job["rows"] * job["length"] / values["median_milliseconds"]
         )
-    own = min((n for n in found if n.startswith(_OURS)), key=lambda n: _median(found[n]))
+    ours = min((n for n in found if n.startswith(_OURS)), key=lambda n: _median(found[n]))
     others = {name: values for name, values in found.items() if not name.startswith(_OURS)}
-    result = {"job": job, "peers": found, "ours": own, "flops_of_ours": step_flops(size)}
+    result = {"job": job, "peers": found, "ours": ours, "flops_of_ours": step_flops(size)}
     result["flops_of_others"] = step_flops(size, gathered=False)
-    rate = result["flops_of_ours"] / _median(found[own]) / 1e6
+    rate = result["flops_of_ours"] / _median(found[ours]) / 1e6
     result["gigaflops"], result["share_of_peak"] = rate, rate / peak
     if others:
         best = min(others, key=lambda name: _median(others[name]))
-        result["best_other"], result["over_best_other"] = best, ratio(others[best], found[own])
+        result["best_other"], result["over_best_other"] = best, ratio(others[best], found[ours])
         leanest = min(values["peak_memory_bytes"] for values in others.values())
-        result["memory_over_leanest"] = found[own]["peak_memory_bytes"] / leanest
+        result["memory_over_leanest"] = found[ours]["peak_memory_bytes"] / leanest
     if _AS_IS in others:
-        result["over_transformers"] = ratio(others[_AS_IS], found[own])
+        result["over_transformers"] = ratio(others[_AS_IS], found[ours])
     return result
 
 
@@ -247,17 +243,7 @@ def real_input(folder: pathlib.Path) -> dict[str, Any]:
     """Time at mini on real records, relative to a constant batch."""
     records_dir = FLAGS.records_dir or str(folder / "records")
     if not FLAGS.records_dir:
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "undivided_tf.bin.create_pretraining_data",
-                f"--output_dir={records_dir}",
-            ],
-            check=True,
-            capture_output=True,
-            cwd=common.ROOT,
-        )
+        common.create_records(records_dir)
     times = {"constant": [], "real": []}
     with running({_OURS: Peer("ours.py", folder / "mini", {})}) as peers:
         ask = peers[_OURS].ask

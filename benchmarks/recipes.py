@@ -91,7 +91,7 @@ _RECIPES |= {change: (f"{_MUON} {change}", rates) for change, (_, rates) in _BAT
 
 def pretrain(name: str, pattern: str, seed: str, kept: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Runs or resumes one pre-training; returns its command and losses, or those of `kept`."""
-    special, rates = _RECIPES[name]
+    recipe_flags, rates = _RECIPES[name]
     steps = round(FLAGS.num_train_steps * _BATCHES.get(name, (1, None))[0])
     folder = re.sub("[^A-Za-z0-9]+", "_", f"{name} {pattern} {steps} {seed}")
     workdir = pathlib.Path(FLAGS.workdir) / folder
@@ -103,7 +103,7 @@ def pretrain(name: str, pattern: str, seed: str, kept: dict[str, dict[str, Any]]
         f"--records_dir={_records_dir()}",
         f"--block_pattern={pattern}",
         *shlex.split(_SHARED),
-        *shlex.split(special),
+        *shlex.split(recipe_flags),
         f"--learning_rate={rates[pattern]}",
         f"--seed={seed}",
         f"--num_train_steps={steps}",
@@ -131,7 +131,7 @@ def _records_dir() -> pathlib.Path:
     return pathlib.Path(FLAGS.workdir) / "records"
 
 
-def _line(runs: list[dict[str, Any]]) -> str:
+def _table_row(runs: list[dict[str, Any]]) -> str:
     """A row of the table, from the runs of one recipe and pattern that differ in their seed."""
     losses = [run["validation"]["loss"] for run in runs]
     spread = f" ({min(losses):.3f} to {max(losses):.3f})" if len(losses) > 1 else ""
@@ -142,19 +142,18 @@ def _line(runs: list[dict[str, Any]]) -> str:
 
 def main(_):
     """Makes the records, runs missing recipes, writes after each, and prints the table."""
-    records = [sys.executable, "-m", "undivided_tf.bin.create_pretraining_data"]
-    subprocess.run([*records, *shlex.split(_RECORDS), f"--output_dir={_records_dir()}"], check=True)
+    common.create_records(_records_dir(), *shlex.split(_RECORDS))
     result = common.header("held-out loss of small encoders by recipe, in nats a masked word piece")
     lines = []
     output = common.results_path("recipes")
-    before = files.read_json(output)["runs"] if output.exists() else []
-    kept = {run["command"]: run for run in before}
+    runs = files.read_json(output)["runs"] if output.exists() else []
+    kept = {run["command"]: run for run in runs}
     for name in FLAGS.recipes or _RECIPES:
         for pattern in _RECIPES[name][1]:
             runs = [pretrain(name, pattern, seed, kept) for seed in FLAGS.seeds]
             kept |= {run["command"]: run for run in runs}
             result["runs"] = list(kept.values())
-            lines.append(_line(runs))
+            lines.append(_table_row(runs))
             files.write_json(output, result)
     print(
         "\n".join(("| recipe | pattern | peak rate | held-out loss |", "|---|---|---|---|", *lines))

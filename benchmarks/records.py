@@ -1,4 +1,4 @@
-"""Speed of making records from text, ours and that of Hugging Face `datasets`, and our memory.
+"""Speed of making records from text, by us and by Hugging Face `datasets`, and our memory.
 
     python benchmarks/records.py --torch_python=OTHER_VENV/bin/python
 
@@ -81,6 +81,11 @@ def run(text):
     data = data.map(group, **options)
     return time.perf_counter() - start, len(data)
 """
+VERSIONS = """
+import importlib.metadata, json
+names = ("datasets", "transformers", "tokenizers")
+print(json.dumps({name: importlib.metadata.version(name) for name in names}))
+"""
 LOOP = """
 for text in sys.stdin:
     print("RESULT", json.dumps(run(text.strip())), flush=True)
@@ -105,13 +110,13 @@ if __name__ == "__main__":
 """
 
 
-class Way:
-    """A process that makes rows of each file it is told.
+class Variant:
+    """A process that makes rows from each file that it is given.
 
     Args:
-        python: its interpreter.
-        code: defines `run`.
-        config: what the code reads.
+        python: the interpreter of the process.
+        code: code that defines `run`.
+        config: settings that the code reads.
     """
 
     def __init__(self, python: str, code: str, config: dict):
@@ -121,11 +126,11 @@ class Way:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment(),
+            env=common.environment(),
         )
 
     def run(self, text: pathlib.Path) -> tuple[float, int]:
-        """Seconds and rows."""
+        """Makes rows from a file; returns seconds and rows."""
         self._process.stdin.write(f"{text}\n")
         self._process.stdin.flush()
         for line in self._process.stdout:
@@ -137,12 +142,6 @@ class Way:
         """Ends the process."""
         self._process.stdin.close()
         self._process.wait()
-
-
-def environment() -> dict[str, str]:
-    """The environment of this process, with little logging and this checkout on the path."""
-    paths = os.pathsep.join(filter(None, [str(common.ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def write_text(path: pathlib.Path, times: int, documents: int | None = None) -> None:
@@ -169,7 +168,7 @@ def peak_memory(config: dict, text: pathlib.Path, folder: pathlib.Path) -> int:
         capture_output=True,
         text=True,
         check=True,
-        env=environment(),
+        env=common.environment(),
     )
     return json.loads(done.stdout.split("RESULT ")[1])
 
@@ -195,11 +194,7 @@ def main(_):
     ours["vocab_file"] = vocabulary
     result = {
         **common.header("text to rows of word pieces on the disk"),
-        "flags": {
-            flag.name: flag.value
-            for flag in FLAGS.get_key_flags_for_module(sys.argv[0])
-            if flag.name not in ("torch_python", "dir")
-        },
+        "flags": common.flag_values(without=("torch_python", "dir")),
         "bytes": text.stat().st_size,
     }
     if FLAGS.torch_python:
@@ -226,43 +221,41 @@ def main(_):
 
 
 def compare(ours: dict, text: pathlib.Path, part: pathlib.Path, folder: pathlib.Path) -> dict:
-    """Times of all variants, in alternation."""
+    """Times all variants in alternation."""
     peer = {
         "vocab_file": ours["vocab_file"],
         "max_seq_length": ours["max_seq_length"],
         "cache": str(folder / "cache"),
     }
-    ways = {
-        "ours": Way(sys.executable, OURS, ours),
-        "datasets, a process a core": Way(
+    variants = {
+        "ours": Variant(sys.executable, OURS, ours),
+        "datasets, a process a core": Variant(
             FLAGS.torch_python, PEER, {**peer, "processes": os.cpu_count()}
         ),
-        "datasets, one process": Way(FLAGS.torch_python, PEER, {**peer, "processes": None}),
+        "datasets, one process": Variant(FLAGS.torch_python, PEER, {**peer, "processes": None}),
     }
-    for way in ways.values():
-        way.run(part)
-    seconds = {name: [] for name in ways}
+    for variant in variants.values():
+        variant.run(part)
+    seconds = {name: [] for name in variants}
     rows = {}
     for _ in range(FLAGS.rounds):
-        for name, way in ways.items():
-            taken, rows[name] = way.run(text)
+        for name, variant in variants.items():
+            taken, rows[name] = variant.run(text)
             seconds[name].append(taken)
-    for way in ways.values():
-        way.close()
+    for variant in variants.values():
+        variant.close()
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    best = min((name for name in ways if name != "ours"), key=medians.get)
+    best = min((name for name in variants if name != "ours"), key=medians.get)
     size = text.stat().st_size / 1e6
-    for name in ways:
+    for name in variants:
         print(f"{name:<28}{size / medians[name]:8.2f} MB/s, {rows[name]:,} rows")
     speedup = medians[best] / medians["ours"]
     print(f"ours is {speedup:.2f} times as fast as {best}")
-    names = ["datasets", "transformers", "tokenizers"]
-    code = f"import importlib.metadata as m; print({{n: m.version(n) for n in {names}}})"
     versions = subprocess.run(
-        [FLAGS.torch_python, "-c", code], capture_output=True, text=True, check=True
+        [FLAGS.torch_python, "-c", VERSIONS], capture_output=True, text=True, check=True
     )
     return {
-        "peer": json.loads(versions.stdout.replace("'", '"')),
+        "peer": json.loads(versions.stdout),
         "rows": rows,
         "seconds": seconds,
         "megabytes_per_second": {name: size / median for name, median in medians.items()},

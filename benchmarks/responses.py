@@ -1,10 +1,10 @@
-"""Which tasks respond to pre-training: an encoder against its untrained twin, seed by seed.
+"""Which tasks gain from pre-training: an encoder against its untrained twin, seed by seed.
 
     python benchmarks/responses.py --init_checkpoint=runs/small --tasks=trec:qc.zip,wiki_pair
 
-Fine-tunes both on few training rows, for which pre-training helps most, and prints the gain of the
+Fine-tunes both on few training rows, where pre-training helps most, and prints the gain of the
 primary metric with its 95 % interval over the seeds (paired t). The same command resumes. Writes
-results/benchmarks/responses.json, in which other tasks stay with the command that made them; see
+results/benchmarks/responses.json, which keeps the results of other tasks with their commands; see
 benchmarks/README.md.
 """
 
@@ -85,12 +85,12 @@ def compare(task: str) -> dict[str, Any]:
     }
 
 
-def line(found: dict[str, Any]) -> str:
+def table_row(result: dict[str, Any]) -> str:
     """A row of the table, in points."""
-    trained, untrained = np.mean(found["scores"]), np.mean(found["untrained_scores"])
-    gain, low, high = (100 * found[name] for name in ("gain", "low", "high"))
+    trained, untrained = np.mean(result["scores"]), np.mean(result["untrained_scores"])
+    gain, low, high = (100 * result[name] for name in ("gain", "low", "high"))
     return (
-        f"| {found['task']} ({found['metric']}) | {100 * trained:.1f} | {100 * untrained:.1f} "
+        f"| {result['task']} ({result['metric']}) | {100 * trained:.1f} | {100 * untrained:.1f} "
         f"| {gain:+.1f} ({low:+.1f} to {high:+.1f}) |"
     )
 
@@ -100,14 +100,14 @@ def main(_):
     process.set_up()
     output = common.results_path("responses")
     header = common.header("gain of pre-training by task, after fine-tuning on few rows")
-    before = files.read_json(output)["tasks"] if output.exists() else []
-    found = {(one["task"], one["pooling"]): one for one in before}
+    kept = files.read_json(output)["tasks"] if output.exists() else []
+    results = {(result["task"], result["pooling"]): result for result in kept}
     print("| task | pre-trained | random weights | gain |\n|---|---|---|---|")
     for task in FLAGS.tasks:
-        one = {**compare(task), "command": header["command"]}
-        found[one["task"], one["pooling"]] = one
-        files.write_json(output, {**header, "tasks": list(found.values())})
-        print(line(one), flush=True)
+        result = {**compare(task), "command": header["command"]}
+        results[result["task"], result["pooling"]] = result
+        files.write_json(output, {**header, "tasks": list(results.values())})
+        print(table_row(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
     TF_NUM_INTRAOP_THREADS=1 python benchmarks/serving_profile.py
 
 The call is that of benchmarks/inference.py: raw strings to one vector per text, with the same
-exports. The time of a call is taken without a trace, that of its operations with TensorFlow's full
-trace. What is left of the call is spent between operations: starting them, and waiting. More than
-one thread may run operations side by side, so take one thread for shares that add up. Writes
+exports. The time of a call is taken without a trace, and the time of its operations with
+TensorFlow's full trace. The rest of the call is spent between operations: on starting them and on
+waiting. Several threads may run operations at the same time, so use one thread for shares that add
+up. Writes
 results/benchmarks/serving_profile.json; see benchmarks/README.md.
 """
 
@@ -66,31 +67,32 @@ def calls_of(export: pathlib.Path, texts: list[str]) -> tuple[list[float], list[
             call(texts)
             plain.append(1000 * (time.perf_counter() - begin))
         for _ in range(FLAGS.calls):
-            told = v1.RunMetadata()
-            session.run(signature.outputs["mean"].name, feed, options, told)
-            traced.append(operations(told))
+            metadata = v1.RunMetadata()
+            session.run(signature.outputs["mean"].name, feed, options, metadata)
+            traced.append(operations(metadata))
     return plain, traced
 
 
-def operations(told: Any) -> dict[str, float]:
-    """Milliseconds of each kind of operation in one trace; an operation that calls others, 0."""
-    found = collections.Counter()
-    for device in told.step_stats.dev_stats:
+def operations(metadata: Any) -> dict[str, float]:
+    """Milliseconds of each kind of operation in a trace, without operations that call others."""
+    milliseconds = collections.Counter()
+    for device in metadata.step_stats.dev_stats:
         for node in device.node_stats:
             kind = node.timeline_label.partition(" = ")[2].partition("(")[0]
             if kind and "PartitionedCall" not in kind:
-                found[kind] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1000
-    return dict(found)
+                taken = (node.op_end_rel_micros - node.op_start_rel_micros) / 1000
+                milliseconds[kind] += taken
+    return dict(milliseconds)
 
 
 def profile(export: pathlib.Path, length: int, batch: int) -> dict[str, Any]:
-    """Medians over the calls of one shape: the call, its parts, its operations."""
+    """Median milliseconds of the calls of one shape, of their parts and their operations."""
     sys.path.insert(0, str(pretraining.PEERS))
     import serving
 
     plain, traced = calls_of(export, serving.texts(length, batch, inference.VOCABULARY))
-    kinds = {kind for one in traced for kind in one}
-    by_kind = {kind: statistics.median(one.get(kind, 0) for one in traced) for kind in kinds}
+    kinds = {kind for trace in traced for kind in trace}
+    by_kind = {kind: statistics.median(trace.get(kind, 0) for trace in traced) for kind in kinds}
     call = statistics.median(plain)
     parts = collections.Counter({_BETWEEN: call - sum(by_kind.values())})
     for kind, spent in by_kind.items():
@@ -119,13 +121,13 @@ def main(_):
             inference.write_models(folder, pattern, ["ours"])
             for length in map(int, FLAGS.lengths):
                 for batch in map(int, FLAGS.batches):
-                    found = profile(folder / "ours", length, batch)
-                    result["profiles"].append({"pattern": pattern, **found})
+                    profiled = profile(folder / "ours", length, batch)
+                    result["profiles"].append({"pattern": pattern, **profiled})
                     shares = ", ".join(
-                        f"{part} {spent / found['milliseconds']:.0%}"
-                        for part, spent in found["parts"].items()
+                        f"{part} {spent / profiled['milliseconds']:.0%}"
+                        for part, spent in profiled["parts"].items()
                     )
-                    call = f"length {length}, batch {batch}: {found['milliseconds']:.2f} ms"
+                    call = f"length {length}, batch {batch}: {profiled['milliseconds']:.2f} ms"
                     print(f"{pattern} {call}: {shares}", flush=True)
     files.write_json(common.results_path("serving_profile"), result)
 

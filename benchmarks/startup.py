@@ -2,9 +2,9 @@
 
     python benchmarks/startup.py
 
-A new process for each measurement: imports, building the model, tracing the step, compiling and
-running it. Without kept programs, with an empty directory for them, and when it is filled. Writes
-results/benchmarks/startup.json: the median of --rounds.
+Each measurement has a new process, which imports, builds the model, traces the step, compiles and
+runs it. Compiled programs are not kept, or kept in a directory that is empty or filled. Writes
+results/benchmarks/startup.json: the medians of --start_rounds.
 """
 
 import itertools
@@ -25,7 +25,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("block_patterns", ["(AI)*6", "(AI)*12", "A*12"], "Patterns to start.")
 flags.DEFINE_list("optimizers", ["adamw", "muon"], "Optimizers.")
 flags.DEFINE_list(
-    "updates", ["TensorFlow", "XLA"], "Whose kernels update the weights; TensorFlow is ours."
+    "updates", ["TensorFlow", "XLA"], "Whose kernels update the weights; TensorFlow by default."
 )
 flags.DEFINE_integer("start_rounds", 3, "Processes of each kind.")
 
@@ -59,16 +59,16 @@ print(json.dumps([after - before for before, after in zip(times, times[1:])]))
 """
 
 
-def start(records: str, about: dict[str, str], cache: str = "") -> dict[str, float]:
+def start(records: str, kind: dict[str, str], cache: str = "") -> dict[str, float]:
     """Seconds of each part in a new process."""
     arguments = [
         "--flagfile=flags/pretraining/small.flags",
         f"--records_dir={records}",
         "--workdir=unused",
-        f"--block_pattern={about['pattern']}",
-        f"--optimizer={about['optimizer']}",
+        f"--block_pattern={kind['pattern']}",
+        f"--optimizer={kind['optimizer']}",
     ]
-    environment = {**os.environ, process.CACHE: cache, "UPDATE_BY": about["update"]}
+    environment = {**os.environ, process.CACHE: cache, "UPDATE_BY": kind["update"]}
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, repr(time.time()), *arguments],
         check=True,
@@ -81,7 +81,7 @@ def start(records: str, about: dict[str, str], cache: str = "") -> dict[str, flo
 
 
 def main(_):
-    """Times all; writes and prints each as it comes."""
+    """Times all kinds of start; writes and prints each result at once."""
     output = common.results_path("startup")
     result = {
         **common.header("seconds from a command to the first pre-training step, by part"),
@@ -90,30 +90,24 @@ def main(_):
     }
     with tempfile.TemporaryDirectory() as folder:
         records = f"{folder}/records"
-        subprocess.run(
-            [
-                sys.executable, "-m", "undivided_tf.bin.create_pretraining_data",
-                f"--output_dir={records}", "--vocab_size=4000", "--max_seq_length=64",
-            ],
-            check=True, capture_output=True, cwd=common.ROOT,
-        )  # fmt: skip
+        common.create_records(records, "--vocab_size=4000", "--max_seq_length=64")
         kinds = itertools.product(FLAGS.block_patterns, FLAGS.optimizers, FLAGS.updates)
-        for number, kind in enumerate(kinds):
-            about = dict(zip(("pattern", "optimizer", "update"), kind, strict=True))
+        for number, values in enumerate(kinds):
+            kind = dict(zip(("pattern", "optimizer", "update"), values, strict=True))
             for caching in ("none", "empty", "filled"):
                 cache = f"{folder}/{number}" if caching != "none" else ""
                 # A cache is empty once.
                 rounds = 1 if caching == "empty" else FLAGS.start_rounds
-                found = [start(records, about, cache) for _ in range(rounds)]
-                seconds = {p: statistics.median(one[p] for one in found) for p in _PARTS}
+                starts = [start(records, kind, cache) for _ in range(rounds)]
+                seconds = {p: statistics.median(taken[p] for taken in starts) for p in _PARTS}
                 total = sum(seconds.values()) - seconds[_PARTS[-1]]
                 result["starts"].append(
-                    {**about, "cache": caching, "seconds": seconds, "to_first_step": total}
+                    {**kind, "cache": caching, "seconds": seconds, "to_first_step": total}
                 )
                 files.write_json(output, result)
                 parts = ", ".join(f"{part} {seconds[part]:.1f}" for part in _PARTS[:-1])
-                named = f"{about['pattern']:<8} {about['optimizer']:<6} {about['update']:<11}"
-                print(f"{named} cache {caching:<7} {total:5.1f} s: {parts}", flush=True)
+                name = f"{kind['pattern']:<8} {kind['optimizer']:<6} {kind['update']:<11}"
+                print(f"{name} cache {caching:<7} {total:5.1f} s: {parts}", flush=True)
 
 
 if __name__ == "__main__":

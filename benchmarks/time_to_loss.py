@@ -6,7 +6,7 @@ All train an encoder of the pattern (AI)*6, hidden size 128, on the same rows of
 sample, with 16 rows of 64 word pieces per step and 30 % masked, one after another, each on one
 core. The time includes compilation, but not the evaluation of the held-out rows, whose masks are
 the same for all. Ours uses the recipe of flags/pretraining/small.flags. The others use `Trainer`
-and `fit` with default settings, and with a higher rate. Writes
+and `fit` with their default settings, and again with a higher learning rate. Writes
 results/benchmarks/time_to_loss.json; see benchmarks/README.md.
 """
 
@@ -26,11 +26,11 @@ from undivided_tf.support import files
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("torch_python", "", "Interpreter with torch and transformers; empty: none.")
-flags.DEFINE_float("budget_seconds", 900, "Seconds of training for each.")
+flags.DEFINE_float("budget_seconds", 900, "Seconds of training for each peer.")
 flags.DEFINE_integer("steps", 3000, "Optimizer steps of the schedules.")
 flags.DEFINE_integer("eval_every_steps", 25, "Steps between evaluations.")
 flags.DEFINE_float("tuned_rate", 1e-3, "Tuned learning rate of the others.")
-flags.DEFINE_integer("core", 0, "Core on which all run.")
+flags.DEFINE_integer("core", 0, "Core on which all peers run.")
 flags.DEFINE_string("records_dir", "", "Records of the sample; empty: made first.")
 
 PEERS = pathlib.Path(__file__).parent / "peers"
@@ -38,54 +38,49 @@ RECIPE = common.ROOT / "flags" / "pretraining" / "small.flags"
 LOSSES = (5.5, 5.0, 4.5)  # Nats; the neighbour model's is added.
 
 
-def make_inputs(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, float]]:
-    """Records; the training rows and held-out batch in NumPy files; the reference lines."""
+def make_inputs(folder: pathlib.Path) -> pathlib.Path:
+    """Writes training rows, held-out batch and vocabulary; returns the folder of the records."""
     from undivided_tf.data import masking, streams
     from undivided_tf.data.corpus import records
     from undivided_tf.data.corpus.config import RecordsConfig
 
-    home = pathlib.Path(FLAGS.records_dir or folder / "records")
-    records.create_records(RecordsConfig(output_dir=str(home), vocab_size=4000, max_seq_length=64))
-    tokenizer = records.read_tokenizer(home)
-    metadata = records.read_metadata(home)
-    rows = streams.training_rows(home, seed=0).take(metadata["train"]["rows"])
+    records_dir = pathlib.Path(FLAGS.records_dir or folder / "records")
+    records.create_records(
+        RecordsConfig(output_dir=str(records_dir), vocab_size=4000, max_seq_length=64)
+    )
+    tokenizer = records.read_tokenizer(records_dir)
+    metadata = records.read_metadata(records_dir)
+    rows = streams.training_rows(records_dir, seed=0).take(metadata["train"]["rows"])
     np.save(folder / "rows.npy", np.stack([row["token_ids"] for row in rows.as_numpy_iterator()]))
     (batch,) = masking.validation_batches(
-        home, tokenizer, batch_size=1024, max_rows=1024, masked_lm_prob=0.3
+        records_dir, tokenizer, batch_size=1024, max_rows=1024, masked_lm_prob=0.3
     ).as_numpy_iterator()
     np.savez(folder / "held_out.npz", **batch)
-    about = {"vocab_size": tokenizer.vocab_size, "mask_id": tokenizer.mask_id}
-    files.write_json(folder / "about.json", about)
-    (folder / "vocab.txt").write_bytes((home / "vocab.txt").read_bytes())
-    return home, about
+    vocabulary = {"vocab_size": tokenizer.vocab_size, "mask_id": tokenizer.mask_id}
+    files.write_json(folder / "vocabulary.json", vocabulary)
+    (folder / "vocab.txt").write_bytes((records_dir / "vocab.txt").read_bytes())
+    return records_dir
 
 
-def learn(script: str, folder: pathlib.Path, job: dict[str, Any], python: str = sys.executable):
-    """Runs a peer to its end; returns the points of its curve."""
+def learn(script: str, folder: pathlib.Path, job: dict[str, Any], python: str):
+    """Runs a peer to its end and returns the points of its curve."""
     job = {
         "budget_seconds": FLAGS.budget_seconds,
         "steps": FLAGS.steps,
         "eval_every_steps": FLAGS.eval_every_steps,
         **job,
     }
-    found = subprocess.run(
-        [
-            "taskset",
-            "-c",
-            str(FLAGS.core),
-            python,
-            str(PEERS / script),
-            str(folder),
-            json.dumps(job),
-        ],
+    command = [python, str(PEERS / script), str(folder), json.dumps(job)]
+    done = subprocess.run(
+        ["taskset", "-c", str(FLAGS.core), *command],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(common.ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=common.environment(),
     )
-    if found.returncode:
-        raise RuntimeError(f"{script} ended:\n{found.stderr[-3000:]}")
-    return [json.loads(line) for line in found.stdout.splitlines() if line.startswith('{"step"')]
+    if done.returncode:
+        raise RuntimeError(f"{script} ended:\n{done.stderr[-3000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"step"')]
 
 
 def reached(curve: list[dict[str, float]], loss: float) -> dict[str, float] | None:
@@ -98,14 +93,14 @@ def main(_):
     output = common.results_path("time_to_loss")
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        home, _ = make_inputs(folder)
-        ways = {
-            "ours": ("learn_ours.py", {"records_dir": str(home), "recipe": str(RECIPE)}),
+        records_dir = make_inputs(folder)
+        jobs = {
+            "ours": ("learn_ours.py", {"records_dir": str(records_dir), "recipe": str(RECIPE)}),
             "KerasHub": ("learn_keras_hub.py", {}),
             "KerasHub, tuned rate": ("learn_keras_hub.py", {"learning_rate": FLAGS.tuned_rate}),
         }
         if FLAGS.torch_python:
-            ways |= {
+            jobs |= {
                 "transformers": ("learn_torch.py", {}),
                 "transformers, tuned rate": ("learn_torch.py", {"learning_rate": FLAGS.tuned_rate}),
             }
@@ -114,7 +109,7 @@ def main(_):
             "budget_seconds": FLAGS.budget_seconds,
             "curves": {},
         }
-        for name, (script, job) in ways.items():
+        for name, (script, job) in jobs.items():
             python = FLAGS.torch_python if script == "learn_torch.py" else sys.executable
             curve = learn(script, folder, job, python)
             if name == "ours":
@@ -123,17 +118,16 @@ def main(_):
             files.write_json(output, result)
             lines = [*LOSSES, result["neighbour_model_loss"]]
             print(f"{name:<26}", *(_cell(reached(curve, loss), loss) for loss in lines))
-        best = [
+        others = [
             point["seconds"]
             for name, curve in result["curves"].items()
             if name != "ours" and (point := reached(curve, 5.0))
         ]
-        own = reached(result["curves"]["ours"], 5.0)
-        if own:
-            result["over_best_other_to_5"] = (
-                min(best, default=FLAGS.budget_seconds) / own["seconds"]
-            )
-            result["others_reached_5"] = bool(best)
+        ours = reached(result["curves"]["ours"], 5.0)
+        if ours:
+            best_other = min(others, default=FLAGS.budget_seconds)
+            result["over_best_other_to_5"] = best_other / ours["seconds"]
+            result["others_reached_5"] = bool(others)
         result["load_after"] = os.getloadavg()
         files.write_json(output, result)
     print(output)

@@ -1,4 +1,4 @@
-"""What a peer of time_to_loss.py has in common with the others: its job, its clock, its words."""
+"""What the peers of `benchmarks/time_to_loss.py` share: job, held-out rows and clock."""
 
 import json
 import pathlib
@@ -11,9 +11,10 @@ import numpy as np
 
 
 def read_job() -> tuple[dict[str, Any], pathlib.Path]:
-    """The job, and the folder with rows.npy, held_out.npz, vocab.txt and about.json."""
+    """The job, and the folder with rows.npy, held_out.npz, vocab.txt and vocabulary.json."""
     folder = pathlib.Path(sys.argv[1])
-    return {**json.loads((folder / "about.json").read_text()), **json.loads(sys.argv[2])}, folder
+    vocabulary = json.loads((folder / "vocabulary.json").read_text())
+    return {**vocabulary, **json.loads(sys.argv[2])}, folder
 
 
 def held_out(folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -23,13 +24,13 @@ def held_out(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 class Watch:
-    """A clock that stands while the held-out rows are scored.
+    """A clock that stops while the held-out rows are scored.
 
     Args:
-        job: with `budget_seconds` and `eval_every_steps`.
+        job: has `budget_seconds` and `eval_every_steps`.
         score: gives the held-out loss in nats.
         pieces_per_step: word pieces of a batch.
-        **more: goes into every point.
+        **more: values that are added to every point of the curve.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Watch:
         self.seconds, self.since = 0.0, time.perf_counter()
 
     def step_done(self, step: int) -> bool:
-        """To be called behind each step; False when the budget is spent."""
+        """Call this after each step; returns False when the budget is spent."""
         if step % self.job["eval_every_steps"] == 0:
             self.seconds += time.perf_counter() - self.since
             point = {"step": step, "pieces": step * self.pieces, "seconds": self.seconds}

@@ -1,4 +1,4 @@
-"""Our pre-training step, made as `run_pretraining` makes it by default."""
+"""Our pre-training step, built as `run_pretraining` builds it by default."""
 
 # ruff: noqa: E402
 from undivided_tf.support import process
@@ -22,8 +22,8 @@ from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.training.steps import POLICIES, Steps
 
 
-def take_back(levers: list[str]) -> None:
-    """Undoes what made the step faster, by name, to see by how much it did."""
+def disable(levers: list[str]) -> None:
+    """Replaces what makes the step faster by what was there before."""
     if "hashed_dropout" in levers:
         for module in (attention_block, embeddings, intermediate_block):
             module.Dropout = keras.layers.Dropout
@@ -45,7 +45,7 @@ def take_back(levers: list[str]) -> None:
 def main() -> None:
     """Builds the model, then serves."""
     job, batch, folder = protocol.read_job()
-    take_back(job.get("without", []))
+    disable(job.get("without", []))
     config = EncoderConfig.from_json(folder / "ours" / "encoder.json")
     config = config.replace(**job.get("encoder", {}))
     run, _ = precision.resolve(PretrainingConfig(encoder=config, **job.get("run", {})))
@@ -79,18 +79,18 @@ def main() -> None:
         return {"loss": float(sums["loss"]) / float(sums["weight"])}
 
     def real_input(steps, records_dir):
-        """Steps on what the input pipeline yields, its waiting included."""
+        """Times steps on batches of the input pipeline, the waiting for them included."""
         nonlocal stream
         if stream is None:
             rows, predictions = batch["masked_positions"].shape
-            found = masking.pretraining_batches(
+            batches = masking.pretraining_batches(
                 records_dir,
                 records.read_tokenizer(records_dir),
                 batch_size=rows,
                 seed=0,
                 max_predictions=predictions,
             )
-            stream = iter(found)
+            stream = iter(batches)
         return {"milliseconds": protocol.milliseconds(steps, lambda: train(next(stream)))}
 
     def products(dtype, jit_compile):

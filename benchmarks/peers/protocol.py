@@ -1,7 +1,8 @@
 """How the driver talks to a peer: a line of JSON in, a line of JSON out; needs NumPy only.
 
-A peer is a process that holds a model, ready to take steps. It is told `{"do": NAME, ...}` and
-answers with a dict. So peers of different interpreters take turns and see the same weather.
+A peer is a process that holds a model, ready to take steps. It gets requests `{"do": NAME, ...}`
+and answers each with a dict. So peers of different interpreters take turns, and changes of the
+machine's load affect all of them.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-# Their shapes: a projection of BERT-base and of mini, a square, the vocabulary.
+# Shapes: a projection of BERT-Base and one of mini, a square, the vocabulary.
 PRODUCTS = ((1024, 768, 3072), (4096, 256, 1024), (2048, 2048, 2048), (160, 768, 30522))
 LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, CLIP = 1e-4, 0.01, (0.9, 0.999), 1e-6, 1.0
 
@@ -30,7 +31,7 @@ def read_job() -> tuple[dict[str, Any], dict[str, np.ndarray], pathlib.Path]:
 
 
 def milliseconds(steps: int, take: Callable[[], Any]) -> list[float]:
-    """Times of so many calls; each ends when its result is there."""
+    """Milliseconds of each of `steps` calls; a call ends when its result is there."""
     times = []
     for _ in range(steps):
         start = time.perf_counter()
@@ -54,11 +55,11 @@ def gigaflops(make: Callable[[int, int, int], Callable[[], Any]]) -> list[float]
 
 def serve(commands: dict[str, Callable[..., dict[str, Any]]]) -> None:
     """Answers until the driver closes the pipe."""
-    # Libraries print to standard output; answers go to what it was.
+    # Libraries print to standard output, so answers have a copy of it, and it goes to stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        asked = json.loads(line)
-        found = commands[asked.pop("do")](**asked)
+        request = json.loads(line)
+        answer = commands[request.pop("do")](**request)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({**found, "peak_memory_bytes": peak}), file=answers, flush=True)
+        print(json.dumps({**answer, "peak_memory_bytes": peak}), file=answers, flush=True)

@@ -9,19 +9,20 @@ import transformers
 
 
 def build(folder) -> torch.nn.Module:
-    """The model; where a layer has no intermediate block it passes its input on."""
-    there = json.loads((folder / "config.json").read_text())
-    there = {k: v for k, v in there.items() if k not in ("model_type", "architectures")}
-    model = transformers.BertModel(transformers.BertConfig(**there)).eval()
+    """The model; where a layer has no intermediate block, it passes the attention's output on."""
+    settings = json.loads((folder / "config.json").read_text())
+    settings = {k: v for k, v in settings.items() if k not in ("model_type", "architectures")}
+    model = transformers.BertModel(transformers.BertConfig(**settings)).eval()
     state = safetensors.torch.load_file(folder / "model.safetensors")
     for number, layer in enumerate(model.encoder.layer):
         if f"encoder.layer.{number}.intermediate.dense.weight" not in state:
             layer.intermediate, layer.output = torch.nn.Identity(), torch.nn.Identity()
             layer.feed_forward_chunk = lambda hidden: hidden
-    # Buffers such as position ids are no weights; all weights must be there.
-    wrong = model.load_state_dict(state, strict=False)
-    assert not wrong.unexpected_keys, wrong
-    assert not {name for name, _ in model.named_parameters()} & set(wrong.missing_keys), wrong
+    # Buffers such as position ids may be missing, but no weight may be.
+    mismatch = model.load_state_dict(state, strict=False)
+    assert not mismatch.unexpected_keys, mismatch
+    weights = {name for name, _ in model.named_parameters()}
+    assert not weights & set(mismatch.missing_keys), mismatch
     return model
 
 
@@ -32,7 +33,7 @@ def mean(hidden, mask):
 
 
 class Embedder(torch.nn.Module):
-    """What onnxruntime gets."""
+    """BertModel with the mean over real tokens, which onnxruntime gets as one graph."""
 
     def __init__(self, model):
         super().__init__()

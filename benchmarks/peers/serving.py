@@ -35,18 +35,18 @@ def serve(about: dict[str, Any], embed: Callable[[list[str]], np.ndarray], size:
 
     Args:
         about: versions.
-        embed: from texts to the means (texts, hidden) of their last tap.
-        size: of the vocabulary.
+        embed: function from texts to the means (texts, hidden) of their last tap.
+        size: size of the vocabulary.
     """
 
     def times(length, batch, calls):
-        asked = texts(length, batch, size)
-        found = []
+        batch_texts = texts(length, batch, size)
+        milliseconds = []
         for _ in range(calls):
             start = time.perf_counter()
-            embed(asked)
-            found.append(1000 * (time.perf_counter() - start))
-        return {"milliseconds": found}
+            embed(batch_texts)
+            milliseconds.append(1000 * (time.perf_counter() - start))
+        return {"milliseconds": milliseconds}
 
     def first(length, batch):
         return {"values": embed(texts(length, batch, size))[0, :4].tolist()}

@@ -18,7 +18,7 @@ from undivided_tf.tokenization import Tokenizer
 
 
 def main() -> None:
-    """Ours first; the other formats are converted from it."""
+    """Writes our checkpoint, converts it to the other formats, and writes the batch."""
     folder, job = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces = [f"piece{i}" for i in range(job["vocab_size"] - len(special))]

@@ -16,7 +16,7 @@ from undivided_tf.tokenization import Tokenizer
 
 
 def main() -> None:
-    """Ours first; the others are made of it."""
+    """Writes our checkpoint, and makes the other formats from it."""
     job, folder = serving.read_job()
     tokenizer = Tokenizer(serving.vocabulary(job["vocab_size"]))
     config = presets.preset(job["preset"]).replace(
@@ -25,8 +25,8 @@ def main() -> None:
         vocabulary_hash=tokenizer.vocabulary_hash,
     )
     encoder = Encoder(config, seed=0)
-    # No LayerNorm may be the identity and no bias 0, as at the start of training: the compilers
-    # would leave them out.
+    # At the start of training LayerNorms are the identity and biases 0, and compilers would leave
+    # them out.
     random = np.random.default_rng(0)
     for weight in encoder.weights:
         if weight.dtype == "float32":
