@@ -1,4 +1,4 @@
-"""A released BERT, made up: the folders of Hugging Face, of Google and of our own."""
+"""A small BERT with random weights, in the folders of Hugging Face, of Google and of ours."""
 
 import json
 import string

@@ -1,4 +1,4 @@
-"""Weights that are not finite, cut short or not there at all, in every format."""
+"""Weights that are not finite, truncated or missing are refused in every format."""
 
 import shutil
 

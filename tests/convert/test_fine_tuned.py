@@ -1,4 +1,4 @@
-"""Heads through every door: what a fine-tuned model answers survives formats and surgery."""
+"""A fine-tuned model predicts the same after conversion to any format and after surgery."""
 
 import json
 
@@ -81,7 +81,7 @@ def save_spans(folder):
 
 
 def through(route, source, folder):
-    """The model behind a conversion, there and back, or behind a surgery that cuts nothing."""
+    """The model after a conversion, there and back, or after a surgery that cuts nothing."""
     target = folder / "result"
     if route == "surgery":
         config = SurgeryConfig(input=str(source), output_dir=str(target), block_pattern="AI")
@@ -138,7 +138,7 @@ def test_a_span_predictor_answers_the_same_behind(tmp_path, route):
         assert first["null_odds"] == pytest.approx(second["null_odds"], abs=1e-5)
 
 
-# === What strangers wrote ===
+# === Models of other origin ===
 
 
 def hugging_face(folder, outputs, **about):
@@ -288,7 +288,7 @@ def test_keras_hub_answers_what_the_head_answers(tmp_path):
     np.testing.assert_allclose(list(row["probabilities"].values()), shares, atol=1e-5)
 
 
-def test_a_stranger_s_keras_hub_classifier_is_kept(tmp_path):
+def test_a_keras_hub_classifier_of_other_origin_is_kept(tmp_path):
     save(tmp_path / "model", "multi_label")
     run(tmp_path / "model", tmp_path / "preset", "keras_hub")
     (tmp_path / "preset/classifier.json").unlink()

@@ -1,4 +1,4 @@
-"""Google's checkpoints and KerasHub's presets in; Hugging Face, KerasHub and our own out."""
+"""Reads Google's checkpoints and KerasHub's presets; writes every format."""
 
 import json
 

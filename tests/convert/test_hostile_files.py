@@ -1,4 +1,4 @@
-"""Files that strangers wrote: only our error comes out, within little memory."""
+"""Malformed files raise InputError and nothing else, within little memory."""
 
 import json
 import struct

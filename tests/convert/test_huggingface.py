@@ -1,4 +1,4 @@
-"""Hugging Face folders in: every way that weights and vocabularies are laid out, and bad ones."""
+"""Reading Hugging Face folders: every layout of weights and vocabularies, and malformed files."""
 
 import json
 import struct
@@ -187,7 +187,7 @@ def test_sequence_classifier_comes_along(tmp_path):
     np.testing.assert_array_equal(classifier.head.kernel, tensors["classifier.weight"].T)
 
 
-def test_what_is_left_over_or_made_up_is_reported(tmp_path):
+def test_unused_and_missing_weights_are_reported(tmp_path):
     tensors = {
         name: value for name, value in released.weights().items() if not name.startswith("pooler")
     }

@@ -1,4 +1,4 @@
-"""LiteRT and ONNX, which take ids."""
+"""LiteRT and ONNX exports, which take token ids."""
 
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""The encoder for inference computes what the Keras encoder computes."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

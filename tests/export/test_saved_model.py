@@ -1,3 +1,5 @@
+"""SavedModels: outputs as in Python, supported signatures, sizes and warm-up requests."""
+
 import json
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""Windows and answers in the graph equal those of the Python code."""
+
 import random
 
 import numpy as np

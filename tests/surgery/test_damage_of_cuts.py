@@ -1,4 +1,4 @@
-"""Damage is measured on an encoder whose blocks are scaled away: as if they were cut out."""
+"""Damage measured with blocks scaled by 0 is that of an encoder without these blocks."""
 
 import json
 
@@ -95,7 +95,7 @@ def test_a_probe_is_fitted_on_training_rows_alone(place):
 
     def states(rows):
         calls.append(rows)
-        # Every row is told apart by its label alone, the wrong way round on validation rows.
+        # The states separate the labels; on validation rows their sign is reversed.
         sign = np.where(np.arange(len(rows)) < 30, 1, -1) * (2 * rows.labels - 1)
         return lambda gone: np.float32(sign[:, None] * [[1.0, 0.0]])
 

@@ -1,4 +1,4 @@
-"""Healing from text: losses by their definition; a cut encoder comes nearer to its teacher."""
+"""Healing from text: losses follow their definitions, and a cut encoder nears its teacher."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Surgery: what stays keeps its weights, and what claims to change nothing changes nothing."""
+"""Blocks that stay keep their weights, and neutral operations do not change the outputs."""
 
 import numpy as np
 import pytest
