@@ -13,7 +13,7 @@ import textwrap
 from typing import Any
 
 from undivided_tf.reporting import layout
-from undivided_tf.study import kinds, multipliers
+from undivided_tf.study import kinds, multiplier_section
 from undivided_tf.study.report import write_report
 from undivided_tf.study.summary import summary_lines
 from undivided_tf.support import files
@@ -40,7 +40,7 @@ def keep(run: pathlib.Path) -> None:
 
 def answer(results: dict[str, Any]) -> list[str]:
     """The verdict on each arm at each size, as a table."""
-    table = multipliers.headlines(kinds.read_results(results))
+    table = multiplier_section.headlines(kinds.read_results(results))
     note = textwrap.wrap(table.note, 120, break_on_hyphens=False)
     return ["", *layout.markdown_table(table), "", *note, ""]
 

@@ -7,7 +7,7 @@ import made_up_study
 import pytest
 
 from undivided_tf.errors import InputError
-from undivided_tf.study import judging, multipliers, report, worth
+from undivided_tf.study import judging, multiplier_section, multipliers, report, worth
 from undivided_tf.study.config import StudyConfig
 from undivided_tf.study.kinds import read_results
 from undivided_tf.study.summary import summary_lines
@@ -43,21 +43,26 @@ def results(third=0.75, none=0.5, seeds=3, neighbours=6.0, noise=0.001, stuck=()
 
 
 def compared(raw, pattern):
-    return multipliers.compare(read_results(raw), pattern)
+    return multipliers.judged(read_results(raw), pattern).comparisons
+
+
+def sentence_of(raw, pattern):
+    return multipliers.sentence(multipliers.judged(read_results(raw), pattern))
 
 
 def table_of(raw):
-    return multipliers.table(read_results(raw))
+    study = read_results(raw)
+    return multiplier_section.table(study, multipliers.judged_arms(study))
 
 
 def test_the_headlines_are_those_of_the_sentences():
     study = read_results(results())
-    table = multipliers.headlines(study)
+    table = multiplier_section.headlines(study)
     assert table.columns == ("pattern", f"size {study.config.size_name('')}")
     for pattern, (arm, cell) in zip(study.reduced, table.rows, strict=True):
-        one = multipliers.headline(multipliers.compare(study, pattern))
-        assert (arm.text, cell.number) == (pattern, one.multiplier.value)
-        sentence = multipliers.sentence(study, pattern)
+        judged = multipliers.judged(study, pattern)
+        assert (arm.text, cell.number) == (pattern, judged.headline.multiplier.value)
+        sentence = multipliers.sentence(judged)
         shown, verdict = cell.text.split(": ")
         assert f"{shown.split()[0]} times" in sentence
         assert verdict.removeprefix("blocks ") in sentence
@@ -111,7 +116,7 @@ def test_what_leaves_the_curves_is_not_known_and_the_sentence_is_of_a_smaller_bu
     assert not any(math.isnan(one.multiplier.value) for one in known)
     assert math.isnan(last.multiplier.value) and "ends above the loss" in last.verdict.reason
     assert multipliers.headline([*known, last]) == known[-1]
-    sentence = multipliers.sentence(read_results(raw), NONE)
+    sentence = sentence_of(raw, NONE)
     assert f"`{NONE}` needs 0.80 times (95 % interval " in sentence
     assert sentence.endswith("the blocks that it lacks are harmful.")
 
@@ -132,27 +137,27 @@ def test_no_verdict_where_the_reference_has_not_learnt():
     assert "3 of 3 encoders not below the neighbour model" in found[0].verdict.reason
     raw = results(neighbours=1.0)
     assert {one.verdict.name for one in compared(raw, THIRD)} == {judging.NO_VERDICT}
-    assert f"`{THIRD}`: no verdict at" in multipliers.sentence(read_results(raw), THIRD)
+    assert f"`{THIRD}`: no verdict at" in sentence_of(raw, THIRD)
 
 
 def test_a_pattern_that_has_not_learnt_where_the_reference_has_is_told():
     raw = results(neighbours=4.7, stuck=[NONE])
     names = [one.verdict.name for one in compared(raw, NONE)]
     assert names == [judging.NO_VERDICT, *[judging.DID_NOT_LEARN] * 3]
-    assert f"`{NONE}`: did not learn at" in multipliers.sentence(read_results(raw), NONE)
+    assert f"`{NONE}`: did not learn at" in sentence_of(raw, NONE)
     assert {one.verdict.name for one in compared(raw, THIRD)[1:]} == {HARMFUL}
 
 
 def test_one_seed_is_undecided():
     raw = results(seeds=1)
     assert {one.verdict.name for one in compared(raw, THIRD)} == {UNDECIDED}
-    assert "seeds: 1, an interval takes 2" in multipliers.sentence(read_results(raw), THIRD)
+    assert "seeds: 1, an interval takes 2" in sentence_of(raw, THIRD)
 
 
 def test_an_undecided_verdict_tells_the_seeds_that_would_decide():
     one = compared(results(third=0.95, noise=0.05), THIRD)[2]
     assert one.verdict == worth.judge(one.multiplier) and one.verdict.seeds_needed > 3
-    sentence = multipliers.sentence(read_results(results(third=0.95, noise=0.05)), THIRD)
+    sentence = sentence_of(results(third=0.95, noise=0.05), THIRD)
     assert "seeds in all would decide" in sentence
 
 
@@ -174,14 +179,14 @@ def test_the_report_opens_with_the_verdict_and_the_summary_has_it(tmp_path):
     report.write_report(raw, tmp_path)
     page, markdown = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
     first, second, *_ = re.findall(r"<h2>(.*?)</h2>", page)
-    assert (first, second) == (multipliers.CHAPTER, report.SHOWS)
+    assert (first, second) == (multiplier_section.CHAPTER, report.SHOWS)
     for name in ("loss_over_compute", "compute_multipliers"):
         assert (tmp_path / "figures" / f"{name}.svg").stat().st_size > 5000
         assert f"figures/{name}.svg" in markdown
     lines = summary_lines(raw)
     assert max(map(len, lines)) <= 100
     for pattern in (THIRD, NONE):
-        sentence = multipliers.sentence(read_results(raw), pattern)
+        sentence = sentence_of(raw, pattern)
         assert sentence.replace("`", "") in " ".join(lines)
         assert sentence in markdown.replace("\\", "")
     for pattern, *values in table_of(raw).rows:
@@ -192,11 +197,13 @@ def test_the_report_opens_with_the_verdict_and_the_summary_has_it(tmp_path):
 
 def test_nothing_is_told_of_a_study_without_branches_or_without_results(tmp_path):
     plain = made_up_study.results(seeds=3)
-    assert multipliers.CHAPTER not in [s.chapter for s in report.sections(read_results(plain))]
+    assert multiplier_section.CHAPTER not in [
+        s.chapter for s in report.sections(read_results(plain))
+    ]
     assert not any("times" in line for line in summary_lines(plain))
     failed = made_up_study.fail(results(), "pretraining")
     (section,) = (
-        s for s in report.sections(read_results(failed)) if s.chapter == multipliers.CHAPTER
+        s for s in report.sections(read_results(failed)) if s.chapter == multiplier_section.CHAPTER
     )
     assert [type(part).__name__ for part in section.parts] == ["Bullets", "Table"]
     assert section.parts[-1].rows == ()

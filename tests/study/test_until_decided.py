@@ -8,7 +8,7 @@ import made_up_study
 import pytest
 
 from undivided_tf.errors import InputError
-from undivided_tf.study import multipliers, report, study, until_decided, worth
+from undivided_tf.study import multiplier_section, multipliers, report, study, until_decided, worth
 from undivided_tf.study.kinds import read_results
 from undivided_tf.study.worth.verdicts import DISPENSABLE, HARMFUL, UNDECIDED, WORTH
 
@@ -71,9 +71,12 @@ def simulated(monkeypatch):
 
 def verdicts(raw):
     found = read_results(raw)
-    return {
-        p: multipliers.headline(multipliers.compare(found, p)).verdict.name for p in (THIRD, NONE)
-    }
+    return {p: multipliers.judged(found, p).headline.verdict.name for p in (THIRD, NONE)}
+
+
+def crossovers(raw, pattern):
+    arms = multipliers.judged_arms(read_results(raw))
+    return multipliers.crossovers(arm for arm in arms if arm.pattern == pattern)
 
 
 TRUE = {REFERENCE: 1.0, THIRD: 0.8, NONE: 0.55}
@@ -113,7 +116,7 @@ def test_it_ends_when_the_next_seeds_cost_more_than_is_left():
 def test_intervals_have_the_level_of_their_look():
     for seeds, look in ((3, 0), (5, 1), (9, 3)):
         found = read_results(results(TRUE, 0.02, seeds=seeds))
-        one = multipliers.compare(found, THIRD)[1].multiplier
+        one = multipliers.judged(found, THIRD).comparisons[1].multiplier
         assert one.level == worth.look_levels((3, 5, 7, 9))[look] > 0.95
         curves = [multipliers._curves(multipliers.annealed(found, p)) for p in (REFERENCE, THIRD)]
         (alone,) = worth.compute_multiplier(*curves, [one.budget])
@@ -131,24 +134,21 @@ def test_the_same_command_goes_on_whatever_seeds_the_directory_has(tmp_path):
 def test_each_size_is_judged_and_the_crossover_is_told():
     small = results(TRUE | {THIRD: 1.3, NONE: 1.0}, 0.002)
     found = read_results(with_sizes(results(TRUE, 0.002), small))
-    names = {
-        (view.size, p): multipliers.headline(multipliers.compare(view, p)).verdict.name
-        for view in multipliers.views(found)
-        for p in view.reduced
-    }
+    arms = multipliers.judged_arms(found)
+    names = {(arm.view.size, arm.pattern): arm.headline.verdict.name for arm in arms}
     assert names == {
         ("", THIRD): HARMFUL,
         ("", NONE): HARMFUL,
         ("64x1", THIRD): WORTH,
         ("64x1", NONE): DISPENSABLE,
     }
-    told = multipliers.sentences(found)
+    told = multipliers.sentences(arms)
     assert len(told) == 8 and told[0].startswith(f"`{THIRD}` at size 128x4 needs 0.80 times")
     assert told[2].startswith(f"`{THIRD}` at size 64x1 needs 1.30 times")
     # A*6 ends at less compute than the reference, so sizes are compared one by one.
     for text, size in zip(told[4:], ("128x4", "64x1") * 2, strict=True):
         assert f"at size {size}, " in text
-    sizes = {row[1].text for row in multipliers.table(found).rows}
+    sizes = {row[1].text for row in multiplier_section.table(found, arms).rows}
     assert sizes == {"128x4", "64x1"}
     step = until_decided.next_step(found)
     assert step.config is None and "is decided" in step.reason
@@ -162,9 +162,9 @@ def test_a_crossover_is_found_where_the_better_arm_changes(monkeypatch):
                 tilt = 0.2 * math.log(branch["steps"] / 800)
                 noise = 0.002 * (cell["label"]["seed"] - 2)
                 branch["validation"]["loss"] += tilt + noise
-    (told,) = multipliers.over_compute(read_results(raw), THIRD)
+    (told,) = crossovers(raw, THIRD)
     assert f"`{THIRD}` leads below" in told and "not shown" not in told
-    (told,) = multipliers.over_compute(read_results(raw), NONE)
+    (told,) = crossovers(raw, NONE)
     assert "no crossover" in told
 
 
@@ -176,7 +176,7 @@ def test_curves_that_end_together_are_compared_at_the_best_size_of_each():
             flops = 1e13 if cell["label"].get("size") else 4e13
             for branch in cell["result"]["branches"]:
                 branch["training_flops"] = flops * branch["steps"] / STEPS[-1]
-    (told,) = multipliers.over_compute(read_results(raw), NONE)
+    (told,) = crossovers(raw, NONE)
     assert "each arm at its best size, " in told
 
 
@@ -187,12 +187,13 @@ def test_a_partner_of_equal_parameters_is_an_arm_of_its_own(tmp_path):
             cell["label"]["budget"] = "more_attention"
             raw["cells"].append(cell | {"name": f"{cell['name']}/more_attention"})
     found = read_results(raw)
-    told = multipliers.sentences(found)
+    arms = multipliers.judged_arms(found)
+    told = multipliers.sentences(arms)
     assert told[0].startswith(f"`{THIRD}` needs 0.80 times")
     grown = "(AAAAI)*3"
     assert told[2].startswith(f"`{grown}` (`{THIRD}` grown to equal parameters) needs 1.30 times")
     assert len(told) == 8  # Verdicts on four arms, and where each is better.
-    rows = multipliers.table(found).rows
+    rows = multiplier_section.table(found, arms).rows
     assert [bool(row[0].note) for row in rows] == [False] * 8 + [True] * 8
     report.write_report(raw, tmp_path)
     for figure in ("loss_over_compute", "compute_multipliers"):

@@ -86,6 +86,11 @@ def loss(value: float) -> str:
     return decimals(value, 3)
 
 
+def multiplier(value: float) -> str:
+    """A multiple, two decimals, without a sign."""
+    return decimals(value, 2)
+
+
 def percent(share: float) -> str:
     """A share of 1 in per cent, one decimal, without the sign."""
     return decimals(100 * share, 1)

@@ -22,7 +22,14 @@ from undivided_tf.reporting.content import (
     Section,
     Text,
 )
-from undivided_tf.study import kinds, methods, multipliers, overview, verdict_tables
+from undivided_tf.study import (
+    kinds,
+    methods,
+    multiplier_section,
+    multipliers,
+    overview,
+    verdict_tables,
+)
 from undivided_tf.study.results import StudyResults
 from undivided_tf.support import files
 
@@ -58,8 +65,8 @@ def write_report(results: dict[str, Any], workdir: str | os.PathLike) -> None:
 
 def sections(study: StudyResults) -> Iterator[Section]:
     """The report, section by section."""
-    if multipliers.asked(study.config):
-        yield multipliers.section(study)
+    if multipliers.has_curves(study.config):
+        yield multiplier_section.section(study)
     yield Section(SHOWS, "", tuple(_shows(study)))
     for pattern in study.patterns:
         role = "the reference" if pattern == study.reference else f"against `{study.reference}`"

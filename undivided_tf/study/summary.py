@@ -8,7 +8,7 @@ from typing import Any
 
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Value
-from undivided_tf.study import budgets, claims, judging, kinds, multipliers
+from undivided_tf.study import budgets, claims, judging, kinds, multiplier_section, multipliers
 from undivided_tf.study.overview import overview
 from undivided_tf.study.results import StudyResults
 
@@ -42,14 +42,15 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
     statuses = {verdict.status for of in verdicts.values() for verdict in of.values()}
     closing = _closing(study, hidden + more_hidden, statuses)
     patterns = _at_most(LINES - len(judged) - len(closing), patterns, "patterns")
-    worth = _worth(study) if multipliers.asked(study.config) else []
+    worth = _worth(study) if multipliers.has_curves(study.config) else []
     return [line[:COLUMNS] for line in (*worth, *patterns, *judged, *closing)]
 
 
 def _worth(study: StudyResults) -> list[str]:
     """The sentence on each pattern, and the table of multipliers."""
-    sentences = [text.replace("`", "") for text in multipliers.sentences(study)]
-    table = multipliers.table(study)
+    arms = multipliers.judged_arms(study)
+    sentences = [text.replace("`", "") for text in multipliers.sentences(arms)]
+    table = multiplier_section.table(study, arms)
     rows = [[_arm(arm), *(value.text for value in rest)] for arm, *rest in table.rows]
     rows, _ = _aligned([table.columns, *rows])
     lines = [textwrap.wrap(text, COLUMNS, break_on_hyphens=False) for text in sentences]

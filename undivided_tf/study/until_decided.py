@@ -77,39 +77,38 @@ def next_step(study: StudyResults) -> Step:
         return Step(
             None, f"{formatting.plural(number, 'cell')} not finished, so no seeds are added"
         )
-    arms = {}
-    for view in multipliers.views(study):
-        for pattern in view.reduced:
-            one = multipliers.headline(multipliers.compare(view, pattern))
-            # An end that leaves a curve is not known with more seeds either.
-            if one and one.verdict.name == UNDECIDED and not one.multiplier.reason:
-                candidate = _candidate(view, pattern, one.multiplier)
-                arms[candidate.label] = candidate, pattern, view
-    if not arms:
+    undecided = {}
+    for arm in multipliers.judged_arms(study):
+        headline = arm.headline
+        # An end that leaves a curve is not known with more seeds either.
+        if headline and headline.verdict.name == UNDECIDED and not headline.multiplier.reason:
+            candidate = _candidate(arm, headline.multiplier)
+            undecided[candidate.label] = candidate, arm
+    if not undecided:
         return Step(None, "every compute multiplier that can be judged is decided")
     margins = tuple(map(math.log, config.worth_margins))
     chosen = worth.choose_next(
-        [candidate for candidate, *_ in arms.values()],
+        [candidate for candidate, _ in undecided.values()],
         margins,
         multipliers.ADDED_SEEDS,
         config.max_seeds,
         multipliers.LEVEL,
     )
-    undecided = ", ".join(arms)
+    names = ", ".join(undecided)
     if chosen is None:
-        return Step(None, f"{undecided}: undecided, and {config.max_seeds} seeds are the most")
+        return Step(None, f"{names}: undecided, and {config.max_seeds} seeds are the most")
     spent = sum(cell["seconds"] or 0 for cell in study.cells) * _cores(study) / 3600
     if config.budget_hours and spent + chosen.core_hours > config.budget_hours:
         return Step(
             None,
-            f"{undecided}: undecided; two more seeds of {chosen.label} would take "
+            f"{names}: undecided; two more seeds of {chosen.label} would take "
             f"{chosen.core_hours:.1f} core-hours, but {spent:.1f} of {config.budget_hours:g} are "
             "spent",
         )
-    _, pattern, view = arms[chosen.label]
+    _, arm = undecided[chosen.label]
     return Step(
-        with_more_seeds(config, pattern, view.size),
-        f"{undecided}: undecided; adding {multipliers.ADDED_SEEDS} seeds of {chosen.label} "
+        with_more_seeds(config, arm.pattern, arm.view.size),
+        f"{names}: undecided; adding {multipliers.ADDED_SEEDS} seeds of {chosen.label} "
         f"(about {chosen.core_hours:.1f} core-hours)",
     )
 
@@ -135,8 +134,8 @@ def with_more_seeds(config: StudyConfig, pattern: str, size: str) -> StudyConfig
     )
 
 
-def _candidate(view: StudyResults, pattern: str, multiplier: worth.Multiplier) -> worth.Candidate:
-    config = view.config
+def _candidate(arm: multipliers.JudgedArm, multiplier: worth.Multiplier) -> worth.Candidate:
+    view, pattern, config = arm.view, arm.pattern, arm.view.config
     seeds = len(config.seeds(pattern, view.size))
     taken = tuple(look for look in multipliers.looks(config) if look <= seeds)
     critical = scipy.stats.t.isf((1 - multiplier.level) / 2, multiplier.seeds - 1)
@@ -145,7 +144,7 @@ def _candidate(view: StudyResults, pattern: str, multiplier: worth.Multiplier) -
     if len(config.seeds(view.reference, view.size)) <= seeds:
         hours += _hours(view, view.reference)
     return worth.Candidate(
-        multipliers.name(view, pattern).replace("`", ""),
+        arm.name.replace("`", ""),
         math.log(multiplier.value),
         half * math.sqrt(multiplier.seeds) / critical,
         taken,
