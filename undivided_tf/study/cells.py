@@ -89,8 +89,8 @@ class Kind:
         """
         raise NotImplementedError
 
-    def asked(self, config: "StudyConfig") -> bool:
-        """Whether a study has such cells, and the report a place for them."""
+    def included(self, config: "StudyConfig") -> bool:
+        """Whether a study has cells of this kind, and the report a place for them."""
         return True
 
     def seconds(self, cell: "Cell", speed: Speed) -> float:
@@ -190,7 +190,7 @@ def per_encoder(
     Args:
         kind: of the cells.
         encoders: as for `Kind.cells`.
-        recipes: what each encoder is asked: more of the label, and the recipe.
+        recipes: of the cells of each encoder: the rest of the label, and the recipe.
     """
     recipes = list(recipes)
     for arm, encoder in encoders.items():

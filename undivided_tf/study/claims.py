@@ -1,4 +1,4 @@
-"""The claims that a study is asked, and its verdicts.
+"""The claims that a study tests, and its verdicts.
 
 A verdict holds at the study's size and data, never for BERT-Base unless BERT-Base was run.
 The margins are named in the study's config, before it runs. Needs no TensorFlow.
@@ -14,7 +14,7 @@ def declared(study: StudyResults) -> tuple[Claim, ...]:
     found = [
         claim
         for kind in study.kinds
-        if kind.asked(study.config)
+        if kind.included(study.config)
         for claim in kind.claims(study.config)
     ]
     return tuple(sorted(found, key=lambda claim: not {STEPS}.issuperset(claim.budgets)))

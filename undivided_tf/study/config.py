@@ -222,7 +222,7 @@ class StudyConfig(Config):
         without=("workdir", "init_checkpoint", "second_checkpoint", "seed"),
     )
     blimp: BlimpConfig = section(
-        # Without an archive no encoder is asked.
+        # Without an archive, a study has no cells of this kind.
         BlimpConfig(data=""),
         "blimp.",
         without=("workdir", "init_checkpoint", "seed"),

@@ -33,7 +33,7 @@ def expand(config: StudyConfig) -> list[Cell]:
         encoders = pretraining.encoders(config, size)
         for place, kind in enumerate(kinds.of(config)):
             rank[kind.name] = place
-            if kind.asked(config):
+            if kind.included(config):
                 found |= {cell.name: cell for cell in kind.cells(config, encoders)}
     for cell in found.values():
         _require_length(cell)

@@ -30,7 +30,7 @@ _COMPILING = "compiling_seconds"
 
 def section(study: StudyResults) -> Section:
     """How the numbers came about."""
-    told = [f for kind in study.kinds if kind.asked(study.config) for f in kind.methods(study)]
+    told = [f for kind in study.kinds if kind.included(study.config) for f in kind.methods(study)]
     parts = (
         Text("Written from the config of this run, which was started by:"),
         Code(study.raw["command"]),
@@ -133,7 +133,7 @@ def settings(study: StudyResults) -> list[Table]:
     rows = {"Study": _settings(study.config, default, tuple(sections))}
     for field in dataclasses.fields(study.config):
         kind = sections.get(field.name)
-        if kind and kind.asked(study.config):
+        if kind and kind.included(study.config):
             section, usual = (getattr(config, field.name) for config in (study.config, default))
             rows[kind.title] = _settings(section, usual, field.metadata["without"])
     columns = ("setting", "value", "meaning")

@@ -79,7 +79,7 @@ def sections(study: StudyResults) -> Iterator[Section]:
     )
     yield Section("The block patterns", "", (legend, *drawings))
     for kind in study.kinds:
-        if kind.asked(study.config):
+        if kind.included(study.config):
             yield from kind.report(study)
     yield from overview.sections(study)
     yield methods.section(study)
@@ -135,7 +135,7 @@ def findings(study: StudyResults, pattern: str) -> Iterator[Finding]:
         yield Finding("Pre-training", f"`{pattern}` has no results: {reason}.")
         return
     for kind in study.kinds:
-        if kind.asked(study.config):
+        if kind.included(study.config):
             yield from kind.findings(study, pattern)
 
 

@@ -24,7 +24,7 @@ class Blimp(Kind):
     title = "BLiMP"
     call = "undivided_tf.analysis.blimp:run_blimp"
 
-    def asked(self, config: StudyConfig) -> bool:
+    def included(self, config: StudyConfig) -> bool:
         return bool(config.blimp.data)
 
     def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:

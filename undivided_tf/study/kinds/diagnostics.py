@@ -26,7 +26,7 @@ class Diagnostics(Kind):
     title = "Diagnostics"
     call = "undivided_tf.analysis.diagnostics:run_diagnostics"
 
-    def asked(self, config: StudyConfig) -> bool:
+    def included(self, config: StudyConfig) -> bool:
         return config.diagnose
 
     def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:

@@ -40,7 +40,7 @@ class MaskedLoss(Kind):
     title = "Loss by mask rate and class"
     call = "undivided_tf.analysis.masked_loss:run_masked_loss"
 
-    def asked(self, config: StudyConfig) -> bool:
+    def included(self, config: StudyConfig) -> bool:
         return config.loss_by_piece
 
     def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:

@@ -41,7 +41,7 @@ class Mechanism(Kind):
     title = "Synthetic corpora"
     call = "undivided_tf.training.mechanism:run_mechanism"
 
-    def asked(self, config: StudyConfig) -> bool:
+    def included(self, config: StudyConfig) -> bool:
         return config.synthetic_corpora
 
     def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
