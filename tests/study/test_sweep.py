@@ -9,7 +9,7 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.data.corpus import records
 from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.study import budgets, grid, report, sweep
+from undivided_tf.study import budgets, grid, report, sweep, swept_rates
 from undivided_tf.study.config import StudyConfig, SweepConfig
 from undivided_tf.training import pretraining
 from undivided_tf.training.config import PretrainingConfig
@@ -155,7 +155,7 @@ def test_a_study_trains_each_pattern_at_the_rate_of_the_sweep(tmp_path, best_at)
         patterns=("(AI)*2", "A*2"), budgets=("steps", "flops"), tasks=("wiki_topic",), seed=20,
         pretraining=RECIPE.replace(num_train_steps=1000), num_pretraining_seeds=2,
     )  # fmt: skip
-    tuned = sweep.with_rates(study, tmp_path / "sweep.json")
+    tuned = swept_rates.with_rates(study, tmp_path / "sweep.json")
     assert tuned.learning_rates == {("(AI)*2", "", "steps"): 4e-3, ("A*2", "", "steps"): 1e-3}
     assert tuned.pilot_seeds == (7, 8)
     cells = [cell for cell in grid.expand(tuned) if cell.kind.name == "pretraining"]
@@ -164,13 +164,13 @@ def test_a_study_trains_each_pattern_at_the_rate_of_the_sweep(tmp_path, best_at)
     assert StudyConfig.from_dict(tuned.to_dict()) == tuned
     for seed in (6, 7, 8):  # It has two seeds from there on.
         with pytest.raises(InputError, match="of the study is one of the pilot_seeds"):
-            sweep.with_rates(study.replace(seed=seed), tmp_path / "sweep.json")
+            swept_rates.with_rates(study.replace(seed=seed), tmp_path / "sweep.json")
     for other, message in [
         (study.replace(patterns=("(AI)*2", "AAI")), "has no learning rate for A.2I; it has some"),
         (study.replace(pretraining=RECIPE.replace(optimizer="lamb")), "rates for adamw, but the"),
     ]:
         with pytest.raises(InputError, match=message):
-            sweep.with_rates(other, tmp_path / "sweep.json")
+            swept_rates.with_rates(other, tmp_path / "sweep.json")
 
 
 def test_each_size_has_the_rates_of_its_own_sweep(tmp_path, best_at):
@@ -182,7 +182,7 @@ def test_each_size_has_the_rates_of_its_own_sweep(tmp_path, best_at):
         config = config_of(tmp_path / size).replace(pretraining=RECIPE.replace(encoder=encoder))
         sweep.run_sweep(config)
         paths.append(tmp_path / size / "sweep.json")
-    tuned = sweep.with_rates(study, *reversed(paths))
+    tuned = swept_rates.with_rates(study, *reversed(paths))
     found = {
         (cell.recipe.encoder.hidden_size, cell.recipe.learning_rate)
         for cell in grid.expand(tuned)
@@ -190,9 +190,9 @@ def test_each_size_has_the_rates_of_its_own_sweep(tmp_path, best_at):
     }
     assert found == {(8, 4e-3), (16, 1e-3)}
     with pytest.raises(InputError, match="are of size 8x2, none is of 16x1: .*hidden_size=16"):
-        sweep.with_rates(study, paths[0])
+        swept_rates.with_rates(study, paths[0])
     with pytest.raises(InputError, match="and another sweep are both of size 8x2"):
-        sweep.with_rates(study, paths[0], paths[0])
+        swept_rates.with_rates(study, paths[0], paths[0])
 
 
 def test_a_rate_at_the_edge_of_its_sweep_is_refused(tmp_path, best_at):
@@ -200,7 +200,7 @@ def test_a_rate_at_the_edge_of_its_sweep_is_refused(tmp_path, best_at):
     sweep.run_sweep(config_of(tmp_path, max_extensions=1))
     study = StudyConfig(patterns=("(AI)*2", "A*2"), seed=20, pretraining=RECIPE)
     with pytest.raises(InputError, match=r"the best rate of A\*2, .* is at the edge"):
-        sweep.with_rates(study, tmp_path / "sweep.json")
+        swept_rates.with_rates(study, tmp_path / "sweep.json")
 
 
 WIDE = RECIPE.replace(
@@ -267,7 +267,7 @@ def test_a_study_takes_the_shape_that_is_best_on_pilot_seeds(partners_swept):
     )  # fmt: skip
     with pytest.raises(InputError, match="needs the shapes .* --learning_rate_sweep"):
         grid.expand(study)
-    tuned = sweep.with_rates(study, path)
+    tuned = swept_rates.with_rates(study, path)
     assert tuned.shapes == {("A*2", ""): "wider_hidden"}
     arms = {
         (cell.label["pattern"], cell.label.get("budget")): cell.recipe
@@ -282,11 +282,11 @@ def test_a_study_takes_the_shape_that_is_best_on_pilot_seeds(partners_swept):
     assert StudyConfig.from_dict(tuned.to_dict()) == tuned
     other = study.replace(patterns=("(AI)*3", "(AI)*2", "A*2"))
     with pytest.raises(InputError, match="has no learning rate for"):
-        sweep.with_rates(other, path)
+        swept_rates.with_rates(other, path)
     found["patterns"] = dict(reversed(found["patterns"].items()))
     path.write_text(json.dumps(found))
     with pytest.raises(InputError, match=r"parameters of A\*2, but the reference .* \(AI\)\*2"):
-        sweep.with_rates(study, path)
+        swept_rates.with_rates(study, path)
 
 
 def test_the_report_shows_the_curves_of_its_sweeps(partners_swept, tmp_path):

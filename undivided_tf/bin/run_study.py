@@ -52,9 +52,9 @@ def parse() -> StudyConfig:
     """The config that the flags give."""
     config = config_flags.parse(StudyConfig())
     if flags.FLAGS.learning_rate_sweep:
-        from undivided_tf.study import sweep
+        from undivided_tf.study import swept_rates
 
-        return sweep.with_rates(config, *flags.FLAGS.learning_rate_sweep)
+        return swept_rates.with_rates(config, *flags.FLAGS.learning_rate_sweep)
     return config
 
 

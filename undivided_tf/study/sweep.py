@@ -5,7 +5,6 @@ them favours those that it happens to suit. A pattern's partners of equal parame
 own rates too, and the best of them is its best shape.
 """
 
-import functools
 import math
 import pathlib
 import re
@@ -15,11 +14,8 @@ from absl import logging
 
 from undivided_tf.config import EncoderConfig, differences
 from undivided_tf.errors import InputError
-from undivided_tf.reporting import formatting
-from undivided_tf.reporting.content import Figure, Section, Table, Value, code, number
 from undivided_tf.study import budgets
-from undivided_tf.study.config import PARTNERS, StudyConfig, SweepConfig
-from undivided_tf.study.results import StudyResults
+from undivided_tf.study.config import SweepConfig
 from undivided_tf.support import files
 from undivided_tf.training.config import PretrainingConfig
 from undivided_tf.workdir import open_workdir
@@ -88,7 +84,7 @@ def _known(config: SweepConfig, path: str) -> Known:
     Its records may have had another place. sweep.json does not hold their hash, so the caller
     must know that they are the same.
     """
-    found = _read(path)
+    found = read(path)
     there = SweepConfig.from_dict(found["config"])
     if not _is_part(there.replace(records_dir=config.records_dir), config):
         changed = differences(
@@ -109,7 +105,7 @@ def _known(config: SweepConfig, path: str) -> Known:
 def _partners(
     config: SweepConfig, workdir: pathlib.Path, known: Known
 ) -> dict[str, dict[str, Any]]:
-    """The partners of each core pattern but the first, and of those that need none."""
+    """The partners of each core pattern except the first and those that need none."""
     from undivided_tf.data.corpus import records  # Late: brings TensorFlow.
 
     vocabulary = records.read_tokenizer(config.records_dir).vocab_size
@@ -249,166 +245,22 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def section(study: StudyResults, chapter: str) -> Section:
-    """The curves of the sweeps that a study took its rates from, as its results.json has them."""
-    from undivided_tf.reporting import worth as drawn  # Late: brings matplotlib.
-
-    sweeps = {_size(found): found for found in study.raw["sweeps"]}
-    rows, curves = [], {}
-    for size, found in sweeps.items():
-        steps = found["config"]["pretraining"]["num_train_steps"]
-        for arm, swept in arms(found).items():
-            if arm.partition(",")[0] not in study.config.canonical_patterns:
-                continue
-            known = [p for p in swept["curve"] if p["loss"] is not None]
-            points = [(point["learning_rate"], point["loss"]) for point in known]
-            curves.setdefault(f"size {size}" if len(sweeps) > 1 else "", {})[arm] = points
-            rows.append(
-                (
-                    Value(size),
-                    code(arm),
-                    number(swept["learning_rate"], "{:g}".format),
-                    number(swept["loss"], formatting.loss),
-                    Value("; ".join(f"{rate:g}: {loss:.3f}" for rate, loss in points)),
-                    number(len(swept["curve"]) - len(known), formatting.count),
-                    number(steps, formatting.count),
-                    Value(", ".join(map(str, found["pilot_seeds"]))),
-                )
-            )
-    columns = (
-        "size",
-        "pattern",
-        "best peak rate",
-        "held-out loss there, nats",
-        "rate: loss",
-        "diverged",
-        "steps",
-        "pilot seeds",
-    )
-    table = Table("Sweeps of the learning rate", columns, tuple(rows))
-    figure = Figure(
-        "learning_rates",
-        "Held-out loss over the peak learning rate, on pilot seeds",
-        f"Curves of held-out MLM loss over the peak learning rate for {_listed(curves)}. The "
-        "values stand in the table of sweeps.",
-        functools.partial(drawn.learning_rates, study.config.canonical_patterns, curves),
-    )
-    return Section(chapter, "Learning rates", (figure, table))
-
-
-def _listed(curves: dict[str, dict[str, Any]]) -> str:
-    return ", ".join(dict.fromkeys(arm for found in curves.values() for arm in found))
-
-
-def with_rates(config: StudyConfig, *paths: str | pathlib.Path) -> StudyConfig:
-    """A study with the rates and the shapes that sweeps found for its patterns and partners.
-
-    A partner that was not swept trains at the rate of its pattern.
-
-    Args:
-        config: the study.
-        paths: sweep.json of each size of the study.
-
-    Raises:
-        InputError: no sweep there, one of another optimizer or with a best rate at its edge; no
-            sweep of a size, or two; no rate of a pattern; partners of another reference; or seeds
-            of the study are pilot seeds.
-    """
-    sweeps: dict[str, Any] = {}
-    for path in paths:
-        found = _read(path)
-        _require_optimizer(config, found, path)
-        if (size := _size(found)) in sweeps:
-            raise InputError(f"{path} and another sweep are both of size {size}")
-        sweeps[size] = found, path
-    rates, shapes, pilots = [], [], {}
-    for size in ("", *config.sizes):
-        name = config.size_name(size)
-        if name not in sweeps:
-            hidden, _, heads = name.partition("x")
-            raise InputError(
-                f"the sweeps are of size {', '.join(sweeps)}, none is of {name}: run run_sweep "
-                f"with --pretraining.hidden_size={hidden} --pretraining.num_attention_heads={heads}"
-            )
-        found, path = sweeps[name]
-        pilots |= dict.fromkeys(found["pilot_seeds"])
-        at = f"@{size}" if size else ""
-        for pattern in config.canonical_patterns:
-            rates.append(f"{pattern}{at}={_rate(found['patterns'], pattern, path)!r}")
-        for pattern in budgets.compared(config):
-            swept = _swept_partners(config, found, pattern, path)
-            for budget in budgets.others(config):
-                shape = budget
-                if budget == budgets.PARAMETERS and swept:
-                    for one in swept:
-                        _rate(swept, one, path)  # A better rate beyond an edge may change it.
-                    shape = min(swept, key=lambda one: swept[one]["loss"] or math.inf)
-                    shapes.append(f"{pattern}{at}={shape}")
-                if budget in PARTNERS and shape in swept:
-                    rates.append(f"{pattern}:{budget}{at}={_rate(swept, shape, path)!r}")
-    return config.replace(
-        pattern_learning_rates=tuple(rates),
-        partner_shapes=tuple(shapes),
-        pilot_seeds=tuple(pilots),
-    )
-
-
-def _swept_partners(
-    config: StudyConfig, found: dict[str, Any], pattern: str, path: str | pathlib.Path
-) -> dict[str, Any]:
-    """What a sweep found of the partners of a pattern, by shape."""
-    swept = found.get("partners", {}).get(pattern, {})
-    swept = {shape: one for shape, one in swept.items() if "curve" in one}
-    reference, full = next(iter(found["patterns"])), config.canonical_patterns[0]
-    if swept and reference != full:
-        raise InputError(
-            f"{path} has partners with the parameters of {reference}, but the reference of the "
-            f"study is {full}: run run_sweep with {full} as the first of --patterns"
-        )
-    return swept
-
-
-def _size(found: dict[str, Any]) -> str:
-    encoder = found["config"]["pretraining"]["encoder"]
+def size_of(results: dict[str, Any]) -> str:
+    """HIDDENxHEADS of a sweep, as a study names its sizes."""
+    encoder = results["config"]["pretraining"]["encoder"]
     return f"{encoder['hidden_size']}x{encoder['num_attention_heads']}"
 
 
-def _rate(swept: dict[str, Any], pattern: str, path: str | pathlib.Path) -> float:
-    """The best rate of a pattern, or of the shape of a partner."""
-    found = swept.get(pattern, {})
-    if found.get("learning_rate") is None:
-        raise InputError(
-            f"{path} has no learning rate for {pattern}; it has some for "
-            f"{', '.join(p for p in swept if swept[p]['learning_rate'])}: run run_sweep with "
-            f"--patterns that name {pattern}"
-        )
-    if not found["interior"]:
-        raise InputError(
-            f"{path}: the best rate of {pattern}, {found['learning_rate']:g}, is at the edge of "
-            "those measured, so a better one may lie beyond: run run_sweep with a higher "
-            "--max_extensions"
-        )
-    return found["learning_rate"]
+def read(path: str | pathlib.Path) -> dict[str, Any]:
+    """The content of a sweep.json.
 
-
-def _read(path: str | pathlib.Path) -> dict[str, Any]:
-    """The content of a sweep.json."""
+    Raises:
+        InputError: no sweep there.
+    """
     try:
-        found = files.read_json(path)
-        _, _, _ = found["patterns"], found["pilot_seeds"], _size(found)
-        _ = found["config"]["pretraining"]["optimizer"]
+        results = files.read_json(path)
+        _, _, _ = results["patterns"], results["pilot_seeds"], size_of(results)
+        _ = results["config"]["pretraining"]["optimizer"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no {SWEEP} of run_sweep: {error!r}") from error
-    return found
-
-
-def _require_optimizer(
-    config: StudyConfig, found: dict[str, Any], path: str | pathlib.Path
-) -> None:
-    optimizer = found["config"]["pretraining"]["optimizer"]
-    if optimizer != config.pretraining.optimizer:
-        raise InputError(
-            f"{path} has learning rates for {optimizer}, but the study trains with "
-            f"{config.pretraining.optimizer}: give --pretraining.optimizer={optimizer} or run "
-            "another sweep"
-        )
+    return results

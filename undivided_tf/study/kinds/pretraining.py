@@ -10,7 +10,7 @@ from typing import Any
 from undivided_tf.errors import InputError
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Figure, Finding, Section, Table, Value, code, number
-from undivided_tf.study import budgets, sweep
+from undivided_tf.study import budgets, swept_rates
 from undivided_tf.study.budgets import Arm
 from undivided_tf.study.cells import START_SECONDS, Cell, Kind, Row, compilation_seconds
 from undivided_tf.study.config import StudyConfig
@@ -208,7 +208,7 @@ class Pretraining(Kind):
             )
         yield Section(CHAPTER, "", tuple(parts))
         if study.raw.get("sweeps"):  # Older releases did not keep them.
-            yield sweep.section(study, CHAPTER)
+            yield swept_rates.section(study, CHAPTER)
 
 
 # === Cells ===
