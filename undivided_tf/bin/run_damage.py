@@ -3,7 +3,7 @@
     python -m undivided_tf.bin.run_damage --flagfile=flags/damage_minilm.flags
 
 Blocks go in the order that does least damage. Measures without training (--zero_shot) come first;
---nofinetune leaves it at them. The same command goes on where it stopped.
+with --nofinetune there are no others. The same command resumes an interrupted run.
 """
 
 from undivided_tf.bin import config_flags

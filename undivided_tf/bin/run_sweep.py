@@ -5,7 +5,7 @@
         --pretraining.optimizer=muon --pretraining.num_train_steps=1000
 
 The same command resumes an interrupted sweep; with more rates, seeds or patterns it runs the new
-ones. --kept_results=FILE goes on from a sweep.json that was kept without its runs. run_study
+ones. --kept_results=FILE resumes from a sweep.json that was kept without its runs. run_study
 --learning_rate_sweep=runs/sweep/sweep.json trains each pattern at its own rate.
 """
 
@@ -14,7 +14,6 @@ from absl import flags
 from undivided_tf.bin import config_flags
 from undivided_tf.study.config import SweepConfig
 
-config_flags.define(SweepConfig())
 flags.DEFINE_string(
     "kept_results",
     "",
@@ -23,23 +22,15 @@ flags.DEFINE_string(
 )
 
 
-def parse() -> SweepConfig:
-    """The config that the flags give."""
-    return config_flags.parse(SweepConfig())
-
-
-def main() -> None:
+def main(config: SweepConfig) -> None:
     """Runs the sweep and prints its table."""
-    config = parse()
     from undivided_tf.study import sweep
 
     print(sweep.table(sweep.run_sweep(config, flags.FLAGS.kept_results)))
     print(f"results: {config.workdir}/{sweep.SWEEP}")
 
 
-def run() -> None:
-    """Entry point of the console script."""
-    config_flags.run(main)
+parse, run = config_flags.program(SweepConfig(), main)
 
 
 if __name__ == "__main__":
