@@ -290,13 +290,12 @@ def test_a_failed_task_leaves_the_claim_open():
 
 def test_tables_show_every_claim_and_comparison():
     study = read_results(made_up_study.results(seeds=3))
-    table = verdict_tables.verdicts(study)
+    table, rules, evidence = verdict_tables.tables(study)
     declared = claims.declared(study)
     assert len(declared) == 6
     assert [row[0].text for row in table.rows] == [c.statement for c in declared]
     assert all(len(row) == len(table.columns) == 3 for row in table.rows)
-    assert [row[1].text for row in verdict_tables.rules(study).rows] == [c.name for c in declared]
-    evidence = verdict_tables.evidence(study)
+    assert [row[1].text for row in rules.rows] == [c.name for c in declared]
     assert all(len(row) == len(evidence.columns) for row in evidence.rows)
     assert sum(row[0].text == "accuracy kept" for row in evidence.rows) == 2 * len(study.tasks)
 
@@ -338,11 +337,8 @@ def test_a_pattern_that_did_not_learn_is_reported_as_that():
     assert accuracy.split()[-2:] == ["not", "learnt"]
     assert "not learnt: the reference has learnt from its context, the pattern not" in lines
     assert "neighbour model: 3.910 nats, the loss of a model that counts both neighbours" in lines
-    page = next(
-        row
-        for row in verdict_tables.verdicts(study).rows
-        if row[0].text == "The held-out loss rises by little."
-    )
+    table, *_ = verdict_tables.tables(study)
+    page = next(row for row in table.rows if row[0].text == "The held-out loss rises by little.")
     assert (page[2].text, page[1].text) == (
         "did not learn",
         free["language modelling kept"]["(AAI)*3"].status,

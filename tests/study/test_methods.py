@@ -26,7 +26,7 @@ def test_settings_that_are_not_the_defaults_are_shown_with_their_help():
 def test_procedure_and_limits_follow_the_config():
     study = read_results(made_up_study.results())
     told = text_of(methods.section(study))
-    assert "1,800 steps of 16 sequences" in told and "3 runs of different seeds" in told
+    assert "1,800 steps of 16 sequences" in told and "3 runs an encoder" in told
     assert "One pre-training seed" in text_of(methods.limits(study))
     assert "the same again from random weights" in told
     results = made_up_study.results()

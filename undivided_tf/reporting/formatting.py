@@ -86,6 +86,11 @@ def loss(value: float) -> str:
     return decimals(value, 3)
 
 
+def loss_difference(value: float) -> str:
+    """A difference in nats, with its sign and three decimals."""
+    return signed(value, 3)
+
+
 def multiplier(value: float) -> str:
     """A multiple, two decimals, without a sign."""
     return decimals(value, 2)

@@ -16,10 +16,13 @@ NO_VERDICT, DID_NOT_LEARN = "no verdict", "did not learn"
 STATUSES = (SUPPORTED, NOT_SUPPORTED, UNDERPOWERED, NO_VERDICT, DID_NOT_LEARN)
 LEVEL = 0.05
 ACCURACY_MARGIN, LOSS_MARGIN = "accuracy_margin of the study", "loss_margin of the study"
-NOT_WORSE = (
-    "a loss of the margin or more is ruled out on every task on which the reference beats its "
-    "floor, the higher of a constant answer and of random weights, by more than the margin "
-    "(one-sided t-tests, the former with Holm)"
+NOT_WORSE = "not worse, by the rule above"
+# Stands above a table in which a claim is tested by `NOT_WORSE`.
+NOT_WORSE_RULE = (
+    "Not worse: a loss of the margin or more is ruled out on every task on which the reference "
+    "beats its floor by more than the margin (one-sided t-tests, the former with Holm's "
+    "correction). The floor is the score of a constant answer, or of random weights if that is "
+    "higher."
 )
 # With fewer there is no interval (2) or no spread of a band (3).
 MIN_PAIRS, MIN_BAND = 2, 3
@@ -127,12 +130,12 @@ class Claim:
 
 
 def not_learnt(study: StudyResults, pattern: str) -> str:
-    """Says that encoders of a pattern have not learnt from their context; else empty."""
+    """How many encoders of a pattern have not learnt from their context; empty if none."""
     return unlearnt(study.values("pretraining", "learnt", pattern=pattern))
 
 
 def unlearnt(known: Sequence[float]) -> str:
-    """Says how many encoders have not learnt (0); empty where all have."""
+    """How many encoders have not learnt (a value of 0), in words; empty if all have."""
     if all(known):
         return ""
     return (
@@ -249,13 +252,13 @@ def _decided(
 
 
 def _advice(unsettled: Iterable[Evidence]) -> str:
-    """How many pairs the comparison with the widest spread needs; nothing where these are there."""
+    """How many pairs the comparison with the widest spread needs; empty if there are as many."""
     short = [one for one in unsettled if one.needed is None or one.needed > one.n]
     if not short:
         return ""
     needed = [one.needed for one in short]
     pairs = "more than 9,999" if None in needed else f"about {max(needed):,}"
-    return f"; assuming no true loss, {pairs} pairs have 80 % power to rule it out"
+    return f"; {pairs} pairs would have 80 % power"
 
 
 def points(margin: float, measure: str) -> str:

@@ -1,4 +1,4 @@
-"""What a study did, told from its config: sentences and tables of settings."""
+"""What a study did, by its config: sentences and tables of settings."""
 
 import dataclasses
 import json
@@ -30,11 +30,16 @@ _COMPILING = "compiling_seconds"
 
 def section(study: StudyResults) -> Section:
     """How the numbers came about."""
-    told = [f for kind in study.kinds if kind.included(study.config) for f in kind.methods(study)]
+    findings = [
+        finding
+        for kind in study.kinds
+        if kind.included(study.config)
+        for finding in kind.methods(study)
+    ]
     parts = (
         Text("Written from the config of this run, which was started by:"),
         Code(study.raw["command"]),
-        Findings((*told, *_budgets(study))),
+        Findings((*findings, *_budgets(study))),
         sources(study),
         corpus(study),
         environment(study),
@@ -44,7 +49,7 @@ def section(study: StudyResults) -> Section:
     return Section(CHAPTER, "", parts)
 
 
-_TOLD = {
+_BUDGETS = {
     budgets.FLOPS: "equal training FLOPs: its steps are multiplied by the ratio of closed-form "
     "FLOPs of a step (matrix products, forward and backward), warm-up keeps its share",
     budgets.TIME: "equal training time: its steps are multiplied by the ratio of step times, the "
@@ -61,34 +66,35 @@ _TOLD = {
 
 def _budgets(study: StudyResults) -> Iterator[Finding]:
     """How the budgets beside equal steps were met."""
-    if told := [_TOLD[budget] for budget in budgets.others(study.config)]:
+    if methods := [_BUDGETS[budget] for budget in budgets.others(study.config)]:
         patterns = ", ".join(f"`{pattern}`" for pattern in budgets.compared(study.config))
         yield Finding(
             "Budgets",
-            f"{patterns}: pre-trained and fine-tuned once more at "
-            f"`{study.reference}`, the same seeds and tasks, at {'; at '.join(told)}. Equal "
-            f"parameters are within {formatting.percent(budgets.TOLERANCE)} %, all else is as at "
-            "equal steps. The encoders of these budgets are not looked into.",
+            f"{patterns}: pre-trained and fine-tuned again beside `{study.reference}`, with the "
+            f"same seeds and tasks, at {'; at '.join(methods)}. Equal parameters are within "
+            f"{formatting.percent(budgets.TOLERANCE)} %, all else is as at equal steps. The "
+            "encoders of these budgets are not analysed.",
         )
 
 
 def limits(study: StudyResults) -> Section:
-    """What the numbers cannot tell."""
-    seeds = study.config.num_pretraining_seeds
-    machines = formatting.plural(len(study.machines), "machine")
+    """What the numbers do not show."""
+    config = study.config
+    seeds = config.num_pretraining_seeds
     lines = [
-        f"The encoders are small (hidden size {study.config.pretraining.encoder.hidden_size}) and "
-        "see little text. Nothing is claimed for BERT-Base.",
-        f"A score is averaged over the fine-tuning runs of each encoder; n is {seeds} at most."
-        if seeds > 1
-        else "One pre-training seed: intervals cover fine-tuning seeds only.",
+        f"The encoders are small (hidden size {config.pretraining.encoder.hidden_size}) and see "
+        "little text.",
         "At equal time, FLOPs or parameters the order of patterns may differ from that at equal "
         "steps.",
         "Intervals are of single comparisons; none is corrected for their number.",
-        f"Times and memory are those of {machines}.",
-        "The best tap of a probe is chosen on the rows it is scored on: gains are comparable, "
-        "levels are slightly too high.",
+        f"Times and memory are those of {formatting.plural(len(study.machines), 'machine')}.",
     ]
+    if study.tasks:
+        lines.append(
+            f"A score is averaged over the fine-tuning runs of each encoder; n is {seeds} at most."
+            if seeds > 1
+            else "One pre-training seed: intervals cover fine-tuning seeds only."
+        )
     return Section("Limits", "", (Bullets(tuple(lines)),))
 
 
@@ -102,10 +108,19 @@ def sources(study: StudyResults) -> Table:
 
 
 def corpus(study: StudyResults) -> Table:
-    """The metadata of the records; no rows when the records failed."""
-    rows = (
-        (Value(key, code=True), _value(value)) for key, value in _flat(study.raw["corpus"] or {})
-    )
+    """The metadata of the records, but for what `sources` shows; no rows if they failed."""
+    metadata = dict(study.raw["corpus"] or {})
+    shown = {source["name"]: source for source in study.raw["sources"]}
+    if isinstance(metadata.get("sources"), list):
+        metadata["sources"] = [
+            {
+                key: value
+                for key, value in source.items()
+                if key == "name" or shown.get(source["name"], {}).get(key) != value
+            }
+            for source in metadata["sources"]
+        ]
+    rows = ((Value(key, code=True), _value(value)) for key, value in _flat(metadata))
     return Table("Corpus and records", ("metadata", "value"), tuple(rows))
 
 
@@ -158,7 +173,7 @@ def _settings(
 
 
 def _compiling(study: StudyResults) -> dict[str, str]:
-    """The share of the time that cells spent on compiling first steps; empty if none says so."""
+    """The share of the time that cells spent on compiling first steps; empty if not measured."""
     known = [cell for cell in study.cells if cell.get(_COMPILING) is not None]
     if not known:  # Older releases did not measure it.
         return {}
@@ -169,18 +184,19 @@ def _compiling(study: StudyResults) -> dict[str, str]:
 
 def cells(study: StudyResults) -> Table:
     """Every cell of the grid, finished or failed."""
+    times = {"time": "seconds"}
+    if any(cell.get(_COMPILING) is not None for cell in study.cells):
+        times["of it compiling first steps"] = _COMPILING
     rows = (
         (
             Value(cell["name"], code=True),
             Value(cell["kind"]),
             Value(cell["status"]),
-            _duration(cell["seconds"]),
-            _duration(cell.get(_COMPILING)),
+            *(_duration(cell.get(key)) for key in times.values()),
         )
         for cell in study.cells
     )
-    columns = ("cell", "kind", "status", "time", "of it compiling first steps")
-    return Table("All cells", columns, tuple(rows))
+    return Table("All cells", ("cell", "kind", "status", *times), tuple(rows))
 
 
 def _duration(seconds: float | None) -> Value:

@@ -37,6 +37,7 @@ from undivided_tf.study.results import StudyResults
 from undivided_tf.study.worth.verdicts import UNDECIDED
 
 CHAPTER = "What intermediate blocks are worth"
+_HEADLINE = "at the largest budget that is decided or whose interval has both ends"
 _BETWEEN = 40  # Budgets between the trained ones at which the figure has a multiplier.
 
 
@@ -84,8 +85,7 @@ def _loss_figure(study: StudyResults) -> Iterator[Figure]:
         "Held-out loss over training compute: mean, lowest and highest of the seeds, each "
         "point annealed to the end of its budget",
         f"Curves of held-out MLM loss over training FLOPs for {', '.join(study.patterns)}"
-        f"{_panels(curves)}; horizontal lines mark {' and '.join(lines)}. The reference's "
-        "losses stand in the table below.",
+        f"{_panels(curves)}; horizontal lines mark {' and '.join(lines)}.",
         functools.partial(drawn.loss_over_compute, study.patterns, curves, lines),
     )
 
@@ -110,8 +110,7 @@ def _multiplier_figure(study: StudyResults, arms: Sequence[JudgedArm]) -> Iterat
             "Compute multiplier over training compute, with its 95 % interval and the margins; "
             "markers are the budgets of the reference",
             f"Curves of the compute multiplier over the training FLOPs of {study.reference} "
-            f"for {', '.join(study.reduced)}{_panels(bands)}, with the two margins. The values "
-            "at the budgets stand in the table below.",
+            f"for {', '.join(study.reduced)}{_panels(bands)}, with the two margins.",
             functools.partial(
                 drawn.multipliers, study.patterns, bands, marked, study.config.worth_margins
             ),
@@ -180,8 +179,8 @@ def headlines(study: StudyResults) -> Table:
         values[size] = _headline(arm)
     note = (
         f"Times the training compute of `{study.reference}` for the same held-out loss, with its "
-        "95 % interval, at the largest budget that has a verdict. The verdict is on the blocks "
-        "that a pattern lacks: harmful blocks cost more compute than they are worth."
+        f"95 % interval, {_HEADLINE}. The verdict is on the blocks that a pattern lacks: harmful "
+        "blocks cost more compute than they are worth."
     )
     return Table(
         "Compute multipliers at a glance",
@@ -231,7 +230,7 @@ def table(study: StudyResults, arms: Sequence[JudgedArm]) -> Table:
         "held-out loss, nats",
     )
     low, high = study.config.worth_margins
-    looked = (
+    validity = (
         "Intervals hold under all looks that the study may take, while it adds seeds"
         if study.config.until_decided
         else "Each interval is for its budget alone"
@@ -239,13 +238,9 @@ def table(study: StudyResults, arms: Sequence[JudgedArm]) -> Table:
     note = (
         f"How many times the training compute of `{study.reference}` a pattern needs for the same "
         "held-out loss; FLOPs, steps and loss are the reference's. Nothing is extrapolated. "
-        f"{looked}. The margins {low:g} and {high:g} were set before the "
-        "run: the blocks that a pattern lacks are worth their compute when the interval lies "
-        "above both, harmful below both, dispensable between them; else it is undecided. The "
-        "sentence above is of the largest budget that has a verdict, or whose interval can be read "
-        "off both curves. No verdict: "
-        "the reference has not learnt from its context at this budget. Did not learn: the "
-        "reference has, the pattern has not by the end of its runs."
+        f"{validity}. The margins {low:g} and {high:g} were set before the run: the blocks that a "
+        "pattern lacks are worth their compute if the interval lies above both, harmful below "
+        f"both, dispensable between them, else undecided. The sentence above is {_HEADLINE}."
     )
     return Table("Compute multipliers", columns, rows, note)
 
@@ -267,7 +262,7 @@ def _row(comparison: Comparison) -> tuple[Value, ...]:
         number(multiplier.budget, formatting.large),
         number(multiplier.value, formatting.multiplier) if known else Value("not known"),
         Value(interval(multiplier) if known else "-"),
-        # Whether a known interval covers a margin is seen beside it.
+        # The reason that a known interval covers a margin would repeat the column before.
         Value(verdict.name, multiplier.reason if verdict.name == UNDECIDED else verdict.reason),
         Value("-") if needed is None else number(needed, formatting.count),
         number(multiplier.seeds, formatting.count),

@@ -7,7 +7,7 @@ verdict in a sentence; `multiplier_section` lays out the section of the report. 
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -150,10 +150,10 @@ def judged(view: StudyResults, pattern: str) -> JudgedArm:
     comparisons = []
     for steps, loss, multiplier in zip(means.index, means["loss"], multipliers, strict=True):
         if reason := judging.unlearnt(learnt.get(steps, [])):
-            reason = f"the reference has not learnt at this budget: {reason}"
+            reason = f"the reference has not learnt: {reason}"
             verdict = worth.Verdict(judging.NO_VERDICT, reason=reason)
         elif reason := judging.not_learnt(view, pattern):
-            reason = f"the reference has learnt, the pattern has not by its end: {reason}"
+            reason = f"the pattern has not learnt by its end: {reason}"
             verdict = worth.Verdict(judging.DID_NOT_LEARN, reason=reason)
         else:
             verdict = worth.judge(multiplier, view.config.worth_margins)
@@ -228,13 +228,13 @@ def sentence(arm: JudgedArm) -> str:
     if comparison is None:
         return f"{arm.name}: {UNDECIDED}, no encoder of `{reference}` is pre-trained."
     verdict, multiplier = comparison.verdict, comparison.multiplier
-    budget = f"{formatting.large(multiplier.budget)} training FLOPs of `{reference}`"
+    budget = f"{formatting.large(multiplier.budget)} training FLOPs"
     if math.isnan(multiplier.value) or verdict.name in (judging.NO_VERDICT, judging.DID_NOT_LEARN):
-        return f"{arm.name}: {verdict.name} at {budget}, since {verdict.reason}."
+        return f"{arm.name}: {verdict.name} at {budget} of `{reference}`, since {verdict.reason}."
     text = (
         f"{arm.name} needs {formatting.multiplier(multiplier.value)} times (95 % interval "
-        f"{interval(multiplier)}) the training compute of `{reference}` for the same "
-        f"held-out loss at {budget}: "
+        f"{interval(multiplier)}) the compute for the held-out loss that `{reference}` has at "
+        f"{budget}: "
     )
     if verdict.name in BLOCKS_ARE:
         return f"{text}the blocks that it lacks are {BLOCKS_ARE[verdict.name]}."
@@ -243,14 +243,17 @@ def sentence(arm: JudgedArm) -> str:
     return f"{text}{UNDECIDED}{since}{needed}."
 
 
-def interval(multiplier: worth.Multiplier) -> str:
-    """The interval of a multiplier that is known; an end that leaves the arm's curve is open."""
-    low, high = multiplier.low, multiplier.high
+def interval(
+    found: worth.Multiplier | worth.Crossover,
+    show: Callable[[float], str] = formatting.multiplier,
+) -> str:
+    """The interval of a value that is known; an end that leaves the curves is open."""
+    low, high = found.low, found.high
     if low > 0 and math.isfinite(high):
-        return formatting.between((low, high), formatting.multiplier)
+        return formatting.between((low, high), show)
     if low > 0:
-        return f"above {formatting.multiplier(low)}"
-    return f"below {formatting.multiplier(high)}" if math.isfinite(high) else "not bounded"
+        return f"above {show(low)}"
+    return f"below {show(high)}" if math.isfinite(high) else "not bounded"
 
 
 def _name_without_size(arm: JudgedArm) -> str:
@@ -275,11 +278,11 @@ def crossovers(arms: Iterable[JudgedArm]) -> list[str]:
         sizes = by_arm.setdefault((arm.view.budget, arm.pattern), [])
         if arm.num_seeds >= judging.MIN_PAIRS:
             sizes.append(arm)
-    told = []
+    found = []
     for sizes in by_arm.values():
         together = len(sizes) > 1 and all(map(_ends_with_reference, sizes))
-        told += map(_crossover, [sizes] if together else [[size] for size in sizes])
-    return told
+        found += map(_crossover, [sizes] if together else [[size] for size in sizes])
+    return found
 
 
 def _ends_with_reference(arm: JudgedArm) -> bool:
@@ -306,13 +309,10 @@ def _crossover(sizes: Sequence[JudgedArm]) -> str:
     compared = f"{name} against {reference}{where}, {searched} training FLOPs"
     if found.value is None:
         leader = {"throughout": name, "nowhere": reference}[found.arm_leads]
-        return f"{compared}: {leader} has the lower loss throughout, so there is no crossover."
+        return f"{compared}: {leader} has the lower loss throughout."
     leader = name if found.arm_leads == "below" else reference
-    ends = " to ".join(
-        formatting.large(end) if 0 < end < math.inf else "open" for end in (found.low, found.high)
-    )
-    shown = "" if found.shown else "; not shown, the leads may be noise"
+    noise = "" if found.shown else "; the crossover may be noise"
     return (
-        f"{compared}: {leader} leads below {formatting.large(found.value)} training FLOPs (95 % "
-        f"interval {ends}{shown})."
+        f"{compared}: {leader} leads below {formatting.large(found.value)} (95 % interval "
+        f"{interval(found, formatting.large)}{noise})."
     )

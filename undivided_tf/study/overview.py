@@ -50,8 +50,7 @@ def sections(study: StudyResults) -> Iterator[Section]:
             f"quality_{slug(task)}",
             f"Score on {task} against parameters, training FLOPs, training time and latency",
             f"Scores on {task} over four costs, one point a pattern and budget; dotted lines mark "
-            "the full model. The values stand in the tables of cost, of the task and of other "
-            "budgets.",
+            "the full model.",
             functools.partial(quality_against_cost, points),
         )
         for task in study.tasks
@@ -83,9 +82,8 @@ def other_budgets(study: StudyResults) -> Table:
         *(f"{name} {formatting.metric(study.metric(name))}, %" for name in study.tasks),
     )
     note = (
-        f"Small print: ratio of each cost to the reference `{study.reference}`, which is the same "
-        "in all budgets, and the difference of each score, paired by seed. Ratios show how well a "
-        "budget was met."
+        f"Small print: ratio of each cost to that of the reference `{study.reference}` at equal "
+        "steps, and difference of each score, paired by seed."
     )
     return Table("The same patterns with other budgets", columns, rows, note)
 
@@ -116,9 +114,9 @@ def quality(study: StudyResults, task: str) -> list[dict[str, Any]]:
     """Score and cost of every pattern in every budget, the reference at equal steps first.
 
     Returns:
-        One dict for each that is finished: `pattern`, `budget`, `score` (mean over encoders), and
-        the metrics of `reporting.pretraining.COSTS` (means over encoders). Nothing without the
-        reference; encoders whose steps were not timed are left out.
+        One dict for each that is finished: `pattern`, `budget`, `score` and the metrics of
+        `reporting.pretraining.COSTS`, means over encoders. Encoders whose steps were not timed are
+        left out. Empty without the reference.
     """
     from undivided_tf.reporting.pretraining import COSTS
 

@@ -74,8 +74,8 @@ def sections(study: StudyResults) -> Iterator[Section]:
         yield Section(SHOWS, f"`{pattern}`, {role}", (found,))
     drawings = (Drawing(BlockPattern.parse(pattern)) for pattern in study.patterns)
     legend = Text(
-        "`A` is an attention block, `I` an intermediate block. Each reads from the residual line "
-        "and adds its output to it. Numbers count the encoder blocks, as in the names of taps."
+        "`A` is an attention block, `I` an intermediate block. Numbers count the encoder blocks, "
+        "as in the names of taps."
     )
     yield Section("The block patterns", "", (legend, *drawings))
     for kind in study.kinds:
@@ -88,7 +88,7 @@ def sections(study: StudyResults) -> Iterator[Section]:
 
 
 def _shows(study: StudyResults) -> Iterator[Any]:
-    """What was compared, how far the answer reaches, the verdicts and their evidence."""
+    """What was compared, the scope of the answer, the verdicts and their evidence."""
     config = study.config
     seeds = formatting.plural(config.num_pretraining_seeds, "seed")
     if config.num_other_seeds:
@@ -97,8 +97,8 @@ def _shows(study: StudyResults) -> Iterator[Any]:
     tuned = ""
     if study.tasks:
         tasks = formatting.plural(len(study.tasks), "task")
-        runs = formatting.plural(config.finetuning.num_runs, "time")
-        tuned = f", then fine-tuned {runs} on each of {tasks}"
+        runs = formatting.plural(config.finetuning.num_runs, "run")
+        tuned = f", then fine-tuned on {tasks}, {runs} each"
     yield Text(
         f"{formatting.plural(len(study.patterns), 'block pattern')} at hidden size "
         f"{config.pretraining.encoder.hidden_size}, each pre-trained for "
@@ -121,14 +121,14 @@ def _shows(study: StudyResults) -> Iterator[Any]:
             stress=True,
         )
     if study.reduced:
-        yield verdict_tables.verdicts(study)
-        tables = (verdict_tables.rules(study), verdict_tables.evidence(study))
-        yield Details("The comparisons behind the verdicts", tables)
+        verdicts, *behind = verdict_tables.tables(study)
+        yield verdicts
+        yield Details("The comparisons behind the verdicts", tuple(behind))
     yield overview.overview(study)
 
 
 def findings(study: StudyResults, pattern: str) -> Iterator[Finding]:
-    """What the run shows of one pattern, against the reference when it is another."""
+    """What the run shows of one pattern, compared with the reference."""
     if study.select("pretraining", pattern=pattern).empty:
         absent = study.absence("pretraining", pattern=pattern)
         reason = "its pre-training failed" if absent == FAILED else "it was not pre-trained"
@@ -155,7 +155,7 @@ def _failed(study: StudyResults) -> Iterator[Any]:
 
 
 def bibtex(study: StudyResults) -> str:
-    """Entries of this software, in the version that ran, and of the paper that asks."""
+    """Entries of this software, in the version that ran, and of the paper behind the question."""
     version = study.raw["versions"].get("undivided_tf", undivided_tf.__version__)
     return f"""@software{{undivided_tf,
   title   = {{undivided_tf: are intermediate blocks necessary for BERT?}},

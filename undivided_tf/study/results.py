@@ -1,4 +1,4 @@
-"""The results of a study as tables, figures and claims ask for them."""
+"""The results of a study, as tables, figures and claims select them."""
 
 import statistics
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ PRETRAINED, SCRATCH = "pretrained", "scratch"
 
 
 class StudyResults:
-    """A study, as one budget and one size of encoders show it.
+    """A study, seen at one budget and one size of encoders.
 
     Args:
         raw: the content of results.json.
@@ -51,7 +51,7 @@ class StudyResults:
         self.numbers = numbers.view(whole, config, budget, size)
         is_finished = self.numbers["status"] == FINISHED
         self._unfinished, finished = self.numbers[~is_finished], self.numbers[is_finished]
-        # Most questions are about one metric, and of one pattern.
+        # Most selections are of one metric and one pattern.
         self._groups = {
             key: rows
             for depth in (1, 2, 3)
@@ -106,6 +106,13 @@ class StudyResults:
         seeds = rows.dropna(subset="value").groupby("seed", sort=False)["value"]
         return {seed: statistics.fmean(values) for seed, values in seeds}
 
+    def beside_reference(
+        self, kind: str, metric: str, pattern: str
+    ) -> tuple[dict[int, float], dict[int, float]]:
+        """`by_seed` of a pattern, and of the reference."""
+        own, full = (self.by_seed(kind, metric, pattern=p) for p in (pattern, self.reference))
+        return own, full
+
     def values(self, kind: str, metric: str, **columns: Any) -> list[float]:
         """The values that are defined."""
         return self.select(kind, metric, **columns)["value"].dropna().tolist()
@@ -120,13 +127,13 @@ class StudyResults:
         return len(_where(self._unfinished, kind=kind, status=FAILED, **columns))
 
     def absence(self, kind: str, **columns: Any) -> str:
-        """Why a result is absent: `failed`, or `not run` when no such cell failed."""
+        """Why a result is absent: `failed`, or `not run` if no such cell failed."""
         return FAILED if self.failures(kind, **columns) else NOT_RUN
 
     def finished(self, kind: str, task: str = "", **label: Any) -> list[dict[str, Any]]:
         """Results of the finished cells of equal steps and of this size, in the grid's order.
 
-        They hold what is no number, such as curves and words.
+        Unlike `numbers`, they hold curves and words.
         """
         return [
             cell["result"]

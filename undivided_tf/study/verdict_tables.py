@@ -5,32 +5,56 @@ from collections.abc import Iterator
 from undivided_tf.reporting import formatting
 from undivided_tf.reporting.content import Table, Value
 from undivided_tf.study import claims
-from undivided_tf.study.judging import Evidence, Verdict
+from undivided_tf.study.judging import (
+    DID_NOT_LEARN,
+    NO_VERDICT,
+    NOT_WORSE,
+    NOT_WORSE_RULE,
+    UNDERPOWERED,
+    Evidence,
+    Verdict,
+)
 from undivided_tf.study.results import StudyResults
 
+Verdicts = dict[str, dict[str, Verdict]]  # By name of the claim, then by pattern.
+_MEANINGS = {
+    UNDERPOWERED: "Underpowered: neither the claim nor its contrary was shown.",
+    NO_VERDICT: "No verdict: the reference has not learnt from its context.",
+    DID_NOT_LEARN: "Did not learn: the reference has learnt from its context, the pattern has not.",
+}
 
-def verdicts(study: StudyResults) -> Table:
-    """One row a claim, one column a pattern."""
+
+def tables(study: StudyResults) -> tuple[Table, Table, Table]:
+    """The verdicts; how the claims are judged; and the evidence."""
     found = claims.verdicts(study)
+    return _verdicts(study, found), _rules(study), _evidence(study, found)
+
+
+def _verdicts(study: StudyResults, found: Verdicts) -> Table:
+    """One row a claim, one column a pattern."""
     rows = tuple(
         (
             Value(claim.statement),
-            *(_verdict(found[claim.name][pattern]) for pattern in study.reduced),
+            *(
+                Value(verdict.status, verdict.reason)
+                for verdict in (found[claim.name][pattern] for pattern in study.reduced)
+            ),
         )
         for claim in claims.declared(study)
     )
     margin = formatting.percent(study.config.accuracy_margin)
+    statuses = {verdict.status for by_pattern in found.values() for verdict in by_pattern.values()}
+    meanings = [f" {text}" for status, text in _MEANINGS.items() if status in statuses]
     note = (
         f"Against the reference `{study.reference}`. The margins, {margin} points of accuracy and "
-        f"{study.config.loss_margin:g} nats of loss, were set before the run. Underpowered: "
-        "neither the claim nor its contrary was shown. No verdict: the reference has not learnt "
-        "from its context. Did not learn: the reference has, the pattern has not."
+        f"{study.config.loss_margin:g} nats of loss, were set before the run.{''.join(meanings)}"
     )
     return Table("Verdicts on the claims", ("claim", *study.reduced), rows, note)
 
 
-def rules(study: StudyResults) -> Table:
+def _rules(study: StudyResults) -> Table:
     """What is measured for each claim, and what decides."""
+    declared = claims.declared(study)
     rows = tuple(
         (
             Value(claim.statement),
@@ -39,19 +63,15 @@ def rules(study: StudyResults) -> Table:
             Value(claim.margin),
             Value(claim.test),
         )
-        for claim in claims.declared(study)
+        for claim in declared
     )
     columns = ("claim", "named below", "measured", "margin", "supported when")
-    return Table("How the claims are judged", columns, rows)
+    note = NOT_WORSE_RULE if any(claim.test == NOT_WORSE for claim in declared) else ""
+    return Table("How the claims are judged", columns, rows, note)
 
 
-def _verdict(verdict: Verdict) -> Value:
-    return Value(verdict.status, verdict.reason)
-
-
-def evidence(study: StudyResults) -> Table:
+def _evidence(study: StudyResults, found: Verdicts) -> Table:
     """Every comparison behind a verdict."""
-    found = claims.verdicts(study)
     rows = tuple(
         (
             Value(claim.name),
@@ -84,9 +104,8 @@ def evidence(study: StudyResults) -> Table:
         "shares. The first two p-values are one-sided t-tests, adjusted by Holm over the tasks; "
         "TOST tests equivalence within the margin. Detectable: the smallest difference that this "
         "number of pairs shows with 80 % power. Pairs needed: for 80 % power to rule out a loss of "
-        "the margin, assuming no true loss. A task on which the reference is not shown to beat its "
-        "floor by the margin (last column, 0.05 or more) decides nothing. The floor is a constant "
-        "answer, or random weights where these score higher."
+        "the margin, assuming no true loss. A task with 0.05 or more in the last column decides "
+        "nothing."
     )
     return Table("Evidence", columns, rows, note)
 
@@ -106,9 +125,9 @@ def _numbers(one: Evidence, unit: str) -> Iterator[Value]:
     tested = one.interval is not None
     for p in (one.p_within, one.p_beyond, one.p_permutation):
         yield _p_value(p if tested else None)
-    told = tested and accuracy
-    yield _p_value(one.p_equivalent if told else None)
-    yield Value(formatting.points(one.detectable), number=one.detectable) if told else absent
+    in_points = tested and accuracy
+    yield _p_value(one.p_equivalent if in_points else None)
+    yield Value(formatting.points(one.detectable), number=one.detectable) if in_points else absent
     yield absent if one.needed is None else Value(formatting.count(one.needed), number=one.needed)
     yield _p_value(one.p_uninformative)
 

@@ -93,11 +93,11 @@ class Blimp(Kind):
 
 
 def _grammar(study: StudyResults, pattern: str) -> Verdict:
-    own, full = (study.by_seed("blimp", "accuracy", pattern=p) for p in (pattern, study.reference))
+    scores = Scores(*study.beside_reference("blimp", "accuracy", pattern), CHANCE)
     margin = study.config.accuracy_margin
-    return not_worse({"BLiMP": Scores(own, full, CHANCE)}, margin, points(margin, "accuracy"))
+    return not_worse({"BLiMP": scores}, margin, points(margin, "accuracy"))
 
 
 def _margin(study: StudyResults, pattern: str) -> Verdict:
-    own, full = (study.by_seed("blimp", "margin", pattern=p) for p in (pattern, study.reference))
-    return not_worse({"BLiMP": Scores(own, full, 0.0)}, MARGIN, f"{MARGIN:g} nats")
+    scores = Scores(*study.beside_reference("blimp", "margin", pattern), 0.0)
+    return not_worse({"BLiMP": scores}, MARGIN, f"{MARGIN:g} nats")

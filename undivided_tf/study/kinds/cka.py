@@ -119,10 +119,10 @@ class Cka(Kind):
             f"{formatting.loss(statistics.fmean(known))} ({len(known)} of {len(pairs)} taps)."
         )
         found = matched(study)
-        other_seeds = _of(found, OTHER_SEED, study.reference)
+        other_seeds = _related(found, OTHER_SEED, study.reference)
         baselines = {
             **{
-                f"`{p}` against its untrained twin": _of(found, UNTRAINED, p)
+                f"`{p}` against its untrained twin": _related(found, UNTRAINED, p)
                 for p in (study.reference, pattern)
             },
             f"two seeds of `{study.reference}`": other_seeds,
@@ -141,9 +141,8 @@ class Cka(Kind):
         config = study.config.cka
         yield Finding(
             self.title,
-            f"Linear, on {formatting.count(config.num_examples)} examples of the {config.split} "
-            f"split of {config.task}, {config.tokens_per_example} tokens of each, the same for "
-            "all encoders.",
+            f"On the {config.split} split of {config.task}, {config.tokens_per_example} tokens of "
+            "each example, the same for all encoders.",
         )
 
     def report(self, study: StudyResults) -> Iterator[Section]:
@@ -154,8 +153,7 @@ class Cka(Kind):
             Figure(
                 f"cka_{slug(pair)}",
                 f"CKA: {pair}",
-                f"Heat map of CKA between all taps of {pair}. Its summary stands in the table of "
-                "CKA.",
+                f"Heat map of CKA between all taps of {pair}.",
                 functools.partial(drawn.cka_heat_map, result),
             )
             for result in results
@@ -192,7 +190,8 @@ def matched(study: StudyResults) -> pd.DataFrame:
     return rows.assign(relation=relations)
 
 
-def _of(rows: pd.DataFrame, which: str, pattern: str) -> pd.DataFrame:
+def _related(rows: pd.DataFrame, which: str, pattern: str) -> pd.DataFrame:
+    """The rows of pairs with this relation, in which a pattern is one of the two."""
     return rows[
         (rows["relation"] == which)
         & ((rows["pattern"] == pattern) | (rows["second_pattern"] == pattern))
@@ -201,7 +200,7 @@ def _of(rows: pd.DataFrame, which: str, pattern: str) -> pd.DataFrame:
 
 def _against(study: StudyResults, pattern: str) -> pd.DataFrame:
     """Matched taps of a trained pattern and the trained reference."""
-    rows = _of(matched(study), OTHER_PATTERN, pattern)
+    rows = _related(matched(study), OTHER_PATTERN, pattern)
     return rows[(rows["pattern"] == study.reference) | (rows["second_pattern"] == study.reference)]
 
 
@@ -218,7 +217,7 @@ def _similar(study: StudyResults, pattern: str) -> Verdict:
     # only pairs of different seeds are compared with the pairs of reference seeds.
     pairs = _against(study, pattern)
     own = _means(pairs[pairs["seed"] != pairs["second_seed"]])
-    band = _means(_of(matched(study), OTHER_SEED, study.reference))
+    band = _means(_related(matched(study), OTHER_SEED, study.reference))
     evidence = tuple(
         Evidence(matter, statistics.fmean(values), None, len(values))
         for matter, values in (("to the reference", own), ("between reference seeds", band))

@@ -40,7 +40,7 @@ from undivided_tf.study.judging import (
 from undivided_tf.study.results import PRETRAINED, SCRATCH, StudyResults
 
 CHAPTER = "Fine-tuning tasks"
-NOT_ASKED = "not asked for"  # By the config, where others are.
+NOT_ASKED = "not asked for"  # By the config, though it asks for other patterns.
 # Tasks that do not respond to pre-training in encoders below this size (Turc et al. 2019, arXiv
 # 1908.08962).
 CONTROLS, RESPONDING_PARAMETERS = ("cola", "rte", "mrpc"), 25e6
@@ -55,7 +55,7 @@ class Finetuning(Kind):
 
     def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
         for arm, encoder in encoders.items():
-            # Random weights know nothing of pre-training: once a pattern is enough.
+            # Random weights do not depend on the pre-training seed: once a pattern is enough.
             bare = (
                 arm.seed == config.seed
                 and arm.at_equal_steps
@@ -109,7 +109,7 @@ class Finetuning(Kind):
                 metric,
                 ACCURACY_MARGIN,
                 NOT_WORSE,
-                functools.partial(_there, budget),
+                functools.partial(_accuracy_at, budget),
                 "points",
                 budgets=(budget,),
             )
@@ -119,7 +119,7 @@ class Finetuning(Kind):
                 "the verdicts on accuracy in both budgets",
                 ACCURACY_MARGIN,
                 "both are decided, and alike; not supported when they differ",
-                functools.partial(_unchanged, budget),
+                functools.partial(_same_verdict, budget),
                 budgets=(budgets.STEPS, budget),
             )
 
@@ -133,8 +133,9 @@ class Finetuning(Kind):
         yield Finding(
             self.title,
             f"{config.num_train_epochs} epochs, batch {config.train_batch_size}, peak learning "
-            f"rate {config.learning_rate:g}, {config.pooling} pooling, {config.num_runs} runs of "
-            f"different seeds; {bare} again from random weights. Scores are of the test split.",
+            f"rate {config.learning_rate:g}, {config.pooling} pooling, "
+            f"{formatting.plural(config.num_runs, 'run')} an encoder; {bare} again from random "
+            "weights. Scores are of the test split.",
         )
 
     def report(self, study: StudyResults) -> Iterator[Section]:
@@ -148,7 +149,7 @@ class Finetuning(Kind):
                         f"task_scores_{slug(task)}",
                         f"Test score on {task}: pre-trained, random weights, majority class",
                         f"Test scores on {task} by pattern, pre-trained and from random weights, "
-                        "with the majority class. The values stand in the table of the task.",
+                        "with the majority class.",
                         functools.partial(drawn.task_scores, results),
                     )
                 )
@@ -246,13 +247,13 @@ def table(study: StudyResults, task: str) -> Table:
             for start in starts
         ]
         absent, scratch_absent = (FAILED if n else NOT_RUN for n in failures)
-        is_asked = pattern in study.config.from_scratch
-        scratch_absent = scratch_absent if is_asked else NOT_ASKED
+        is_included = pattern in study.config.from_scratch
+        scratch_absent = scratch_absent if is_included else NOT_ASKED
         rows.append(
             (
                 code(pattern),
                 _score(pretrained, failures[0]),
-                _score(scratch, failures[1]) if is_asked else Value(scratch_absent),
+                _score(scratch, failures[1]) if is_included else Value(scratch_absent),
                 Value(study.absence("finetuning", task=task))
                 if majority is None
                 else number(majority, formatting.percent),
@@ -281,9 +282,8 @@ def _note(study: StudyResults, task: str, results: list[dict[str, Any]]) -> str:
     metric = formatting.metric(study.metric(task))
     note = (
         f"{'A control, which decides nothing. ' if is_control(study, task) else ''}"
-        f"{metric[0].upper() + metric[1:]}; small print: 95 % interval (Student's t) over n "
-        "fine-tuning runs, or over n encoders where several were pre-trained, each the mean of "
-        "its runs."
+        f"{metric[0].upper() + metric[1:]}; small print: 95 % t interval over n runs, or over n "
+        "encoders, each the mean of its runs."
     )
     for result in results[:1]:
         split = result["split"]
@@ -359,14 +359,14 @@ def is_control(study: StudyResults, task: str) -> bool:
     return small and not {*re.split("[^a-z]+", task.lower())}.isdisjoint(CONTROLS)
 
 
-def _there(budget: str, study: StudyResults, pattern: str) -> Verdict:
+def _accuracy_at(budget: str, study: StudyResults, pattern: str) -> Verdict:
     if pattern not in budgets.compared(study.config):
         return Verdict(UNDERPOWERED, "not compared in this budget")
     return accuracy(study.seen_as(budget, study.size), pattern)
 
 
-def _unchanged(budget: str, study: StudyResults, pattern: str) -> Verdict:
-    before, after = accuracy(study, pattern), _there(budget, study, pattern)
+def _same_verdict(budget: str, study: StudyResults, pattern: str) -> Verdict:
+    before, after = accuracy(study, pattern), _accuracy_at(budget, study, pattern)
     reason = f"at equal steps {before.status}; at {budgets.NAMES[budget]} {after.status}"
     if UNDERPOWERED in (before.status, after.status):
         return Verdict(UNDERPOWERED, reason)
@@ -388,10 +388,10 @@ def _finding(study: StudyResults, task: str, pattern: str) -> Finding:
             interval = formatting.uncertainty(found, unit, formatting.points)
             text += f", {moved} the reference ({interval})"
     majority = study.values("finetuning", "majority", task=task)[0]
-    is_asked = pattern in study.config.from_scratch
-    bare = score(study, task, pattern if is_asked else study.reference, SCRATCH).estimate
+    is_included = pattern in study.config.from_scratch
+    bare = score(study, task, pattern if is_included else study.reference, SCRATCH).estimate
     text += f". The majority class gives {formatting.percent(majority)} %"
-    encoder = f"{'the same encoder' if is_asked else 'the reference'} from random weights"
+    encoder = f"{'the same encoder' if is_included else 'the reference'} from random weights"
     if bare is None:
         return Finding(task, f"{text}; {encoder} has no finished run.")
     return Finding(task, f"{text}, {encoder} {formatting.percent(bare.mean)} %.")

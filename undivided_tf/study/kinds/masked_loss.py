@@ -27,7 +27,7 @@ from undivided_tf.study.judging import (
 )
 from undivided_tf.study.results import StudyResults
 
-# The places of `analysis.masked_loss.CLASSES`, which brings TensorFlow.
+# As `analysis.masked_loss.CLASSES`, whose module imports TensorFlow.
 FREQUENT, RARE = "frequent", "rare"
 CLASSES = (FREQUENT, "middle", RARE, "continuation")
 PER_POINTS = 0.1  # The unit of the slope: ten points of the mask rate.
@@ -97,7 +97,7 @@ class MaskedLoss(Kind):
                     "Loss above the reference's, by mask rate and by class of piece",
                     f"Paired differences of the held-out loss from the reference for "
                     f"{', '.join(rates)}: a line over the mask rate, and points by class of the "
-                    "masked piece, with 95 % intervals. The values stand in the tables above.",
+                    "masked piece, with 95 % intervals.",
                     functools.partial(drawn.differences, study.patterns, rates, classes),
                 )
             )
@@ -134,7 +134,7 @@ def by_rate(study: StudyResults) -> Table:
 
 
 def by_class(study: StudyResults) -> Table:
-    """The same, a column a class of piece, over all mask rates."""
+    """As `by_rate`, a column a class of piece, over all mask rates."""
     gaps = {
         pattern: formatting.estimate(_gaps(study, pattern).values()) for pattern in study.reduced
     }
@@ -155,7 +155,7 @@ def _table(
     note: str,
     last: tuple[str, Mapping[str, Estimate | None]],
 ) -> Table:
-    """A row a pattern, a column a metric; differences but for the reference."""
+    """A row a pattern, a column a metric; differences, except for the reference."""
     rows = []
     for pattern in study.patterns:
         encoders = study.values("masked_loss", "loss", pattern=pattern)
@@ -175,10 +175,10 @@ def _table(
             values.append(_difference(last[1][pattern]))
         rows.append((code(pattern), *values, number(len(encoders), formatting.count)))
     pieces = study.mean("masked_loss", "masked_pieces")
-    told = f"{formatting.count(pieces)} masked pieces of held-out rows, " if pieces else ""
+    counted = f"{formatting.count(pieces)} masked pieces of held-out rows, " if pieces else ""
     note = (
-        f"{told}the same for all encoders. First row: losses of the reference; below: differences "
-        "from it on the same pieces, paired by pre-training seed, with 95 % t intervals. " + note
+        f"{counted}the same for all encoders. First row: losses of the reference; below: paired "
+        f"differences from it on the same pieces, with 95 % t intervals over seeds. {note}"
     )
     return Table(title, ("pattern", *metrics, last[0], "encoders"), tuple(rows), note)
 
@@ -187,15 +187,13 @@ def _loss(value: float | None) -> Value:
     return Value("no such piece") if value is None else number(value, formatting.loss)
 
 
-def _signed(value: float) -> str:
-    return formatting.signed(value, 3)
-
-
 def _difference(found: Estimate | None) -> Value:
     if found is None:
         return Value("not paired")
-    interval = formatting.between(found.interval, _signed) if found.interval else "no interval"
-    return number(found.mean, _signed, interval)
+    show, interval = formatting.loss_difference, "no interval"
+    if found.interval:
+        interval = formatting.between(found.interval, show)
+    return number(found.mean, show, interval)
 
 
 # === Differences ===
@@ -203,16 +201,14 @@ def _difference(found: Estimate | None) -> Value:
 
 def _by_seed(study: StudyResults, pattern: str, metric: str) -> dict[int, float]:
     """Losses less those of the reference, by the seeds that both have."""
-    own, full = (
-        study.by_seed("masked_loss", metric, pattern=p) for p in (pattern, study.reference)
-    )
+    own, full = study.beside_reference("masked_loss", metric, pattern)
     return {seed: own[seed] - full[seed] for seed in own if seed in full}
 
 
 def _differences(
     study: StudyResults, pattern: str, metrics: Mapping[Any, str]
 ) -> dict[Any, Estimate]:
-    """Paired differences by key of `metrics`, those that there are."""
+    """The known paired differences, by key of `metrics`."""
     found = {
         key: formatting.estimate(_by_seed(study, pattern, metric).values())
         for key, metric in metrics.items()

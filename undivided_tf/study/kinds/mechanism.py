@@ -138,8 +138,7 @@ class Mechanism(Kind):
                     "mechanism",
                     "Facts stored, and values copied from context",
                     f"Curves for {', '.join(found)}: bits stored a block parameter by number of "
-                    "facts, and accuracy of copying by training step. The values stand in the "
-                    "table above.",
+                    "facts, and accuracy of copying by training step.",
                     functools.partial(drawn.corpora, list(found.values())),
                 )
             )
@@ -147,7 +146,7 @@ class Mechanism(Kind):
 
 
 def _partner(recipe: MechanismConfig, pattern: str, reference: str) -> tuple[str, ...]:
-    """The pattern with attention blocks for the parameters it lacks; none where that is itself."""
+    """The pattern with attention blocks for the parameters it lacks; empty if it lacks none."""
     own, full = (recipe.of_pattern(p) for p in (pattern, reference))
     try:
         partner = partners.matched_partner(own, full, "attention", TOLERANCE)
@@ -219,7 +218,7 @@ def _unequal(study: StudyResults, pattern: str) -> Verdict | None:
 
 
 def _by_seed(study: StudyResults, pattern: str, metric: str) -> tuple[dict, dict]:
-    """Of the encoder with more attention blocks, and of the reference."""
+    """A metric of the encoder with more attention blocks, and of the reference."""
     return (
         study.by_seed("mechanism", PARTNER + metric, pattern=pattern),
         study.by_seed("mechanism", metric, pattern=study.reference),

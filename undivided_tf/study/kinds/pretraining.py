@@ -130,7 +130,7 @@ class Pretraining(Kind):
                     "Size",
                     f"{formatting.count(own)} parameters, {formatting.ratio(own, full)} the "
                     f"reference's; {formatting.large(flops)} forward FLOPs a sequence, "
-                    f"{formatting.ratio(flops, full_flops)} the reference's.",
+                    f"{formatting.ratio(flops, full_flops)}.",
                 )
                 yield _loss(study, pattern)
         yield _learning(study, pattern)
@@ -175,8 +175,7 @@ class Pretraining(Kind):
                 Figure(
                     "cost_bars",
                     "Cost of each pattern",
-                    f"Bars of size and cost for {patterns}. The values stand in the table of size "
-                    "and cost.",
+                    f"Bars of size and cost for {patterns}.",
                     functools.partial(drawn.cost_bars, timed),
                 )
             ]
@@ -189,8 +188,7 @@ class Pretraining(Kind):
                 Figure(
                     "loss_curves",
                     "Loss over training steps, with the unigram entropy and the neighbour model",
-                    f"Curves of training and held-out MLM loss by step for {patterns}. The last "
-                    "values stand in the table of masked language modelling.",
+                    f"Curves of training and held-out MLM loss by step for {patterns}.",
                     functools.partial(drawn.loss_curves, results),
                 )
             )
@@ -202,7 +200,7 @@ class Pretraining(Kind):
                     "context_use",
                     "Loss by how far an encoder may look",
                     f"Curves of the loss at masked places by the distance beyond which pieces are "
-                    f"hidden, for {patterns}. The values stand in the table above.",
+                    f"hidden, for {patterns}.",
                     functools.partial(drawn.context_curves, measured),
                 )
             )
@@ -255,7 +253,7 @@ def encoders(config: StudyConfig, size: str) -> dict[Arm, Cell]:
 def pretrain_and_time(config: PretrainingConfig) -> dict[str, Any]:
     """Pre-trains; returns what `pretrain` returns, and `latency_milliseconds`.
 
-    That is the median time of a compiled forward pass of the encoder on one full row.
+    The latter is the median time of a compiled forward pass of the encoder on one full row.
     """
     from undivided_tf.analysis.latency import forward_milliseconds  # Late: brings TensorFlow.
     from undivided_tf.models import checkpoints
@@ -282,15 +280,11 @@ class Measure:
 
 
 def _nats(value: float, reference: float) -> str:
-    return formatting.signed(value - reference, 3)
+    return formatting.loss_difference(value - reference)
 
 
 def _points(value: float, reference: float) -> str:
     return f"{formatting.points(value - reference)} points"
-
-
-def _signed(value: float) -> str:
-    return formatting.signed(value, 3)
 
 
 _ratio = formatting.ratio
@@ -323,8 +317,12 @@ LANGUAGE_MODEL = (
 )
 NEIGHBOURS = (
     Measure("neighbour model's loss, nats", "validation_neighbour_model_loss", formatting.loss),
-    Measure("below it by, nats", "below_neighbour_model_loss", _signed),
-    Measure("below it where [MASK] shows by, nats", "below_neighbour_model_loss_at_mask", _signed),
+    Measure("below it by, nats", "below_neighbour_model_loss", formatting.loss_difference),
+    Measure(
+        "below it where [MASK] shows by, nats",
+        "below_neighbour_model_loss_at_mask",
+        formatting.loss_difference,
+    ),
 )
 
 
@@ -395,7 +393,7 @@ def context_use(study: StudyResults, results: list[dict[str, Any]]) -> Table:
         {one["distance"] for r in results for one in r["context_use"]["hidden_beyond"]}
     )[::-1]
     rises = ["shuffled", *(f"hidden_beyond_{distance}" for distance in distances)]
-    rows = []
+    rows, show = [], formatting.loss_difference
     for pattern in study.patterns:
         loss = study.mean("pretraining", "context_use_loss", pattern=pattern)
         if loss is None:
@@ -408,8 +406,8 @@ def context_use(study: StudyResults, results: list[dict[str, Any]]) -> Table:
         cells = []
         for name, one in zip(rises, intervals, strict=True):
             rise = study.mean("pretraining", f"context_use_{name}_rise", pattern=pattern)
-            note = formatting.between(one["interval"], _signed) if one.get("interval") else ""
-            cells.append(number(rise, _signed, note if len(runs) == 1 else ""))
+            note = formatting.between(one["interval"], show) if one.get("interval") else ""
+            cells.append(number(rise, show, note if len(runs) == 1 else ""))
         rows.append((code(pattern), number(loss, formatting.loss), *cells))
     columns = (
         "pattern",
@@ -441,8 +439,8 @@ def _runs(study: StudyResults) -> list[dict[str, Any]]:
 
 def _language_modelling(study: StudyResults, pattern: str) -> Verdict:
     own, full = (
-        {seed: -x for seed, x in study.by_seed("pretraining", "validation_loss", pattern=p).items()}
-        for p in (pattern, study.reference)
+        {seed: -loss for seed, loss in losses.items()}
+        for losses in study.beside_reference("pretraining", "validation_loss", pattern)
     )
     unigrams = study.values(
         "pretraining", "validation_unigram_cross_entropy", pattern=study.reference
@@ -453,9 +451,7 @@ def _language_modelling(study: StudyResults, pattern: str) -> Verdict:
 
 
 def _parameters(study: StudyResults, pattern: str) -> Verdict:
-    found = paired(
-        *(study.by_seed("pretraining", "parameters", pattern=p) for p in (pattern, study.reference))
-    )
+    found = paired(*study.beside_reference("pretraining", "parameters", pattern))
     if not found:
         return Verdict(UNDERPOWERED, "no seed is finished for both")
     evidence = (Evidence("parameters", statistics.fmean(found), None, len(found)),)
@@ -465,49 +461,42 @@ def _parameters(study: StudyResults, pattern: str) -> Verdict:
 
 
 def _loss(study: StudyResults, pattern: str) -> Finding:
-    own, full = (
-        study.by_seed("pretraining", "validation_loss", pattern=p)
-        for p in (pattern, study.reference)
-    )
+    own, full = study.beside_reference("pretraining", "validation_loss", pattern)
     difference = formatting.paired(own, full)
     if difference is None:
         return Finding(
-            "MLM loss", "No pre-training seed is finished for both it and the reference."
+            "Held-out loss", "No pre-training seed is finished for both it and the reference."
         )
     shared = [seed for seed in own if seed in full]
     means = [statistics.fmean(losses[seed] for seed in shared) for losses in (own, full)]
     moved = formatting.compared(difference.mean, "higher", "lower", formatting.loss, "nats")
     return Finding(
-        "MLM loss",
-        f"Held-out MLM loss {formatting.loss(means[0])} nats against "
-        f"{formatting.loss(means[1])}: {moved} "
-        f"({formatting.uncertainty(difference, 'encoder', _signed)}).",
+        "Held-out loss",
+        f"{formatting.loss(means[0])} nats against {formatting.loss(means[1])}: {moved} "
+        f"({formatting.uncertainty(difference, 'encoder', formatting.loss_difference)}).",
     )
 
 
 def _learning(study: StudyResults, pattern: str) -> Finding:
-    """Whether it has learnt from its context, beside both reference lines."""
+    """Whether it has learnt from its context."""
 
     def values(name: str):
         return study.values("pretraining", name, pattern=pattern)
 
     losses = values("validation_loss")
-    entropy = min(values("unigram_entropy") + values("validation_unigram_cross_entropy"))
-    loss = f"its held-out loss is {formatting.loss(max(losses))} nats"
-    if len(losses) > 1:
-        loss = f"the highest held-out loss of {len(losses)} seeds is {formatting.loss(max(losses))}"
-        loss += " nats"
-    unigrams = f"{formatting.loss(entropy)} of word frequencies alone (unigram entropy)"
+    worst = max(losses)
+    highest = "its highest" if len(losses) > 1 else "its"
+    loss = f"{highest} held-out loss is {formatting.loss(worst)} nats"
     known = values("learnt")
     if not known:
+        entropy = min(values("unigram_entropy") + values("validation_unigram_cross_entropy"))
         return Finding(
             "Learning",
             "Not known whether it has learnt from its context: these results have no neighbour "
-            f"model; {loss} against {unigrams}.",
+            f"model; {loss} against {formatting.loss(entropy)} of word frequencies alone.",
         )
-    worst = losses.index(max(losses))
-    neighbours = values("validation_neighbour_model_loss")[worst]
-    against = f"{loss} against {formatting.loss(neighbours)} of the neighbour model and {unigrams}"
+    neighbours = values("validation_neighbour_model_loss")[losses.index(worst)]
+    against = f"{loss} against {formatting.loss(neighbours)} of the neighbour model"
     if all(known):
         return Finding("Learning", f"It has learnt from its context: {against}.")
     who = "It has" if len(known) == 1 else f"{known.count(0)} of its {len(known)} encoders have"

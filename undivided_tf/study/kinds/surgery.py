@@ -25,7 +25,7 @@ class Surgery(Kind):
 
 
 def operate_once(config: SurgeryConfig) -> dict[str, Any]:
-    """Operates; where a killed study has done so already, returns what `run_surgery` returned."""
+    """Operates once: if a killed study already did, returns the report of that operation."""
     from undivided_tf.surgery.run import REPORT, run_surgery  # Late: brings TensorFlow.
 
     done = pathlib.Path(config.output_dir) / REPORT

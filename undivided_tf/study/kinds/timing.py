@@ -27,7 +27,7 @@ from undivided_tf.training.config import TimingConfig
 
 
 class Timing(Kind):
-    """One cell for each encoder that differs from the reference in its pattern, and only there."""
+    """One cell for each encoder that differs from the reference in its pattern only."""
 
     name = "timing"
     title = "Timing"
