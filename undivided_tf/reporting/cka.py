@@ -112,8 +112,15 @@ def depth_lines(result: Result, path: str | os.PathLike) -> None:
 
 
 def _at(matrix: Sequence[Sequence[float | None]], places: Sequence[tuple[int, int]]) -> list[float]:
-    values = [matrix[i][j] for i, j in places]
-    return [np.nan if value is None else value for value in values]
+    """The values at some places, NaN where undefined."""
+    return [np.nan if matrix[i][j] is None else matrix[i][j] for i, j in places]
+
+
+def _kind_patches() -> list[Patch]:
+    return [
+        Patch(color=colour, label=f"{letter}: {kind} block")
+        for kind, (letter, colour) in KINDS.items()
+    ]
 
 
 def difference_map(result: Result, path: str | os.PathLike) -> None:
@@ -150,11 +157,7 @@ def difference_map(result: Result, path: str | os.PathLike) -> None:
         axes.set_title(
             f"{encoder_name(result['first'])}\nless {encoder_name(result['second'])}", loc="left"
         )
-        marks = [
-            Patch(color=colour, label=f"{letter}: {kind} block")
-            for kind, (letter, colour) in KINDS.items()
-        ]
-        figure.legend(handles=marks, loc="outside lower center", ncols=2)
+        figure.legend(handles=_kind_patches(), loc="outside lower center", ncols=2)
 
 
 def cka_heat_map(results: Result | Sequence[Result], path: str | os.PathLike) -> None:
@@ -175,10 +178,7 @@ def cka_heat_map(results: Result | Sequence[Result], path: str | os.PathLike) ->
         bar = figure.colorbar(image, ax=list(rows), shrink=0.9 / len(results), aspect=25, pad=0.02)
         bar.set_label(MEASURE_NAMES[results[0].get("measure", "cka")])
         bar.outline.set_visible(False)
-        marks = [
-            Patch(color=colour, label=f"{letter}: {kind} block")
-            for kind, (letter, colour) in KINDS.items()
-        ]
+        marks: list[Artist] = [*_kind_patches()]
         values = np.concatenate([_matrix(result).ravel() for result in results])
         if np.isnan(values).any():
             marks.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="undefined"))
@@ -188,9 +188,7 @@ def cka_heat_map(results: Result | Sequence[Result], path: str | os.PathLike) ->
 
 
 def _matrix(result: Result) -> np.ndarray:
-    return np.array(
-        [[np.nan if value is None else value for value in row] for row in result["matrix"]]
-    )
+    return np.array(result["matrix"], np.float64)  # None becomes NaN.
 
 
 def _heat_map(axes: Axes, result: Result) -> Any:

@@ -9,7 +9,7 @@ SLOT, BOX, HEIGHT = 46, 34, 34
 MARGIN, LINE, LINE_HEIGHT = 30, 62, 104
 SLOTS = {"attention": 0, "intermediate": 1}
 LETTERS = {"attention": "A", "intermediate": "I"}
-# Beside the style sheet of the page, so that a drawing taken out of it keeps its looks.
+# Also in the drawing itself, so that it keeps its colours outside of the page.
 COLOURS = {"attention": "#1d5fa8", "intermediate": "#a8480b"}
 
 
@@ -67,7 +67,7 @@ def describe(pattern: BlockPattern) -> str:
 
 
 def _residual(svg: ElementTree.Element, line: int, indices: range) -> None:
-    """The residual line of some encoder blocks, numbered as their taps are."""
+    """The residual line of some encoder blocks, with the numbers of their taps."""
     y = line * LINE_HEIGHT + LINE
     _path(svg, f"M {MARGIN - 18} {y} H {MARGIN + 2 * SLOT * len(indices) + 12}")
     if line == 0:

@@ -128,13 +128,15 @@ def _data(exported: dict[str, Any], run: dict[str, Any]) -> Iterator[str]:
         yield f"Fine-tuned on {results['task']}; rows: {rows}."
     if results.get("kind") == "squad":
         yield f"Trained on {', '.join(results['sources']['train']) or 'no file of this run'}."
-    if results.get("kind") == "pretraining" and (told := learning.verdict(results["validation"])):
-        yield f"Held-out loss is {told}."
+    if results.get("kind") == "pretraining" and (
+        verdict := learning.verdict(results["validation"])
+    ):
+        yield f"Held-out loss is {verdict}."
     if run["config"].get("init_checkpoint"):
         start = run["config"]["init_checkpoint"]
         yield f"That began with the weights of `{start}`."
-        if results.get("kind") != "pretraining" and (told := learning.warning(start)):
-            yield f"Their held-out loss is {told}."
+        if results.get("kind") != "pretraining" and (warning := learning.warning(start)):
+            yield f"Their held-out loss is {warning}."
     if exported["classifier"]:
         yield from _head(ClassifierHead.from_dict(exported["classifier"]))
 

@@ -63,7 +63,7 @@ def drawing(path: str | os.PathLike, height: float) -> Iterator[Figure]:
     """
     path = pathlib.Path(path)
     kind = path.suffix.removeprefix(".")
-    # Else a file of the same content would differ by its date or by the version that drew it.
+    # So that files of equal content are equal, whenever and by whatever version they are drawn.
     metadata = {"Software": None} if kind == "png" else {"Date": None}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")

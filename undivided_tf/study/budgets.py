@@ -1,8 +1,9 @@
-"""What a pattern has in common with the reference: steps, FLOPs, time, parameters or weights.
+"""Budgets: what a pattern has in common with the reference.
 
-At equal steps the encoders differ in their blocks only, so that the smaller one costs less. The
-other budgets give it what it saved, in more steps, or more blocks, or wider ones; or what the
-reference has learnt.
+That is steps, training FLOPs, training time, parameters, or the weights it starts from. At equal
+steps the encoders differ in their blocks only, so that the smaller one costs less. Other budgets
+let it spend what it saved on more steps, more blocks or wider ones, or start from the trained
+reference.
 """
 
 import dataclasses
@@ -35,13 +36,13 @@ NAMES = {
     "shared_intermediate": "equal parameters, one shared wide intermediate block",
     SURGERY: "an equal start, cut out of the trained reference and healed",
 }
-_SPENT = "equal parameters, "
+_EQUAL_PARAMETERS = "equal parameters, "
 TOLERANCE = 0.01  # Of parameters, as a share of the reference's.
 
 
 def legend_name(name: str) -> str:
-    """A value of `NAMES` for a legend: of equal parameters, what the freed ones become."""
-    return name.removeprefix(_SPENT)
+    """A value of `NAMES` for a legend: of a partner, only what the freed parameters become."""
+    return name.removeprefix(_EQUAL_PARAMETERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Arm:
 
 
 def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
-    """The recipe of an arm; of equal time that of equal steps, until times are measured.
+    """The recipe of an arm; at equal time, that of equal steps until times are measured.
 
     Raises:
         InputError: the pattern cannot have this budget; see `partner`.
@@ -148,10 +149,10 @@ def partner_pattern(config: StudyConfig, pattern: str, budget: str, size: str = 
 
 def is_as_large(own: EncoderConfig, full: EncoderConfig, vocabulary: int) -> bool:
     """Whether an encoder has the parameters of another, up to `TOLERANCE`."""
-    counts = (
+    parameters, wanted = (
         accounting.count_parameters(one.replace(vocab_size=vocabulary)) for one in (own, full)
     )
-    return abs(next(counts) / next(counts) - 1) <= TOLERANCE
+    return abs(parameters / wanted - 1) <= TOLERANCE
 
 
 def matched(own: EncoderConfig, full: EncoderConfig, budget: str, vocabulary: int) -> EncoderConfig:
@@ -161,24 +162,24 @@ def matched(own: EncoderConfig, full: EncoderConfig, budget: str, vocabulary: in
         own: the smaller one.
         full: the one to match.
         budget: where the parameters go.
-        vocabulary: word pieces; that of the two is not filled in yet.
+        vocabulary: number of word pieces, which both encoders lack as yet.
 
     Raises:
         InputError: as `partners.matched_partner`.
     """
-    found = partners.matched_partner(
+    larger = partners.matched_partner(
         *(one.replace(vocab_size=vocabulary) for one in (own, full)),
         INVESTMENTS[budget],
         TOLERANCE,
     )
-    return found.replace(vocab_size=own.vocab_size)
+    return larger.replace(vocab_size=own.vocab_size)
 
 
 def same_as(config: StudyConfig, pattern: str, budget: str, size: str = "") -> str | None:
     """The pattern whose encoder at equal steps is this one at this budget, where there is one.
 
-    That is the pattern itself when it has the budget of the reference anyway, or another pattern
-    of the grid that its partner happens to be.
+    It is the pattern itself if it has the budget of the reference anyway, or another pattern of the
+    grid if its partner happens to be that one.
 
     Raises:
         InputError: the pattern cannot have this budget.
@@ -204,7 +205,7 @@ def others(config: StudyConfig) -> tuple[str, ...]:
 
 def infeasible(config: StudyConfig) -> list[str]:
     """Which patterns cannot have a budget, and why: a sentence each."""
-    found = []
+    reasons = []
     for size in ("", *config.sizes):
         for budget in others(config):
             for pattern in compared(config):
@@ -212,8 +213,8 @@ def infeasible(config: StudyConfig) -> list[str]:
                     pretraining(config, Arm(pattern, config.seed, budget, size))
                 except InputError as error:
                     where = f"{NAMES[budget]}{f', size {size}' if size else ''}"
-                    found.append(f"`{pattern}` cannot have {where}: {error}.")
-    return found
+                    reasons.append(f"`{pattern}` cannot have {where}: {error}.")
+    return reasons
 
 
 def step_flops(config: StudyConfig, encoder: EncoderConfig) -> int:

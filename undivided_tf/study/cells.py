@@ -1,4 +1,4 @@
-"""What a study is made of: cells, and the kinds that they are of.
+"""The cells of a study, and their kinds.
 
 A cell is one piece of work. It is a directory `WORKDIR/cells/KIND_NAME_HASH`, with
 `finished.json` once it is finished. The hash covers the whole recipe of the cell and the hashes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # Their modules read the frame that kinds fill.
 
 FINISHED, NOT_RUN = "finished", "not run"  # And FAILED.
 START_SECONDS = 8.0
-INSIDE = "Inside the encoders"  # The chapter of the report that analyses stand in.
+INSIDE = "Inside the encoders"  # The chapter of the report for analyses.
 Row = dict[str, Any]
 
 
@@ -52,11 +52,11 @@ class Speed:
 
 
 class Kind:
-    """A kind of cells: a subclass says all that a study knows of it.
+    """A kind of cells: its subclass holds all that a study knows of it.
 
     A study has the kinds of `kinds.KINDS` and those that `StudyConfig.kinds` names. A kind needs
-    `name`, `call` and `cells`; without the rest its cells run, and their results stand in
-    results.json alone.
+    `name`, `call` and `cells`; without the rest its cells run, but only results.json has their
+    results.
 
     Attributes:
         name: first part of its cells' names, and the `kind` of their results.
@@ -132,8 +132,8 @@ class Cell:
 
     Attributes:
         kind: what it is.
-        label: what a reader wants to know of it, such as pattern, seed and task; goes into
-            its result.
+        label: what it is for a reader, such as pattern, seed and task; becomes part of its
+            result.
         recipe: its config; fields that hold places are empty.
         places: fields of the recipe that take the directory of another cell.
         alone: whether nothing may run beside it, because it is timed.
@@ -176,7 +176,7 @@ class Cell:
 
     @property
     def encoder(self) -> EncoderConfig:
-        """That of the first pre-training that it reads."""
+        """The encoder of the first pre-training that it needs."""
         return next(iter(self.places.values())).recipe.encoder
 
 
@@ -185,7 +185,7 @@ def per_encoder(
     encoders: Mapping["Arm", Cell],
     recipes: Iterable[tuple[dict[str, Any], Config]],
 ) -> Iterator[Cell]:
-    """Cells that look into every encoder of equal steps, by its `init_checkpoint`.
+    """Cells that analyse every encoder of equal steps, by its `init_checkpoint`.
 
     Args:
         kind: of the cells.

@@ -15,7 +15,7 @@ import math
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def run_compress(config: CompressConfig, command: str = "") -> dict[str, Any]:
 
 
 def check(results: dict[str, Any]) -> None:
-    """Raises InputError where more was lost than `max_loss` allows."""
+    """Raises InputError if more was lost than `max_loss` allows."""
     if results["exceeded"]:
         listed = "\n  ".join(results["exceeded"])
         workdir = results["config"]["workdir"]
@@ -94,7 +94,7 @@ def check(results: dict[str, Any]) -> None:
 
 
 class _Run:
-    """One compression; what fails for mistakes of the user fails when it is made."""
+    """One compression; mistakes of the user raise when it is constructed."""
 
     def __init__(self, config: CompressConfig):
         self.config = config
@@ -171,7 +171,7 @@ class _Run:
     # === Budget ===
 
     def _without(self, number: int) -> EncoderConfig:
-        """The architecture without so many intermediate blocks; which ones changes no cost."""
+        """The architecture without so many intermediate blocks; the cost is that of any choice."""
         gone = by_place(self.pattern, "last", number)
         left = zip(self.pattern.letters, self.pattern, strict=True)
         letters = "".join(letter for letter, block in left if block.name not in gone)
@@ -191,7 +191,7 @@ class _Run:
         }
 
     def _latency(self, number: int) -> dict[str, Any]:
-        """Milliseconds of a forward pass of both, and the median over rounds of their ratio."""
+        """Milliseconds of a forward pass of both encoders, and the median ratio of the rounds."""
         configs = {"whole": self.source.config, "cut": self._without(number)}
         times = forward_milliseconds(
             # The time does not depend on the weights.
@@ -281,14 +281,15 @@ class _Run:
 
     # === Measures ===
 
+    def _named_measures(self) -> Iterator[tuple[str, SurgeryConfig]]:
+        return zip(self.config.zero_shot, self.config.zero_shot_measures, strict=True)
+
     def _measures(self, place: str | pathlib.Path, gone: Iterable[str] = ()) -> dict[str, Any]:
         """Of an encoder without some blocks: the damage by measure, and what it is in words."""
         source = converter.open_checkpoint(converter.locate(place))
         encoder = converter.build_encoder(source)
         found: dict[str, Any] = {"words": {}, "damage": {}}
-        for name, measure in zip(
-            self.config.zero_shot, self.config.zero_shot_measures, strict=True
-        ):
+        for name, measure in self._named_measures():
             logging.info("measuring %s of %s", name, place)
             damage, words = run.measure(self._measure(measure), source, encoder, self.encoder)
             found["words"][name], found["damage"][name] = words, damage(list(gone))
@@ -311,17 +312,13 @@ class _Run:
             if number
         ]
 
-    def _exceeded(self, results: dict[str, Any]) -> Any:
-        """A sentence for each loss that exceeds the stated one."""
+    def _exceeded(self, results: dict[str, Any]) -> Iterator[str]:
+        """A sentence for each loss that is larger than allowed."""
         scores = results["scores"]
         after = scores.get("healed", scores["cut"])
-        for name, measure in zip(
-            self.config.zero_shot, self.config.zero_shot_measures, strict=True
-        ):
-            lost, most = (
-                100 * (after[name] - scores["whole"][name]),
-                self.config.points(measure.importance),
-            )
+        for name, measure in self._named_measures():
+            lost = 100 * (after[name] - scores["whole"][name])
+            most = self.config.points(measure.importance)
             if lost > most:
                 shown = (reporting.shown(name, of[name]) for of in (scores["whole"], after))
                 yield "{}: {:.1f} points lost, at most {:g} allowed ({} whole, {} now)".format(
@@ -359,25 +356,23 @@ class _Run:
             FloatingPointError: a difference of outputs or scores is above `TOLERANCE`.
         """
         keras = parts.load(report["config"]["input"])
-        asked = {
+        served = {
             name: exporter.on_texts(place, report, name)
             for name in report["signatures"]
             if name in _COMPARED
         }
-        found: dict[str, Any] = {"rows": 0, "differences": dict.fromkeys(asked, 0.0), "damage": {}}
+        found: dict[str, Any] = {"rows": 0, "differences": dict.fromkeys(served, 0.0), "damage": {}}
         source = converter.open_checkpoint(pathlib.Path(report["config"]["input"]))
 
         def states(rows: Rows) -> Callable[[Any], np.ndarray]:
-            vectors = [asked["embed"](*texts)["mean"] for texts in _batches(rows)]
+            vectors = [served["embed"](*texts)["mean"] for texts in _batches(rows)]
             return lambda gone: np.concatenate(vectors)
 
-        for name, measure in zip(
-            self.config.zero_shot, self.config.zero_shot_measures, strict=True
-        ):
+        for name, measure in self._named_measures():
             task = load_sentence_task(measure.task)
             rows = task.read("validation").take(measure.max_rows, measure.seed)
             found["rows"] += len(rows)
-            for signature, ask in asked.items():
+            for signature, serve in served.items():
                 for texts in _texts_for(signature, rows):
                     inputs = keras.tokenizer.encode(*texts, max_seq_length=self.length)
                     truth = reference.of_ids(
@@ -387,11 +382,11 @@ class _Run:
                     )
                     apart = (
                         float(np.abs(values - truth[key].reshape(values.shape)).max())
-                        for key, values in ask(*texts).items()
+                        for key, values in serve(*texts).items()
                         if key in truth
                     )
-                    known = found["differences"][signature]
-                    found["differences"][signature] = max(known, *apart)
+                    largest = found["differences"][signature]
+                    found["differences"][signature] = max(largest, *apart)
             alone = measure.importance == "similarity" or not task.is_pair
             of_head = measure.importance == "task" and keras.classifier is not None
             if alone and not of_head and measure.importance != "text":
@@ -411,14 +406,14 @@ class _Run:
         return found
 
 
-def _texts_for(signature: str, rows: Rows) -> Any:
+def _texts_for(signature: str, rows: Rows) -> Iterable[tuple[list[str], ...]]:
     """Batches of the arguments of a signature, made of rows."""
     if signature == "classify_pair":
         return _batches(rows) if rows.second is not None else ()
     return _batches(Rows([*rows.first, *(rows.second or ())]))
 
 
-def _batches(rows: Rows) -> Any:
+def _batches(rows: Rows) -> Iterator[tuple[list[str], ...]]:
     for start in range(0, len(rows), _BATCH):
         both = (rows.first, rows.second)
         yield tuple(texts[start : start + _BATCH] for texts in both if texts is not None)

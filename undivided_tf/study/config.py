@@ -34,15 +34,15 @@ from undivided_tf.training.config import (
     PretrainingConfig,
 )
 
-# Where the parameters went that removed blocks freed, so that there are as many.
+# Shapes of partners with the reference's parameters: what the freed parameters become.
 EQUAL_PARAMETERS = ("more_attention", "wider_intermediate", "wider_hidden", "shared_intermediate")
-# What a pattern has in common with the reference.
-# `parameters` is the one of these that pilot seeds found best.
+# `parameters` is the shape that is best on pilot seeds.
 PARTNERS = ("parameters", *EQUAL_PARAMETERS)
+# What a pattern has in common with the reference.
 BUDGETS = ("steps", "flops", "time", *PARTNERS, "surgery")
 # Kinds of cells that a study of losses alone can do without.
 OPTIONAL_KINDS = ("timing", "finetuning", "cka", "probing")
-# Of a compute multiplier: below the first the arm is cheaper by more than does not matter.
+# Between them, a compute multiplier is close enough to 1 not to matter.
 WORTH_MARGINS = (0.90, 1.10)
 
 
@@ -61,11 +61,11 @@ class StudyConfig(Config):
     )
     budgets: tuple[str, ...] = option(
         ("steps",),
-        "What a pattern has in common with the reference: steps, always there; "
-        "flops (of training); time (measured, of a step); and of parameters, with those that were "
-        "freed in more_attention, wider_intermediate, wider_hidden or shared_intermediate (one "
-        "wide block for all places), or in the best of these by pilot seeds (parameters); and "
-        "surgery: cut out of the trained reference, then healed.",
+        "What a pattern has in common with the reference: steps, always there; flops of training; "
+        "time of training, by measured steps; parameters, spent on more_attention, "
+        "wider_intermediate, wider_hidden or shared_intermediate (one wide block for all places), "
+        "or on the best of these by pilot seeds (parameters); surgery: weights, cut out of the "
+        "trained reference and healed.",
         one_of=BUDGETS,
     )
     healing_proportion: float = option(
@@ -73,13 +73,14 @@ class StudyConfig(Config):
     )
     core_patterns: int = option(
         0,
-        "The first so many patterns have all their seeds before the others begin, and they "
-        "alone have budgets beside equal steps; 0: all alike.",
+        "Number of patterns, from the first, that have all their seeds before the others begin "
+        "and that alone have budgets beside equal steps; 0: all.",
         at_least=0,
     )
     from_scratch_patterns: int = option(
         0,
-        "The first so many patterns are fine-tuned from random weights, too; 0: those of the core.",
+        "Number of patterns, from the first, that are fine-tuned from random weights, too; 0: "
+        "core_patterns.",
         at_least=0,
     )
     tasks: tuple[str, ...] = option(
@@ -100,15 +101,15 @@ class StudyConfig(Config):
         one_of=OPTIONAL_KINDS,
     )
     diagnose: bool = option(
-        False, "Look for rank collapse and at the linearity of blocks, too, in every encoder."
+        False, "Also measure rank collapse and the linearity of blocks in every encoder."
     )
     loss_by_piece: bool = option(
         False,
-        "Measure the held-out loss by mask rate and by class of piece, too, of every encoder.",
+        "Also measure the held-out loss of every encoder by mask rate and by class of piece.",
     )
     synthetic_corpora: bool = option(
         False,
-        "Train small encoders of each pattern on two synthetic corpora, too: facts to store, and "
+        "Also train small encoders of each pattern on two synthetic corpora: facts to store, and "
         "values to copy.",
     )
     pattern_learning_rates: tuple[str, ...] = option(
@@ -238,7 +239,7 @@ class StudyConfig(Config):
 
     @classmethod
     def migrated(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Results of older releases call the budgets frames."""
+        """Renames `frames` of older releases to `budgets`."""
         return {"budgets" if name == "frames" else name: value for name, value in values.items()}
 
     def validate(self) -> None:
@@ -266,10 +267,11 @@ class StudyConfig(Config):
         if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
         self._validate_rates()
+        self._validate_pilot_seeds()
         self._validate_seeds()
 
     def _validate_rates(self) -> None:
-        rates = self.learning_rates  # Raises what is wrong with its spelling.
+        rates = self.learning_rates  # Raises InputError if it is misspelt.
         sizes = ("", *self.sizes)
         arms = list(itertools.product(self.canonical_patterns, sizes, ("steps",)))
         partners = list(itertools.product(self.core[1:], sizes, PARTNERS))
@@ -286,8 +288,10 @@ class StudyConfig(Config):
                     f"partner_shapes has {_spelled(pattern, size)}, which has no partner in the "
                     "study"
                 )
-        reference, sizes = self.canonical_patterns[0], ("", *self.sizes)
-        most = max(len(self.seeds(reference, size)) for size in sizes)
+
+    def _validate_pilot_seeds(self) -> None:
+        reference = self.canonical_patterns[0]
+        most = max(len(self.seeds(reference, size)) for size in ("", *self.sizes))
         most = max(most, self.max_seeds if self.until_decided else 0)
         used = [s for s in self.pilot_seeds if s in range(self.seed, self.seed + most)]
         if used:
@@ -332,31 +336,37 @@ class StudyConfig(Config):
 
     @functools.cached_property
     def learning_rates(self) -> dict[tuple[str, str, str], float]:
-        """Peak rates by canonical pattern, size and budget; empty where one is that of all."""
+        """Peak rates by canonical pattern, size and budget; empty if all have the same one."""
         return self._by_arm("pattern_learning_rates", _positive(float), "RATE such as A*6=2e-3")
 
     @functools.cached_property
     def shapes(self) -> dict[tuple[str, str], str]:
         """What budget `parameters` stands for, by canonical pattern and size."""
-        read = {name: name for name in EQUAL_PARAMETERS}.get
-        return self._by_pattern("partner_shapes", read, "BUDGET such as A*6=more_attention")
+        names = {name: name for name in EQUAL_PARAMETERS}
+        return self._by_pattern("partner_shapes", names.get, "BUDGET such as A*6=more_attention")
 
     @functools.cached_property
     def _arm_seeds(self) -> dict[tuple[str, str], int]:
         return self._by_pattern("arm_seeds", _positive(int), "NUMBER such as A*6=5")
 
-    def _by_pattern(self, *field: Any) -> dict[tuple[str, str], Any]:
-        """As `_by_arm`, of a field whose values are of no single budget."""
-        found = self._by_arm(*field)
-        for pattern, size, budget in found:
+    def _by_pattern(self, name: str, read: Callable, expected: str) -> dict[tuple[str, str], Any]:
+        """As `_by_arm`, of a field that names no budgets."""
+        by_arm = self._by_arm(name, read, expected)
+        for pattern, size, budget in by_arm:
             if budget != "steps":
                 arm = _spelled(pattern, size, budget)
-                raise InputError(f"{field[0]} has {arm}, but takes no budget")
-        return {(pattern, size): value for (pattern, size, _), value in found.items()}
+                raise InputError(f"{name} has {arm}, but takes no budget")
+        return {(pattern, size): value for (pattern, size, _), value in by_arm.items()}
 
     def _by_arm(self, name: str, read: Callable, expected: str) -> dict[tuple[str, str, str], Any]:
-        """Values by canonical pattern, size and budget, of a field that lists them."""
-        found = {}
+        """Values by canonical pattern, size and budget, of a field that lists them.
+
+        Args:
+            name: of the field.
+            read: reads a value; None or ValueError if it is not valid.
+            expected: what a value looks like, for the error.
+        """
+        by_arm = {}
         for text in getattr(self, name):
             arm, _, value = text.rpartition("=")
             arm, _, size = arm.partition("@")
@@ -367,8 +377,8 @@ class StudyConfig(Config):
                 value = None
             if not pattern or value is None:
                 raise InputError(f"{name} must list PATTERN={expected}, got {text!r}")
-            found[self.encoder(pattern, size).block_pattern, size, budget or "steps"] = value
-        return found
+            by_arm[self.encoder(pattern, size).block_pattern, size, budget or "steps"] = value
+        return by_arm
 
     def size_name(self, size: str = "") -> str:
         """HIDDENxHEADS of one of `sizes`; empty: of the flags."""
@@ -377,12 +387,12 @@ class StudyConfig(Config):
 
     @property
     def core(self) -> tuple[str, ...]:
-        """Those of the canonical patterns that come first; all where `core_patterns` is 0."""
+        """The first `core_patterns` of the canonical patterns; all if that is 0."""
         return self.canonical_patterns[: self.core_patterns or None]
 
     @property
     def from_scratch(self) -> tuple[str, ...]:
-        """Those of the canonical patterns that are fine-tuned from random weights, too."""
+        """The canonical patterns that are fine-tuned from random weights, too."""
         return self.canonical_patterns[: self.from_scratch_patterns or len(self.core)]
 
     def seeds(self, pattern: str, size: str = "") -> range:
@@ -413,7 +423,7 @@ class StudyConfig(Config):
 
 
 def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Reads a number above 0; None where it is not."""
+    """A reader of numbers above 0, which gives None for others."""
 
     def read(text: str) -> Any:
         number = kind(text)
@@ -441,7 +451,7 @@ class SweepConfig(Config):
         one_of=EQUAL_PARAMETERS,
     )
     core_patterns: int = option(
-        0, "The first so many patterns alone have partners; 0: all.", at_least=0
+        0, "Number of patterns, from the first, that have partners; 0: all.", at_least=0
     )
     learning_rates: tuple[float, ...] = option(
         (1e-3, 2e-3, 4e-3),
@@ -492,7 +502,7 @@ class SweepConfig(Config):
 
     @property
     def core(self) -> tuple[str, ...]:
-        """Those of the canonical patterns that come first; all where `core_patterns` is 0."""
+        """The first `core_patterns` of the canonical patterns; all if that is 0."""
         return self.canonical_patterns[: self.core_patterns or None]
 
     def encoder(self, pattern: str) -> EncoderConfig:
@@ -608,7 +618,7 @@ class CompressConfig(Config):
 
     @property
     def limit(self) -> tuple[str, float]:
-        """The cost that `budget` limits, and its largest share; NaN where it is no number."""
+        """The cost that `budget` limits, and its largest share; NaN if that is no number."""
         cost, _, share = self.budget.partition(":")
         return cost, _number(share)
 
@@ -653,7 +663,7 @@ def _number(text: str) -> float:
 
 
 def _require_as_many_patterns(config: StudyConfig | SweepConfig, *names: str) -> None:
-    """Raises InputError when a field counts more patterns than there are."""
+    """Raises InputError if a field counts more patterns than there are."""
     for name in names:
         if getattr(config, name) > len(config.patterns):
             raise InputError(
@@ -663,7 +673,7 @@ def _require_as_many_patterns(config: StudyConfig | SweepConfig, *names: str) ->
 
 
 def _require_named_type(pretraining: PretrainingConfig) -> None:
-    """Refuses a type that each run would choose for itself."""
+    """Raises InputError for `auto`: each run would choose a type for itself."""
     if pretraining.dtype == AUTO:
         raise InputError(
             "pretraining.dtype auto could differ between the runs that are compared: name the "

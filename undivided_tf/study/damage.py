@@ -42,7 +42,7 @@ _INVERSE_L2 = 0.1
 
 
 def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
-    """Cuts, measures, times, fine-tunes; the same call goes on where it stopped.
+    """Cuts, measures, times, fine-tunes; the same call resumes an interrupted one.
 
     What needs no training comes first, and its table is logged as soon as it is there.
 
@@ -63,36 +63,33 @@ def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
             another config.
     """
     source = converter.open_checkpoint(converter.locate(config.input))
-    blocks = intermediate_blocks(source.config.pattern)
-    if max(config.num_cut) > len(blocks):
+    most = source.config.pattern.num_intermediate
+    if max(config.num_cut) > most:
         raise InputError(
-            f"num_cut {max(config.num_cut)}: {source.config.pattern} has {len(blocks)} "
-            "intermediate blocks"
+            f"num_cut {max(config.num_cut)}: {source.config.pattern} has {most} intermediate blocks"
         )
     workdir = open_workdir(config.workdir, config)
     encoder = converter.build_encoder(source)
-    found = once(workdir / "order.json", functools.partial(_order, config, source, encoder))
-    found["zero_shot"] = [
+    measured = once(workdir / "order.json", functools.partial(_order, config, source, encoder))
+    blocks = measured["order"]["blocks"]
+    measured["zero_shot"] = [
         once(
             workdir / "zero_shot" / f"{number:02d}_{measure.importance}.json",
-            functools.partial(_zero_shot, measure, source, encoder, found["order"]["blocks"]),
+            functools.partial(_zero_shot, measure, source, encoder, blocks),
         )
         for number, measure in enumerate(config.zero_shot_measures)
     ]
     for number in config.num_cut:
         place = workdir / f"cut_{number}" / "model"
         if not place.exists():
-            result, report = cut(
-                encoder,
-                found["order"]["blocks"][:number],
-                fold_layer_norms=config.order.fold_layer_norms,
-            )
+            fold = config.order.fold_layer_norms
+            result, report = cut(encoder, blocks[:number], fold_layer_norms=fold)
             run.write(place, source, result, {"kind": "surgery", **vars(report)})
     del encoder
-    if found["zero_shot"]:
-        logging.info("%s", zero_shot_table(found))
+    if measured["zero_shot"]:
+        logging.info("%s", zero_shot_table(measured))
     latency = once(workdir / "latency.json", lambda: _latency(config, workdir))
-    cells = [_cell(config, workdir, number, found["order"]["blocks"]) for number in config.num_cut]
+    cells = [_cell(config, workdir, number, blocks) for number in config.num_cut]
     for cell in cells:
         cell["latency"] = latency["cells"][str(cell["num_cut"])]
     results = {
@@ -102,7 +99,7 @@ def run_damage(config: DamageConfig, command: str = "") -> dict[str, Any]:
         "hardware": latency["hardware"],
         "config": config.to_dict(),
         "from": source.config.block_pattern,
-        **found,
+        **measured,
         "cells": cells,
     }
     files.write_json(workdir / "results.json", results)
@@ -136,7 +133,7 @@ def failures(results: dict[str, Any]) -> None:
     ]
     if failed:
         listed = "\n  ".join(failed)
-        raise InputError(f"{len(failed)} failed; the same command tries them again\n  {listed}")
+        raise InputError(f"{len(failed)} failed; the same command retries them\n  {listed}")
 
 
 def _cell(

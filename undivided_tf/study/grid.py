@@ -58,17 +58,17 @@ def _require_length(cell: Cell) -> None:
 
 
 def resolved(cell: Cell, outcome_of: Callable[[Cell], dict[str, Any] | None]) -> Cell | None:
-    """The cell with the steps that measured times give it, and those it builds upon likewise.
+    """The cell with the steps that measured times give it; likewise the cells that it needs.
 
-    The steps become part of the recipe, and so of the hash: where the times are measured anew,
-    the cell is another one. They are those of equal steps over the median ratio of the rounds.
+    The steps are those of equal steps over the median ratio of the rounds. They become part of the
+    recipe, and so of the hash: after another measurement the cell is another one.
 
     Args:
         cell: as `expand` gives.
         outcome_of: the outcome of a cell, None while it has none or has failed.
 
     Returns:
-        The cell itself where no time decides; None while times are not known.
+        The cell itself if no time decides its steps; None while times are not known.
     """
     places = {field: resolved(need, outcome_of) for field, need in cell.places.items()}
     if None in places.values():

@@ -1,4 +1,4 @@
-"""Going on with a study of which results.json was kept, but not the directories of its cells."""
+"""Resuming a study whose results.json was kept, but not the directories of its cells."""
 
 import dataclasses
 import os
@@ -20,74 +20,75 @@ def read(path: str | os.PathLike, cells: list[Cell]) -> Outcomes:
         InputError: the file is absent, no results of a study, or of a study with other cells.
     """
     try:
-        kept = files.read_json(path)["cells"]
-        told = {cell["name"]: cell for cell in kept if cell["status"] == FINISHED}
+        outcomes = files.read_json(path)["cells"]
+        kept = {outcome["name"]: outcome for outcome in outcomes if outcome["status"] == FINISHED}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no results.json of a study: {error!r}") from error
-    if not told.keys() & {cell.name for cell in cells}:
+    if not kept.keys() & {cell.name for cell in cells}:
         raise InputError(
             f"{path} has no finished cell of this study: give the flags that it was made with"
         )
-    return told
+    return kept
 
 
-def take_up(cells: list[Cell], workdir: str | os.PathLike, told: Outcomes) -> list[Cell]:
-    """Marks what is told of as finished in the study's directory.
+def take_up(cells: list[Cell], workdir: str | os.PathLike, kept: Outcomes) -> list[Cell]:
+    """Marks the cells with kept outcomes as finished in the study's directory.
 
     A cell whose files are gone but needed, such as the weights of an encoder that is still to
-    be fine-tuned, runs again; its new result then takes the place of the kept one. Since it
-    adds least for its time, it comes a turn later than what needs it would, behind what is new.
+    be fine-tuned, runs again; its new result then replaces the kept one. The cells that need it
+    add least for their time, so they come a turn later, after those that need no such cell.
 
     Args:
         cells: as `grid.expand` gives.
         workdir: the study's directory, which receives `finished.json` of the others.
-        told: as `read` gives.
+        kept: as `read` gives.
 
     Returns:
         The cells, those that run again right before the first that needs them.
     """
-    finished, new = sort_out(cells, workdir, told)
+    finished, new = sort_out(cells, workdir, kept)
     for cell in finished:
-        name = _actual_name(cell, told)
+        name = _actual_name(cell, kept)
         if not mark(workdir, name).exists():
-            files.write_json(mark(workdir, name), told[name])
+            files.write_json(mark(workdir, name), kept[name])
     placed = {cell.name: cell for cell in finished}
-    behind = {cell.name: _trains_again(cell, placed, told) for cell in new}
+    behind = {cell.name: _trains_again(cell, placed, kept) for cell in new}
     for cell in sorted(new, key=lambda c: (c.turn + behind[c.name], behind[c.name])):
         _place(cell, placed, cell.turn + behind[cell.name])
     return list(placed.values())
 
 
 def sort_out(
-    cells: list[Cell], workdir: str | os.PathLike, told: Outcomes
+    cells: list[Cell], workdir: str | os.PathLike, kept: Outcomes
 ) -> tuple[list[Cell], list[Cell]]:
     """Cells that count as finished, and those that never ran, both in their order.
 
-    In neither are those that are told of, but of which files are needed. Writes nothing.
+    In neither list are cells that must run again: their outcomes are kept, but their files are
+    needed. Writes nothing.
     """
     needed: set[str] = set()
     finished, new = [], []
     for cell in reversed(cells):  # Those that need others come first.
-        name = _actual_name(cell, told)
-        if mark(workdir, name).exists() or (name in told and cell.name not in needed):
+        name = _actual_name(cell, kept)
+        if mark(workdir, name).exists() or (name in kept and cell.name not in needed):
             finished.append(cell)
         else:
-            if name not in told:
+            if name not in kept:
                 new.append(cell)
             needed.update(need.name for need in cell.places.values())
     return finished[::-1], new[::-1]
 
 
-def _actual_name(cell: Cell, told: Outcomes) -> str:
+def _actual_name(cell: Cell, kept: Outcomes) -> str:
     """The name under which the cell ran, where measured times gave it its steps."""
-    return (resolved(cell, lambda need: told.get(need.name)) or cell).name
+    return (resolved(cell, lambda need: kept.get(need.name)) or cell).name
 
 
-def _trains_again(cell: Cell, placed: dict[str, Cell], told: Outcomes) -> bool:
-    """Whether an encoder that is kept by its results alone must be trained for a cell."""
+def _trains_again(cell: Cell, placed: dict[str, Cell], kept: Outcomes) -> bool:
+    """Whether a cell needs an encoder trained again, of which only the results are kept."""
     return cell.name not in placed and (
-        (cell.kind.name == "pretraining" and _actual_name(cell, told) in told)
-        or any(_trains_again(need, placed, told) for need in cell.needs)
+        (cell.kind.name == "pretraining" and _actual_name(cell, kept) in kept)
+        or any(_trains_again(need, placed, kept) for need in cell.needs)
     )
 
 
@@ -99,9 +100,9 @@ def _place(cell: Cell, placed: dict[str, Cell], turn: int) -> None:
         placed[cell.name] = dataclasses.replace(cell, turn=turn)
 
 
-def filled(outcomes: list[dict[str, Any]], told: Outcomes) -> list[dict[str, Any]]:
-    """The outcomes; where a cell has not run again yet, the kept one."""
+def filled(outcomes: list[dict[str, Any]], kept: Outcomes) -> list[dict[str, Any]]:
+    """The outcomes; that of a cell which has not run again yet is the kept one."""
     return [
-        told.get(outcome["name"], outcome) if outcome["status"] == NOT_RUN else outcome
+        kept.get(outcome["name"], outcome) if outcome["status"] == NOT_RUN else outcome
         for outcome in outcomes
     ]

@@ -36,7 +36,7 @@ COLUMNS = (
     "run",
     "value",
 )
-_WORDS = [
+_TEXT_COLUMNS = [
     "error",
     "pattern",
     "size",
@@ -73,7 +73,7 @@ def tidy(cells: Iterable[dict[str, Any]], kinds: Iterable[Kind]) -> pd.DataFrame
     rows = [row for cell in cells for row in _rows(cell, kinds[cell["kind"]])]
     # As objects, columns lie in one block, from which pandas takes rows fast.
     frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-    frame[_WORDS] = frame[_WORDS].fillna("")
+    frame[_TEXT_COLUMNS] = frame[_TEXT_COLUMNS].fillna("")
     return frame.astype({"seconds": float, "value": float})
 
 
@@ -140,7 +140,7 @@ def _with_times_in_turn(seen: pd.DataFrame, of_size: pd.DataFrame, reference: st
     is_step = rows["metric"] == "step_milliseconds"
     in_turn = rows["pattern"].map(milliseconds)
     runs = rows["value"].where(is_step).groupby([rows["cell"], rows["pattern"]])
-    # A run that went on with no step left has no step time of its own; its totals stay.
+    # A run that resumed with no step left has no step time of its own; its totals stay.
     slower = in_turn / runs.transform("first")
     slower = slower.where(slower.notna() | in_turn.isna(), 1.0)
     is_rate = rows["metric"] == "tokens_per_second"

@@ -1,4 +1,4 @@
-"""What came of the cells of a study: one file a cell, and nothing else is remembered.
+"""The outcomes of the cells of a study: one file a cell, and no other state.
 
 A cell that is finished has `WORKDIR/cells/NAME/finished.json`; one that failed has
 `WORKDIR/failures/NAME.json`, which the next call that runs it replaces.
@@ -25,7 +25,7 @@ def outcome(
 ) -> Outcome:
     """`name`, `kind`, `label`, `status`, `error`, `seconds`, `machine` and `result` of a cell.
 
-    A cell that ran has `compiling_seconds`, too: of its first training steps.
+    A cell that ran has `compiling_seconds` of its first training steps, too.
     """
     return {
         "name": cell.name,
@@ -49,7 +49,7 @@ def _failure(workdir: str | os.PathLike, name: str) -> pathlib.Path:
 
 
 def write(found: Outcome, workdir: str | os.PathLike) -> None:
-    """Writes an outcome down, whole or not at all."""
+    """Writes an outcome atomically."""
     failure = _failure(workdir, found["name"])
     if found["status"] == FINISHED:
         files.write_json(mark(workdir, found["name"]), found)
@@ -69,11 +69,11 @@ def actual(cell: Cell, workdir: str | os.PathLike) -> Cell | None:
 
 
 def read(cell: Cell, workdir: str | os.PathLike) -> Outcome | None:
-    """The outcome of a cell; None while it has none."""
-    known = actual(cell, workdir)
-    if known is None:
+    """The outcome of a cell; None until it has one."""
+    with_steps = actual(cell, workdir)
+    if with_steps is None:
         return None
-    for path in (mark(workdir, known.name), _failure(workdir, known.name)):
+    for path in (mark(workdir, with_steps.name), _failure(workdir, with_steps.name)):
         if path.exists():
             return files.read_json(path)
     return None
@@ -86,10 +86,10 @@ def listed(cells: list[Cell], workdir: str | os.PathLike) -> list[Outcome]:
         failed = [
             need.name for need in cell.needs if found.get(need.name, {}).get("status") == FAILED
         ]
-        there = read(cell, workdir)
-        if there is None and failed:
-            there = outcome(cell, error=f"needs {', '.join(failed)}")
-        found[cell.name] = there or outcome(cell, status=NOT_RUN)
+        written = read(cell, workdir)
+        if written is None and failed:
+            written = outcome(cell, error=f"needs {', '.join(failed)}")
+        found[cell.name] = written or outcome(cell, status=NOT_RUN)
     return [found[cell.name] for cell in cells]
 
 

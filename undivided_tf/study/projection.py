@@ -1,9 +1,9 @@
 """What a study will cost, before it runs: parameters, FLOPs and time of every cell.
 
-Step times are those of finished cells where there are any, else of a short timing or of an assumed
-rate, and between patterns they are drawn as a line over FLOPs. All else is FLOPs at the speed of
-the reference's step, and where no FLOPs tell, a rule of thumb: right to a factor of two, not
-better.
+Step times are those of finished cells if there are any, else of a short timing or of an assumed
+rate; between patterns they are interpolated linearly in FLOPs. Other times are FLOPs at the speed
+of the largest step or, where FLOPs do not determine the time, a rule of thumb. They are right to a
+factor of two, not better.
 """
 
 import dataclasses
@@ -98,9 +98,9 @@ def project(
         InputError: a corpus, a task or a folder is not there; `kept_results` is of another study.
     """
     planned = grid.expand(config)
-    told = kept.read(kept_results, planned) if kept_results else {}
-    spared = {cell.name for cell in kept.sort_out(planned, config.workdir, told)[0]}
-    found = kept.filled(listed(planned, config.workdir), told)
+    kept_outcomes = kept.read(kept_results, planned) if kept_results else {}
+    spared = {cell.name for cell in kept.sort_out(planned, config.workdir, kept_outcomes)[0]}
+    found = kept.filled(listed(planned, config.workdir), kept_outcomes)
     outcomes = {
         cell.name: outcome
         for cell, outcome in zip(planned, found, strict=True)
@@ -135,7 +135,7 @@ def _finished_times(
 def _short_timing(
     config: StudyConfig, cells: list[Cell], root: pathlib.Path, outcomes: Mapping[str, Any]
 ) -> StepTimes:
-    """Times the steps of most and of fewest FLOPs, on the records, which are made for it."""
+    """Times the steps with the most and the fewest FLOPs; makes the records if they are missing."""
     recipes = {
         budgets.step_flops(config, cell.recipe.encoder): cell.recipe
         for cell in cells
@@ -252,8 +252,8 @@ def _evaluation(
     return often * recipe.max_eval_rows * flops / times.speed
 
 
-def _side_by_side(left: list[Projection], work: float, workers: int) -> str:
-    """What several workers make of the time; timed cells run alone, all others share it."""
+def _with_workers(left: list[Projection], work: float, workers: int) -> str:
+    """The time that several workers take: they share all cells but those that are timed."""
     if workers < 2:
         return ""
     alone = sum(one.seconds for one in left if one.cell.alone)
@@ -310,11 +310,11 @@ def describe(config: StudyConfig, projections: list[Projection], source: str) ->
         of = [one for one in projections if one.cell.kind.name == kind.name]
         left = [one for one in of if not one.finished]
         if of:
-            told = ", ".join(dict.fromkeys(one.source for one in left)) or MEASURED
+            sources = ", ".join(dict.fromkeys(one.source for one in left)) or MEASURED
             seconds, starting = _totals(left)
             lines.append(
                 f"{kind.name:<12} {len(of):>6} {len(of) - len(left):>9} "
-                f"{formatting.duration(seconds):>12} {formatting.duration(starting):>14}  {told}"
+                f"{formatting.duration(seconds):>12} {formatting.duration(starting):>14}  {sources}"
             )
     lines += [*budgets.infeasible(config)]
     if config.until_decided:
@@ -329,6 +329,6 @@ def describe(config: StudyConfig, projections: list[Projection], source: str) ->
         )
     lines.append(
         f"{len(projections)} cells, projected time left: {formatting.duration(work)}"
-        + _side_by_side(left, work, config.num_workers)
+        + _with_workers(left, work, config.num_workers)
     )
     return "\n".join(lines)

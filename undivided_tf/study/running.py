@@ -1,9 +1,9 @@
 """Running the cells of a study that are not finished, on a Dask cluster.
 
 Dask decides where and when a cell runs: it knows what each needs, prefers cells that come first
-in the grid, runs cells again whose worker died, and moves them to workers that join late. What
-lasts is only the files of `outcomes`: when the client, the scheduler or a worker is killed, the
-same command goes on from there.
+in the grid, runs cells again whose worker died, and moves them to workers that join late. Only the
+files of `outcomes` last: when the client, the scheduler or a worker is killed, the same command
+resumes from them.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from undivided_tf.support import cluster, progress
 LOCK = ".running"
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 90.0
-_RETRIES = 1  # Of a cell that was cancelled by one client and asked for by the next.
+_RETRIES = 1  # Of a cell that one client cancelled and the next one submitted again.
 
 
 def run(
@@ -132,7 +132,7 @@ def _submit(client: Any, cells: list[Cell], site: Site, num_workers: int) -> dic
 
 
 def _wait(client: Any, futures: dict[Any, Cell], bar: Any, workdir: pathlib.Path) -> None:
-    """Until every cell has an outcome."""
+    """Waits until every cell has an outcome."""
     import distributed
 
     completed = distributed.as_completed(list(futures))
@@ -142,8 +142,8 @@ def _wait(client: Any, futures: dict[Any, Cell], bar: Any, workdir: pathlib.Path
         cancelled = any(future.status == "cancelled" for future in batch)
         if cancelled or client.status != "running":
             raise InputError(
-                "the Dask scheduler has gone away; what is finished is kept, and the same command "
-                "goes on"
+                "the Dask scheduler has gone away; finished cells are kept, and the same command "
+                "resumes the study"
             )
         for future in batch:
             _note(futures[future], future, workdir)
@@ -153,9 +153,10 @@ def _wait(client: Any, futures: dict[Any, Cell], bar: Any, workdir: pathlib.Path
 
 
 def _note(cell: Cell, future: Any, workdir: pathlib.Path) -> None:
-    """Logs a failure, and writes down one that no worker could."""
+    """Logs a failure, and writes it down if the worker died before it could."""
     error = future.exception() if future.status == "error" else None
-    if getattr(error, "task", None) == cell.name:  # Of those that need it as well, else.
+    # Cells that need it fail with the same error.
+    if getattr(error, "task", None) == cell.name:
         outcomes.write(outcomes.outcome(cell, error=f"its workers died: {error}"), workdir)
     outcome = future.result() if future.status == "finished" else {"error": error}
     if outcome["error"]:
@@ -173,7 +174,7 @@ def _cancel(client: Any, futures: dict[Any, Cell]) -> None:
 
 @contextlib.contextmanager
 def _only_one(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds the study's directory; two processes would run the same cells."""
+    """Locks the study's directory, since two processes would run the same cells."""
     import filelock
 
     lock = filelock.FileLock(workdir / LOCK)
@@ -189,7 +190,7 @@ def _only_one(workdir: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Has SIGTERM end the work as Ctrl-C does."""
+    """Makes SIGTERM end the work as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -206,7 +207,7 @@ def _stoppable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _running_lines(client: Any) -> Iterator[None]:
-    """Below the study's bar, a line for each cell that runs; on a terminal alone."""
+    """On a terminal, shows a line for each running cell below the study's bar."""
     lines: dict[str, tuple[int, tqdm.tqdm]] = {}
 
     def show(event: tuple[float, dict[str, str]]) -> None:

@@ -38,7 +38,7 @@ def run_study(
     kept_results: str = "",
     sweeps: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Runs a study, or goes on where an interrupted call stopped, and reports.
+    """Runs a study, or resumes an interrupted one, and reports.
 
     Args:
         config: the study; `config.workdir` receives config.json, the cells, results.json,
@@ -58,9 +58,9 @@ def run_study(
             `kept_results` is of another study.
     """
     cells = grid.expand(config)
-    told = kept.read(kept_results, cells) if kept_results else {}
-    workdir = open_study(config)  # Behind what a mistyped path would stop.
-    in_turn = kept.take_up(cells, workdir, told)
+    kept_outcomes = kept.read(kept_results, cells) if kept_results else {}
+    workdir = open_study(config)  # Not before a mistyped path would have been refused.
+    in_turn = kept.take_up(cells, workdir, kept_outcomes)
     before = outcomes.listed(cells, workdir)
     if all(outcome["status"] == FINISHED for outcome in before):
         last = max(path.stat().st_mtime for path in (workdir / "cells").glob("*/finished.json"))
@@ -69,7 +69,7 @@ def run_study(
         )
     if not report_only:
         running.run(in_turn, workdir, config.num_workers, scheduler)
-    found = kept.filled(outcomes.listed(cells, workdir), told)
+    found = kept.filled(outcomes.listed(cells, workdir), kept_outcomes)
     if all(outcome["status"] == NOT_RUN for outcome in found):
         raise InputError(f"{workdir}: no cell is finished yet; run it without report_only")
     records = next(outcome for outcome in found if outcome["kind"] == "records")
@@ -92,7 +92,7 @@ def run_study(
 
 
 def open_study(config: StudyConfig) -> pathlib.Path:
-    """Makes the workdir of a study, or goes on in it with the same study or one grown out of it.
+    """Makes the workdir of a study, or opens that of the same study or of a smaller one.
 
     More seeds, patterns, tasks, budgets or sizes leave every cell as it is. The margins stay as
     they were named before the study ran.
@@ -102,15 +102,15 @@ def open_study(config: StudyConfig) -> pathlib.Path:
             difference.
     """
 
-    def grown(there: StudyConfig) -> bool:
-        margins = [
-            (one.accuracy_margin, one.loss_margin, one.worth_margins) for one in (there, config)
-        ]
-        if config.until_decided and there.replace(arm_seeds=()) == config.replace(arm_seeds=()):
+    def may_grow(old: StudyConfig) -> bool:
+        if config.until_decided and old.replace(arm_seeds=()) == config.replace(arm_seeds=()):
             return True  # It finds again how many seeds each arm needs.
-        return margins[0] == margins[1] and _names(there) <= _names(config)
+        before, now = (
+            (one.accuracy_margin, one.loss_margin, one.worth_margins) for one in (old, config)
+        )
+        return before == now and _names(old) <= _names(config)
 
-    return open_workdir(config.workdir, config, grown)
+    return open_workdir(config.workdir, config, may_grow)
 
 
 def _names(config: StudyConfig) -> set[str]:

@@ -24,7 +24,7 @@ _GATED = {
 
 
 def summary_lines(results: dict[str, Any]) -> list[str]:
-    """The study in at most 25 lines of 100 columns, behind those on compute multipliers.
+    """The study in at most 25 lines of 100 columns, after those on compute multipliers.
 
     Args:
         results: the study's results, as in its results.json.
@@ -58,12 +58,12 @@ def _worth(study: StudyResults) -> list[str]:
 
 
 def _arm(arm: Value) -> str:
-    """A pattern, with the budget that a report tells in small print."""
+    """A pattern, with its budget, which a report shows in small print."""
     return ", ".join(filter(None, [arm.text, budgets.legend_name(arm.note)]))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
-    """Lines of a table, and how many of its last columns had no place."""
+    """Lines of a table, and how many of its last columns did not fit."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     columns = len(widths)
     while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > COLUMNS:
@@ -88,7 +88,7 @@ def _short(heading: str) -> str:
 def _judged(
     study: StudyResults, verdicts: dict[str, dict[str, judging.Verdict]]
 ) -> list[list[str]]:
-    """A row a claim, named as in the report; nothing where no pattern is beside the reference."""
+    """A row a claim, named as in the report; empty without a pattern beside the reference."""
     if not study.reduced:
         return []
     rows = [
@@ -116,7 +116,7 @@ def _closing(study: StudyResults, hidden_columns: int, statuses: set[str]) -> li
         lines.append(
             "verdicts: yes, supported; no, not supported; open, underpowered: neither was shown"
         )
-        lines += [told for status, told in _GATED.items() if status in statuses]
+        lines += [meaning for status, meaning in _GATED.items() if status in statuses]
     if hidden_columns:
         lines.append(f"columns in the report alone: {hidden_columns}")
     lines.append(

@@ -23,7 +23,7 @@ from undivided_tf.support import progress
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What a study does behind a look.
+    """What a study does after a look.
 
     Attributes:
         config: the study with more seeds; None where it ends.
@@ -51,7 +51,7 @@ def run_until_decided(
         sweeps: as for `run_study`.
 
     Returns:
-        The content of results.json behind the last look.
+        The content of results.json after the last look.
 
     Raises:
         InputError: as `run_study`.

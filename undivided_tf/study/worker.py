@@ -87,17 +87,17 @@ def _in_own_process(cell: Cell, recipe: Config, site: Site) -> Outcome:
     child.start()
     _children.add(child)
     theirs.close()  # So that the end of the process ends the pipe.
-    told = _Reporter(cell)
-    told.say("begins")
+    reporter = _Reporter(cell)
+    reporter.say("begins")
     try:
         while True:
             if ours.poll(_POLL_SECONDS):
                 kind, *content = ours.recv()
                 if kind == "progress":
-                    told.say(*content)
+                    reporter.say(*content)
                     continue
                 return _outcome(cell, kind, content, log)
-            if told.cancelled():
+            if reporter.cancelled():
                 child.terminate()
                 child.join(_GRACE_SECONDS)
                 raise RuntimeError(f"cell {cell.name} was cancelled")
@@ -109,7 +109,7 @@ def _in_own_process(cell: Cell, recipe: Config, site: Site) -> Outcome:
         child.kill()
         child.join()
         _children.discard(child)
-        told.say("")
+        reporter.say("")
 
 
 def _outcome(cell: Cell, kind: str, content: list[Any], log: pathlib.Path) -> Outcome:
@@ -126,7 +126,7 @@ def running() -> int:
 
 
 class _Reporter:
-    """Tells the scheduler what a cell does, and asks whether it is still wanted."""
+    """Tells the scheduler what a cell does, and notices when the cell is cancelled."""
 
     def __init__(self, cell: Cell):
         import distributed
@@ -135,16 +135,16 @@ class _Reporter:
         try:
             self.worker = distributed.get_worker()
             self.key = self.worker.get_current_task()
-        except ValueError:  # Called outside of a cluster.
+        except ValueError:  # There is no cluster.
             self.worker = None
 
     def say(self, text: str) -> None:
-        """An empty text: the cell has ended."""
+        """Sends what the cell does; an empty text says that it has ended."""
         if self.worker:
             self.worker.log_event(TOPIC, {"cell": self.name, "text": text})
 
     def cancelled(self) -> bool:
-        """Whether the client, and with it the scheduler, has given the cell up."""
+        """Whether the client, and so the scheduler, has cancelled the cell."""
         if not self.worker:
             return False
         task = self.worker.state.tasks.get(self.key)

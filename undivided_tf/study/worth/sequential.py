@@ -130,7 +130,7 @@ def _look_levels(
         sample = values[:seeds]
         t = np.abs(sample.mean(axis=0)) / sample.std(axis=0, ddof=1) * math.sqrt(seeds)
         if not levels:
-            critical = scipy.stats.t.isf(total / 2, seeds - 1)  # Known without counting.
+            critical = scipy.stats.t.isf(total / 2, seeds - 1)  # Exact, without simulation.
         else:
             # So many samples may be outside at this look for the first time.
             allowed = round(total * _DRAWS) - np.count_nonzero(~inside)
