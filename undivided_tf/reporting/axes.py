@@ -32,7 +32,7 @@ def depths(taps: Sequence[str]) -> list[float]:
 
 
 def mark_kinds(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Names of taps on both axes of a heat map, in the colours of their blocks."""
+    """Writes the taps on both axes of a heat map, in the colours of their blocks."""
     size = letter_size(rows, columns)
     for axis, taps in ((axes.xaxis, columns), (axes.yaxis, rows)):
         axis.set_ticks(range(len(taps)), [short_name(tap) for tap in taps], size=size)
@@ -44,7 +44,7 @@ def mark_kinds(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
 
 
 def letter_size(*taps: Sequence[str]) -> float:
-    """Points of the letters in a heat map: in a large one they would run into each other."""
+    """Font size in a heat map, in points: the more taps, the smaller."""
     return min(FONT, 150 / max(map(len, taps)))
 
 

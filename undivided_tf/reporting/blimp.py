@@ -1,4 +1,4 @@
-"""Figure of BLiMP: accuracy by phenomenon."""
+"""Figure and table of BLiMP: accuracy by phenomenon."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""Figures of one comparison of two encoders: similarity by depth, and where the two differ."""
+"""Figures and table of a comparison of two encoders: similarity by taps and by depth."""
 
 import os
 from collections.abc import Sequence
@@ -235,7 +235,7 @@ def _cells(result: Result) -> str:
 
 
 def _references(result: Result) -> str:
-    """The mean over matched taps, beside the same of every reference line."""
+    """The mean over matched taps, beside that of every reference line."""
 
     def mean(shown: Result, key="matrix") -> str:
         places = matched(result["first_taps"], shown.get("second_taps", result["second_taps"]))

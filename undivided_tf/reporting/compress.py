@@ -26,7 +26,7 @@ def named(name: str) -> str:
 
 
 def value_of(name: str, damage: float) -> float:
-    """The value that is shown of a damage by MEASURE:TASK."""
+    """The value that tables show for a damage, by MEASURE:TASK."""
     return measured.value_of(name.partition(":")[0], damage)
 
 

@@ -109,7 +109,7 @@ def name_of(measure: str) -> str:
 
 
 def value_of(measure: str, damage: float) -> float:
-    """The value that is shown of a damage: where that is 1 - a score, the score."""
+    """The value that tables show for a damage: the score, if the damage is 1 - score."""
     return 1 - damage if measure in _SCORES else damage
 
 

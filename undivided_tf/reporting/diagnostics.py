@@ -1,4 +1,4 @@
-"""Figures of the diagnostics of one encoder, by depth, beside its untrained twin."""
+"""Figures and table of the diagnostics of one encoder, by depth, beside its untrained twin."""
 
 import os
 import textwrap

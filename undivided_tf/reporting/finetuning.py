@@ -60,7 +60,7 @@ def task_scores(results: Sequence[Result], path: str | os.PathLike) -> None:
 
 
 def _majority(axes: Axes, accuracy: float) -> None:
-    """A line; in words when it lies so far off that it would squeeze all else together."""
+    """Draws the majority class as a line, or names it if it is too far from the scores."""
     low, high = axes.get_xlim()
     if low - (high - low) < accuracy < high + (high - low):
         axes.axvline(accuracy, color=BLACK, ls=":", lw=1.1)

@@ -26,7 +26,7 @@ class Estimate:
 
 
 def estimate(values: Iterable[float]) -> Estimate | None:
-    """Mean and interval of repetitions; None when there are none."""
+    """Mean and interval of repetitions; None if there are none."""
     values = list(values)
     if not values:
         return None
@@ -36,7 +36,7 @@ def estimate(values: Iterable[float]) -> Estimate | None:
 
 
 def paired(first: Mapping[Hashable, float], second: Mapping[Hashable, float]) -> Estimate | None:
-    """Estimate of `first - second` over the keys (seeds) that both have; None when none."""
+    """Estimate of `first - second` over the keys (seeds) that both have; None if there are none."""
     return estimate(first[key] - second[key] for key in first if key in second)
 
 
@@ -143,7 +143,7 @@ def between(interval: tuple[float, float], show) -> str:
 
 
 def encoder_name(encoder: dict[str, Any]) -> str:
-    """`(AI)*6, seed 1, untrained`; the seed where it is known: converted weights have none."""
+    """`(AI)*6, seed 1, untrained`; without a seed for converted weights, which have none."""
     parts = [encoder["pattern"]]
     if encoder["seed"] is not None:
         parts.append(f"seed {encoder['seed']}")

@@ -1,4 +1,4 @@
-"""Figures of the held-out loss by mask rate and by class of piece."""
+"""Figures and table of the held-out loss by mask rate and by class of piece."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -63,7 +63,7 @@ def write(
 
 
 def _run(checkpoint: pathlib.Path) -> dict[str, Any]:
-    """What the run that made a checkpoint wrote, by file: `results`, `config`, `metadata`."""
+    """The files of the run that made a checkpoint: `results`, `config` and `metadata`."""
     folder = _workdir(checkpoint)
     found: dict[str, Any] = {"results": {}, "config": {}, "metadata": {}}
     for name in ("results", "config"):
@@ -142,7 +142,7 @@ def _data(exported: dict[str, Any], run: dict[str, Any]) -> Iterator[str]:
 
 
 def _compression(results: dict[str, Any]) -> Iterator[str]:
-    """What became of the whole encoder."""
+    """What was cut from the whole encoder, and how it was healed."""
     blocks = ", ".join(f"`{name}`" for name in results["blocks"])
     yield (
         f"Of `{results['config']['input']}` ({results['from']}) these blocks were cut for the "
@@ -162,7 +162,7 @@ def _before_and_after(results: dict[str, Any], exported: dict[str, Any]) -> str:
 
 
 def _head(head: ClassifierHead) -> Iterator[str]:
-    """What a classifier answers and was fed."""
+    """The labels of a classifier, and the texts that it was trained on."""
     labels = ", ".join(f"`{label}`" for label in head.labels)
     if head.kind == REGRESSION:
         within = " within {:g} to {:g}".format(*head.score_range) if head.score_range else ""
@@ -180,7 +180,7 @@ def _scores(checkpoint: pathlib.Path, run: dict[str, Any]) -> Iterator[tuple[str
     """Split, metric and value, of the model at `checkpoint` alone."""
     results = run["results"]
     if results.get("kind") == "pretraining":
-        # They are of the last step; an earlier one that was asked for has none.
+        # The results are of the last step, so the checkpoint of an earlier one has none.
         if checkpoint.name not in (_workdir(checkpoint).name, f"step_{results['steps']:08d}"):
             return
         for name, value in results["validation"].items():
@@ -248,7 +248,7 @@ def _licences(run: dict[str, Any]) -> Iterator[str]:
 
 
 def _use(exported: dict[str, Any]) -> str:
-    """Markdown: how a program asks the first signature."""
+    """Markdown: how a program calls the first signature."""
     name, about = next(iter(exported["signatures"].items()))
     output_format = exported["config"]["output_format"]
     if output_format != "saved_model":
@@ -286,7 +286,7 @@ _RUNTIMES = {  # Imports, and how `run` is made: a function from ids by name to 
 
 
 def _use_of_ids(output_format: str, name: str, inputs: dict[str, str]) -> str:
-    """Markdown: how a program makes the ids of a text, and asks a signature."""
+    """Markdown: how a program makes the ids of a text and calls a signature."""
     imported, make_run = _RUNTIMES[output_format]
     one = {"fill_mask": '"the [MASK] sat"', "answer": '("a question", "its context")'}
     text = one.get(name, '"a text"')

@@ -1,4 +1,4 @@
-"""What one run leaves to read: its table and figures in results.md, beside results.json."""
+"""The page of one run: its table and figures in results.md, beside results.json."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence

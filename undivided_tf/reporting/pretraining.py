@@ -1,4 +1,4 @@
-"""Figures of pre-training: loss, use of context, cost, and quality against cost."""
+"""Figures and table of pre-training: loss, use of context, cost, and quality against cost."""
 
 import os
 from collections.abc import Callable, Sequence

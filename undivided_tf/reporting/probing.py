@@ -1,4 +1,4 @@
-"""Figure of one probing: accuracy by depth and what it must be read against."""
+"""Figures and table of probing: accuracy by depth, beside its baselines."""
 
 import os
 from collections.abc import Sequence

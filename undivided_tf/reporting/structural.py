@@ -1,4 +1,4 @@
-"""Figure of the structural probe: its two scores by depth."""
+"""Figure and table of the structural probe: its two scores by depth."""
 
 import os
 from typing import Any

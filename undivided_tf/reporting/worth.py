@@ -156,7 +156,7 @@ def _line(arm: str) -> str:
 
 
 def _label(axes: Axes, height: float, text: str, above: bool, left: bool = False) -> None:
-    """Writes beside a horizontal line, at one end."""
+    """Labels a horizontal line at one end."""
     axes.annotate(
         text,
         (1 - left, height),
