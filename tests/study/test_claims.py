@@ -77,7 +77,7 @@ def test_noise_above_the_margin_is_underpowered():
     verdict = judging.not_worse({"task": scored([0.05, -0.06, 0.04, -0.05])}, 0.01, "accuracy")
     assert verdict.status == judging.UNDERPOWERED
     assert verdict.evidence[0].detectable > 0.05
-    assert f"about {verdict.evidence[0].needed:,} pairs have 80 % power" in verdict.reason
+    assert f"about {verdict.evidence[0].needed:,} pairs would have 80 % power" in verdict.reason
     assert verdict.evidence[0].needed > 100
     level = judging.not_worse({"task": scored([-0.009, -0.01, -0.011])}, 0.01, "accuracy")
     assert level.status == judging.UNDERPOWERED and level.evidence[0].needed <= 3
