@@ -322,3 +322,20 @@ def test_two_studies_at_once_take_ports_of_their_own(recwarn):
         ports = [client.scheduler_info()["services"]["dashboard"] for client in (first, second)]
     assert 8787 not in ports and len(set(ports)) == 2
     assert not [found for found in recwarn if "already in use" in str(found.message)]
+
+
+def test_workers_that_end_late_do_not_undo_what_is_done(monkeypatch, caplog):
+    """On a busy machine Dask gave up waiting for them, and a finished command failed."""
+    close = distributed.LocalCluster.__exit__
+
+    def late(self, *error):
+        close(self, *error)
+        raise TimeoutError
+
+    monkeypatch.setattr(distributed.LocalCluster, "__exit__", late)
+    with cluster.connect() as client:
+        assert client.submit(pow, 2, 3).result() == 8
+    assert "have not ended yet" in caplog.text
+    monkeypatch.undo()
+    with pytest.raises(TimeoutError, match="of a task"), cluster.connect():
+        raise TimeoutError("of a task")
