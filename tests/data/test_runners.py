@@ -292,6 +292,6 @@ def test_absent_beam_names_the_extra(corpus, tmp_path, monkeypatch):
     monkeypatch.delattr(undivided_tf.data.corpus, "beam_runner", raising=False)
     config = toys.records_config(tmp_path / "r", corpus, runner="FlinkRunner")
     (tmp_path / ".r.work").mkdir()  # Unfinished work of an earlier run is kept.
-    with pytest.raises(InputError, match=r"need the extra `beam` .*undivided_tf\[beam\]"):
+    with pytest.raises(InputError, match=r"needs the extra `beam` .*undivided_tf\[beam\]"):
         records.create_records(config)
     assert [path.name for path in tmp_path.iterdir()] == [".r.work"]

@@ -361,7 +361,7 @@ def test_every_shape_has_a_request_for_the_server(parts, tmp_path):
 def test_without_the_servers_messages_the_extra_is_named(parts, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis.prediction_log_pb2", None)
     config = ExportConfig(jit_compile=True, pad_to=(8,), batch_sizes=(1,), warm_up=True)
-    with pytest.raises(InputError, match=r"pip install undivided_tf\[serving\]"):
+    with pytest.raises(InputError, match=r"pip install 'undivided_tf\[serving\]'"):
         warm_up.write(tmp_path, [], parts, config)
 
 

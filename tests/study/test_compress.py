@@ -178,7 +178,7 @@ def test_a_budget_that_no_cut_reaches_names_the_lowest(place, tmp_path, monkeypa
 
 def test_a_missing_package_is_named_before_the_work(place, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match="onnx needs the package onnxruntime"):
+    with pytest.raises(InputError, match="onnx needs the extra `onnx`"):
         compress.run_compress(config(place, tmp_path / "run", formats=("onnx",)))
     assert not (tmp_path / "run").exists()
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from undivided_tf.errors import InputError
 from undivided_tf.export import library_tokenizer, reference, signatures
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.inference import ONNX
 from undivided_tf.export.parts import Parts
+from undivided_tf.support import extras
 
 OPSET = 17
 
@@ -55,7 +55,9 @@ def write(directory: pathlib.Path, parts: Parts, config: ExportConfig) -> dict[s
 
 def runner(directory: pathlib.Path, name: str) -> Callable[..., dict[str, np.ndarray]]:
     """A signature of an export: from arrays of ids by name to arrays by name."""
-    session = _imported("onnxruntime").InferenceSession(directory / f"{name}.onnx")
+    with extras.needed("output_format onnx", "onnx"):
+        onnxruntime = importlib.import_module("onnxruntime")
+    session = onnxruntime.InferenceSession(directory / f"{name}.onnx")
     outputs = [output.name for output in session.get_outputs()]
     return lambda **inputs: dict(zip(outputs, session.run(outputs, inputs), strict=True))
 
@@ -83,13 +85,5 @@ def _divide_before_erf(graph: Any) -> None:
 
 def packages() -> tuple[Any, Any]:
     """onnxruntime and tf2onnx; InputError where one is not installed."""
-    return _imported("onnxruntime"), _imported("tf2onnx")
-
-
-def _imported(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"output_format onnx needs the package {error.name}: pip install undivided_tf[onnx]"
-        ) from error
+    with extras.needed("output_format onnx", "onnx"):
+        return importlib.import_module("onnxruntime"), importlib.import_module("tf2onnx")

@@ -8,7 +8,6 @@ References:
 import importlib
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import tensorflow as tf
 
@@ -16,6 +15,7 @@ from undivided_tf.errors import InputError
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.export.parts import Parts
 from undivided_tf.export.signatures import Signature
+from undivided_tf.support import extras
 
 FILE = "assets.extra/tf_serving_warmup_requests"  # In the folder of a version.
 
@@ -34,7 +34,11 @@ def write(
     Raises:
         InputError: tensorflow-serving-api is not installed, or no word is one piece.
     """
-    logs, predict, models = (_api(name) for name in ("prediction_log", "predict", "model"))
+    with extras.needed("warm_up", "serving"):
+        logs, predict, models = (
+            importlib.import_module(f"tensorflow_serving.apis.{name}_pb2")
+            for name in ("prediction_log", "predict", "model")
+        )
     (version / FILE).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(version / FILE)) as writer:
         for name, texts in _requests(signatures, parts, config):
@@ -73,12 +77,3 @@ def _word(vocabulary: Sequence[str]) -> str:
         if piece.isascii() and piece.isalpha() and piece == piece.lower():
             return piece
     raise InputError("warm_up needs a word that is one piece, but the vocabulary has none")
-
-
-def _api(name: str) -> Any:
-    try:
-        return importlib.import_module(f"tensorflow_serving.apis.{name}_pb2")
-    except ImportError as error:
-        raise InputError(
-            "warm_up needs the package tensorflow-serving-api: pip install undivided_tf[serving]"
-        ) from error

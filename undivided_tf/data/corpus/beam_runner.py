@@ -12,18 +12,13 @@ from typing import Any
 
 from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
-from undivided_tf.support import files
+from undivided_tf.support import extras, files
 
-try:
+with extras.needed("runner of Apache Beam", "beam"):
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.dask.dask_runner import DaskRunner
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-except ImportError as _error:
-    raise InputError(
-        f"the runners of Apache Beam need the extra `beam` ({_error}): "
-        "pip install 'undivided_tf[beam]' (in a checkout: pip install -e '.[beam]')"
-    ) from _error
 
 # Beam finds other runners by their names. By the name DirectRunner it would use Prism, which it
 # downloads; it does not know the name DaskRunner.
