@@ -150,9 +150,7 @@ class _Run:
         optimizer = optimizers.OPTIMIZERS[config.optimizer](
             self.healer.trainable_variables,
             scales=optimizers.layerwise_scales(self.healer, config.layerwise_lr_decay),
-            learning_rate=schedules.WarmupDecay(
-                config.learning_rate, int(config.warmup_proportion * self.steps), self.steps
-            ),
+            learning_rate=schedules.of_finetuning(config, self.steps),
             weight_decay_rate=config.weight_decay_rate,
             max_gradient_norm=1.0,
         )

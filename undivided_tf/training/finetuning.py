@@ -108,9 +108,7 @@ class _Tuner:
         decay = config.layerwise_lr_decay
         self.optimizer = optimizers.adamw(
             self.classifier.trainable_variables,
-            learning_rate=schedules.WarmupDecay(
-                config.learning_rate, int(config.warmup_proportion * steps), steps
-            ),
+            learning_rate=schedules.of_finetuning(config, steps),
             weight_decay_rate=config.weight_decay_rate,
             max_gradient_norm=1.0,
             scales=optimizers.layerwise_scales(self.classifier, decay) if decay < 1 else None,

@@ -133,3 +133,14 @@ def of_run(config):
         cooldown = config.cooldown_start, config.cooldown_shape
         return Trapezoid(config.learning_rate, *steps, *cooldown)
     return WarmupDecay(config.learning_rate, *steps, config.learning_rate_schedule)
+
+
+def of_finetuning(config, num_train_steps):
+    """The schedule of a run whose warm-up is a share of its steps.
+
+    Args:
+        config: has `learning_rate` and `warmup_proportion`.
+        num_train_steps: int. All steps.
+    """
+    warmup = int(config.warmup_proportion * num_train_steps)
+    return WarmupDecay(config.learning_rate, warmup, num_train_steps)

@@ -184,9 +184,7 @@ class _SpanTuner:
         steps = self.steps_per_epoch * config.num_train_epochs
         optimizer = optimizers.adamw(
             model.trainable_variables,
-            learning_rate=schedules.WarmupDecay(
-                config.learning_rate, int(config.warmup_proportion * steps), steps
-            ),
+            learning_rate=schedules.of_finetuning(config, steps),
             weight_decay_rate=config.weight_decay_rate,
             max_gradient_norm=1.0,
         )
