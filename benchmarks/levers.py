@@ -26,6 +26,7 @@ _LEVERS = {  # By name: the job of peers/ours.py, and its environment.
     "Keras's dropout": ({"without": ["hashed_dropout"]}, {}),
     "all positions in the last blocks": ({"without": ["masked_positions_only"]}, {}),
     "both of these": ({"without": ["hashed_dropout", "masked_positions_only"]}, {}),
+    "activations kept for the gradient": ({"without": ["recomputed_activation"]}, {}),
     "update of the weights compiled by XLA": ({"without": ["update_without_xla"]}, {}),
     "Muon": ({"run": {"optimizer": "muon"}}, {}),
     "Muon with its update compiled by XLA": (

@@ -32,11 +32,13 @@ POINTS = {
     "mini half x 32": ("bert_mini", "(AAI)*2", 32, {}),
     "mini x 32 in 4 parts": ("bert_mini", "(AI)*4", 32, {"gradient_accumulation_steps": 4}),
     "mini x 32 no jit": ("bert_mini", "(AI)*4", 32, {"jit_compile": False}),
+    "mini Muon x 32": ("bert_mini", "(AI)*4", 32, {"optimizer": "muon"}),
     "small x 16": ("bert_small", "(AI)*4", 16, {}),
     "small A x 16": ("bert_small", "A*4", 16, {}),
     "base x 8": ("bert_base", "(AI)*12", 8, {}),
     "base half x 8": ("bert_base", "(AAI)*6", 8, {}),
     "base A x 8": ("bert_base", "A*12", 8, {}),
+    "base Muon x 8": ("bert_base", "(AI)*12", 8, {"optimizer": "muon"}),
     "base x 32": ("bert_base", "(AI)*12", 32, {}),
     "base x 32 recompute": ("bert_base", "(AI)*12", 32, {"recompute": True}),
 }

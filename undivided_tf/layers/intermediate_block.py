@@ -17,7 +17,8 @@ def activation(name):
 class IntermediateBlock(ResidualBlock):
     """Dense, activation, dense, dropout, residual and LayerNorm.
 
-    With `recompute`, the first product and its activation are computed again for the gradient.
+    The activation is computed again for the gradient, which costs little and saves most of the
+    block's memory. With `recompute`, the first product is computed again, too.
 
     Args:
         intermediate_size: int. Width between the two dense layers.
@@ -63,16 +64,19 @@ class IntermediateBlock(ResidualBlock):
     def contribution(self, hidden, training=None):
         """The block's update, before the residual; arguments and result as in `call`."""
         inputs = self._inputs(hidden)
+        hidden_activation = activation(self.hidden_activation)
 
-        def transform(inputs):
-            product = self.intermediate_dense(inputs)
-            return self.output_dense(activation(self.hidden_activation)(product))
+        def second_half(product):
+            return self.output_dense(hidden_activation(product))
 
-        if self.recompute and training:
-            # The gradient does not need the second product, so XLA drops its recomputation.
-            update = recomputed(transform, [], inputs)
+        # XLA does not compute the product of `output_dense` again: the gradient does not need it.
+        if not training:
+            update = second_half(self.intermediate_dense(inputs))
+        elif self.recompute:
+            update = recomputed(lambda x: second_half(self.intermediate_dense(x)), [], inputs)
         else:
-            update = transform(inputs)
+            # XLA would keep the input and the result of GELU, and two factors of its derivative.
+            update = recomputed(second_half, [], self.intermediate_dense(inputs))
         return self.output_dropout(update, training=training)
 
     def compute_output_shape(self, hidden_shape):

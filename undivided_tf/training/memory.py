@@ -16,9 +16,10 @@ _FLOAT32_BYTES = 4
 _RUNTIME_BYTES = 300 * 2**20
 _RUNTIME_BYTES_OF_A_BLOCK = 30 * 2**20
 
-# Arrays of the intermediate size that are kept for the backward pass. GELU: the product, two
-# factors of its derivative, the result. The tanh form has one fewer, ReLU two fewer.
-_KEPT_INNER = {"gelu": 4, "gelu_tanh": 3, "relu": 2}
+# Arrays of the intermediate size in the backward pass of an intermediate block, which computes the
+# activation again. GELU: the product, two factors of its derivative, the result. The tanh form has
+# one fewer, ReLU two fewer. Of these arrays a block keeps only the product.
+_INNER_ARRAYS = {"gelu": 4, "gelu_tanh": 3, "relu": 2}
 
 # Arrays of the hidden size that a block keeps if its inner part is recomputed: the context, the sum
 # and its norm.
@@ -31,7 +32,7 @@ def _kept(config: EncoderConfig, kind: str, length: int) -> int:
     An attention block keeps query, key, value, context, the sum and its norm, and the random bits
     of the dropout (7 n H), and for each head the probabilities, their random bits and their values
     after dropout (3 n n). An intermediate block keeps the sum, its norm, the random bits (3 n H)
-    and `_KEPT_INNER` n I. Without dropout there are no random bits and no values after dropout.
+    and the first product (n I). Without dropout there are no random bits and no values after it.
     With `query_key_norm` query and key before their norm are kept, too; rotation keeps nothing.
     """
     stream = length * config.hidden_size
@@ -40,16 +41,16 @@ def _kept(config: EncoderConfig, kind: str, length: int) -> int:
         arrays = 3 if config.attention_probs_dropout_prob else 1
         before_norm = 2 * stream if config.query_key_norm else 0
         return 6 * stream + before_norm + bits + arrays * config.num_attention_heads * length**2
-    inner = _KEPT_INNER[config.hidden_activation] * length * config.intermediate_size
-    return 2 * stream + bits + inner
+    return 2 * stream + bits + length * config.intermediate_size
 
 
 def _temporary(config: EncoderConfig, kind: str, length: int) -> int:
-    """Temporary elements of a block's backward pass: gradients of the kept arrays."""
+    """Temporary elements of a block's backward pass: gradients, and what is computed again."""
     stream = length * config.hidden_size
     if kind == "attention":
         return 2 * stream + 2 * config.num_attention_heads * length**2
-    return stream + length * config.intermediate_size
+    # The activation's arrays without the kept product, and one gradient of their size.
+    return stream + _INNER_ARRAYS[config.hidden_activation] * length * config.intermediate_size
 
 
 def activation_elements(
