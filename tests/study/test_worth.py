@@ -139,8 +139,33 @@ def test_nothing_is_extrapolated():
     assert "outside the reference's curve" in outside.reason
     assert "begins below the loss" in early.reason
     assert "ends above the loss" in late.reason
-    for found in (outside, early, late):
-        assert math.isnan(found.value) and math.isnan(found.low) and math.isnan(found.high)
+    assert all(math.isnan(found.value) for found in (outside, early, late))
+    assert math.isnan(outside.low) and math.isnan(outside.high) and not outside.is_bounded
+    # The ends of the arm's curve: it has the loss at less, or at more, than these.
+    assert (early.low, early.high) == (0.0, pytest.approx(BUDGETS[0] / 1.2e14))
+    assert (late.low, late.high) == (pytest.approx(BUDGETS[-1] / 3e15), math.inf)
+
+
+@pytest.mark.parametrize(
+    ("truth", "budget", "name"), [(1.5, 2.8e15, WORTH), (0.6, 1.2e14, HARMFUL)]
+)
+def test_a_multiplier_beyond_the_curve_is_judged_by_the_end_that_is_known(truth, budget, name):
+    arms = made_up_study(np.random.default_rng(6), 3, truth, pair=0.001, noise=0.0005)
+    (found,) = worth.compute_multiplier(*arms, [budget])
+    assert math.isnan(found.value)
+    assert worth.judge(found).name == name
+
+
+def test_the_end_that_is_known_covers_the_truth():
+    """A one-sided statement by one end of a 95 % interval fails in 2.5 % of studies."""
+    generator, beyond, covered = np.random.default_rng(7), 0, 0
+    for _ in range(600):
+        arms = made_up_study(generator, 3, 1.15)
+        (found,) = worth.compute_multiplier(*arms, [BUDGETS[-1]])
+        beyond += math.isnan(found.value)
+        covered += found.low <= 1.15 <= found.high
+    assert beyond > 500
+    assert covered / 600 > 0.95
 
 
 def test_an_interval_that_leaves_the_curve_has_an_open_end():

@@ -37,7 +37,7 @@ from undivided_tf.study.results import StudyResults
 from undivided_tf.study.worth.verdicts import UNDECIDED
 
 CHAPTER = "What intermediate blocks are worth"
-_HEADLINE = "at the largest budget that is decided or whose interval has both ends"
+_HEADLINE = "at the largest budget with a known multiplier that is decided or has both ends"
 _BETWEEN = 40  # Budgets between the trained ones at which the figure has a multiplier.
 
 
@@ -195,14 +195,15 @@ def headlines(study: StudyResults) -> Table:
 
 def _headline(arm: JudgedArm) -> Value:
     comparison = arm.headline
-    if comparison is None or math.isnan(comparison.multiplier.value):
+    if comparison is None or not comparison.multiplier.is_bounded:
         return Value(comparison.verdict.name if comparison else UNDECIDED)
     multiplier, verdict = comparison.multiplier, comparison.verdict.name
     if verdict in BLOCKS_ARE:
         verdict = f"blocks {BLOCKS_ARE[verdict]}"
-    value = multiplier.value
-    text = f"{formatting.multiplier(value)} ({interval(multiplier)}): {verdict}"
-    return Value(text, number=value)
+    if math.isnan(multiplier.value):
+        return Value(f"{interval(multiplier)}: {verdict}")
+    text = f"{formatting.multiplier(multiplier.value)} ({interval(multiplier)}): {verdict}"
+    return Value(text, number=multiplier.value)
 
 
 def table(study: StudyResults, arms: Sequence[JudgedArm]) -> Table:
@@ -261,7 +262,7 @@ def _row(comparison: Comparison) -> tuple[Value, ...]:
     return (
         number(multiplier.budget, formatting.large),
         number(multiplier.value, formatting.multiplier) if known else Value("not known"),
-        Value(interval(multiplier) if known else "-"),
+        Value(interval(multiplier) if multiplier.is_bounded else "-"),
         # The reason that a known interval covers a margin would repeat the column before.
         Value(verdict.name, multiplier.reason if verdict.name == UNDECIDED else verdict.reason),
         Value("-") if needed is None else number(needed, formatting.count),

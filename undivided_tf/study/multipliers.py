@@ -204,14 +204,16 @@ def _level(config: StudyConfig, seeds: int) -> float:
 def headline(comparisons: Sequence[Comparison]) -> Comparison | None:
     """The comparison that the sentence on an arm is about; None where there is none.
 
-    The one at the largest budget that is decided, or whose interval is undecided although both its
-    ends are known. Where there is none, the one at the largest budget with a known multiplier, else
-    at the largest budget. Budgets at which the reference has learnt come before all others.
+    The one at the largest budget with a known multiplier that is decided, or undecided although
+    both ends of its interval are known. Where there is none, the one at the largest budget that is
+    decided by one end, else with a known multiplier, else at the largest budget. Budgets at which
+    the reference has learnt come before all others.
     """
     learnt = [one for one in comparisons if one.verdict.name != judging.NO_VERDICT]
-    judged = [one for one in learnt if one.verdict.name != UNDECIDED or not one.multiplier.reason]
     known = [one for one in learnt if not math.isnan(one.multiplier.value)]
-    return (judged or known or learnt or [*comparisons] or [None])[-1]
+    decided = [one for one in learnt if one.verdict.name != UNDECIDED]
+    judged = [one for one in known if one in decided or not one.multiplier.reason]
+    return (judged or decided or known or learnt or [*comparisons] or [None])[-1]
 
 
 # === Sentences ===
@@ -229,11 +231,15 @@ def sentence(arm: JudgedArm) -> str:
         return f"{arm.name}: {UNDECIDED}, no encoder of `{reference}` is pre-trained."
     verdict, multiplier = comparison.verdict, comparison.multiplier
     budget = f"{formatting.large(multiplier.budget)} training FLOPs"
-    if math.isnan(multiplier.value) or verdict.name in (judging.NO_VERDICT, judging.DID_NOT_LEARN):
+    unbounded = math.isnan(multiplier.value) and not multiplier.is_bounded
+    if unbounded or verdict.name in (judging.NO_VERDICT, judging.DID_NOT_LEARN):
         return f"{arm.name}: {verdict.name} at {budget} of `{reference}`, since {verdict.reason}."
+    times = f"{interval(multiplier)} times (95 % interval)"
+    if not math.isnan(multiplier.value):
+        value = formatting.multiplier(multiplier.value)
+        times = f"{value} times (95 % interval {interval(multiplier)})"
     text = (
-        f"{arm.name} needs {formatting.multiplier(multiplier.value)} times (95 % interval "
-        f"{interval(multiplier)}) the compute for the held-out loss that `{reference}` has at "
+        f"{arm.name} needs {times} the compute for the held-out loss that `{reference}` has at "
         f"{budget}: "
     )
     if verdict.name in BLOCKS_ARE:
@@ -247,7 +253,7 @@ def interval(
     found: worth.Multiplier | worth.Crossover,
     show: Callable[[float], str] = formatting.multiplier,
 ) -> str:
-    """The interval of a value that is known; an end that leaves the curves is open."""
+    """The interval of a value; an end that leaves the curves is open."""
     low, high = found.low, found.high
     if low > 0 and math.isfinite(high):
         return formatting.between((low, high), show)

@@ -19,12 +19,12 @@ class Multiplier:
         budget: training FLOPs C of the reference.
         value: m(C), the arm's compute for the same loss as a multiple of C; NaN where it is
             not known.
-        low: lower end of the interval; 0.0 where the interval leaves the arm's curve, NaN
-            where the value is NaN.
+        low: lower end of the interval; 0.0 where the interval leaves the arm's curve, NaN where
+            the budget is outside the reference's curve.
         high: upper end; inf where the interval leaves the arm's curve, NaN as `low`.
         level: of the interval.
         seeds: that the interval rests on, of the arm with fewer.
-        reason: why the value or an end is not known; empty where all are.
+        reason: why the value or an end is not known; empty where all are known.
     """
 
     budget: float
@@ -34,6 +34,11 @@ class Multiplier:
     level: float
     seeds: int
     reason: str = ""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether an end of the interval is known."""
+        return self.low > 0 or math.isfinite(self.high)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +83,8 @@ def compute_multiplier(
 
     m(C) = C_A(loss_F(C)) / C: below 1 the arm is cheaper. `loss_F` is the mean of the
     reference's monotone curves, `C_A` the inverse of the mean of the arm's (see `Curves`).
-    Nothing is extrapolated.
+    Nothing is extrapolated: where the arm's curve ends above that loss, or begins below it, m is
+    not known, but the interval's end on the curve is.
 
     The interval holds every m that a t-test does not reject: at m the mean over seeds of
     `loss_A(m C) - loss_F(C)` is not shown to differ from 0. So spread is measured in losses,
@@ -134,36 +140,44 @@ def _multiplier(ours: Curves, theirs: Curves, budget: float, level: float) -> Mu
         return difference(x, y)[0]
 
     loss = ours(x).mean()
-    if mean(theirs.low) < 0:
-        return result(nan, nan, nan, f"the arm's curve begins below the loss {loss:.4f}")
-    if mean(theirs.high) > 0:
-        return result(nan, nan, nan, f"the arm's curve ends above the loss {loss:.4f}")
+    begins_below, ends_above = mean(theirs.low) < 0, mean(theirs.high) > 0
     candidates = grid(theirs.low, theirs.high, theirs.knots)
-    root = _root(mean, candidates, mean(candidates))
+    if begins_below:
+        root, reason = nan, f"the arm's curve begins below the loss {loss:.4f}"
+    elif ends_above:
+        root, reason = nan, f"the arm's curve ends above the loss {loss:.4f}"
+    else:
+        root, reason = _root(mean, candidates, mean(candidates)), ""
+        candidates = grid(theirs.low, theirs.high, theirs.knots, [root])
 
     def excess(y):
         mean, half = difference(x, y)
         return np.abs(mean) - half
 
-    candidates = grid(theirs.low, theirs.high, theirs.knots, [root])
     accepted = excess(candidates) <= 0
-    accepted[np.searchsorted(candidates, root)] = True
+    if not reason:
+        accepted[np.searchsorted(candidates, root)] = True
+    elif not accepted.any():  # All of the arm's curve is rejected: the multiplier lies beyond it.
+        accepted[0 if begins_below else -1] = True
     # The set may have gaps where the spread is large far from the estimate: take its hull.
     first, last = np.flatnonzero(accepted)[[0, -1]]
-    low, high, reason = -math.inf, math.inf, ""
-    if first > 0:
-        low = edge(excess, candidates[first], candidates[first - 1])
-    elif excess(candidates[0]) < 0:
-        reason = "the interval begins before the arm's curve"
-    else:
-        low = candidates[0]
-    if last < len(candidates) - 1:
-        high = edge(excess, candidates[last], candidates[last + 1])
-    elif excess(candidates[-1]) < 0:
-        reason += ("; " if reason else "") + "the interval ends beyond the arm's curve"
-    else:
-        high = candidates[-1]
-    return result(math.exp(root - x), math.exp(low - x), math.exp(high - x), reason)
+    low, high, reasons = -math.inf, math.inf, [reason] if reason else []
+    if not begins_below:
+        if first > 0:
+            low = edge(excess, candidates[first], candidates[first - 1])
+        elif excess(candidates[0]) >= 0:
+            low = candidates[0]
+        else:
+            reasons.append("the interval begins before the arm's curve")
+    if not ends_above:
+        if last < len(candidates) - 1:
+            high = edge(excess, candidates[last], candidates[last + 1])
+        elif excess(candidates[-1]) >= 0:
+            high = candidates[-1]
+        else:
+            reasons.append("the interval ends beyond the arm's curve")
+    low, value, high = (math.exp(y - x) for y in (low, root, high))
+    return result(value, low, high, "; ".join(reasons))
 
 
 def _root(function, candidates: np.ndarray, values: np.ndarray) -> float:
