@@ -71,6 +71,9 @@ class Pretraining(Kind):
         loss, at_mask = validation["loss"], validation.get("loss_at_mask")
         yield {"metric": "perplexity", "value": math.exp(loss)}
         yield {"metric": "below_unigram_entropy", "value": result["unigram_entropy"] - loss}
+        if history := result.get("training_history"):
+            # The mean over the last steps that were logged together.
+            yield {"metric": "training_loss", "value": history[-1]["loss"]}
         for name, value in validation.items():
             yield {"metric": f"validation_{name}", "value": value}
         for name, own in (
@@ -311,6 +314,7 @@ LANGUAGE_MODEL = (
     Measure("steps", "steps", formatting.count),
     Measure("tokens seen", "tokens", formatting.large),
     LOSS,
+    Measure("training loss at the end, nats", "training_loss", formatting.loss),
     Measure("below unigram entropy by, nats", "below_unigram_entropy", formatting.loss),
     Measure("held-out MLM accuracy, %", "validation_accuracy", formatting.percent, _points),
     Measure("perplexity", "perplexity", lambda value: formatting.decimals(value, 1), _ratio),
