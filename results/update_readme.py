@@ -13,7 +13,7 @@ import textwrap
 from typing import Any
 
 from undivided_tf.reporting import layout
-from undivided_tf.study import kinds, multiplier_section
+from undivided_tf.study import kinds, multiplier_section, multipliers
 from undivided_tf.study.report import write_report
 from undivided_tf.study.summary import summary_lines
 from undivided_tf.support import files
@@ -22,7 +22,9 @@ ROOT = pathlib.Path(__file__).resolve().parent
 DOCS = ROOT.parent / "docs"
 PAGES = (ROOT.parent / "README.md", DOCS / "findings.md")
 # Opens a part; its groups say what it holds and name the study.
-START = re.compile(r"<!-- (answer|summary) generated from results/(\w+)/results\.json -->\n")
+START = re.compile(
+    r"<!-- (answer|crossovers|summary) generated from results/(\w+)/results\.json -->\n"
+)
 END = "<!-- end of the generated part -->\n"
 # The documentation is built from docs/ alone, so its pages show copies of figures.
 FIGURE = re.compile(r"\(figures/(\w+)/(\w+\.svg)\)")
@@ -45,6 +47,12 @@ def answer(results: dict[str, Any]) -> list[str]:
     return ["", *layout.markdown_table(table), "", *note, ""]
 
 
+def crossovers(results: dict[str, Any]) -> list[str]:
+    """At which training compute the better arm changes, a sentence an arm."""
+    sentences = multipliers.crossovers(multipliers.judged_arms(kinds.read_results(results)))
+    return ["", *textwrap.wrap(" ".join(sentences), 120, break_on_hyphens=False), ""]
+
+
 def summary(results: dict[str, Any]) -> list[str]:
     """What a study prints at its end."""
     return ["```text", *summary_lines(results), "```"]
@@ -57,7 +65,7 @@ def generated(page: str) -> str:
     for part, name, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         _, after = text.split(END)
         results = files.read_json(ROOT / name / "results.json")
-        lines = {"answer": answer, "summary": summary}[part](results)
+        lines = {"answer": answer, "crossovers": crossovers, "summary": summary}[part](results)
         start = f"<!-- {part} generated from results/{name}/results.json -->"
         written += ["\n".join([start, *lines, END]), after]
     return "".join(written)
