@@ -91,8 +91,8 @@ def _rows(cell: dict[str, Any], kind: Kind) -> Iterator[dict[str, Any]]:
         "start": label.get("start"),
         **{f"second_{key}": second.get(key) for key in ("pattern", "seed", "trained")},
     }
-    found = list(kind.rows(cell["result"])) if cell["result"] else []
-    yield from (row | one for one in found or [{}])
+    metric_rows = list(kind.rows(cell["result"])) if cell["result"] else []
+    yield from (row | metric_row for metric_row in metric_rows or [{}])
 
 
 def view(whole: pd.DataFrame, config: StudyConfig, budget: str, size: str) -> pd.DataFrame:
@@ -112,12 +112,12 @@ def view(whole: pd.DataFrame, config: StudyConfig, budget: str, size: str) -> pd
             other = budgets.same_as(config, pattern, budget, size)
         except InputError:
             continue
-        own = plain[plain["pattern"] == (other or pattern)].assign(pattern=pattern)
+        rows = plain[plain["pattern"] == (other or pattern)].assign(pattern=pattern)
         if other is None:
             # Steps or weights differ, but the step time does not, so reuse the timing. A partner
             # of equal parameters has a timing of its own.
-            own = own[(own["kind"] == "timing") & (budget not in PARTNERS)]
-        parts.append(own)
+            rows = rows[(rows["kind"] == "timing") & (budget not in PARTNERS)]
+        parts.append(rows)
     return _with_times_in_turn(pd.concat(parts, ignore_index=True), of_size, reference)
 
 
@@ -129,12 +129,12 @@ def _with_times_in_turn(seen: pd.DataFrame, of_size: pd.DataFrame, reference: st
     median of its ratios to it; a pattern without a timing has none. Without any timing, the times
     of the runs stay.
     """
-    full = of_size.loc[of_size["metric"] == "reference_milliseconds", "value"]
-    if full.empty:
+    reference_times = of_size.loc[of_size["metric"] == "reference_milliseconds", "value"]
+    if reference_times.empty:
         return seen
     ratios = seen[(seen["kind"] == "timing") & (seen["metric"] == "ratio")]
-    milliseconds = full.median() * ratios.groupby("pattern")["value"].median()
-    milliseconds[reference] = full.median()
+    milliseconds = reference_times.median() * ratios.groupby("pattern")["value"].median()
+    milliseconds[reference] = reference_times.median()
     timed = (seen["kind"] == "pretraining") & seen["metric"].isin(_TIMES)
     rows = seen[timed]
     is_step = rows["metric"] == "step_milliseconds"
