@@ -248,13 +248,13 @@ class _Law:
         self._n, self._n0 = _centred(points["parameters"])
         self._d, self._d0 = _centred(points["tokens"])
         self._k, self._exponents = len(arms), 1 if shared else len(arms)
-        self._own = np.zeros_like(self._arm) if shared else self._arm
+        self._exponent_of = np.zeros_like(self._arm) if shared else self._arm
         self._lowest = points["loss"].min()
 
     def take(self, rows: np.ndarray) -> "_Law":
         """The law at some of the points, in the same parameters."""
         taken = copy.copy(self)
-        taken._arm, taken._own = self._arm[rows], self._own[rows]
+        taken._arm, taken._exponent_of = self._arm[rows], self._exponent_of[rows]
         taken._n, taken._d = self._n[rows], self._d[rows]
         return taken
 
@@ -266,8 +266,8 @@ class _Law:
         log_e, a, b, log_a, log_b = self._parts(theta)
         return (
             math.exp(log_e[0]),
-            np.exp(log_a[self._arm] - a[self._own] * self._n),
-            np.exp(log_b[self._arm] - b[self._own] * self._d),
+            np.exp(log_a[self._arm] - a[self._exponent_of] * self._n),
+            np.exp(log_b[self._arm] - b[self._exponent_of] * self._d),
         )
 
     def log_losses(self, theta: np.ndarray) -> np.ndarray:
@@ -275,7 +275,7 @@ class _Law:
 
     def _jacobian(self, theta: np.ndarray) -> np.ndarray:
         e, n, d = self._terms(theta)
-        exponent = self._own[:, None] == np.arange(self._exponents)
+        exponent = self._exponent_of[:, None] == np.arange(self._exponents)
         arm = self._arm[:, None] == np.arange(self._k)
         columns = [
             np.full((len(n), 1), e),
