@@ -95,7 +95,7 @@ def differences(
 
 
 def _points(axes, places, estimates, colour, marker, style) -> None:
-    """Means with their intervals, where there are several seeds."""
+    """Draws means, with their intervals where there are several seeds."""
     estimates = list(estimates)
     means = [estimate.mean for estimate in estimates]
     axes.plot(places, means, color=colour, marker=marker, ls=style)

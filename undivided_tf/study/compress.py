@@ -285,7 +285,11 @@ class _Run:
         return zip(self.config.zero_shot, self.config.zero_shot_measures, strict=True)
 
     def _measures(self, place: str | pathlib.Path, gone: Iterable[str] = ()) -> dict[str, Any]:
-        """Of an encoder without some blocks: the damage by measure, and what it is in words."""
+        """Measures an encoder without the blocks `gone`.
+
+        Returns:
+            `damage` and `words`, the description of the damage, both by measure.
+        """
         source = converter.open_checkpoint(converter.locate(place))
         encoder = converter.build_encoder(source)
         measurements: dict[str, Any] = {"words": {}, "damage": {}}

@@ -110,10 +110,10 @@ class Claim:
     def verdict(self, study: StudyResults, pattern: str) -> Verdict:
         """The judge's verdict, unless encoders that it rests on have not learnt.
 
-        Nothing that an encoder has not learnt can be lost with its blocks. So there is no verdict
-        unless the encoders of the reference are below the neighbour model; and of a pattern that
-        is not below it, where the reference is, this is the finding. Results of a release that
-        did not know the neighbour model are judged without.
+        An encoder cannot lose what it has not learnt. So there is no verdict where an encoder of
+        the reference is not below the neighbour model. Where only an encoder of the pattern is
+        not, the verdict is that the pattern did not learn. Results of older releases, which have
+        no neighbour model, are judged without this check.
         """
         verdict = self.judge(study, pattern)
         if not self.needs_learning:
@@ -151,9 +151,10 @@ class Scores:
     Attributes:
         of_pattern: scores of the pattern, by pre-training seed.
         of_reference: scores of the reference, likewise.
-        floor: what is reached without what pre-training taught: by a constant answer, or by random
-            weights, where these are scored and reach more.
-        control: that it decides nothing was named before: encoders of this size cannot do it.
+        floor: the score without pre-training: of a constant answer, or of random weights where
+            these are scored and do better.
+        control: whether the comparison decides nothing, as was said before the run, because
+            encoders of this size cannot do the task.
     """
 
     of_pattern: Mapping[int, float]
@@ -258,7 +259,7 @@ def _decided(
 
 
 def _advice(unsettled: Iterable[Evidence]) -> str:
-    """How many pairs the comparison with the widest spread needs; empty if there are as many."""
+    """How many pairs the comparison that needs most would take; empty if all have enough."""
     short = [
         comparison
         for comparison in unsettled

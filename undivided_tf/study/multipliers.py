@@ -140,8 +140,8 @@ def judged(view: StudyResults, pattern: str) -> JudgedArm:
     """A pattern judged at each budget of the reference.
 
     There is no verdict at a budget at which an encoder of the reference is not below the
-    neighbour model. Where all are, and an encoder of the pattern is not at the end of its run,
-    the pattern did not learn.
+    neighbour model. Where all of them are, but an encoder of the pattern is not at the end of its
+    run, the pattern did not learn.
     """
     reference_points, points = annealed(view, view.reference), annealed(view, pattern)
     means = reference_points.groupby("run")[["training_flops", "loss"]].mean().sort_index()
@@ -258,7 +258,7 @@ def interval(
     estimate: worth.Multiplier | worth.Crossover,
     show: Callable[[float], str] = formatting.multiplier,
 ) -> str:
-    """The interval of a value that is known; an end that leaves the curves is open."""
+    """The interval of a known value in words; an end that lies beyond the curves is open."""
     low, high = estimate.low, estimate.high
     if low > 0 and math.isfinite(high):
         return formatting.between((low, high), show)
@@ -278,11 +278,11 @@ def _name_without_size(arm: JudgedArm) -> str:
 
 
 def crossovers(arms: Iterable[JudgedArm]) -> list[str]:
-    """At which compute the better arm changes, a sentence each; none where no interval is known.
+    """Sentences on the compute at which the lead changes between each arm and the reference.
 
-    Where the curves of both arms end at the same compute, each arm has its best size at every
-    compute. Otherwise, where one arm has no run of a size, the other would lead for that alone, and
-    so each size is compared by itself.
+    An arm with too few seeds for an interval has none. Where the curves of an arm and of the
+    reference end at the same compute, both are compared at the best of their sizes. Otherwise one
+    of them would lead only because the other has no run there, so each size is compared by itself.
     """
     by_arm: dict[Any, list[JudgedArm]] = {}
     for arm in arms:

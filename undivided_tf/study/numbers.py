@@ -98,8 +98,8 @@ def _rows(cell: dict[str, Any], kind: Kind) -> Iterator[dict[str, Any]]:
 def view(whole: pd.DataFrame, config: StudyConfig, budget: str, size: str) -> pd.DataFrame:
     """The rows that one budget and size of encoders have, with the times of steps in turn.
 
-    The reference is the same in all budgets. Where an encoder of equal steps stands for another,
-    its rows have the name of that one.
+    The reference is the same in all budgets. Where an encoder of equal steps is also that of this
+    budget, its rows are repeated here under the name of the pattern that it stands for.
     """
     of_size = whole[whole["size"] == size]
     plain = of_size[of_size["budget"] == budgets.STEPS]
@@ -122,12 +122,12 @@ def view(whole: pd.DataFrame, config: StudyConfig, budget: str, size: str) -> pd
 
 
 def _with_times_in_turn(seen: pd.DataFrame, of_size: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Gives pre-trainings the times that steps took when patterns had turns.
+    """Gives pre-trainings the step times that were measured with the patterns in turn.
 
-    Runs of hours meet a machine at different speeds and loads; of one round all patterns see the
-    same. So the reference has one step time, the median of all its rounds, and a pattern the
-    median of its ratios to it; a pattern without a timing has none. Without any timing, the times
-    of the runs stay.
+    The speed and load of a machine change over the hours of a run, but hardly within a round of
+    the timing. So the step time of the reference is the median of all its rounds, and that of a
+    pattern is this median times the median of the pattern's ratios to the reference. A pattern
+    without a timing has no step time. Without any timing, the times of the runs stay.
     """
     reference_times = of_size.loc[of_size["metric"] == "reference_milliseconds", "value"]
     if reference_times.empty:

@@ -283,7 +283,7 @@ def _added_seeds(config: StudyConfig, projections: list[Projection]) -> Iterator
 
 
 def _totals(projections: list[Projection]) -> tuple[float, float]:
-    """Seconds of cells, and those of their starts."""
+    """Seconds that cells take, and the part of it that they take to start."""
     return sum(projection.seconds for projection in projections), sum(
         projection.starting for projection in projections
     )

@@ -81,8 +81,8 @@ def _is_part(there: SweepConfig, config: SweepConfig) -> bool:
 def _known(config: SweepConfig, path: str) -> Known:
     """The losses in a sweep.json of the same recipe.
 
-    Its records may have had another place. sweep.json does not hold their hash, so the caller
-    must know that they are the same.
+    The records may have been in another folder. sweep.json does not hold their hash, so the
+    caller must know that they are the same.
     """
     sweep = read(path)
     there = SweepConfig.from_dict(sweep["config"])

@@ -52,7 +52,7 @@ class Rows:
         )
 
     def followed_by(self, next_rows: Self) -> Self:
-        """These rows, then those of another split of the same task, labelled like this one."""
+        """These rows, then those of another split of the same task; both or neither have labels."""
         return dataclasses.replace(
             self,
             first=[*self.first, *next_rows.first],

@@ -148,7 +148,10 @@ class Mechanism(Kind):
 
 
 def _partner(recipe: MechanismConfig, pattern: str, reference: str) -> tuple[str, ...]:
-    """The pattern with attention blocks for the parameters it lacks; empty if it lacks none."""
+    """The pattern with as many parameters as the reference, by more attention blocks.
+
+    Empty if there is none, or if it is the pattern itself.
+    """
     encoder, reference_encoder = (recipe.of_pattern(p) for p in (pattern, reference))
     try:
         partner = partners.matched_partner(encoder, reference_encoder, "attention", TOLERANCE)
