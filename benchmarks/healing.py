@@ -156,10 +156,10 @@ def heal(root: pathlib.Path, start: pathlib.Path, recipe: dict[str, Any]) -> dic
         max_eval_rows=4 * _PIECES_PER_STEP // FLAGS.length,
     )
     results = healing.heal(config)
-    found = {key: results[key] for key in ("pieces", "seconds", "before", "after")}
+    outcome = {key: results[key] for key in ("pieces", "seconds", "before", "after")}
     if recipe["seed"] != _PILOT_SEED:
-        found["scores"] = scores(pathlib.Path(config.workdir) / "model")
-    return {**recipe, "found": found}
+        outcome["scores"] = scores(pathlib.Path(config.workdir) / "model")
+    return {**recipe, "found": outcome}
 
 
 def main(_):

@@ -74,26 +74,26 @@ def take_turns(peers: dict[str, pretraining.Peer], length: int, batch: int) -> d
     """Times all peers in rounds after two warm-up calls; returns times and rates by name."""
     calls = min(max(_TOKENS_PER_ROUND // (length * batch), 1), _MAX_CALLS)
     shape = {"length": length, "batch": batch}
-    found = {name: {"milliseconds": []} for name in peers}
+    timings = {name: {"milliseconds": []} for name in peers}
     for name, peer in peers.items():
         peer.ask("times", **shape, calls=2)
-        found[name]["first_values"] = peer.ask("first", **shape)["values"]
+        timings[name]["first_values"] = peer.ask("first", **shape)["values"]
     for _ in range(FLAGS.rounds):
         for name, peer in peers.items():
             times = peer.ask("times", **shape, calls=calls)["milliseconds"]
-            found[name]["milliseconds"].append([round(t, 3) for t in times])
-    for values in found.values():
+            timings[name]["milliseconds"].append([round(t, 3) for t in times])
+    for values in timings.values():
         rounds = [statistics.median(times) for times in values["milliseconds"]]
         values["median_milliseconds"] = statistics.median(rounds)
         values["sentences_per_second"] = 1000 * batch / values["median_milliseconds"]
-    others = [name for name in found if not name.startswith("ours")]
-    result = {**shape, "calls_a_round": calls, "peers": found}
-    if others:
-        best = min(others, key=lambda name: found[name]["median_milliseconds"])
+    other_peers = [name for name in timings if not name.startswith("ours")]
+    result = {**shape, "calls_a_round": calls, "peers": timings}
+    if other_peers:
+        best = min(other_peers, key=lambda name: timings[name]["median_milliseconds"])
         result["best_other"] = best
         result["over_best_other"] = {
-            name: pretraining.ratio(found[best], values)
-            for name, values in found.items()
+            name: pretraining.ratio(timings[best], values)
+            for name, values in timings.items()
             if name.startswith("ours")
         }
     return result

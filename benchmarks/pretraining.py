@@ -144,20 +144,20 @@ def start(folder: pathlib.Path, size: str) -> pathlib.Path:
 
 def take_turns(peers: dict[str, Peer], steps: int) -> dict[str, dict[str, Any]]:
     """Times all peers in rounds after two warm-up steps; returns times and peak memory by name."""
-    found = {}
+    timings = {}
     for name, peer in peers.items():
-        found[name] = {"loss_before_training": peer.ask("loss")["loss"], "milliseconds": []}
-        found[name]["first_step_milliseconds"] = peer.ask("train", steps=1)["milliseconds"][0]
+        timings[name] = {"loss_before_training": peer.ask("loss")["loss"], "milliseconds": []}
+        timings[name]["first_step_milliseconds"] = peer.ask("train", steps=1)["milliseconds"][0]
         peer.ask("train", steps=1)
     for _ in range(FLAGS.rounds):
         for name, peer in peers.items():
             answer = peer.ask("train", steps=steps)
-            found[name]["milliseconds"].append([round(t, 1) for t in answer["milliseconds"]])
-            found[name]["peak_memory_bytes"] = answer["peak_memory_bytes"]
-    for values in found.values():
+            timings[name]["milliseconds"].append([round(t, 1) for t in answer["milliseconds"]])
+            timings[name]["peak_memory_bytes"] = answer["peak_memory_bytes"]
+    for values in timings.values():
         rounds = [statistics.median(times) for times in values["milliseconds"]]
         values["median_milliseconds"] = statistics.median(rounds)
-    return found
+    return timings
 
 
 def ratio(slow: dict[str, Any], fast: dict[str, Any]) -> float:
@@ -200,25 +200,28 @@ def compare(folder: pathlib.Path, size: str, peak: float) -> dict[str, Any]:
     job, folder = {**_COMMON, **SIZES[size]}, start(folder, size)
     with running(peers_of(folder)) as peers:
         about = {name: peer.ask("about") for name, peer in peers.items()}
-        found = take_turns(peers, job["steps"])
-    for name, values in found.items():
+        timings = take_turns(peers, job["steps"])
+    for name, values in timings.items():
         values["about"] = {k: v for k, v in about[name].items() if k != "peak_memory_bytes"}
         values["tokens_per_second"] = (
             1000 * job["rows"] * job["length"] / values["median_milliseconds"]
         )
-    ours = min((n for n in found if n.startswith(_OURS)), key=lambda n: _median(found[n]))
-    others = {name: values for name, values in found.items() if not name.startswith(_OURS)}
-    result = {"job": job, "peers": found, "ours": ours, "flops_of_ours": step_flops(size)}
+    ours = min((n for n in timings if n.startswith(_OURS)), key=lambda n: _median(timings[n]))
+    other_peers = {name: values for name, values in timings.items() if not name.startswith(_OURS)}
+    result = {"job": job, "peers": timings, "ours": ours, "flops_of_ours": step_flops(size)}
     result["flops_of_others"] = step_flops(size, gathered=False)
-    rate = result["flops_of_ours"] / _median(found[ours]) / 1e6
+    rate = result["flops_of_ours"] / _median(timings[ours]) / 1e6
     result["gigaflops"], result["share_of_peak"] = rate, rate / peak
-    if others:
-        best = min(others, key=lambda name: _median(others[name]))
-        result["best_other"], result["over_best_other"] = best, ratio(others[best], found[ours])
-        leanest = min(values["peak_memory_bytes"] for values in others.values())
-        result["memory_over_leanest"] = found[ours]["peak_memory_bytes"] / leanest
-    if _AS_IS in others:
-        result["over_transformers"] = ratio(others[_AS_IS], found[ours])
+    if other_peers:
+        best = min(other_peers, key=lambda name: _median(other_peers[name]))
+        result["best_other"], result["over_best_other"] = (
+            best,
+            ratio(other_peers[best], timings[ours]),
+        )
+        leanest = min(values["peak_memory_bytes"] for values in other_peers.values())
+        result["memory_over_leanest"] = timings[ours]["peak_memory_bytes"] / leanest
+    if _AS_IS in other_peers:
+        result["over_transformers"] = ratio(other_peers[_AS_IS], timings[ours])
     return result
 
 
@@ -230,13 +233,13 @@ def patterns(folder: pathlib.Path) -> dict[str, Any]:
     """Time and FLOPs at base without intermediate blocks, relative to BERT."""
     jobs = {pattern: {"encoder": {"block_pattern": pattern}} for pattern in _PATTERNS}
     with running({p: Peer("ours.py", folder / "base", job) for p, job in jobs.items()}) as peers:
-        found = take_turns(peers, SIZES["base"]["steps"])
-    full = _PATTERNS[0]
-    for pattern, values in found.items():
-        values["time_over_full"] = 1 / ratio(found[full], values)
+        timings = take_turns(peers, SIZES["base"]["steps"])
+    reference = _PATTERNS[0]
+    for pattern, values in timings.items():
+        values["time_over_full"] = 1 / ratio(timings[reference], values)
         values["flops_over_full"] = step_flops("base", pattern) / step_flops("base")
         values["time_over_flops"] = values["time_over_full"] / values["flops_over_full"]
-    return found
+    return timings
 
 
 def real_input(folder: pathlib.Path) -> dict[str, Any]:
@@ -251,8 +254,8 @@ def real_input(folder: pathlib.Path) -> dict[str, Any]:
             times["constant"].append(ask("train", steps=6)["milliseconds"])
             answer = ask("real_input", steps=6, records_dir=records_dir)
             times["real"].append(answer["milliseconds"])
-    found = {name: {"milliseconds": rounds[1:]} for name, rounds in times.items()}
-    return {**found, "real_over_constant": ratio(found["real"], found["constant"])}
+    timings = {name: {"milliseconds": rounds[1:]} for name, rounds in times.items()}
+    return {**timings, "real_over_constant": ratio(timings["real"], timings["constant"])}
 
 
 def main(_):
@@ -265,9 +268,9 @@ def main(_):
         peak = max(max(rates) for rates in result["products"].values())
         result["peak_gigaflops"] = peak
         for size in FLAGS.sizes:
-            found = result["sizes"][size] = compare(folder, size, peak)
+            comparison = result["sizes"][size] = compare(folder, size, peak)
             files.write_json(output, result)
-            for name, values in found["peers"].items():
+            for name, values in comparison["peers"].items():
                 print(
                     f"{size:<6}{name:<24}{_median(values):9.1f} ms"
                     f"{values['tokens_per_second']:9.0f} tokens/s"
@@ -275,9 +278,9 @@ def main(_):
                     f"  loss {values['loss_before_training']:.5f}"
                 )
             print(
-                f"{size}: {found.get('over_best_other', 0):.2f} times the best other, "
-                f"{found.get('over_transformers', 0):.2f} times transformers as it is, "
-                f"{found['share_of_peak']:.0%} of the peak {peak:.0f} GFLOP/s"
+                f"{size}: {comparison.get('over_best_other', 0):.2f} times the best other, "
+                f"{comparison.get('over_transformers', 0):.2f} times transformers as it is, "
+                f"{comparison['share_of_peak']:.0%} of the peak {peak:.0f} GFLOP/s"
             )
         if FLAGS.patterns and "base" in FLAGS.sizes:
             result["patterns"] = patterns(folder)

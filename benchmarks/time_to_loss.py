@@ -118,16 +118,16 @@ def main(_):
             files.write_json(output, result)
             lines = [*LOSSES, result["neighbour_model_loss"]]
             print(f"{name:<26}", *(_cell(reached(curve, loss), loss) for loss in lines))
-        others = [
+        other_seconds = [
             point["seconds"]
             for name, curve in result["curves"].items()
             if name != "ours" and (point := reached(curve, 5.0))
         ]
         ours = reached(result["curves"]["ours"], 5.0)
         if ours:
-            best_other = min(others, default=FLAGS.budget_seconds)
+            best_other = min(other_seconds, default=FLAGS.budget_seconds)
             result["over_best_other_to_5"] = best_other / ours["seconds"]
-            result["others_reached_5"] = bool(others)
+            result["others_reached_5"] = bool(other_seconds)
         result["load_after"] = os.getloadavg()
         files.write_json(output, result)
     print(output)

@@ -47,10 +47,10 @@ def main() -> None:
         return model.train_on_batch(inputs, labels, counted)
 
     def loss():
-        found = model.evaluate(
+        mean_loss = model.evaluate(
             inputs, labels, sample_weight=counted, batch_size=len(labels), verbose=0
         )
-        return {"loss": float(found)}
+        return {"loss": float(mean_loss)}
 
     protocol.serve(
         {

@@ -40,14 +40,14 @@ def main() -> None:
     )
 
     def masked(ids):
-        found = mask(ids)
+        masking = mask(ids)
         inputs = {
-            "token_ids": found["token_ids"],
-            "mask_positions": found["mask_positions"],
+            "token_ids": masking["token_ids"],
+            "mask_positions": masking["mask_positions"],
             "segment_ids": tf.zeros_like(ids),
             "padding_mask": tf.cast(ids != 0, tf.int32),
         }
-        return inputs, found["mask_ids"], found["mask_weights"]
+        return inputs, masking["mask_ids"], masking["mask_weights"]
 
     batches = tf.data.Dataset.from_tensor_slices(rows).repeat().batch(16, drop_remainder=True)
     batch = learning.held_out(folder)

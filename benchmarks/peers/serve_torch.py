@@ -41,8 +41,8 @@ class Embedder(torch.nn.Module):
 
     def forward(self, ids, segments, mask):
         """Means (batch, hidden)."""
-        found = self.model(input_ids=ids, token_type_ids=segments, attention_mask=mask)
-        return mean(found.last_hidden_state, mask)
+        output = self.model(input_ids=ids, token_type_ids=segments, attention_mask=mask)
+        return mean(output.last_hidden_state, mask)
 
 
 def main() -> None:
@@ -57,8 +57,8 @@ def main() -> None:
     }
 
     def encode(texts, kind):
-        found = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors=kind)
-        return found["input_ids"], found["token_type_ids"], found["attention_mask"]
+        batch = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors=kind)
+        return batch["input_ids"], batch["token_type_ids"], batch["attention_mask"]
 
     def by_torch(texts):
         with torch.inference_mode():

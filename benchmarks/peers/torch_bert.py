@@ -56,9 +56,9 @@ def main() -> None:
     def loss():
         model.eval()
         with torch.no_grad():
-            found = (gathered if job["tuned"] else as_is)().item()
+            mean = (gathered if job["tuned"] else as_is)().item()
         model.train()
-        return {"loss": found}
+        return {"loss": mean}
 
     def products(dtype):
         def make(m, k, n):

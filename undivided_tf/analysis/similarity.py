@@ -95,7 +95,7 @@ def compare(
         encoders["other_seed"] = other_seed
     else:
         absent["other_seed"] = "no other_seed_checkpoint was given"
-    chosen, others = _samples(rows, config)
+    chosen, other_rows = _samples(rows, config)
     sample = Sample(encoders, chosen, config)
     main = sample.compare()
     references = {
@@ -104,11 +104,11 @@ def compare(
         if name in main
     }
     if "other_sample" in config.references:
-        if others is None:
+        if other_rows is None:
             absent["other_sample"] = "the split has too few rows beside those of the sample"
         else:
             pair = {"first": first, "second": second}
-            other = Sample(pair, others, config.replace(references=(), high_norm_share=0.0))
+            other = Sample(pair, other_rows, config.replace(references=(), high_norm_share=0.0))
             references["other_sample"] = _described(first, second, other.compare()["second"])
     without = main.get("without_high_norm")
     return {
@@ -141,8 +141,8 @@ def _samples(rows: Rows, config: CkaConfig) -> tuple[Rows, Rows | None]:
     order = np.random.default_rng(config.seed).permutation(len(rows))
     other = order[config.num_examples : 2 * config.num_examples]
     # A much smaller sample would differ because of its size.
-    others = rows.pick(np.sort(other)) if 2 * len(other) >= config.num_examples else None
-    return rows.take(config.num_examples, config.seed), others
+    other_rows = rows.pick(np.sort(other)) if 2 * len(other) >= config.num_examples else None
+    return rows.take(config.num_examples, config.seed), other_rows
 
 
 def _described(first: Subject, second: Subject, pairs: TapPairs) -> dict[str, Any]:

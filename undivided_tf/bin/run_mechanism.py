@@ -16,7 +16,7 @@ def main(config: MechanismConfig) -> None:
     from undivided_tf.training.mechanism import run_mechanism
 
     result = run_mechanism(config)
-    drawn = {"mechanism": lambda found, path: mechanism.corpora(found["encoders"], path)}
+    drawn = {"mechanism": lambda content, path: mechanism.corpora(content["encoders"], path)}
     command, table = config_flags.command(), mechanism.table(result)
     print(pages.present(result, config.workdir, command, table, drawn))
 

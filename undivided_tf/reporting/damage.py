@@ -189,12 +189,12 @@ def damage_table(results: Result) -> str:
             time = cell["latency"][str(size)]
             row.append(f"{time['median']:.2f} ({formatting.decimals(time['speedup'], 2)}× as fast)")
         for task in tasks:
-            found = cell["tasks"][task]
+            task_scores = cell["tasks"][task]
             after = "failed"
-            if "after" in found:
-                score = formatting.estimate(found["after"])
+            if "after" in task_scores:
+                score = formatting.estimate(task_scores["after"])
                 after = formatting.percent(score.mean) + (f", n {score.n}" if score.n > 1 else "")
-            row += [formatting.percent(found["before"]), after]
+            row += [formatting.percent(task_scores["before"]), after]
         lines.append(" | ".join(row))
     constants = [
         f"{task} {formatting.percent(first['tasks'][task]['constant'])}"
@@ -229,10 +229,11 @@ def damage_figure(results: Result, path: str | os.PathLike) -> None:
         marks = []
         for (colour, marker), task in zip(STYLES * 2, tasks, strict=False):
             (panel,) = scores
-            found = [cell["tasks"][task] for cell in cells]
-            before = [of["before"] for of in found]
+            task_scores = [cell["tasks"][task] for cell in cells]
+            before = [of["before"] for of in task_scores]
             after = [
-                formatting.estimate(of["after"]).mean if "after" in of else None for of in found
+                formatting.estimate(of["after"]).mean if "after" in of else None
+                for of in task_scores
             ]
             after = [float("nan") if value is None else value for value in after]
             panel.plot(across, before, color=colour, marker=marker, mfc="white", ls="--")

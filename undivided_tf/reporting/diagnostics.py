@@ -89,29 +89,31 @@ def attention_figure(result: Result, path: str | os.PathLike) -> None:
         result: of kind `diagnostics`.
         path: where to write, `.png` or `.svg`.
     """
-    found, twin = result["attention"], result["untrained_attention"]
-    across = depths(list(found))
+    trained, twin = result["attention"], result["untrained_attention"]
+    across = depths(list(trained))
     with drawing(path, 1.9 * 4 + 0.9) as figure:
         rows = figure.subplots(4, 1, sharex=True)
         for axes, name, words in (
             (rows[0], "entropy", "entropy of heads (nats)"),
             (rows[1], "distance", "mean distance of heads (tokens)"),
         ):
-            for x, block in zip(across, found, strict=True):
-                heads = found[block][name]
+            for x, block in zip(across, trained, strict=True):
+                heads = trained[block][name]
                 axes.plot([x] * len(heads), heads, "o", color=BLUE, alpha=0.5, ms=4)
-            means = [np.mean(block[name]) for block in found.values()]
+            means = [np.mean(block[name]) for block in trained.values()]
             axes.plot(across, means, color=BLUE)
             means = [np.mean(block[name]) for block in twin.values()]
             axes.plot(across, means, color=GREY, ls="--")
             axes.set_title(words, loc="left")
         for name, _, colour, marker in SHARES:
-            shares = [np.mean(block[name]) for block in found.values()]
+            shares = [np.mean(block[name]) for block in trained.values()]
             rows[2].plot(across, shares, color=colour, marker=marker)
         rows[2].set_title("share of the weight, mean of heads", loc="left")
-        for blocks, colour, style in ((found, SKY, "-"), (twin, GREY, "--")):
-            own = [block["rollout_self"] for block in blocks.values()]
-            rows[3].plot(across, own, color=colour, ls=style, marker="P" if style == "-" else None)
+        for blocks, colour, style in ((trained, SKY, "-"), (twin, GREY, "--")):
+            rollout = [block["rollout_self"] for block in blocks.values()]
+            rows[3].plot(
+                across, rollout, color=colour, ls=style, marker="P" if style == "-" else None
+            )
         rows[3].set_title("rollout: share of a token that is its own", loc="left")
         depth_axis(rows[3], depths(result["taps"])[-1], encoder_name(result["encoder"]))
         legend(
@@ -135,16 +137,16 @@ def read_out_figure(result: Result, path: str | os.PathLike) -> None:
         result: of kind `diagnostics` with a `read_out`.
         path: where to write, `.png` or `.svg`.
     """
-    found, taps = result["read_out"], result["taps"]
+    read_out, taps = result["read_out"], result["taps"]
     with drawing(path, 4.8) as figure:
         rows = figure.subplots(2, 1, sharex=True)
-        depth_line(rows[0], taps, found["loss"], BLUE, "-")
+        depth_line(rows[0], taps, read_out["loss"], BLUE, "-")
         rows[0].set_title("loss of the head on each tap (nats)", loc="left")
-        depth_line(rows[1], taps, found["accuracy"], BLUE, "-")
-        depth_line(rows[1], taps, found["top_accuracy"], BLACK, ":")
+        depth_line(rows[1], taps, read_out["accuracy"], BLUE, "-")
+        depth_line(rows[1], taps, read_out["top_accuracy"], BLACK, ":")
         rows[1].set_title("share of masked pieces found", loc="left")
         depth_axis(rows[1], depths(taps)[-1], encoder_name(result["encoder"]))
-        words = ("first", f"among the first {found['top']}")
+        words = ("first", f"among the first {read_out['top']}")
         legend(
             figure,
             [

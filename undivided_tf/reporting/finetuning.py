@@ -96,10 +96,10 @@ def table(results: Result) -> str:
     lines = [f"{results['task']}, {results['pattern']}, {results['start']}"]
     for split, majority in results["majority"].items():
         for metric in results["runs"][0][split]:
-            found = formatting.estimate(run[split][metric] for run in results["runs"])
+            estimate = formatting.estimate(run[split][metric] for run in results["runs"])
             interval = ""
-            if found.interval:
-                interval = ", 95 % interval {:.4f} to {:.4f}".format(*found.interval)
-            lines.append(f"  {split} {metric}: mean {found.mean:.4f}, n {found.n}{interval}")
+            if estimate.interval:
+                interval = ", 95 % interval {:.4f} to {:.4f}".format(*estimate.interval)
+            lines.append(f"  {split} {metric}: mean {estimate.mean:.4f}, n {estimate.n}{interval}")
         lines.append(f"  {split} {results['primary']} of a constant answer: {majority:.4f}")
     return "\n".join(lines)

@@ -30,9 +30,9 @@ def estimate(values: Iterable[float]) -> Estimate | None:
     values = list(values)
     if not values:
         return None
-    found = inference.summarize(values)
-    interval = None if found["n"] == 1 else (found["low"], found["high"])
-    return Estimate(found["mean"], interval, found["n"])
+    summary = inference.summarize(values)
+    interval = None if summary["n"] == 1 else (summary["low"], summary["high"])
+    return Estimate(summary["mean"], interval, summary["n"])
 
 
 def paired(first: Mapping[Hashable, float], second: Mapping[Hashable, float]) -> Estimate | None:
@@ -160,11 +160,11 @@ def compared(difference: float, more: str, less: str, show, unit: str) -> str:
     return f"{show(abs(difference))} {unit} {more if difference > 0 else less}"
 
 
-def uncertainty(found: Estimate, unit: str, show) -> str:
+def uncertainty(difference: Estimate, unit: str, show) -> str:
     """`95 % interval -1.2 to +0.3, n = 3 encoders`."""
-    if found.interval is None:
+    if difference.interval is None:
         return f"n = 1 {unit}, no interval"
-    return f"95 % interval {between(found.interval, show)}, n = {found.n} {unit}s"
+    return f"95 % interval {between(difference.interval, show)}, n = {difference.n} {unit}s"
 
 
 def plural(number: int, noun: str) -> str:

@@ -39,9 +39,9 @@ def by_rate(result: dict[str, Any], path: str | os.PathLike) -> None:
     lines = {name: line for name, line in lines.items() if all(of["pieces"] for of in line[0])}
     with drawing(path, 4.0) as figure:
         axes = figure.subplots()
-        for found, colour, marker in lines.values():
-            axes.plot(across, [of["loss"] for of in found], color=colour, marker=marker)
-            beside = [of["neighbour_model_loss"] for of in found]
+        for losses, colour, marker in lines.values():
+            axes.plot(across, [of["loss"] for of in losses], color=colour, marker=marker)
+            beside = [of["neighbour_model_loss"] for of in losses]
             axes.plot(across, beside, color=colour, ls=":")
         axes.set_xticks(across, [f"{rate:g}" for rate in across])
         axes.set_xlabel("masked pieces, %")
@@ -94,13 +94,14 @@ def differences(
         legend(figure, pattern_marks(styles), [])
 
 
-def _points(axes, places, found, colour, marker, style) -> None:
-    """Means with their intervals, where there are several seeds."""
-    found = list(found)
-    axes.plot(places, [one.mean for one in found], color=colour, marker=marker, ls=style)
-    for place, one in zip(places, found, strict=True):
-        if one.interval:
-            axes.plot([place] * 2, one.interval, color=colour, lw=1.1)
+def _points(axes, places, estimates, colour, marker, style) -> None:
+    """Draws means, with their intervals where there are several seeds."""
+    estimates = list(estimates)
+    means = [estimate.mean for estimate in estimates]
+    axes.plot(places, means, color=colour, marker=marker, ls=style)
+    for place, estimate in zip(places, estimates, strict=True):
+        if estimate.interval:
+            axes.plot([place] * 2, estimate.interval, color=colour, lw=1.1)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -113,11 +114,11 @@ def table(result: dict[str, Any]) -> str:
     ]
     for of in (*result["rates"], {"rate": None, **result["all"]}):
         rate = "all" if of["rate"] is None else f"{100 * of['rate']:g} %"
-        for name, one in {"all": of, **of["classes"]}.items():
-            values = (one[key] for key in ("loss", "low", "high", "neighbour_model_loss"))
+        for name, scores in {"all": of, **of["classes"]}.items():
+            values = (scores[key] for key in ("loss", "low", "high", "neighbour_model_loss"))
             shown = ["-" if value is None else f"{value:.3f}" for value in values]
             losses = "".join(f"{value:>8}" for value in shown[:3])
-            lines.append(f"{rate:<8}{name:<14}{one['pieces']:>9,}{losses}{shown[3]:>12}")
+            lines.append(f"{rate:<8}{name:<14}{scores['pieces']:>9,}{losses}{shown[3]:>12}")
     lines.append(
         "loss in nats with its 95 % bootstrap interval over rows; neighbours: the neighbour model "
         "at the same places"

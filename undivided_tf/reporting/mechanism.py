@@ -21,14 +21,14 @@ def corpora(encoders: Sequence[dict[str, Any]], path: str | os.PathLike) -> None
         numbers = sorted({of["num_facts"] for encoder in encoders for of in encoder["facts"]})
         for encoder in encoders:
             colour, marker = styles[encoder["pattern"]]
-            found = [
+            storage = [
                 (of["num_facts"], [bits / encoder["block_parameters"] for bits in of["bits"]])
                 for of in encoder["facts"]
             ]
-            across = [number for number, _ in found]
-            means = [statistics.fmean(values) for _, values in found]
+            across = [number for number, _ in storage]
+            means = [statistics.fmean(values) for _, values in storage]
             upper.plot(across, means, color=colour, marker=marker)
-            low, high = ([pick(values) for _, values in found] for pick in (min, max))
+            low, high = ([pick(values) for _, values in storage] for pick in (min, max))
             upper.fill_between(across, low, high, color=colour, alpha=0.2, lw=0)
             curve = encoder["copying"]["curve"]
             steps = [point["step"] for point in curve]

@@ -65,14 +65,14 @@ def write(
 def _run(checkpoint: pathlib.Path) -> dict[str, Any]:
     """The files of the run that made a checkpoint: `results`, `config` and `metadata`."""
     folder = _workdir(checkpoint)
-    found: dict[str, Any] = {"results": {}, "config": {}, "metadata": {}}
+    run: dict[str, Any] = {"results": {}, "config": {}, "metadata": {}}
     for name in ("results", "config"):
         if (folder / f"{name}.json").is_file():
-            found[name] = files.read_json(folder / f"{name}.json")
-    if found["results"].get("kind") not in ("pretraining", "finetuning", "squad"):
+            run[name] = files.read_json(folder / f"{name}.json")
+    if run["results"].get("kind") not in ("pretraining", "finetuning", "squad"):
         return {"results": {}, "config": {}, "metadata": {}}
-    records = pathlib.Path(found["config"].get("records_dir", "")) / "metadata.json"
-    return {**found, "metadata": files.read_json(records)} if records.is_file() else found
+    records = pathlib.Path(run["config"].get("records_dir", "")) / "metadata.json"
+    return {**run, "metadata": files.read_json(records)} if records.is_file() else run
 
 
 def _workdir(checkpoint: pathlib.Path) -> pathlib.Path:
@@ -195,10 +195,10 @@ def _scores(checkpoint: pathlib.Path, run: dict[str, Any]) -> Iterator[tuple[str
     seed = re.search(
         r"_(\d+)$", checkpoint.parent.name if results.get("kind") == "squad" else checkpoint.name
     )
-    for one in results.get("runs", []):
-        if seed is None or one["seed"] != int(seed[1]):
+    for fine_tuning in results.get("runs", []):
+        if seed is None or fine_tuning["seed"] != int(seed[1]):
             continue
-        for split, values in one.items():
+        for split, values in fine_tuning.items():
             if isinstance(values, dict):
                 for metric, value in values.items():
                     if isinstance(value, int | float):
@@ -288,8 +288,8 @@ _RUNTIMES = {  # Imports, and how `run` is made: a function from ids by name to 
 def _use_of_ids(output_format: str, name: str, inputs: dict[str, str]) -> str:
     """Markdown: how a program makes the ids of a text and calls a signature."""
     imported, make_run = _RUNTIMES[output_format]
-    one = {"fill_mask": '"the [MASK] sat"', "answer": '("a question", "its context")'}
-    text = one.get(name, '"a text"')
+    examples = {"fill_mask": '"the [MASK] sat"', "answer": '("a question", "its context")'}
+    text = examples.get(name, '"a text"')
     lines = [
         imported,
         "import numpy as np",

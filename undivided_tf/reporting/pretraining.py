@@ -164,19 +164,21 @@ def context_curves(results: Sequence[Result], path: str | os.PathLike) -> None:
         path: where to write, `.png` or `.svg`.
     """
     styles = styles_of(result["pattern"] for result in results)
-    found = [result["context_use"] for result in results]
-    distances = sorted({one["distance"] for used in found for one in used["hidden_beyond"]})
+    context_uses = [result["context_use"] for result in results]
+    distances = sorted(
+        {point["distance"] for used in context_uses for point in used["hidden_beyond"]}
+    )
     places = {k: place for place, k in enumerate(distances)}
     last = len(distances)
     with drawing(path, 2.7 + 0.2 * max(len(styles), 2)) as figure:
         axes = figure.subplots()
-        for result, used in zip(results, found, strict=True):
+        for result, used in zip(results, context_uses, strict=True):
             colour, marker = styles[result["pattern"]]
-            curve = [(places[one["distance"]], one["loss"]) for one in used["hidden_beyond"]]
+            curve = [(places[point["distance"]], point["loss"]) for point in used["hidden_beyond"]]
             across, losses = zip(*curve, (last, used["loss"]), strict=True)
             axes.plot(across, losses, color=colour, marker=marker)
             axes.plot(last + 1, used["shuffled"]["loss"], marker, color=colour, mfc="white", ls="")
-        for loss in sorted({round(used["neighbour_model_loss"], 3) for used in found}):
+        for loss in sorted({round(used["neighbour_model_loss"], 3) for used in context_uses}):
             axes.axhline(loss, color=BLACK, ls=":", lw=1.1)
             axes.annotate(
                 f"neighbour model {loss:.3f}",

@@ -38,8 +38,8 @@ def loss_over_compute(
         path: where to write, `.png` or `.svg`.
     """
     with _panels_of(patterns, curves, path) as (panels, styles):
-        for axes, found in zip(panels, curves.values(), strict=True):
-            for pattern, points in found.items():
+        for axes, panel_curves in zip(panels, curves.values(), strict=True):
+            for pattern, points in panel_curves.items():
                 colour, marker = styles[pattern]
                 flops, middle, low, high = np.transpose(sorted(points))
                 axes.plot(flops, middle, color=colour, marker=marker, ls=_line(pattern))
@@ -72,13 +72,15 @@ def multipliers(
         margins: lower and upper, drawn as lines.
         path: where to write, `.png` or `.svg`.
     """
-    points = [point for found in bands.values() for band in found.values() for point in band]
+    points = [
+        point for panel_bands in bands.values() for band in panel_bands.values() for point in band
+    ]
     ends = [1.0, *margins, *itertools.chain.from_iterable(values for _, *values in points)]
     ends = [end for end in ends if 0 < end < math.inf]
     bottom, top = min(ends) / 1.05, max(ends) * 1.05
     with _panels_of(patterns, bands, path) as (panels, styles):
-        for axes, (title, found) in zip(panels, bands.items(), strict=True):
-            for pattern, band in found.items():
+        for axes, (title, panel_bands) in zip(panels, bands.items(), strict=True):
+            for pattern, band in panel_bands.items():
                 colour, marker = styles[pattern]
                 flops, middle, low, high = np.transpose(sorted(band))
                 axes.plot(flops, middle, color=colour, ls=_line(pattern))
@@ -107,8 +109,8 @@ def learning_rates(
         path: where to write, `.png` or `.svg`.
     """
     with _panels_of(patterns, curves, path) as (panels, styles):
-        for axes, found in zip(panels, curves.values(), strict=True):
-            for arm, points in found.items():
+        for axes, panel_curves in zip(panels, curves.values(), strict=True):
+            for arm, points in panel_curves.items():
                 colour, marker = styles[arm]
                 rates, losses = np.transpose(sorted(points))
                 axes.plot(rates, losses, color=colour, marker=marker, ls=_line(arm))
@@ -127,7 +129,7 @@ def _panels_of(
     An arm is a pattern or `PATTERN, BUDGET`: a partner has the colour of its pattern, and its line
     is dashed.
     """
-    shown = dict.fromkeys(arm for found in content.values() for arm in found)
+    shown = dict.fromkeys(arm for arms in content.values() for arm in arms)
     styles = {arm: styles_of(patterns)[arm.partition(",")[0]] for arm in shown}
     columns = min(len(content), 2)
     rows = math.ceil(len(content) / columns)

@@ -96,8 +96,10 @@ def pretraining(config: StudyConfig, arm: Arm) -> PretrainingConfig:
         return recipe.replace(encoder=partner(config, arm.pattern, arm.budget, arm.size))
     if arm.budget == FLOPS:
         reference = config.encoder(config.canonical_patterns[0], arm.size)
-        own, full = (step_flops(config, encoder) for encoder in (recipe.encoder, reference))
-        return with_steps(recipe, full / own)
+        flops, reference_flops = (
+            step_flops(config, encoder) for encoder in (recipe.encoder, reference)
+        )
+        return with_steps(recipe, reference_flops / flops)
     if arm.budget == SURGERY:
         whole = BlockPattern.parse(config.canonical_patterns[0])
         if "" in recipe.encoder.pattern.counterparts(whole):
@@ -127,52 +129,55 @@ def partner(config: StudyConfig, pattern: str, budget: str, size: str = "") -> E
     Raises:
         InputError: there is no such encoder, or its shape is not known.
     """
-    plain, full = (config.encoder(one, size) for one in (pattern, config.canonical_patterns[0]))
+    plain, reference = (config.encoder(p, size) for p in (pattern, config.canonical_patterns[0]))
     vocabulary = vocab_size(config.records)
-    if is_as_large(plain, full, vocabulary):
+    if is_as_large(plain, reference, vocabulary):
         return plain
     if budget == PARAMETERS:
         if (pattern, size) not in config.shapes:
             raise InputError("no shape of it was tried on pilot seeds")
         budget = config.shapes[pattern, size]
-    return matched(plain, full, budget, vocabulary)
+    return matched(plain, reference, budget, vocabulary)
 
 
 def partner_pattern(config: StudyConfig, pattern: str, budget: str, size: str = "") -> str:
     """The pattern of a partner of equal parameters; empty if it is `pattern`, or there is none."""
     try:
-        found = partner(config, pattern, budget, size).block_pattern
+        block_pattern = partner(config, pattern, budget, size).block_pattern
     except InputError:
         return ""
-    return "" if found == pattern else found
+    return "" if block_pattern == pattern else block_pattern
 
 
-def is_as_large(own: EncoderConfig, full: EncoderConfig, vocabulary: int) -> bool:
-    """Whether an encoder has the parameters of another, up to `TOLERANCE`."""
+def is_as_large(plain: EncoderConfig, reference: EncoderConfig, vocabulary: int) -> bool:
+    """Whether `plain` has as many parameters as `reference`, up to `TOLERANCE`."""
     parameters, wanted = (
-        accounting.count_parameters(one.replace(vocab_size=vocabulary)) for one in (own, full)
+        accounting.count_parameters(encoder.replace(vocab_size=vocabulary))
+        for encoder in (plain, reference)
     )
     return abs(parameters / wanted - 1) <= TOLERANCE
 
 
-def matched(own: EncoderConfig, full: EncoderConfig, budget: str, vocabulary: int) -> EncoderConfig:
-    """A smaller encoder with the parameters of a full one, by `INVESTMENTS[budget]`.
+def matched(
+    plain: EncoderConfig, reference: EncoderConfig, budget: str, vocabulary: int
+) -> EncoderConfig:
+    """`plain`, enlarged by `INVESTMENTS[budget]` to the parameters of `reference`.
 
     Args:
-        own: the smaller one.
-        full: the one to match.
-        budget: where the parameters go.
-        vocabulary: number of word pieces, which both encoders lack as yet.
+        plain: the encoder to enlarge.
+        reference: the encoder whose number of parameters it gets.
+        budget: what the parameters are spent on; a key of `INVESTMENTS`.
+        vocabulary: number of word pieces, which neither config holds yet.
 
     Raises:
         InputError: as `partners.matched_partner`.
     """
     larger = partners.matched_partner(
-        *(one.replace(vocab_size=vocabulary) for one in (own, full)),
+        *(encoder.replace(vocab_size=vocabulary) for encoder in (plain, reference)),
         INVESTMENTS[budget],
         TOLERANCE,
     )
-    return larger.replace(vocab_size=own.vocab_size)
+    return larger.replace(vocab_size=plain.vocab_size)
 
 
 def same_as(config: StudyConfig, pattern: str, budget: str, size: str = "") -> str | None:

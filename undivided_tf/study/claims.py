@@ -11,13 +11,13 @@ from undivided_tf.study.results import StudyResults
 
 def declared(study: StudyResults) -> tuple[Claim, ...]:
     """The claims of the kinds of a study, from its config alone; of equal steps first."""
-    found = [
+    claims = [
         claim
         for kind in study.kinds
         if kind.included(study.config)
         for claim in kind.claims(study.config)
     ]
-    return tuple(sorted(found, key=lambda claim: not {STEPS}.issuperset(claim.budgets)))
+    return tuple(sorted(claims, key=lambda claim: not {STEPS}.issuperset(claim.budgets)))
 
 
 def verdicts(study: StudyResults) -> dict[str, dict[str, Verdict]]:

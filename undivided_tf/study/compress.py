@@ -120,8 +120,8 @@ class _Run:
         config, number = self.config, self.budget["num_cut"]
         open_workdir(config.workdir, config, self._may_follow)
         once(self.workdir / "budget.json", lambda: self.budget)
-        found = once(self.workdir / "order.json", self._order)
-        blocks = found["order"]["blocks"][:number]
+        ranking = once(self.workdir / "order.json", self._order)
+        blocks = ranking["order"]["blocks"][:number]
         place = self._cut(blocks)
         healed = self._heal() if config.heal else None
         encoders = {"whole": config.input, "cut": place}
@@ -142,7 +142,7 @@ class _Run:
             "to": files.read_json(self.workdir / "cut" / run.REPORT)["to"],
             "blocks": blocks,
             "budget": self.budget,
-            **found,
+            **ranking,
             "healing": healed,
             "words": measured["whole"]["words"],
             "scores": {name: of["damage"] for name, of in measured.items()},
@@ -285,15 +285,19 @@ class _Run:
         return zip(self.config.zero_shot, self.config.zero_shot_measures, strict=True)
 
     def _measures(self, place: str | pathlib.Path, gone: Iterable[str] = ()) -> dict[str, Any]:
-        """Of an encoder without some blocks: the damage by measure, and what it is in words."""
+        """Measures an encoder without the blocks `gone`.
+
+        Returns:
+            `damage` and `words`, the description of the damage, both by measure.
+        """
         source = converter.open_checkpoint(converter.locate(place))
         encoder = converter.build_encoder(source)
-        found: dict[str, Any] = {"words": {}, "damage": {}}
+        measurements: dict[str, Any] = {"words": {}, "damage": {}}
         for name, measure in self._named_measures():
             logging.info("measuring %s of %s", name, place)
             damage, words = run.measure(self._measure(measure), source, encoder, self.encoder)
-            found["words"][name], found["damage"][name] = words, damage(list(gone))
-        return found
+            measurements["words"][name], measurements["damage"][name] = words, damage(list(gone))
+        return measurements
 
     def _random(self, chosen: set[str]) -> list[dict[str, float]]:
         """The damage of other cuts of as many blocks, drawn at random, or all where few exist."""
@@ -361,7 +365,11 @@ class _Run:
             for name in report["signatures"]
             if name in _COMPARED
         }
-        found: dict[str, Any] = {"rows": 0, "differences": dict.fromkeys(served, 0.0), "damage": {}}
+        comparison: dict[str, Any] = {
+            "rows": 0,
+            "differences": dict.fromkeys(served, 0.0),
+            "damage": {},
+        }
         source = converter.open_checkpoint(pathlib.Path(report["config"]["input"]))
 
         def states(rows: Rows) -> Callable[[Any], np.ndarray]:
@@ -371,7 +379,7 @@ class _Run:
         for name, measure in self._named_measures():
             task = load_sentence_task(measure.task)
             rows = task.read("validation").take(measure.max_rows, measure.seed)
-            found["rows"] += len(rows)
+            comparison["rows"] += len(rows)
             for signature, serve in served.items():
                 for texts in _texts_for(signature, rows):
                     inputs = keras.tokenizer.encode(*texts, max_seq_length=self.length)
@@ -385,25 +393,25 @@ class _Run:
                         for key, values in serve(*texts).items()
                         if key in truth
                     )
-                    largest = found["differences"][signature]
-                    found["differences"][signature] = max(largest, *apart)
+                    largest = comparison["differences"][signature]
+                    comparison["differences"][signature] = max(largest, *apart)
             alone = measure.importance == "similarity" or not task.is_pair
             of_head = measure.importance == "task" and keras.classifier is not None
             if alone and not of_head and measure.importance != "text":
                 damage, _ = run.measure(
                     self._measure(measure), source, keras.encoder, self.encoder, states
                 )
-                found["damage"][name] = damage([])
+                comparison["damage"][name] = damage([])
         scores = results["scores"]
         after = scores.get("healed", scores["cut"])
-        apart = {name: abs(value - after[name]) for name, value in found["damage"].items()}
-        for name, value in {**found["differences"], **apart}.items():
+        apart = {name: abs(value - after[name]) for name, value in comparison["damage"].items()}
+        for name, value in {**comparison["differences"], **apart}.items():
             if value > TOLERANCE:
                 raise FloatingPointError(
                     f"{report['config']['output_format']}: {name} differs from the Keras model by "
                     f"{value:.2g}, more than {TOLERANCE:g}; the export was not kept"
                 )
-        return found
+        return comparison
 
 
 def _texts_for(signature: str, rows: Rows) -> Iterable[tuple[list[str], ...]]:

@@ -302,22 +302,23 @@ class StudyConfig(Config):
             )
 
     def _validate_seeds(self) -> None:
-        reference, *others = self.canonical_patterns
+        reference, *other_patterns = self.canonical_patterns
         for pattern, size in self._arm_seeds:
             if pattern not in self.canonical_patterns or size not in ("", *self.sizes):
                 raise InputError(
                     f"arm_seeds has {_spelled(pattern, size)}, which is no arm of the study"
                 )
-        for pattern, size in itertools.product(others, ("", *self.sizes)):
-            own, full = len(self.seeds(pattern, size)), len(self.seeds(reference, size))
-            if own > full:
+        for pattern, size in itertools.product(other_patterns, ("", *self.sizes)):
+            num_seeds = len(self.seeds(pattern, size))
+            num_reference_seeds = len(self.seeds(reference, size))
+            if num_seeds > num_reference_seeds:
                 raise InputError(
-                    f"{pattern} at size {self.size_name(size)} has {own} seeds, but the reference "
-                    f"{reference} has {full}: raise it in arm_seeds"
+                    f"{pattern} at size {self.size_name(size)} has {num_seeds} seeds, but the "
+                    f"reference {reference} has {num_reference_seeds}: raise it in arm_seeds"
                 )
         if not self.until_decided:
             return
-        if not (self.pretraining.cooldown_steps and others):
+        if not (self.pretraining.cooldown_steps and other_patterns):
             raise InputError(
                 "until_decided judges compute multipliers: give pretraining.cooldown_steps and a "
                 "pattern beside the reference"
@@ -651,7 +652,9 @@ class CompressConfig(Config):
             for name, items in super().inputs(without).items()
             if not name.startswith(tuple(unused))
         }
-        tasks = dict.fromkeys(one.task for one in (self.order_measure, *self.zero_shot_measures))
+        tasks = dict.fromkeys(
+            measure.task for measure in (self.order_measure, *self.zero_shot_measures)
+        )
         return {**inputs, "zero_shot": [Input("probing_task", task) for task in tasks]}
 
 

@@ -126,10 +126,10 @@ def _zero_shot(
 def failures(results: dict[str, Any]) -> None:
     """Raises InputError when a task of a cell failed."""
     failed = [
-        f"{cell['num_cut']} cut, {task}: {found['error']}"
+        f"{cell['num_cut']} cut, {task}: {outcome['error']}"
         for cell in results["cells"]
-        for task, found in cell["tasks"].items()
-        if "error" in found
+        for task, outcome in cell["tasks"].items()
+        if "error" in outcome
     ]
     if failed:
         listed = "\n  ".join(failed)
@@ -218,7 +218,7 @@ def _latency(config: DamageConfig, workdir: pathlib.Path) -> dict[str, Any]:
         number: checkpoints.load_encoder(workdir / f"cut_{number}" / "model")[0]
         for number in config.num_cut
     }
-    found: dict[str, Any] = {str(number): {} for number in encoders}
+    cells: dict[str, Any] = {str(number): {} for number in encoders}
     for size in config.latency_batch_sizes:
         times = forward_milliseconds(
             encoders,
@@ -229,8 +229,8 @@ def _latency(config: DamageConfig, workdir: pathlib.Path) -> dict[str, Any]:
         whole = times[config.num_cut[0]]
         for number, taken in times.items():
             ratios = [a / b for a, b in zip(whole, taken, strict=True)]
-            found[str(number)][str(size)] = {
+            cells[str(number)][str(size)] = {
                 "median": statistics.median(taken),
                 "speedup": statistics.median(ratios),
             }
-    return {"hardware": hardware(), "rounds": config.latency_rounds, "cells": found}
+    return {"hardware": hardware(), "rounds": config.latency_rounds, "cells": cells}

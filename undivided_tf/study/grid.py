@@ -27,18 +27,18 @@ def expand(config: StudyConfig) -> list[Cell]:
             "budget parameters needs the shapes that pilot seeds found best: give "
             "--learning_rate_sweep of a run_sweep with --partners, or partner_shapes"
         )
-    found: dict[str, Cell] = {}
+    cells: dict[str, Cell] = {}
     rank = {}
     for size in ("", *config.sizes):
         encoders = pretraining.encoders(config, size)
         for place, kind in enumerate(kinds.of(config)):
             rank[kind.name] = place
             if kind.included(config):
-                found |= {cell.name: cell for cell in kind.cells(config, encoders)}
-    for cell in found.values():
+                cells |= {cell.name: cell for cell in kind.cells(config, encoders)}
+    for cell in cells.values():
         _require_length(cell)
     return sorted(
-        found.values(), key=lambda cell: (cell.turn, "budget" in cell.label, rank[cell.kind.name])
+        cells.values(), key=lambda cell: (cell.turn, "budget" in cell.label, rank[cell.kind.name])
     )
 
 

@@ -110,23 +110,23 @@ class Claim:
     def verdict(self, study: StudyResults, pattern: str) -> Verdict:
         """The judge's verdict, unless encoders that it rests on have not learnt.
 
-        Nothing that an encoder has not learnt can be lost with its blocks. So there is no verdict
-        unless the encoders of the reference are below the neighbour model; and of a pattern that
-        is not below it, where the reference is, this is the finding. Results of a release that
-        did not know the neighbour model are judged without.
+        An encoder cannot lose what it has not learnt. So there is no verdict where an encoder of
+        the reference is not below the neighbour model. Where only an encoder of the pattern is
+        not, the verdict is that the pattern did not learn. Results of older releases, which have
+        no neighbour model, are judged without this check.
         """
-        found = self.judge(study, pattern)
+        verdict = self.judge(study, pattern)
         if not self.needs_learning:
-            return found
+            return verdict
         if reason := not_learnt(study, study.reference):
             return dataclasses.replace(
-                found, status=NO_VERDICT, reason=f"the reference has not learnt: {reason}"
+                verdict, status=NO_VERDICT, reason=f"the reference has not learnt: {reason}"
             )
         for budget in self.budgets:
             view = study.seen_as(budget, study.size)
             if pattern != study.reference and (reason := not_learnt(view, pattern)):
-                return dataclasses.replace(found, status=DID_NOT_LEARN, reason=reason)
-        return found
+                return dataclasses.replace(verdict, status=DID_NOT_LEARN, reason=reason)
+        return verdict
 
 
 def not_learnt(study: StudyResults, pattern: str) -> str:
@@ -149,15 +149,16 @@ class Scores:
     """What is scored in one comparison, such as a task; more is better.
 
     Attributes:
-        own: of the pattern, by pre-training seed.
-        full: of the reference, likewise.
-        floor: what is reached without what pre-training taught: by a constant answer, or by random
-            weights, where these are scored and reach more.
-        control: that it decides nothing was named before: encoders of this size cannot do it.
+        of_pattern: scores of the pattern, by pre-training seed.
+        of_reference: scores of the reference, likewise.
+        floor: the score without pre-training: of a constant answer, or of random weights where
+            these are scored and do better.
+        control: whether the comparison decides nothing, as was said before the run, because
+            encoders of this size cannot do the task.
     """
 
-    own: Mapping[int, float]
-    full: Mapping[int, float]
+    of_pattern: Mapping[int, float]
+    of_reference: Mapping[int, float]
     floor: float
     control: bool = False
 
@@ -179,12 +180,14 @@ def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdi
         Holm 1979; Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15(6);
         Temple and Ellenberg 2000, Annals of Internal Medicine 133(6) (assay sensitivity).
     """
-    differences = {name: paired(found.own, found.full) for name, found in scores.items()}
+    differences = {
+        name: paired(score.of_pattern, score.of_reference) for name, score in scores.items()
+    }
     pairs = min(map(len, differences.values()), default=0)
     if pairs < MIN_PAIRS:
         evidence = tuple(
-            Evidence(name, statistics.fmean(found) if found else None, None, len(found))
-            for name, found in differences.items()
+            Evidence(name, statistics.fmean(values) if values else None, None, len(values))
+            for name, values in differences.items()
         )
         return Verdict(
             UNDERPOWERED,
@@ -192,8 +195,8 @@ def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdi
             evidence,
         )
     uninformative = {
-        name: inference.above_test([x - found.floor for x in found.full.values()], margin)
-        for name, found in scores.items()
+        name: inference.above_test([x - score.floor for x in score.of_reference.values()], margin)
+        for name, score in scores.items()
     }
     informative = {
         name: difference
@@ -207,23 +210,27 @@ def not_worse(scores: Mapping[str, Scores], margin: float, amount: str) -> Verdi
     evidence = tuple(
         Evidence(
             name,
-            statistics.fmean(found),
-            inference.bootstrap_interval(found),
-            len(found),
+            statistics.fmean(values),
+            inference.bootstrap_interval(values),
+            len(values),
             within.get(name),
             beyond.get(name),
-            inference.permutation_test(found),
-            inference.equivalence_test(found, margin),
-            inference.detectable_difference(statistics.stdev(found), len(found)),
-            inference.pairs_needed(statistics.stdev(found), margin),
+            inference.permutation_test(values),
+            inference.equivalence_test(values, margin),
+            inference.detectable_difference(statistics.stdev(values), len(values)),
+            inference.pairs_needed(statistics.stdev(values), margin),
             uninformative[name],
         )
-        for name, found in differences.items()
+        for name, values in differences.items()
     )
     status, reason = _decided(within, beyond, amount)
     if status == UNDERPOWERED:
-        reason += _advice(one for one in evidence if one.p_within and one.p_within >= LEVEL)
-    if controls := ", ".join(name for name, found in scores.items() if found.control):
+        reason += _advice(
+            comparison
+            for comparison in evidence
+            if comparison.p_within and comparison.p_within >= LEVEL
+        )
+    if controls := ", ".join(name for name, score in scores.items() if score.control):
         reason += f"; controls decide nothing: {controls}"
     unable = [name for name, p in uninformative.items() if p >= LEVEL and not scores[name].control]
     if unable:
@@ -252,11 +259,15 @@ def _decided(
 
 
 def _advice(unsettled: Iterable[Evidence]) -> str:
-    """How many pairs the comparison with the widest spread needs; empty if there are as many."""
-    short = [one for one in unsettled if one.needed is None or one.needed > one.n]
+    """How many pairs the comparison that needs most would take; empty if all have enough."""
+    short = [
+        comparison
+        for comparison in unsettled
+        if comparison.needed is None or comparison.needed > comparison.n
+    ]
     if not short:
         return ""
-    needed = [one.needed for one in short]
+    needed = [comparison.needed for comparison in short]
     pairs = "more than 9,999" if None in needed else f"about {max(needed):,}"
     return f"; {pairs} pairs would have 80 % power"
 
@@ -267,9 +278,9 @@ def points(margin: float, measure: str) -> str:
     return f"{number} point{'s' * (number != '1')} of {measure}"
 
 
-def paired(own: Mapping[int, float], full: Mapping[int, float]) -> list[float]:
-    """Differences over the seeds that both have."""
-    return [own[seed] - full[seed] for seed in own if seed in full]
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
+    """`first - second` for each seed that both have."""
+    return [first[seed] - second[seed] for seed in first if seed in second]
 
 
 def beyond(comparison: str, values: list[float], bound: float, words: tuple[str, str]) -> Verdict:

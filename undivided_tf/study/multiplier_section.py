@@ -99,10 +99,12 @@ def _multiplier_figure(study: StudyResults, arms: Sequence[JudgedArm]) -> Iterat
         learnt = [c.multiplier for c in arm.comparisons if c.verdict.name != judging.NO_VERDICT]
         panel, label = _panel(arm.view), _label(arm.view, arm.pattern)
         in_panel = bands.setdefault(panel, {})
-        if band := _multiplier_band(arm, [one.budget for one in learnt]):
+        if band := _multiplier_band(arm, [multiplier.budget for multiplier in learnt]):
             in_panel[label] = band
             marked.setdefault(panel, {})[label] = [
-                (one.budget, one.value) for one in learnt if not math.isnan(one.value)
+                (multiplier.budget, multiplier.value)
+                for multiplier in learnt
+                if not math.isnan(multiplier.value)
             ]
     if any(bands.values()):
         yield Figure(
@@ -159,9 +161,9 @@ def _multiplier_band(arm: JudgedArm, learnt: Sequence[float]) -> list[tuple[floa
         return []
     compute = np.unique([*learnt, *np.geomspace(min(learnt), max(learnt), _BETWEEN)])
     return [
-        (one.budget, one.value, one.low, one.high)
-        for one in arm.multipliers(compute.tolist())
-        if not math.isnan(one.value)
+        (multiplier.budget, multiplier.value, multiplier.low, multiplier.high)
+        for multiplier in arm.multipliers(compute.tolist())
+        if not math.isnan(multiplier.value)
     ]
 
 
@@ -302,7 +304,7 @@ def _joint_fit(study: StudyResults, arms: Sequence[JudgedArm]) -> Iterator[Table
     for arm in arms:
         size, label = study.config.size_name(arm.view.size), _label(arm.view, arm.pattern)
         compute = arm.reference_points.groupby("run")["training_flops"].mean()
-        for one in fit.compare(label, size, compute).itertuples():
+        for row in fit.compare(label, size, compute).itertuples():
             multipliers = (
                 Value("not known")
                 if math.isnan(value)
@@ -310,12 +312,12 @@ def _joint_fit(study: StudyResults, arms: Sequence[JudgedArm]) -> Iterator[Table
                     value, formatting.multiplier, formatting.between(ends, formatting.multiplier)
                 )
                 for value, *ends in (
-                    (one.fitted, one.fitted_low, one.fitted_high),
-                    (one.interpolated, one.interpolated_low, one.interpolated_high),
+                    (row.fitted, row.fitted_low, row.fitted_high),
+                    (row.interpolated, row.interpolated_low, row.interpolated_high),
                 )
             )
-            agree = Value("yes" if one.agree else "no")
-            budget = number(one.budget, formatting.large)
+            agree = Value("yes" if row.agree else "no")
+            budget = number(row.budget, formatting.large)
             table_rows.append((code(label), Value(size), budget, *multipliers, agree))
     law = fit.coefficients.iloc[0]
     note = (

@@ -140,13 +140,15 @@ def judged(view: StudyResults, pattern: str) -> JudgedArm:
     """A pattern judged at each budget of the reference.
 
     There is no verdict at a budget at which an encoder of the reference is not below the
-    neighbour model. Where all are, and an encoder of the pattern is not at the end of its run,
-    the pattern did not learn.
+    neighbour model. Where all of them are, but an encoder of the pattern is not at the end of its
+    run, the pattern did not learn.
     """
-    full, own = annealed(view, view.reference), annealed(view, pattern)
-    means = full.groupby("run")[["training_flops", "loss"]].mean().sort_index()
-    learnt = full["learnt"].dropna().groupby("run").agg(list)
-    multipliers = _multipliers(full, own, means["training_flops"].tolist(), view.config)
+    reference_points, points = annealed(view, view.reference), annealed(view, pattern)
+    means = reference_points.groupby("run")[["training_flops", "loss"]].mean().sort_index()
+    learnt = reference_points["learnt"].dropna().groupby("run").agg(list)
+    multipliers = _multipliers(
+        reference_points, points, means["training_flops"].tolist(), view.config
+    )
     comparisons = []
     for steps, loss, multiplier in zip(means.index, means["loss"], multipliers, strict=True):
         if reason := judging.unlearnt(learnt.get(steps, [])):
@@ -158,7 +160,7 @@ def judged(view: StudyResults, pattern: str) -> JudgedArm:
         else:
             verdict = worth.judge(multiplier, view.config.worth_margins)
         comparisons.append(Comparison(steps, loss, multiplier, verdict))
-    return JudgedArm(view, pattern, full, own, tuple(comparisons))
+    return JudgedArm(view, pattern, reference_points, points, tuple(comparisons))
 
 
 def _num_seeds(*arms: pd.DataFrame) -> int:
@@ -166,17 +168,20 @@ def _num_seeds(*arms: pd.DataFrame) -> int:
 
 
 def _multipliers(
-    full: pd.DataFrame, own: pd.DataFrame, compute: Sequence[float], config: StudyConfig
+    reference_points: pd.DataFrame,
+    points: pd.DataFrame,
+    compute: Sequence[float],
+    config: StudyConfig,
 ) -> list[worth.Multiplier]:
     if not compute:
         return []
-    seeds = _num_seeds(full, own)
+    seeds = _num_seeds(reference_points, points)
     level = _level(config, seeds)
     if seeds < judging.MIN_PAIRS:
         reason = f"seeds: {seeds}, an interval takes {judging.MIN_PAIRS}"
         nan = math.nan
         return [worth.Multiplier(c, nan, nan, nan, level, seeds, reason) for c in compute]
-    return worth.compute_multiplier(_curves(full), _curves(own), compute, level)
+    return worth.compute_multiplier(_curves(reference_points), _curves(points), compute, level)
 
 
 def _curves(points: pd.DataFrame) -> dict[int, np.ndarray]:
@@ -209,10 +214,10 @@ def headline(comparisons: Sequence[Comparison]) -> Comparison | None:
     decided by one end, else with a known multiplier, else at the largest budget. Budgets at which
     the reference has learnt come before all others.
     """
-    learnt = [one for one in comparisons if one.verdict.name != judging.NO_VERDICT]
-    known = [one for one in learnt if not math.isnan(one.multiplier.value)]
-    decided = [one for one in learnt if one.verdict.name != UNDECIDED]
-    judged = [one for one in known if one in decided or not one.multiplier.reason]
+    learnt = [each for each in comparisons if each.verdict.name != judging.NO_VERDICT]
+    known = [each for each in learnt if not math.isnan(each.multiplier.value)]
+    decided = [each for each in learnt if each.verdict.name != UNDECIDED]
+    judged = [each for each in known if each in decided or not each.multiplier.reason]
     return (judged or decided or known or learnt or [*comparisons] or [None])[-1]
 
 
@@ -250,11 +255,11 @@ def sentence(arm: JudgedArm) -> str:
 
 
 def interval(
-    found: worth.Multiplier | worth.Crossover,
+    estimate: worth.Multiplier | worth.Crossover,
     show: Callable[[float], str] = formatting.multiplier,
 ) -> str:
-    """The interval of a value; an end that leaves the curves is open."""
-    low, high = found.low, found.high
+    """The interval of a value in words; an end that lies beyond the curves is open."""
+    low, high = estimate.low, estimate.high
     if low > 0 and math.isfinite(high):
         return formatting.between((low, high), show)
     if low > 0:
@@ -273,27 +278,29 @@ def _name_without_size(arm: JudgedArm) -> str:
 
 
 def crossovers(arms: Iterable[JudgedArm]) -> list[str]:
-    """At which compute the better arm changes, a sentence each; none where no interval is known.
+    """Sentences on the compute at which the lead changes between each arm and the reference.
 
-    Where the curves of both arms end at the same compute, each arm has its best size at every
-    compute. Otherwise, where one arm has no run of a size, the other would lead for that alone, and
-    so each size is compared by itself.
+    An arm with too few seeds for an interval has none. Where the curves of an arm and of the
+    reference end at the same compute, both are compared at the best of their sizes. Otherwise one
+    of them would lead only because the other has no run there, so each size is compared by itself.
     """
     by_arm: dict[Any, list[JudgedArm]] = {}
     for arm in arms:
         sizes = by_arm.setdefault((arm.view.budget, arm.pattern), [])
         if arm.num_seeds >= judging.MIN_PAIRS:
             sizes.append(arm)
-    found = []
+    statements = []
     for sizes in by_arm.values():
         together = len(sizes) > 1 and all(map(_ends_with_reference, sizes))
-        found += map(_crossover, [sizes] if together else [[size] for size in sizes])
-    return found
+        statements += map(_crossover, [sizes] if together else [[size] for size in sizes])
+    return statements
 
 
 def _ends_with_reference(arm: JudgedArm) -> bool:
-    full, own = (points["training_flops"].max() for points in (arm.reference_points, arm.points))
-    return abs(full / own - 1) < _SAME_END
+    reference_end, arm_end = (
+        points["training_flops"].max() for points in (arm.reference_points, arm.points)
+    )
+    return abs(reference_end / arm_end - 1) < _SAME_END
 
 
 def _crossover(sizes: Sequence[JudgedArm]) -> str:
@@ -304,21 +311,21 @@ def _crossover(sizes: Sequence[JudgedArm]) -> str:
         one_size = f" at size {view.config.size_name(view.size)}"
         where = ", each arm at its best size" if len(sizes) > 1 else one_size
     try:
-        found = worth.crossover(
+        crossover = worth.crossover(
             {arm.view.size: _curves(arm.reference_points) for arm in sizes},
             {arm.view.size: _curves(arm.points) for arm in sizes},
             LEVEL,
         )
     except InputError:
         return f"{name} and {reference}{where} have no training compute in common."
-    searched = formatting.between(found.searched, formatting.large)
+    searched = formatting.between(crossover.searched, formatting.large)
     compared = f"{name} against {reference}{where}, {searched} training FLOPs"
-    if found.value is None:
-        leader = {"throughout": name, "nowhere": reference}[found.arm_leads]
+    if crossover.value is None:
+        leader = {"throughout": name, "nowhere": reference}[crossover.arm_leads]
         return f"{compared}: {leader} has the lower loss throughout."
-    leader = name if found.arm_leads == "below" else reference
-    noise = "" if found.shown else "; the crossover may be noise"
+    leader = name if crossover.arm_leads == "below" else reference
+    noise = "" if crossover.shown else "; the crossover may be noise"
     return (
-        f"{compared}: {leader} leads below {formatting.large(found.value)} (95 % interval "
-        f"{interval(found, formatting.large)}{noise})."
+        f"{compared}: {leader} leads below {formatting.large(crossover.value)} (95 % interval "
+        f"{interval(crossover, formatting.large)}{noise})."
     )

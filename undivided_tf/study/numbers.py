@@ -91,15 +91,15 @@ def _rows(cell: dict[str, Any], kind: Kind) -> Iterator[dict[str, Any]]:
         "start": label.get("start"),
         **{f"second_{key}": second.get(key) for key in ("pattern", "seed", "trained")},
     }
-    found = list(kind.rows(cell["result"])) if cell["result"] else []
-    yield from (row | one for one in found or [{}])
+    metric_rows = list(kind.rows(cell["result"])) if cell["result"] else []
+    yield from (row | metric_row for metric_row in metric_rows or [{}])
 
 
 def view(whole: pd.DataFrame, config: StudyConfig, budget: str, size: str) -> pd.DataFrame:
     """The rows that one budget and size of encoders have, with the times of steps in turn.
 
-    The reference is the same in all budgets. Where an encoder of equal steps stands for another,
-    its rows have the name of that one.
+    The reference is the same in all budgets. Where an encoder of equal steps is also that of this
+    budget, its rows are repeated here under the name of the pattern that it stands for.
     """
     of_size = whole[whole["size"] == size]
     plain = of_size[of_size["budget"] == budgets.STEPS]
@@ -112,29 +112,29 @@ def view(whole: pd.DataFrame, config: StudyConfig, budget: str, size: str) -> pd
             other = budgets.same_as(config, pattern, budget, size)
         except InputError:
             continue
-        own = plain[plain["pattern"] == (other or pattern)].assign(pattern=pattern)
+        rows = plain[plain["pattern"] == (other or pattern)].assign(pattern=pattern)
         if other is None:
             # Steps or weights differ, but the step time does not, so reuse the timing. A partner
             # of equal parameters has a timing of its own.
-            own = own[(own["kind"] == "timing") & (budget not in PARTNERS)]
-        parts.append(own)
+            rows = rows[(rows["kind"] == "timing") & (budget not in PARTNERS)]
+        parts.append(rows)
     return _with_times_in_turn(pd.concat(parts, ignore_index=True), of_size, reference)
 
 
 def _with_times_in_turn(seen: pd.DataFrame, of_size: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Gives pre-trainings the times that steps took when patterns had turns.
+    """Gives pre-trainings the step times that were measured with the patterns in turn.
 
-    Runs of hours meet a machine at different speeds and loads; of one round all patterns see the
-    same. So the reference has one step time, the median of all its rounds, and a pattern the
-    median of its ratios to it; a pattern without a timing has none. Without any timing, the times
-    of the runs stay.
+    The speed and load of a machine change over the hours of a run, but hardly within a round of
+    the timing. So the step time of the reference is the median of all its rounds, and that of a
+    pattern is this median times the median of the pattern's ratios to the reference. A pattern
+    without a timing has no step time. Without any timing, the times of the runs stay.
     """
-    full = of_size.loc[of_size["metric"] == "reference_milliseconds", "value"]
-    if full.empty:
+    reference_times = of_size.loc[of_size["metric"] == "reference_milliseconds", "value"]
+    if reference_times.empty:
         return seen
     ratios = seen[(seen["kind"] == "timing") & (seen["metric"] == "ratio")]
-    milliseconds = full.median() * ratios.groupby("pattern")["value"].median()
-    milliseconds[reference] = full.median()
+    milliseconds = reference_times.median() * ratios.groupby("pattern")["value"].median()
+    milliseconds[reference] = reference_times.median()
     timed = (seen["kind"] == "pretraining") & seen["metric"].isin(_TIMES)
     rows = seen[timed]
     is_step = rows["metric"] == "step_milliseconds"

@@ -48,22 +48,22 @@ def _failure(workdir: str | os.PathLike, name: str) -> pathlib.Path:
     return pathlib.Path(workdir) / "failures" / f"{name}.json"
 
 
-def write(found: Outcome, workdir: str | os.PathLike) -> None:
+def write(cell_outcome: Outcome, workdir: str | os.PathLike) -> None:
     """Writes an outcome atomically."""
-    failure = _failure(workdir, found["name"])
-    if found["status"] == FINISHED:
-        files.write_json(mark(workdir, found["name"]), found)
+    failure = _failure(workdir, cell_outcome["name"])
+    if cell_outcome["status"] == FINISHED:
+        files.write_json(mark(workdir, cell_outcome["name"]), cell_outcome)
         files.remove(failure)
     else:
-        files.write_json(failure, found)
+        files.write_json(failure, cell_outcome)
 
 
 def actual(cell: Cell, workdir: str | os.PathLike) -> Cell | None:
     """The cell with the steps that measured times give it; None while these are not known."""
 
     def finished(need: Cell) -> Outcome | None:
-        found = read(need, workdir)
-        return found if found and found["status"] == FINISHED else None
+        cell_outcome = read(need, workdir)
+        return cell_outcome if cell_outcome and cell_outcome["status"] == FINISHED else None
 
     return resolved(cell, finished)
 
@@ -81,16 +81,16 @@ def read(cell: Cell, workdir: str | os.PathLike) -> Outcome | None:
 
 def listed(cells: list[Cell], workdir: str | os.PathLike) -> list[Outcome]:
     """One outcome a cell, in their order; a cell that needs a failed one has failed as well."""
-    found: dict[str, Outcome] = {}
+    by_name: dict[str, Outcome] = {}
     for cell in sorted(cells, key=_depth):
         failed = [
-            need.name for need in cell.needs if found.get(need.name, {}).get("status") == FAILED
+            need.name for need in cell.needs if by_name.get(need.name, {}).get("status") == FAILED
         ]
         written = read(cell, workdir)
         if written is None and failed:
             written = outcome(cell, error=f"needs {', '.join(failed)}")
-        found[cell.name] = written or outcome(cell, status=NOT_RUN)
-    return [found[cell.name] for cell in cells]
+        by_name[cell.name] = written or outcome(cell, status=NOT_RUN)
+    return [by_name[cell.name] for cell in cells]
 
 
 def _depth(cell: Cell) -> int:

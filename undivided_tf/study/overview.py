@@ -97,14 +97,14 @@ def _costs(view: StudyResults, pattern: str) -> Iterator[Value]:
         ("validation_loss", formatting.loss),
     ):
         rows = view.select("pretraining", metric, pattern=pattern)
-        full = view.mean("pretraining", metric, pattern=view.reference)
+        reference_mean = view.mean("pretraining", metric, pattern=view.reference)
         if rows.empty:
             yield Value(view.absence("pretraining", pattern=pattern))
         elif rows["value"].isna().any():
             yield Value("not timed")
         else:
             mean = statistics.fmean(rows["value"])
-            against = "" if full is None else formatting.ratio(mean, full)
+            against = "" if reference_mean is None else formatting.ratio(mean, reference_mean)
             yield number(mean, show, "" if metric == "validation_loss" else against)
     for task in view.tasks:
         yield finetuning.short_score(view, task, pattern)
@@ -120,12 +120,12 @@ def quality(study: StudyResults, task: str) -> list[dict[str, Any]]:
     """
     from undivided_tf.reporting.pretraining import COSTS
 
-    found = []
+    rows = []
     for budget in (budgets.STEPS, *budgets.others(study.config)):
         view = study.seen_as(budget, study.size)
         for pattern in view.patterns if budget == budgets.STEPS else view.reduced:
             score = finetuning.score(view, task, pattern).estimate
             costs = {key: view.mean("pretraining", key, pattern=pattern) for key, _ in COSTS}
             if score is not None and None not in costs.values():
-                found.append({"pattern": pattern, "budget": budget, "score": score.mean, **costs})
-    return found if found and found[0]["pattern"] == study.reference else []
+                rows.append({"pattern": pattern, "budget": budget, "score": score.mean, **costs})
+    return rows if rows and rows[0]["pattern"] == study.reference else []

@@ -100,10 +100,10 @@ def project(
     planned = grid.expand(config)
     kept_outcomes = kept.read(kept_results, planned) if kept_results else {}
     spared = {cell.name for cell in kept.sort_out(planned, config.workdir, kept_outcomes)[0]}
-    found = kept.filled(listed(planned, config.workdir), kept_outcomes)
+    known_outcomes = kept.filled(listed(planned, config.workdir), kept_outcomes)
     outcomes = {
         cell.name: outcome
-        for cell, outcome in zip(planned, found, strict=True)
+        for cell, outcome in zip(planned, known_outcomes, strict=True)
         if outcome["status"] == FINISHED and cell.name in spared
     }
     cells = [grid.resolved(c, lambda need: outcomes.get(need.name)) or c for c in planned]
@@ -122,14 +122,14 @@ def project(
 def _finished_times(
     config: StudyConfig, cells: list[Cell], outcomes: Mapping[str, Any]
 ) -> StepTimes | None:
-    found: dict[int, list[float]] = {}
+    step_seconds: dict[int, list[float]] = {}
     for cell in cells:
         if cell.kind.name == "pretraining" and cell.name in outcomes:
             flops = budgets.step_flops(config, cell.recipe.encoder)
-            found.setdefault(flops, []).append(_measured(outcomes[cell.name]["result"]))
-    if not found:
+            step_seconds.setdefault(flops, []).append(_measured(outcomes[cell.name]["result"]))
+    if not step_seconds:
         return None
-    return StepTimes({flops: sum(x) / len(x) for flops, x in found.items()}, SCALED)
+    return StepTimes({flops: sum(x) / len(x) for flops, x in step_seconds.items()}, SCALED)
 
 
 def _short_timing(
@@ -194,7 +194,7 @@ def _project(
     times: StepTimes,
     rows: dict[str, dict[str, int]],
 ) -> Projection:
-    found: dict[str, int | None] = {"parameters": None, "flops": None, "steps": None}
+    costs: dict[str, int | None] = {"parameters": None, "flops": None, "steps": None}
     if cell.kind.name == "pretraining":
         recipe = cell.recipe
         encoder = recipe.encoder.replace(vocab_size=budgets.vocab_size(config.records))
@@ -202,9 +202,9 @@ def _project(
         steps = recipe.num_train_steps
         if cell.timing and cell.timing.name not in outcomes and cell.name not in outcomes:
             reference = encoder.replace(block_pattern=cell.timing.recipe.reference_pattern)
-            full = times.seconds(budgets.step_flops(config, reference))
-            steps = round(steps * full / times.seconds(step))
-        found = {
+            reference_seconds = times.seconds(budgets.step_flops(config, reference))
+            steps = round(steps * reference_seconds / times.seconds(step))
+        costs = {
             "parameters": accounting.count_parameters(encoder),
             "flops": steps * step,
             "steps": steps,
@@ -214,7 +214,7 @@ def _project(
             outcomes[cell.name].get(key) for key in ("seconds", "compiling_seconds")
         )
         return Projection(
-            cell, True, **found, seconds=seconds or 0.0, source=MEASURED, starting=compiling or 0.0
+            cell, True, **costs, seconds=seconds or 0.0, source=MEASURED, starting=compiling or 0.0
         )
     starting = cell.kind.starting_seconds(cell)
     if cell.kind.name == "pretraining":
@@ -222,7 +222,7 @@ def _project(
         seconds = all_steps * times.seconds(step)
         seconds += starting + _evaluation(config, recipe, encoder, times, all_steps)
         return Projection(
-            cell, False, **found, seconds=seconds, source=times.source, starting=starting
+            cell, False, **costs, seconds=seconds, source=times.source, starting=starting
         )
     alike = [
         outcome
@@ -233,11 +233,11 @@ def _project(
     if alike:
         seconds = sum(outcome["seconds"] for outcome in alike) / len(alike)
         return Projection(
-            cell, False, **found, seconds=seconds, source=SCALED, starting=min(starting, seconds)
+            cell, False, **costs, seconds=seconds, source=SCALED, starting=min(starting, seconds)
         )
     speed = Speed(times.speed, max(times.points.values()), rows)
     seconds = cell.kind.seconds(cell, speed)
-    return Projection(cell, False, **found, seconds=seconds, source=RULE, starting=starting)
+    return Projection(cell, False, **costs, seconds=seconds, source=RULE, starting=starting)
 
 
 def _evaluation(
@@ -256,7 +256,7 @@ def _with_workers(left: list[Projection], work: float, workers: int) -> str:
     """The time that several workers take: they share all cells but those that are timed."""
     if workers < 2:
         return ""
-    alone = sum(one.seconds for one in left if one.cell.alone)
+    alone = sum(projection.seconds for projection in left if projection.cell.alone)
     seconds = alone + (work - alone) / workers
     return f", {formatting.duration(seconds)} with {workers} workers"
 
@@ -264,11 +264,11 @@ def _with_workers(left: list[Projection], work: float, workers: int) -> str:
 def _added_seeds(config: StudyConfig, projections: list[Projection]) -> Iterator[str]:
     """What the seeds of a look would add to each arm, and the most that all arms may take."""
     cost = {}
-    for one in projections:
-        if one.cell.kind.name == "pretraining":
-            arm = one.cell.label["pattern"], one.cell.label.get("size", "")
+    for projection in projections:
+        if projection.cell.kind.name == "pretraining":
+            arm = projection.cell.label["pattern"], projection.cell.label.get("size", "")
             seeds = len(config.seeds(*arm))
-            cost[arm] = cost.get(arm, 0.0) + one.seconds / seeds
+            cost[arm] = cost.get(arm, 0.0) + projection.seconds / seeds
     for (pattern, size), seconds in cost.items():
         reference = cost[config.canonical_patterns[0], size]
         if pattern != config.canonical_patterns[0]:
@@ -282,44 +282,48 @@ def _added_seeds(config: StudyConfig, projections: list[Projection]) -> Iterator
     yield f"all arms with the most seeds, {config.max_seeds}: {formatting.duration(most)}"
 
 
-def _totals(of: list[Projection]) -> tuple[float, float]:
-    """Seconds of cells, and those of their starts."""
-    return sum(one.seconds for one in of), sum(one.starting for one in of)
+def _totals(projections: list[Projection]) -> tuple[float, float]:
+    """Seconds that cells take, and the part of it that they take to start."""
+    return sum(projection.seconds for projection in projections), sum(
+        projection.starting for projection in projections
+    )
 
 
 def describe(config: StudyConfig, projections: list[Projection], source: str) -> str:
     """The lines that `--dry_run` prints."""
     lines = [f"{'parameters':>12} {'steps':>8} {'FLOPs':>8} {'time':>12}  cell"]
-    for one in projections:
+    for projection in projections:
         cost = [
             "-" if value is None else show(value)
             for value, show in (
-                (one.parameters, formatting.count),
-                (one.steps, formatting.count),
-                (one.flops, formatting.large),
+                (projection.parameters, formatting.count),
+                (projection.steps, formatting.count),
+                (projection.flops, formatting.large),
             )
         ]
-        done = " (finished)" if one.finished else ""
+        done = " (finished)" if projection.finished else ""
         lines.append(
-            f"{cost[0]:>12} {cost[1]:>8} {cost[2]:>8} {formatting.duration(one.seconds):>12}  "
-            f"{one.cell.name}{done}"
+            f"{cost[0]:>12} {cost[1]:>8} {cost[2]:>8} "
+            f"{formatting.duration(projection.seconds):>12}  {projection.cell.name}{done}"
         )
     columns = f"{'kind':<12} {'cells':>6} {'finished':>9} {'time left':>12} {'of it starting':>14}"
     lines += ["", f"{columns}  time from"]
     for kind in kinds.of(config):
-        of = [one for one in projections if one.cell.kind.name == kind.name]
-        left = [one for one in of if not one.finished]
-        if of:
-            sources = ", ".join(dict.fromkeys(one.source for one in left)) or MEASURED
+        of_kind = [
+            projection for projection in projections if projection.cell.kind.name == kind.name
+        ]
+        left = [projection for projection in of_kind if not projection.finished]
+        if of_kind:
+            sources = ", ".join(dict.fromkeys(projection.source for projection in left)) or MEASURED
             seconds, starting = _totals(left)
             lines.append(
-                f"{kind.name:<12} {len(of):>6} {len(of) - len(left):>9} "
+                f"{kind.name:<12} {len(of_kind):>6} {len(of_kind) - len(left):>9} "
                 f"{formatting.duration(seconds):>12} {formatting.duration(starting):>14}  {sources}"
             )
     lines += [*budgets.infeasible(config)]
     if config.until_decided:
         lines += _added_seeds(config, projections)
-    left = [one for one in projections if not one.finished]
+    left = [projection for projection in projections if not projection.finished]
     work, starting = _totals(left)
     lines.append(f"step times: {source}; {os.cpu_count()} cores")
     if work:

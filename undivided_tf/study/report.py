@@ -70,8 +70,8 @@ def sections(study: StudyResults) -> Iterator[Section]:
     yield Section(SHOWS, "", tuple(_shows(study)))
     for pattern in study.patterns:
         role = "the reference" if pattern == study.reference else f"against `{study.reference}`"
-        found = Findings(tuple(findings(study, pattern)))
-        yield Section(SHOWS, f"`{pattern}`, {role}", (found,))
+        pattern_findings = Findings(tuple(findings(study, pattern)))
+        yield Section(SHOWS, f"`{pattern}`, {role}", (pattern_findings,))
     drawings = (Drawing(BlockPattern.parse(pattern)) for pattern in study.patterns)
     legend = Text(
         "`A` is an attention block, `I` an intermediate block. Numbers count the encoder blocks, "

@@ -64,10 +64,10 @@ class StudyResults:
         self.failed_cells = [cell for cell in self.cells if cell["status"] == FAILED]
         self.left_cells = [cell for cell in self.cells if cell["status"] == NOT_RUN]
         self.machines = {c["machine"] for c in self.cells if c["status"] == FINISHED}
-        reference, *others = config.canonical_patterns
+        reference, *other_patterns = config.canonical_patterns
         begun = {c["label"].get("pattern") for c in self.cells if c["status"] != NOT_RUN}
-        self.left_patterns = [pattern for pattern in others if pattern not in begun]
-        compared = others if budget == budgets.STEPS else budgets.compared(config)
+        self.left_patterns = [pattern for pattern in other_patterns if pattern not in begun]
+        compared = other_patterns if budget == budgets.STEPS else budgets.compared(config)
         self.reference = reference
         self.reduced = [pattern for pattern in compared if pattern in begun]
         self.patterns = [reference, *self.reduced]
@@ -110,8 +110,8 @@ class StudyResults:
         self, kind: str, metric: str, pattern: str
     ) -> tuple[dict[int, float], dict[int, float]]:
         """`by_seed` of a pattern, and of the reference."""
-        own, full = (self.by_seed(kind, metric, pattern=p) for p in (pattern, self.reference))
-        return own, full
+        arm = self.by_seed(kind, metric, pattern=pattern)
+        return arm, self.by_seed(kind, metric, pattern=self.reference)
 
     def values(self, kind: str, metric: str, **columns: Any) -> list[float]:
         """The values that are defined."""
@@ -148,8 +148,8 @@ class StudyResults:
     def metric(self, task: str) -> str:
         """The metric of a task that tables show, such as `accuracy`."""
         if task not in self._metrics:
-            found = self.finished("finetuning", task)
-            self._metrics[task] = formatting.primary(found[0]) if found else "accuracy"
+            results = self.finished("finetuning", task)
+            self._metrics[task] = formatting.primary(results[0]) if results else "accuracy"
         return self._metrics[task]
 
 

@@ -97,7 +97,7 @@ def _introduce(client: Any, scheduler: str) -> None:
         logging.info("Dask's dashboard: %s", client.dashboard_link)
     if not workers:
         logging.warning("%s has no worker yet; waiting for one to join", scheduler)
-    elif not any(cluster.MACHINE in (one["resources"] or {}) for one in workers):
+    elif not any(cluster.MACHINE in (info["resources"] or {}) for info in workers):
         raise InputError(
             f"no worker of {scheduler} offers the resource `{cluster.MACHINE}`: start each with "
             f"`dask worker {scheduler} --resources {cluster.MACHINE}=1 --nthreads N`"

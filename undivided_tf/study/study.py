@@ -69,22 +69,22 @@ def run_study(
         )
     if not report_only:
         running.run(in_turn, workdir, config.num_workers, scheduler)
-    found = kept.filled(outcomes.listed(cells, workdir), kept_outcomes)
-    if all(outcome["status"] == NOT_RUN for outcome in found):
+    cell_outcomes = kept.filled(outcomes.listed(cells, workdir), kept_outcomes)
+    if all(outcome["status"] == NOT_RUN for outcome in cell_outcomes):
         raise InputError(f"{workdir}: no cell is finished yet; run it without report_only")
-    records = next(outcome for outcome in found if outcome["kind"] == "records")
+    records = next(outcome for outcome in cell_outcomes if outcome["kind"] == "records")
     named = {*config.records.input_files, *config.tasks, config.cka.task}
     results = {
         "command": command,
         "created": time.strftime("%Y-%m-%d"),
-        "seconds": sum(outcome["seconds"] or 0 for outcome in found),
+        "seconds": sum(outcome["seconds"] or 0 for outcome in cell_outcomes),
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
         "hardware": hardware(),
         "config": config.to_dict(),
         "corpus": records["result"],
         "sweeps": list(sweeps),
         "sources": list(sample.SOURCES) if named & {"sample", *tasks.SAMPLE_TASKS} else [],
-        "cells": found,
+        "cells": cell_outcomes,
     }
     files.write_json(workdir / "results.json", results)
     report.write_report(results, workdir)
@@ -106,7 +106,8 @@ def open_study(config: StudyConfig) -> pathlib.Path:
         if config.until_decided and old.replace(arm_seeds=()) == config.replace(arm_seeds=()):
             return True  # It finds again how many seeds each arm needs.
         before, now = (
-            (one.accuracy_margin, one.loss_margin, one.worth_margins) for one in (old, config)
+            (study.accuracy_margin, study.loss_margin, study.worth_margins)
+            for study in (old, config)
         )
         return before == now and _names(old) <= _names(config)
 

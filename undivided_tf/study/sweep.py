@@ -81,23 +81,25 @@ def _is_part(there: SweepConfig, config: SweepConfig) -> bool:
 def _known(config: SweepConfig, path: str) -> Known:
     """The losses in a sweep.json of the same recipe.
 
-    Its records may have had another place. sweep.json does not hold their hash, so the caller
-    must know that they are the same.
+    The records may have been in another folder. sweep.json does not hold their hash, so the
+    caller must know that they are the same.
     """
-    found = read(path)
-    there = SweepConfig.from_dict(found["config"])
+    sweep = read(path)
+    there = SweepConfig.from_dict(sweep["config"])
     if not _is_part(there.replace(records_dir=config.records_dir), config):
         changed = differences(
             there.pretraining.to_dict(), config.pretraining.to_dict(), "pretraining."
         )
         raise InputError(f"{path} is of another sweep:\n  " + "\n  ".join(changed))
     known = {}
-    for arm, swept in arms(found).items():
+    for arm, swept in arms(sweep).items():
         # Only partners have an encoder of their own in the file.
-        own = swept.get("encoder")
-        encoder = EncoderConfig.from_dict(own) if own else there.encoder(arm)
+        partner_encoder = swept.get("encoder")
+        encoder = (
+            EncoderConfig.from_dict(partner_encoder) if partner_encoder else there.encoder(arm)
+        )
         for point in swept["curve"]:
-            for seed, loss in zip(found["pilot_seeds"], point["losses"], strict=True):
+            for seed, loss in zip(sweep["pilot_seeds"], point["losses"], strict=True):
                 known[encoder, point["learning_rate"], seed] = math.inf if loss is None else loss
     return known
 
@@ -109,21 +111,21 @@ def _partners(
     from undivided_tf.data.corpus import records  # Late: brings TensorFlow.
 
     vocabulary = records.read_tokenizer(config.records_dir).vocab_size
-    full, *others = map(config.encoder, config.core)
-    found: dict[str, dict[str, Any]] = {}
-    for own in others:
-        if budgets.is_as_large(own, full, vocabulary):
+    reference, *encoders = map(config.encoder, config.core)
+    partners: dict[str, dict[str, Any]] = {}
+    for plain in encoders:
+        if budgets.is_as_large(plain, reference, vocabulary):
             continue
-        shapes = found[own.block_pattern] = {}
+        shapes = partners[plain.block_pattern] = {}
         for shape in dict.fromkeys(config.partners):
             try:
-                encoder = budgets.matched(own, full, shape, vocabulary)
+                encoder = budgets.matched(plain, reference, shape, vocabulary)
             except InputError as error:
                 shapes[shape] = {"reason": str(error)}
             else:
                 swept = _sweep(config, encoder, workdir, known)
                 shapes[shape] = {**swept, "encoder": encoder.to_dict()}
-    return found
+    return partners
 
 
 def _sweep(
@@ -200,10 +202,10 @@ def _loss(run: PretrainingConfig, workdir: pathlib.Path) -> float:
 def arms(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What a sweep found of each encoder, by `PATTERN` or `PATTERN, SHAPE` of a partner."""
     partners = {
-        f"{pattern}, {shape}": found
+        f"{pattern}, {shape}": partner_sweep
         for pattern, shapes in results.get("partners", {}).items()  # Older sweeps had none.
-        for shape, found in shapes.items()
-        if "curve" in found
+        for shape, partner_sweep in shapes.items()
+        if "curve" in partner_sweep
     }
     return {**results["patterns"], **partners}
 
@@ -212,8 +214,8 @@ def table(results: dict[str, Any]) -> str:
     """The lines that `run_sweep` prints: a row a rate, a column an encoder, the best marked."""
     swept = arms(results)
     losses = {
-        arm: {point["learning_rate"]: point["loss"] for point in found["curve"]}
-        for arm, found in swept.items()
+        arm: {point["learning_rate"]: point["loss"] for point in arm_sweep["curve"]}
+        for arm, arm_sweep in swept.items()
     }
     width = max(10, *(len(arm) + 2 for arm in swept))
     lines = ["learning rate" + "".join(arm.rjust(width) for arm in swept)]
@@ -230,18 +232,20 @@ def table(results: dict[str, Any]) -> str:
         f"* best mean held-out loss over the pilot seeds {seeds}, which must not be used again in "
         "what the rates are chosen for"
     )
-    for arm, found in swept.items():
-        if found["learning_rate"] is None:
+    for arm, arm_sweep in swept.items():
+        if arm_sweep["learning_rate"] is None:
             lines.append(f"{arm}: every run diverged; give lower --learning_rates")
-        elif not found["interior"]:
+        elif not arm_sweep["interior"]:
             lines.append(
-                f"{arm}: the best rate {found['learning_rate']:g} is at the edge of those "
+                f"{arm}: the best rate {arm_sweep['learning_rate']:g} is at the edge of those "
                 "measured, so a better one may lie beyond; raise --max_extensions"
             )
     for pattern, shapes in results.get("partners", {}).items():
-        for shape, found in shapes.items():
-            if "reason" in found:
-                lines.append(f"{pattern}, {shape}: no such partner, since {found['reason']}")
+        for shape, partner_sweep in shapes.items():
+            if "reason" in partner_sweep:
+                lines.append(
+                    f"{pattern}, {shape}: no such partner, since {partner_sweep['reason']}"
+                )
     return "\n".join(lines)
 
 

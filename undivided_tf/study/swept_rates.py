@@ -101,9 +101,9 @@ def with_rates(config: StudyConfig, *paths: str | pathlib.Path) -> StudyConfig:
             for budget in budgets.others(config):
                 shape = budget
                 if budget == budgets.PARAMETERS and swept:
-                    for one in swept:
-                        _rate(swept, one, path)  # A better rate beyond an edge may change it.
-                    shape = min(swept, key=lambda one: swept[one]["loss"] or math.inf)
+                    for candidate in swept:
+                        _rate(swept, candidate, path)  # A better rate beyond an edge may change it.
+                    shape = min(swept, key=lambda candidate: swept[candidate]["loss"] or math.inf)
                     shapes.append(f"{pattern}{at}={shape}")
                 if budget in PARTNERS and shape in swept:
                     rates.append(f"{pattern}:{budget}{at}={_rate(swept, shape, path)!r}")
@@ -119,12 +119,12 @@ def _swept_partners(
 ) -> dict[str, Any]:
     """What a sweep found of the partners of a pattern, by shape."""
     swept = sweep.get("partners", {}).get(pattern, {})
-    swept = {shape: one for shape, one in swept.items() if "curve" in one}
-    reference, full = next(iter(sweep["patterns"])), config.canonical_patterns[0]
-    if swept and reference != full:
+    swept = {shape: result for shape, result in swept.items() if "curve" in result}
+    swept_reference, reference = next(iter(sweep["patterns"])), config.canonical_patterns[0]
+    if swept and swept_reference != reference:
         raise InputError(
-            f"{path} has partners with the parameters of {reference}, but the reference of the "
-            f"study is {full}: run run_sweep with {full} as the first of --patterns"
+            f"{path} has partners with the parameters of {swept_reference}, but the reference of "
+            f"the study is {reference}: run run_sweep with {reference} as the first of --patterns"
         )
     return swept
 

@@ -123,14 +123,12 @@ def with_more_seeds(config: StudyConfig, pattern: str, size: str) -> StudyConfig
         (reference, size): max(more, len(config.seeds(reference, size))),
     }
     counts = {
-        (one, at): wanted.get((one, at), len(config.seeds(one, at)))
+        (p, at): wanted.get((p, at), len(config.seeds(p, at)))
         for at in ("", *config.sizes)
-        for one in config.canonical_patterns
+        for p in config.canonical_patterns
     }
     return config.replace(
-        arm_seeds=tuple(
-            f"{one}{f'@{at}' if at else ''}={count}" for (one, at), count in counts.items()
-        )
+        arm_seeds=tuple(f"{p}{f'@{at}' if at else ''}={count}" for (p, at), count in counts.items())
     )
 
 

@@ -26,24 +26,26 @@ _MEANINGS = {
 
 def tables(study: StudyResults) -> tuple[Table, Table, Table]:
     """The verdicts; how the claims are judged; and the evidence."""
-    found = claims.verdicts(study)
-    return _verdicts(study, found), _rules(study), _evidence(study, found)
+    verdicts = claims.verdicts(study)
+    return _verdicts(study, verdicts), _rules(study), _evidence(study, verdicts)
 
 
-def _verdicts(study: StudyResults, found: Verdicts) -> Table:
+def _verdicts(study: StudyResults, verdicts: Verdicts) -> Table:
     """One row a claim, one column a pattern."""
     rows = tuple(
         (
             Value(claim.statement),
             *(
                 Value(verdict.status, verdict.reason)
-                for verdict in (found[claim.name][pattern] for pattern in study.reduced)
+                for verdict in (verdicts[claim.name][pattern] for pattern in study.reduced)
             ),
         )
         for claim in claims.declared(study)
     )
     margin = formatting.percent(study.config.accuracy_margin)
-    statuses = {verdict.status for by_pattern in found.values() for verdict in by_pattern.values()}
+    statuses = {
+        verdict.status for by_pattern in verdicts.values() for verdict in by_pattern.values()
+    }
     meanings = [f" {text}" for status, text in _MEANINGS.items() if status in statuses]
     note = (
         f"Against the reference `{study.reference}`. The margins, {margin} points of accuracy and "
@@ -70,18 +72,18 @@ def _rules(study: StudyResults) -> Table:
     return Table("How the claims are judged", columns, rows, note)
 
 
-def _evidence(study: StudyResults, found: Verdicts) -> Table:
+def _evidence(study: StudyResults, verdicts: Verdicts) -> Table:
     """Every comparison behind a verdict."""
     rows = tuple(
         (
             Value(claim.name),
             Value(pattern, code=True),
-            Value(one.comparison),
-            *_numbers(one, claim.unit),
+            Value(item.comparison),
+            *_numbers(item, claim.unit),
         )
         for claim in claims.declared(study)
         for pattern in study.reduced
-        for one in found[claim.name][pattern].evidence
+        for item in verdicts[claim.name][pattern].evidence
     )
     columns = (
         "claim",
@@ -110,7 +112,7 @@ def _evidence(study: StudyResults, found: Verdicts) -> Table:
     return Table("Evidence", columns, rows, note)
 
 
-def _numbers(one: Evidence, unit: str) -> Iterator[Value]:
+def _numbers(evidence: Evidence, unit: str) -> Iterator[Value]:
     accuracy = unit == "points"
 
     def shown(value: float) -> str:
@@ -119,17 +121,27 @@ def _numbers(one: Evidence, unit: str) -> Iterator[Value]:
         return formatting.points(value) if accuracy else formatting.decimals(value, 3)
 
     absent = Value("-")
-    yield absent if one.mean is None else Value(shown(one.mean), number=one.mean)
-    yield absent if one.interval is None else Value(formatting.between(one.interval, shown))
-    yield Value(str(one.n), number=one.n)
-    tested = one.interval is not None
-    for p in (one.p_within, one.p_beyond, one.p_permutation):
+    yield absent if evidence.mean is None else Value(shown(evidence.mean), number=evidence.mean)
+    yield (
+        absent if evidence.interval is None else Value(formatting.between(evidence.interval, shown))
+    )
+    yield Value(str(evidence.n), number=evidence.n)
+    tested = evidence.interval is not None
+    for p in (evidence.p_within, evidence.p_beyond, evidence.p_permutation):
         yield _p_value(p if tested else None)
     in_points = tested and accuracy
-    yield _p_value(one.p_equivalent if in_points else None)
-    yield Value(formatting.points(one.detectable), number=one.detectable) if in_points else absent
-    yield absent if one.needed is None else Value(formatting.count(one.needed), number=one.needed)
-    yield _p_value(one.p_uninformative)
+    yield _p_value(evidence.p_equivalent if in_points else None)
+    yield (
+        Value(formatting.points(evidence.detectable), number=evidence.detectable)
+        if in_points
+        else absent
+    )
+    yield (
+        absent
+        if evidence.needed is None
+        else Value(formatting.count(evidence.needed), number=evidence.needed)
+    )
+    yield _p_value(evidence.p_uninformative)
 
 
 def _p_value(p: float | None) -> Value:

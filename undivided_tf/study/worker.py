@@ -65,9 +65,9 @@ def run_cell(cell: Cell, site: Site, *needs: Outcome) -> Outcome:
         return outcomes.outcome(
             cell, error=f"worker {process.machine()} does not see the folder {site.workdir}"
         )
-    found = outcomes.read(cell, site.workdir)
-    if found and found["status"] != FAILED:
-        return found
+    earlier_outcome = outcomes.read(cell, site.workdir)
+    if earlier_outcome and earlier_outcome["status"] != FAILED:
+        return earlier_outcome
     actual = outcomes.actual(cell, site.workdir)
     recipe = outcomes.placed(actual, pathlib.Path(site.workdir) / "cells")
     outcome = _in_own_process(actual, recipe, site)
@@ -116,8 +116,8 @@ def _outcome(cell: Cell, kind: str, content: list[Any], log: pathlib.Path) -> Ou
     if kind == "error":
         return outcomes.outcome(cell, error=content[0])
     result, seconds, compiling_seconds = content
-    found = outcomes.outcome(cell, {**result, **cell.label}, seconds)
-    return {**found, "compiling_seconds": compiling_seconds}
+    outcome = outcomes.outcome(cell, {**result, **cell.label}, seconds)
+    return {**outcome, "compiling_seconds": compiling_seconds}
 
 
 def running() -> int:

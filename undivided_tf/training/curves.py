@@ -43,8 +43,8 @@ class TrainingCurves:
         step, interval = state["step"], state["interval"]
         interval["loss"] += sums["loss"]
         interval["weight"] += sums["weight"]
-        full = step % self._every == 0 or last
-        if full and interval["weight"]:  # All its steps may have been skipped.
+        is_full = step % self._every == 0 or last
+        if is_full and interval["weight"]:  # All its steps may have been skipped.
             point = {"step": step, "loss": interval["loss"] / interval["weight"]}
             state["training_history"].append(point)
             state["interval"] = {"loss": 0.0, "weight": 0.0}

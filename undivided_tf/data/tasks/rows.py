@@ -51,13 +51,13 @@ class Rows:
             labels=None if self.labels is None else self.labels[places],
         )
 
-    def followed_by(self, others: Self) -> Self:
-        """These rows, then those of another split of the same task, labelled like this one."""
+    def followed_by(self, next_rows: Self) -> Self:
+        """These rows, then those of another split of the same task; both or neither have labels."""
         return dataclasses.replace(
             self,
-            first=[*self.first, *others.first],
-            second=None if self.second is None else [*self.second, *others.second],
-            labels=None if self.labels is None else np.concatenate([self.labels, others.labels]),
+            first=[*self.first, *next_rows.first],
+            second=None if self.second is None else [*self.second, *next_rows.second],
+            labels=None if self.labels is None else np.concatenate([self.labels, next_rows.labels]),
         )
 
 

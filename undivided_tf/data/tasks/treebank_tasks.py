@@ -116,12 +116,12 @@ def _arcs(sentence: Sentence, rng: np.random.Generator) -> Items:
     """Whether the second word is the head of the first; half the pairs have no edge in the tree."""
     items: Items = []
     for word, head in enumerate(sentence.heads):
-        others = [
+        unlinked = [
             i for i in range(len(sentence)) if i not in (word, head) and sentence.heads[i] != word
         ]
-        if head >= 0 and others:
+        if head >= 0 and unlinked:
             items.append(((word, head), "head"))
-            items.append(((word, int(rng.choice(others))), "other"))
+            items.append(((word, int(rng.choice(unlinked))), "other"))
     return items
 
 

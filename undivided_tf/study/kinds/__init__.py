@@ -46,25 +46,25 @@ def of(config: StudyConfig) -> tuple[Kind, ...]:
     Raises:
         InputError: a name is no class of kind, or two kinds have one name.
     """
-    found = (*KINDS, *map(_load, config.kinds))
-    names = [kind.name for kind in found]
-    for kind in found[len(KINDS) :]:
+    kinds = (*KINDS, *map(_load, config.kinds))
+    names = [kind.name for kind in kinds]
+    for kind in kinds[len(KINDS) :]:
         if names.count(kind.name) > 1:
             raise InputError(f"kinds: {kind.name!r} is the name of two kinds: {', '.join(names)}")
-    return tuple(kind for kind in found if kind.name not in config.leave_out)
+    return tuple(kind for kind in kinds if kind.name not in config.leave_out)
 
 
 def _load(path: str) -> Kind:
     module, _, name = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
+        kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"kinds has {path!r}, which is no MODULE:CLASS on the Python path: {error}"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Kind) and found.name and found.call):
+    if not (isinstance(kind, type) and issubclass(kind, Kind) and kind.name and kind.call):
         raise InputError(f"kinds has {path!r}, which is no subclass of Kind with name and call")
-    return found()
+    return kind()
 
 
 def read_results(raw: dict[str, Any]) -> StudyResults:

@@ -118,11 +118,11 @@ class Cka(Kind):
             f"Matched attention taps agree with the reference's by a mean CKA of "
             f"{formatting.loss(statistics.fmean(known))} ({len(known)} of {len(pairs)} taps)."
         )
-        found = matched(study)
-        other_seeds = _related(found, OTHER_SEED, study.reference)
+        matched_taps = matched(study)
+        other_seeds = _related(matched_taps, OTHER_SEED, study.reference)
         baselines = {
             **{
-                f"`{p}` against its untrained twin": _related(found, UNTRAINED, p)
+                f"`{p}` against its untrained twin": _related(matched_taps, UNTRAINED, p)
                 for p in (study.reference, pattern)
             },
             f"two seeds of `{study.reference}`": other_seeds,
@@ -216,25 +216,25 @@ def _similar(study: StudyResults, pattern: str) -> Verdict:
     # Equal seeds begin with equal values in the blocks that both have, which raises CKA; so
     # only pairs of different seeds are compared with the pairs of reference seeds.
     pairs = _against(study, pattern)
-    own = _means(pairs[pairs["seed"] != pairs["second_seed"]])
+    means = _means(pairs[pairs["seed"] != pairs["second_seed"]])
     band = _means(_related(matched(study), OTHER_SEED, study.reference))
     evidence = tuple(
         Evidence(matter, statistics.fmean(values), None, len(values))
-        for matter, values in (("to the reference", own), ("between reference seeds", band))
+        for matter, values in (("to the reference", means), ("between reference seeds", band))
         if values
     )
-    if len(band) < MIN_BAND or not own:
+    if len(band) < MIN_BAND or not means:
         return Verdict(
             UNDERPOWERED,
             f"pairs of reference seeds: {len(band)}, a band takes {MIN_BAND}, "
-            f"pairs with the pattern: {len(own)}",
+            f"pairs with the pattern: {len(means)}",
             evidence,
         )
     reach = scipy.stats.t.ppf(1 - LEVEL, len(band) - 1) * statistics.stdev(band)
-    bound = statistics.fmean(band) - reach * math.sqrt(1 / len(own) + 1 / len(band))
+    bound = statistics.fmean(band) - reach * math.sqrt(1 / len(means) + 1 / len(band))
     return Verdict(
-        SUPPORTED if statistics.fmean(own) >= bound else NOT_SUPPORTED,
-        f"mean CKA {statistics.fmean(own):.3f}, lower end of the band {bound:.3f}",
+        SUPPORTED if statistics.fmean(means) >= bound else NOT_SUPPORTED,
+        f"mean CKA {statistics.fmean(means):.3f}, lower end of the band {bound:.3f}",
         evidence,
     )
 

@@ -115,7 +115,7 @@ def last_tap(study: StudyResults, metric: str, pattern: str) -> dict[int, float]
 
 
 def _collapse(study: StudyResults, pattern: str) -> Verdict:
-    own, full = (
+    arm, reference = (
         {
             seed: math.log(max(value, 1e-30))
             for seed, value in last_tap(study, "relative_residual", p).items()
@@ -126,7 +126,7 @@ def _collapse(study: StudyResults, pattern: str) -> Verdict:
         f"the residual is less than {COLLAPSED:g} of the reference's",
         f"the residual is more than {COLLAPSED:g} of the reference's",
     )
-    fallen = [-difference for difference in paired(own, full)]
+    fallen = [-difference for difference in paired(arm, reference)]
     return beyond(
         "log of the reference's residual over its own", fallen, -math.log(COLLAPSED), words
     )

@@ -194,28 +194,28 @@ def score(
     everyone = study.select("finetuning", study.metric(task), task=task, start=start)
     by_encoder = start == PRETRAINED and everyone["seed"].nunique() > 1  # For all: they are paired.
     metric = metric or study.metric(task)
-    own = study.select("finetuning", metric, pattern=pattern, task=task, start=start)
-    units = own.groupby("seed" if by_encoder else "run", sort=False)["value"]
+    rows = study.select("finetuning", metric, pattern=pattern, task=task, start=start)
+    units = rows.groupby("seed" if by_encoder else "run", sort=False)["value"]
     return Score(
         {unit: statistics.fmean(values) for unit, values in units},
         "encoder" if by_encoder else "fine-tuning run",
-        [values.tolist() for _, values in own.groupby("cell", sort=False)["value"]],
+        [values.tolist() for _, values in rows.groupby("cell", sort=False)["value"]],
     )
 
 
 def difference(study: StudyResults, task: str, pattern: str) -> tuple[Estimate | None, str]:
     """Test score of a pattern minus the reference's, paired by seed, and what a pair is."""
-    own, full = (score(study, task, p) for p in (pattern, study.reference))
-    return formatting.paired(own.by_unit, full.by_unit), own.unit
+    arm, reference = (score(study, task, p) for p in (pattern, study.reference))
+    return formatting.paired(arm.by_unit, reference.by_unit), arm.unit
 
 
 def difference_to_reference(study: StudyResults, task: str, pattern: str) -> Value:
     """`difference` in a table."""
     if pattern == study.reference:
         return Value("reference")
-    found, unit = difference(study, task, pattern)
-    if found is not None:
-        return _estimated(found, formatting.points, unit)
+    gap, unit = difference(study, task, pattern)
+    if gap is not None:
+        return _estimated(gap, formatting.points, unit)
     absences = (
         study.absence("finetuning", task=task, pattern=p, start=PRETRAINED)
         for p in (pattern, study.reference)
@@ -225,12 +225,12 @@ def difference_to_reference(study: StudyResults, task: str, pattern: str) -> Val
 
 def short_score(study: StudyResults, task: str, pattern: str) -> Value:
     """The mean score, and its difference to the reference as small print."""
-    found = score(study, task, pattern).estimate
-    if found is None:
+    estimate = score(study, task, pattern).estimate
+    if estimate is None:
         return Value(study.absence("finetuning", task=task, pattern=pattern, start=PRETRAINED))
     against = difference_to_reference(study, task, pattern)
     note = "" if against.number is None else f"{against.text} points"
-    return number(found.mean, formatting.percent, note)
+    return number(estimate.mean, formatting.percent, note)
 
 
 def table(study: StudyResults, task: str) -> Table:
@@ -292,36 +292,36 @@ def _note(study: StudyResults, task: str, results: list[dict[str, Any]]) -> str:
             f" {formatting.count(result['rows']['train'])} training rows, "
             f"{formatting.count(test)} {split} rows, {len(result['labels'])} labels."
         )
-        found = score(study, task, result["pattern"], result["start"]).estimate
-        if metric == "accuracy" and found is not None:
-            half = formatting.binomial_half_width(found.mean, test)
+        estimate = score(study, task, result["pattern"], result["start"]).estimate
+        if metric == "accuracy" and estimate is not None:
+            half = formatting.binomial_half_width(estimate.mean, test)
             note += (
                 f" The sampling of the {split} rows alone makes an accuracy of "
-                f"{formatting.percent(found.mean)} % uncertain by "
+                f"{formatting.percent(estimate.mean)} % uncertain by "
                 f"± {formatting.decimals(100 * half, 1)} points; the intervals leave this out."
             )
     return note
 
 
-def _runs(found: Score) -> str:
+def _runs(scores: Score) -> str:
     """Every run; a semicolon stands between pre-training seeds."""
-    return "; ".join(" ".join(map(formatting.percent, runs)) for runs in found.runs)
+    return "; ".join(" ".join(map(formatting.percent, runs)) for runs in scores.runs)
 
 
-def _score(found: Score, failures: int) -> Value:
-    if found.estimate is None:
+def _score(scores: Score, failures: int) -> Value:
+    if scores.estimate is None:
         return Value(FAILED if failures else NOT_RUN)
-    value = _estimated(found.estimate, formatting.percent, found.unit)
+    value = _estimated(scores.estimate, formatting.percent, scores.unit)
     if failures:
         value = dataclasses.replace(value, note=f"{value.note}, {failures} failed")
     return value
 
 
-def _estimated(found: Estimate, show: Callable[[float], str], unit: str) -> Value:
-    note = f"n = {found.n} {unit.split()[-1]}{'s' if found.n > 1 else ''}"
-    if found.interval:
-        note = f"{formatting.between(found.interval, show)}, {note}"
-    return Value(show(found.mean), note, found.mean)
+def _estimated(estimate: Estimate, show: Callable[[float], str], unit: str) -> Value:
+    note = f"n = {estimate.n} {unit.split()[-1]}{'s' if estimate.n > 1 else ''}"
+    if estimate.interval:
+        note = f"{formatting.between(estimate.interval, show)}, {note}"
+    return Value(show(estimate.mean), note, estimate.mean)
 
 
 def accuracy(study: StudyResults, pattern: str) -> Verdict:
@@ -332,7 +332,7 @@ def accuracy(study: StudyResults, pattern: str) -> Verdict:
             "finetuning", study.metric(task), task=task, pattern=of, start=PRETRAINED
         )
 
-    found = {
+    comparisons = {
         task: Scores(
             scores(task, pattern),
             scores(task, study.reference),
@@ -342,7 +342,7 @@ def accuracy(study: StudyResults, pattern: str) -> Verdict:
         for task in study.tasks
     }
     margin = study.config.accuracy_margin
-    return not_worse(found, margin, points(margin, "accuracy"))
+    return not_worse(comparisons, margin, points(margin, "accuracy"))
 
 
 def _floor(study: StudyResults, task: str) -> float:
@@ -374,18 +374,18 @@ def _same_verdict(budget: str, study: StudyResults, pattern: str) -> Verdict:
 
 
 def _finding(study: StudyResults, task: str, pattern: str) -> Finding:
-    own = score(study, task, pattern).estimate
-    if own is None:
+    estimate = score(study, task, pattern).estimate
+    if estimate is None:
         absent = study.absence("finetuning", task=task, pattern=pattern, start=PRETRAINED)
         return Finding(task, f"No finished fine-tuning ({absent}).")
-    text = f"Test {formatting.metric(study.metric(task))} {formatting.percent(own.mean)} %"
+    text = f"Test {formatting.metric(study.metric(task))} {formatting.percent(estimate.mean)} %"
     if pattern != study.reference:
-        found, unit = difference(study, task, pattern)
-        if found is None:
+        gap, unit = difference(study, task, pattern)
+        if gap is None:
             text += "; no seed is finished for both it and the reference"
         else:
-            moved = formatting.compared(found.mean, "above", "below", formatting.percent, "points")
-            interval = formatting.uncertainty(found, unit, formatting.points)
+            moved = formatting.compared(gap.mean, "above", "below", formatting.percent, "points")
+            interval = formatting.uncertainty(gap, unit, formatting.points)
             text += f", {moved} the reference ({interval})"
     majority = study.values("finetuning", "majority", task=task)[0]
     is_included = pattern in study.config.from_scratch

@@ -64,10 +64,10 @@ class MaskedLoss(Kind):
             ("", result["all"]),
             *((_at(part["rate"]), part) for part in result["rates"]),
         ):
-            for name, one in {"": of, **of["classes"]}.items():
+            for name, scores in {"": of, **of["classes"]}.items():
                 for key in ("pieces", "loss", "neighbour_model_loss"):
                     metric = f"{key}_{name}" if name else key
-                    yield {"metric": metric + suffix, "value": one[key]}
+                    yield {"metric": metric + suffix, "value": scores[key]}
 
     def claims(self, config: StudyConfig) -> Iterator[Claim]:
         yield Claim(
@@ -89,7 +89,9 @@ class MaskedLoss(Kind):
         parts: list[Any] = [by_rate(study), by_class(study)]
         rates = {pattern: _differences(study, pattern, _rates(study)) for pattern in study.reduced}
         classes = {pattern: _differences(study, pattern, _classes()) for pattern in study.reduced}
-        rates, classes = ({p: of for p, of in found.items() if of} for found in (rates, classes))
+        rates, classes = (
+            {p: of for p, of in by_pattern.items() if of} for by_pattern in (rates, classes)
+        )
         if rates:
             parts.append(
                 Figure(
@@ -170,8 +172,8 @@ def _table(
             ]
             values.append(Value("reference"))
         else:
-            found = _differences(study, pattern, metrics)
-            values = [_difference(found.get(name)) for name in metrics]
+            differences = _differences(study, pattern, metrics)
+            values = [_difference(differences.get(name)) for name in metrics]
             values.append(_difference(last[1][pattern]))
         rows.append((code(pattern), *values, number(len(encoders), formatting.count)))
     pieces = study.mean("masked_loss", "masked_pieces")
@@ -187,13 +189,13 @@ def _loss(value: float | None) -> Value:
     return Value("no such piece") if value is None else number(value, formatting.loss)
 
 
-def _difference(found: Estimate | None) -> Value:
-    if found is None:
+def _difference(difference: Estimate | None) -> Value:
+    if difference is None:
         return Value("not paired")
     show, interval = formatting.loss_difference, "no interval"
-    if found.interval:
-        interval = formatting.between(found.interval, show)
-    return number(found.mean, show, interval)
+    if difference.interval:
+        interval = formatting.between(difference.interval, show)
+    return number(difference.mean, show, interval)
 
 
 # === Differences ===
@@ -201,30 +203,30 @@ def _difference(found: Estimate | None) -> Value:
 
 def _by_seed(study: StudyResults, pattern: str, metric: str) -> dict[int, float]:
     """Losses less those of the reference, by the seeds that both have."""
-    own, full = study.beside_reference("masked_loss", metric, pattern)
-    return {seed: own[seed] - full[seed] for seed in own if seed in full}
+    arm, reference = study.beside_reference("masked_loss", metric, pattern)
+    return {seed: arm[seed] - reference[seed] for seed in arm if seed in reference}
 
 
 def _differences(
     study: StudyResults, pattern: str, metrics: Mapping[Any, str]
 ) -> dict[Any, Estimate]:
     """The known paired differences, by key of `metrics`."""
-    found = {
+    estimates = {
         key: formatting.estimate(_by_seed(study, pattern, metric).values())
         for key, metric in metrics.items()
     }
-    return {key: one for key, one in found.items() if one}
+    return {key: estimate for key, estimate in estimates.items() if estimate}
 
 
 def _slopes(study: StudyResults, pattern: str) -> dict[int, float]:
     """Slope of the difference over the mask rate by seed, nats for ten points."""
     rates = _rates(study)
-    found = [_by_seed(study, pattern, metric) for metric in rates.values()]
+    differences = [_by_seed(study, pattern, metric) for metric in rates.values()]
     across = np.array(list(rates)) / PER_POINTS
     return {
-        seed: float(np.polyfit(across, [of[seed] for of in found], 1)[0])
-        for seed in found[0]
-        if all(seed in of for of in found)
+        seed: float(np.polyfit(across, [of[seed] for of in differences], 1)[0])
+        for seed in differences[0]
+        if all(seed in of for of in differences)
     }
 
 
@@ -235,26 +237,30 @@ def _gaps(study: StudyResults, pattern: str) -> dict[int, float]:
 
 
 def _facts(study: StudyResults, pattern: str) -> Verdict:
-    own, full = (BlockPattern.parse(p).num_intermediate for p in (pattern, study.reference))
-    if own >= full:
+    blocks, reference_blocks = (
+        BlockPattern.parse(p).num_intermediate for p in (pattern, study.reference)
+    )
+    if blocks >= reference_blocks:
         return Verdict(
-            UNDERPOWERED, f"it has {own} intermediate blocks, no fewer than the reference's {full}"
+            UNDERPOWERED,
+            f"it has {blocks} intermediate blocks, no fewer than the reference's "
+            f"{reference_blocks}",
         )
     parts = {
         "slope over the mask rate": _slopes(study, pattern),
         "rare less frequent": _gaps(study, pattern),
     }
     verdicts = {name: beyond(name, list(of.values()), 0.0, ("", "")) for name, of in parts.items()}
-    evidence = tuple(one for verdict in verdicts.values() for one in verdict.evidence)
-    contrary = inference.holm([one.p_beyond for one in evidence])
+    evidence = tuple(comparison for verdict in verdicts.values() for comparison in verdict.evidence)
+    contrary = inference.holm([comparison.p_beyond for comparison in evidence])
     if wrong := _names(evidence, (p < LEVEL for p in contrary)):
         return Verdict(NOT_SUPPORTED, f"below 0: {wrong}", evidence)
-    if left := _names(evidence, (one.p_within >= LEVEL for one in evidence)):
+    if left := _names(evidence, (comparison.p_within >= LEVEL for comparison in evidence)):
         short = next((v.reason for v in verdicts.values() if v.evidence[0].interval is None), "")
         return Verdict(UNDERPOWERED, short or f"not shown to be above 0: {left}", evidence)
     return Verdict(SUPPORTED, "its loss rises more with the mask rate and with rarity", evidence)
 
 
 def _names(evidence: Iterable[Any], chosen: Iterable[bool]) -> str:
-    found = zip(evidence, chosen, strict=True)
-    return ", ".join(one.comparison for one, is_chosen in found if is_chosen)
+    pairs = zip(evidence, chosen, strict=True)
+    return ", ".join(item.comparison for item, is_chosen in pairs if is_chosen)

@@ -132,24 +132,29 @@ class Mechanism(Kind):
 
         parts: list[Any] = [table(study)]
         if results := study.finished("mechanism"):
-            found = {encoder["pattern"]: encoder for one in results for encoder in one["encoders"]}
+            encoders = {
+                encoder["pattern"]: encoder for result in results for encoder in result["encoders"]
+            }
             parts.append(
                 Figure(
                     "mechanism",
                     "Facts stored, and values copied from context",
-                    f"Curves for {', '.join(found)}: bits stored a block parameter by number of "
+                    f"Curves for {', '.join(encoders)}: bits stored a block parameter by number of "
                     "facts, and accuracy of copying by training step.",
-                    functools.partial(drawn.corpora, list(found.values())),
+                    functools.partial(drawn.corpora, list(encoders.values())),
                 )
             )
         yield Section(CHAPTER, "", tuple(parts))
 
 
 def _partner(recipe: MechanismConfig, pattern: str, reference: str) -> tuple[str, ...]:
-    """The pattern with attention blocks for the parameters it lacks; empty if it lacks none."""
-    own, full = (recipe.of_pattern(p) for p in (pattern, reference))
+    """The pattern with as many parameters as the reference, by more attention blocks.
+
+    Empty if there is none, or if it is the pattern itself.
+    """
+    encoder, reference_encoder = (recipe.of_pattern(p) for p in (pattern, reference))
     try:
-        partner = partners.matched_partner(own, full, "attention", TOLERANCE)
+        partner = partners.matched_partner(encoder, reference_encoder, "attention", TOLERANCE)
     except InputError:
         return ()
     return (partner.block_pattern,) if partner.block_pattern != pattern else ()
@@ -196,11 +201,11 @@ def table(study: StudyResults) -> Table:
 
 
 def _value(study: StudyResults, pattern: str, metric: str, show) -> Value:
-    found = formatting.estimate(study.values("mechanism", metric, pattern=pattern))
-    if found is None:
+    estimate = formatting.estimate(study.values("mechanism", metric, pattern=pattern))
+    if estimate is None:
         return Value("not defined")
-    interval = formatting.between(found.interval, show) if found.interval else ""
-    return number(found.mean, show, interval)
+    interval = formatting.between(estimate.interval, show) if estimate.interval else ""
+    return number(estimate.mean, show, interval)
 
 
 def _parameters(study: StudyResults, pattern: str, prefix: str = "") -> float | None:
@@ -209,10 +214,11 @@ def _parameters(study: StudyResults, pattern: str, prefix: str = "") -> float | 
 
 def _unequal(study: StudyResults, pattern: str) -> Verdict | None:
     """Why a pattern has no encoder to compare at equal parameters; None where it has one."""
-    own, full = _parameters(study, pattern, PARTNER), _parameters(study, study.reference)
-    if own is None or full is None:
+    parameters = _parameters(study, pattern, PARTNER)
+    reference_parameters = _parameters(study, study.reference)
+    if parameters is None or reference_parameters is None:
         return Verdict(UNDERPOWERED, "not measured for both it and the reference")
-    if abs(own / full - 1) > TOLERANCE:
+    if abs(parameters / reference_parameters - 1) > TOLERANCE:
         return Verdict(UNDERPOWERED, "no number of attention blocks gives it as many parameters")
     return None
 
@@ -229,17 +235,17 @@ def _stored(study: StudyResults, pattern: str) -> Verdict:
     if unequal := _unequal(study, pattern):
         return unequal
     metric = f"bits_per_block_parameter_{study.config.mechanism.num_facts[-1]}"
-    own, full = _by_seed(study, pattern, metric)
+    arm, reference = _by_seed(study, pattern, metric)
     words = (
         "the reference stores more bits a block parameter",
         "the reference stores fewer bits a block parameter",
     )
-    return beyond("bits a block parameter", paired(full, own), 0.0, words)
+    return beyond("bits a block parameter", paired(reference, arm), 0.0, words)
 
 
 def _copied(study: StudyResults, pattern: str) -> Verdict:
     if unequal := _unequal(study, pattern):
         return unequal
-    own, full = _by_seed(study, pattern, "copying_mean_accuracy")
-    scores = {"copying": Scores(own, full, 1 / study.config.mechanism.num_values)}
+    chance = 1 / study.config.mechanism.num_values
+    scores = {"copying": Scores(*_by_seed(study, pattern, "copying_mean_accuracy"), chance)}
     return not_worse(scores, COPY_MARGIN, points(COPY_MARGIN, "accuracy"))

@@ -76,26 +76,26 @@ class Pretraining(Kind):
             yield {"metric": "training_loss", "value": history[-1]["loss"]}
         for name, value in validation.items():
             yield {"metric": f"validation_{name}", "value": value}
-        for name, own in (
+        for name, encoder_loss in (
             ("neighbour_model_loss", loss),
             ("neighbour_model_loss_at_mask", at_mask),
         ):
-            if own is not None and validation.get(name) is not None:
-                yield {"metric": f"below_{name}", "value": validation[name] - own}
+            if encoder_loss is not None and validation.get(name) is not None:
+                yield {"metric": f"below_{name}", "value": validation[name] - encoder_loss}
         if used := result.get("context_use"):
             yield {"metric": "context_use_loss", "value": used["loss"]}
             yield {"metric": "context_use_shuffled_rise", "value": used["shuffled"]["rise"]}
-            for one in used["hidden_beyond"]:
-                name = f"context_use_hidden_beyond_{one['distance']}_rise"
-                yield {"metric": name, "value": one["rise"]}
+            for entry in used["hidden_beyond"]:
+                name = f"context_use_hidden_beyond_{entry['distance']}_rise"
+                yield {"metric": name, "value": entry["rise"]}
         if result.get("learnt") is not None:
             yield {"metric": "learnt", "value": result["learnt"]}
         for point in result.get("branches", ()):  # Older releases had none.
-            found = {"training_flops": point["training_flops"]} | {
+            values = {"training_flops": point["training_flops"]} | {
                 name: point["validation"].get(name)
                 for name in ("loss", "neighbour_model_loss", "learnt")
             }
-            for name, value in found.items():
+            for name, value in values.items():
                 if value is not None:
                     yield {"metric": f"annealed_{name}", "run": point["steps"], "value": value}
 
@@ -122,18 +122,19 @@ class Pretraining(Kind):
 
     def findings(self, study: StudyResults, pattern: str) -> Iterator[Finding]:
         if pattern != study.reference:
-            (own, full), (flops, full_flops) = (
+            (parameters, reference_parameters), (flops, reference_flops) = (
                 [study.mean("pretraining", key, pattern=p) for p in (pattern, study.reference)]
                 for key in ("parameters", "forward_flops")
             )
-            if full is None:
+            if reference_parameters is None:
                 yield Finding("Reference", f"`{study.reference}` has no results to compare with.")
             else:
                 yield Finding(
                     "Size",
-                    f"{formatting.count(own)} parameters, {formatting.ratio(own, full)} the "
-                    f"reference's; {formatting.large(flops)} forward FLOPs a sequence, "
-                    f"{formatting.ratio(flops, full_flops)}.",
+                    f"{formatting.count(parameters)} parameters, "
+                    f"{formatting.ratio(parameters, reference_parameters)} the reference's; "
+                    f"{formatting.large(flops)} forward FLOPs a sequence, "
+                    f"{formatting.ratio(flops, reference_flops)}.",
                 )
                 yield _loss(study, pattern)
         yield _learning(study, pattern)
@@ -360,25 +361,25 @@ def language_model(study: StudyResults) -> Table:
 
 def _table(study: StudyResults, title: str, measures: tuple[Measure, ...], note: str) -> Table:
     rows = tuple(
-        (code(pattern), *(measured(study, pattern, one) for one in measures))
+        (code(pattern), *(measured(study, pattern, measure) for measure in measures))
         for pattern in study.patterns
     )
-    return Table(title, ("pattern", *(one.heading for one in measures)), rows, note)
+    return Table(title, ("pattern", *(measure.heading for measure in measures)), rows, note)
 
 
 def measured(study: StudyResults, pattern: str, measure: Measure) -> Value:
     """The mean of a measure over the encoders of a pattern, beside the reference's."""
-    found, reference = (
+    values, reference = (
         study.values("pretraining", measure.metric, pattern=p) for p in (pattern, study.reference)
     )
-    if not found:
+    if not values:
         return absent(study, pattern)
-    mean, notes = statistics.fmean(found), []
+    mean, notes = statistics.fmean(values), []
     if measure.compare and reference and pattern != study.reference:
         notes.append(measure.compare(mean, statistics.fmean(reference)))
-    low, high = measure.show(min(found)), measure.show(max(found))
+    low, high = measure.show(min(values)), measure.show(max(values))
     if low != high:
-        notes.append(f"{low} to {high}, n = {len(found)}")
+        notes.append(f"{low} to {high}, n = {len(values)}")
     if failures := study.failures("pretraining", pattern=pattern):
         notes.append(f"{failures} failed")
     return Value(measure.show(mean), ", ".join(notes), mean)
@@ -394,7 +395,7 @@ def absent(study: StudyResults, pattern: str) -> Value:
 def context_use(study: StudyResults, results: list[dict[str, Any]]) -> Table:
     """How the loss rises when context is shuffled or hidden."""
     distances = sorted(
-        {one["distance"] for r in results for one in r["context_use"]["hidden_beyond"]}
+        {entry["distance"] for r in results for entry in r["context_use"]["hidden_beyond"]}
     )[::-1]
     rises = ["shuffled", *(f"hidden_beyond_{distance}" for distance in distances)]
     rows, show = [], formatting.loss_difference
@@ -405,12 +406,12 @@ def context_use(study: StudyResults, results: list[dict[str, Any]]) -> Table:
             continue
         runs = [r["context_use"] for r in results if r["pattern"] == pattern]
         intervals = [runs[0]["shuffled"]] + [
-            one for k in distances for one in runs[0]["hidden_beyond"] if one["distance"] == k
+            entry for k in distances for entry in runs[0]["hidden_beyond"] if entry["distance"] == k
         ]
         cells = []
-        for name, one in zip(rises, intervals, strict=True):
+        for name, entry in zip(rises, intervals, strict=True):
             rise = study.mean("pretraining", f"context_use_{name}_rise", pattern=pattern)
-            note = formatting.between(one["interval"], show) if one.get("interval") else ""
+            note = formatting.between(entry["interval"], show) if entry.get("interval") else ""
             cells.append(number(rise, show, note if len(runs) == 1 else ""))
         rows.append((code(pattern), number(loss, formatting.loss), *cells))
     columns = (
@@ -442,37 +443,37 @@ def _runs(study: StudyResults) -> list[dict[str, Any]]:
 
 
 def _language_modelling(study: StudyResults, pattern: str) -> Verdict:
-    own, full = (
+    arm, reference = (
         {seed: -loss for seed, loss in losses.items()}
         for losses in study.beside_reference("pretraining", "validation_loss", pattern)
     )
     unigrams = study.values(
         "pretraining", "validation_unigram_cross_entropy", pattern=study.reference
     )
-    scores = {"held-out text": Scores(own, full, -min(unigrams, default=0.0))}
+    scores = {"held-out text": Scores(arm, reference, -min(unigrams, default=0.0))}
     margin = study.config.loss_margin
     return not_worse(scores, margin, f"{margin:g} nats")
 
 
 def _parameters(study: StudyResults, pattern: str) -> Verdict:
-    found = paired(*study.beside_reference("pretraining", "parameters", pattern))
-    if not found:
+    differences = paired(*study.beside_reference("pretraining", "parameters", pattern))
+    if not differences:
         return Verdict(UNDERPOWERED, "no seed is finished for both")
-    evidence = (Evidence("parameters", statistics.fmean(found), None, len(found)),)
+    evidence = (Evidence("parameters", statistics.fmean(differences), None, len(differences)),)
     return Verdict(
-        SUPPORTED if max(found) < 0 else NOT_SUPPORTED, "counted, not estimated", evidence
+        SUPPORTED if max(differences) < 0 else NOT_SUPPORTED, "counted, not estimated", evidence
     )
 
 
 def _loss(study: StudyResults, pattern: str) -> Finding:
-    own, full = study.beside_reference("pretraining", "validation_loss", pattern)
-    difference = formatting.paired(own, full)
+    arm, reference = study.beside_reference("pretraining", "validation_loss", pattern)
+    difference = formatting.paired(arm, reference)
     if difference is None:
         return Finding(
             "Held-out loss", "No pre-training seed is finished for both it and the reference."
         )
-    shared = [seed for seed in own if seed in full]
-    means = [statistics.fmean(losses[seed] for seed in shared) for losses in (own, full)]
+    shared = [seed for seed in arm if seed in reference]
+    means = [statistics.fmean(losses[seed] for seed in shared) for losses in (arm, reference)]
     moved = formatting.compared(difference.mean, "higher", "lower", formatting.loss, "nats")
     return Finding(
         "Held-out loss",

@@ -165,15 +165,17 @@ def _scores(
     study: StudyResults, pattern: str, metric: str, constant: str = ""
 ) -> dict[str, Scores]:
     """Scores by task; the floor is the untrained twin of the reference, or a constant answer."""
-    found = {}
+    scores = {}
     for task in study.probed:
-        own, full = (over_attention(study, task, p, metric) for p in (pattern, study.reference))
+        arm, reference = (
+            over_attention(study, task, p, metric) for p in (pattern, study.reference)
+        )
         twin = over_attention(study, task, study.reference, _UNTRAINED + metric)
         floors = study.values("probing", constant, task=task)[:1] if constant else []
-        if own or full:  # Not every task has every measure.
+        if arm or reference:  # Not every task has every measure.
             floors += [statistics.fmean(twin.values())] if twin else []
-            found[task] = Scores(own, full, max(floors, default=0.0))
-    return found
+            scores[task] = Scores(arm, reference, max(floors, default=0.0))
+    return scores
 
 
 def _accuracy_kept(metric: str, study: StudyResults, pattern: str) -> Verdict:
@@ -205,14 +207,14 @@ def _finer(study: StudyResults, task: str) -> Iterator[Table]:
     for pattern in study.patterns:
         row = [code(pattern)]
         for metric, show in measures.values():
-            found, twin = (
+            scores, twin = (
                 over_attention(study, task, pattern, prefix + metric) for prefix in ("", _UNTRAINED)
             )
-            if not found:
+            if not scores:
                 row.append(Value(study.absence("probing", task=task, pattern=pattern)))
                 continue
             note = f"untrained {show(statistics.fmean(twin.values()))}" if twin else ""
-            row.append(number(statistics.fmean(found.values()), show, note))
+            row.append(number(statistics.fmean(scores.values()), show, note))
         rows.append(tuple(row))
     note = (
         "Ambiguous words have several labels in training, so that only their context tells. "

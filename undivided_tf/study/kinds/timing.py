@@ -34,12 +34,14 @@ class Timing(Kind):
     call = "undivided_tf.training.timing:time_in_turn"
 
     def cells(self, config: StudyConfig, encoders: Mapping[Arm, Cell]) -> Iterator[Cell]:
-        full = next(iter(encoders.values())).recipe.encoder
-        for arm, encoder in encoders.items():
-            own = encoder.recipe.encoder
+        reference = next(iter(encoders.values())).recipe.encoder
+        for arm, cell in encoders.items():
+            encoder = cell.recipe.encoder
             once = arm.seed == config.seed and arm.budget in (budgets.STEPS, *PARTNERS)
-            if once and own != full == own.replace(block_pattern=full.block_pattern):
-                yield cell_of(config, encoder)
+            if once and encoder != reference == encoder.replace(
+                block_pattern=reference.block_pattern
+            ):
+                yield cell_of(config, cell)
 
     def seconds(self, cell: Cell, speed: Speed) -> float:
         steps = 2 * cell.recipe.num_rounds * cell.recipe.steps_per_round
@@ -51,12 +53,12 @@ class Timing(Kind):
         return START_SECONDS + compilation_seconds(encoder) + compilation_seconds(reference)
 
     def rows(self, result: dict[str, Any]) -> Iterator[Row]:
-        for run, (own, full) in enumerate(
+        for run, (milliseconds, reference_milliseconds) in enumerate(
             zip(result["milliseconds"], result["reference_milliseconds"], strict=True)
         ):
-            yield {"metric": "milliseconds", "run": run, "value": own}
-            yield {"metric": "reference_milliseconds", "run": run, "value": full}
-            yield {"metric": "ratio", "run": run, "value": own / full}
+            yield {"metric": "milliseconds", "run": run, "value": milliseconds}
+            yield {"metric": "reference_milliseconds", "run": run, "value": reference_milliseconds}
+            yield {"metric": "ratio", "run": run, "value": milliseconds / reference_milliseconds}
 
     def claims(self, config: StudyConfig) -> Iterator[Claim]:
         yield Claim(
@@ -73,17 +75,18 @@ class Timing(Kind):
         if pattern == study.reference:
             return
         rounds = len(study.values("timing", "ratio", pattern=pattern))
-        own, full = (
+        milliseconds, reference_milliseconds = (
             study.mean("pretraining", "step_milliseconds", pattern=p)
             for p in (pattern, study.reference)
         )
-        if rounds == 0 or own is None or full is None:
+        if rounds == 0 or milliseconds is None or reference_milliseconds is None:
             yield Finding("Time", "Its steps were not timed.")
             return
         yield Finding(
             "Time",
-            f"A training step took {formatting.decimals(own, 1)} ms, "
-            f"{formatting.ratio(own, full)} the reference's {formatting.decimals(full, 1)} ms: "
+            f"A training step took {formatting.decimals(milliseconds, 1)} ms, "
+            f"{formatting.ratio(milliseconds, reference_milliseconds)} the reference's "
+            f"{formatting.decimals(reference_milliseconds, 1)} ms: "
             f"medians of {rounds} rounds in turn.",
         )
 

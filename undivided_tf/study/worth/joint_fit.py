@@ -92,7 +92,7 @@ class JointFit:
         k = self.arms.index(arm)
         every = np.concatenate([self.coefficients.to_numpy()[None], self.samples])
         seeds = min(row["seed"].nunique() for row in rows)
-        found = []
+        multipliers = []
         for budget in read_budgets(budgets):
             compute = _needed(every[:, 0], every[:, k], *rows, budget)
             value, half = compute[0] / budget, self._half_width(np.log(compute[1:]), level)
@@ -110,8 +110,8 @@ class JointFit:
                 ends = [value, 0.0, math.inf]
             else:
                 ends = [value, value * math.exp(-half), value * math.exp(half)]
-            found.append(Multiplier(budget, *map(float, ends), level, seeds, reason))
-        return found
+            multipliers.append(Multiplier(budget, *map(float, ends), level, seeds, reason))
+        return multipliers
 
     def compare(
         self, arm: str, size: Any, budgets: Iterable[float], level: float = 0.95
@@ -139,9 +139,9 @@ class JointFit:
             "fitted": self.multiplier(arm, size, budgets, level),
         }
         table = pd.DataFrame({"budget": budgets})
-        for name, found in both.items():
+        for name, multipliers in both.items():
             for end, field in (("", "value"), ("_low", "low"), ("_high", "high")):
-                table[name + end] = [getattr(one, field) for one in found]
+                table[name + end] = [getattr(multiplier, field) for multiplier in multipliers]
         table["agree"] = table["fitted"].between(
             table["interpolated_low"], table["interpolated_high"]
         ) & table["interpolated"].between(table["fitted_low"], table["fitted_high"])
@@ -248,13 +248,13 @@ class _Law:
         self._n, self._n0 = _centred(points["parameters"])
         self._d, self._d0 = _centred(points["tokens"])
         self._k, self._exponents = len(arms), 1 if shared else len(arms)
-        self._own = np.zeros_like(self._arm) if shared else self._arm
+        self._exponent_of = np.zeros_like(self._arm) if shared else self._arm
         self._lowest = points["loss"].min()
 
     def take(self, rows: np.ndarray) -> "_Law":
         """The law at some of the points, in the same parameters."""
         taken = copy.copy(self)
-        taken._arm, taken._own = self._arm[rows], self._own[rows]
+        taken._arm, taken._exponent_of = self._arm[rows], self._exponent_of[rows]
         taken._n, taken._d = self._n[rows], self._d[rows]
         return taken
 
@@ -266,8 +266,8 @@ class _Law:
         log_e, a, b, log_a, log_b = self._parts(theta)
         return (
             math.exp(log_e[0]),
-            np.exp(log_a[self._arm] - a[self._own] * self._n),
-            np.exp(log_b[self._arm] - b[self._own] * self._d),
+            np.exp(log_a[self._arm] - a[self._exponent_of] * self._n),
+            np.exp(log_b[self._arm] - b[self._exponent_of] * self._d),
         )
 
     def log_losses(self, theta: np.ndarray) -> np.ndarray:
@@ -275,12 +275,12 @@ class _Law:
 
     def _jacobian(self, theta: np.ndarray) -> np.ndarray:
         e, n, d = self._terms(theta)
-        own = self._own[:, None] == np.arange(self._exponents)
+        exponent = self._exponent_of[:, None] == np.arange(self._exponents)
         arm = self._arm[:, None] == np.arange(self._k)
         columns = [
             np.full((len(n), 1), e),
-            own * (-n * self._n)[:, None],
-            own * (-d * self._d)[:, None],
+            exponent * (-n * self._n)[:, None],
+            exponent * (-d * self._d)[:, None],
             arm * n[:, None],
             arm * d[:, None],
         ]
@@ -291,7 +291,7 @@ class _Law:
         e = self._exponents
         low, high = np.full(len(start), -30.0), np.full(len(start), 30.0)
         low[1 : 1 + 2 * e], high[1 : 1 + 2 * e] = _EXPONENTS
-        found = scipy.optimize.least_squares(
+        solution = scipy.optimize.least_squares(
             lambda theta: self.log_losses(theta) - logs,
             np.clip(start, low + 1e-9, high - 1e-9),
             self._jacobian,
@@ -301,13 +301,13 @@ class _Law:
             x_scale="jac",
         )
         # Of least squares 0.6745 of the deviation is the median of the absolute residuals.
-        spread = np.median(np.abs(self.log_losses(found.x) - logs)) / 0.6745
-        return _Fit(found.x, float(found.cost), max(float(spread), 1e-9))
+        spread = np.median(np.abs(self.log_losses(solution.x) - logs)) / 0.6745
+        return _Fit(solution.x, float(solution.cost), max(float(spread), 1e-9))
 
     def search(self, logs: np.ndarray) -> _Fit:
         """The best fit with shared exponents of many starts, and the robust scale of residuals."""
         losses, arm = np.exp(logs), self._arm[:, None] == np.arange(self._k)
-        found = []
+        fits = []
         for share, a, b in itertools.product((0.2, 0.6, 0.9), (0.1, 0.3, 0.6), (0.1, 0.3, 0.6)):
             # The rest is linear: non-negative least squares.
             terms = [arm * np.exp(-a * self._n)[:, None], arm * np.exp(-b * self._d)[:, None]]
@@ -316,8 +316,8 @@ class _Law:
             )[0]
             heights = np.log(np.maximum(rest, 1e-3 * self._lowest))
             start = np.array([math.log(share * self._lowest), a, b, *heights])
-            found.append(self.refine(logs, start, 1.0))
-        first = min(found, key=lambda fit: fit.cost)
+            fits.append(self.refine(logs, start, 1.0))
+        first = min(fits, key=lambda fit: fit.cost)
         second = self.refine(logs, first.theta, first.scale)
         return dataclasses.replace(second, scale=first.scale)
 
@@ -385,8 +385,8 @@ def _p_separate(
 
     def differences(values: np.ndarray) -> np.ndarray:
         exponents = values[..., [2, 4]]
-        own = exponents[..., 1:, :] - exponents[..., :1, :]
-        return own.reshape(*own.shape[:-2], -1)
+        contrasts = exponents[..., 1:, :] - exponents[..., :1, :]
+        return contrasts.reshape(*contrasts.shape[:-2], -1)
 
     seen = differences(coefficients)
     rest = freedom - seen.size + 1
@@ -410,8 +410,8 @@ def _cell(points: pd.DataFrame, arm: str, size: Any) -> pd.DataFrame:
 def _curves(rows: pd.DataFrame) -> dict[Any, list[tuple[float, float]]]:
     """Points (training FLOPs, loss) of each seed of a cell."""
     return {
-        seed: list(zip(own["flops"], own["loss"], strict=True))
-        for seed, own in rows.groupby("seed")
+        seed: list(zip(points["flops"], points["loss"], strict=True))
+        for seed, points in rows.groupby("seed")
     }
 
 

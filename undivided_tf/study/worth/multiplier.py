@@ -110,10 +110,10 @@ def compute_multiplier(
     Examples:
         >>> def points(cost, shift):
         ...     return [(cost * c, 2 + 3 * c**-0.2 + shift) for c in (1e3, 2e3, 4e3, 8e3)]
-        >>> full = {0: points(1.0, 0.00), 1: points(1.0, 0.02), 2: points(1.0, 0.01)}
-        >>> without = {0: points(0.9, 0.001), 1: points(0.9, 0.021), 2: points(0.9, 0.008)}
-        >>> found, = compute_multiplier(full, without, [4e3])
-        >>> f"{found.value:.2f} times the training compute ({found.low:.2f} to {found.high:.2f})"
+        >>> reference = {0: points(1.0, 0.00), 1: points(1.0, 0.02), 2: points(1.0, 0.01)}
+        >>> arm = {0: points(0.9, 0.001), 1: points(0.9, 0.021), 2: points(0.9, 0.008)}
+        >>> m, = compute_multiplier(reference, arm, [4e3])
+        >>> f"{m.value:.2f} times the training compute ({m.low:.2f} to {m.high:.2f})"
         '0.90 times the training compute (0.87 to 0.93)'
 
     References:
@@ -278,10 +278,10 @@ def crossover(
     Examples:
         >>> def curve(height, power, shift):
         ...     return [(c, 2 + height * c**-power + shift) for c in (1e3, 1e4, 1e5, 1e6)]
-        >>> full = {"small": {s: curve(3.0, 0.25, s / 100) for s in range(3)}}
-        >>> without = {"small": {s: curve(1.5, 0.18, s / 99) for s in range(3)}}
-        >>> found = crossover(full, without)
-        >>> f"{found.value:.1e} FLOPs, the arm leads {found.arm_leads}"
+        >>> reference = {"small": {s: curve(3.0, 0.25, s / 100) for s in range(3)}}
+        >>> arm = {"small": {s: curve(1.5, 0.18, s / 99) for s in range(3)}}
+        >>> crossing = crossover(reference, arm)
+        >>> f"{crossing.value:.1e} FLOPs, the arm leads {crossing.arm_leads}"
         '2.0e+04 FLOPs, the arm leads below'
     """
     check_level(level)
