@@ -130,6 +130,22 @@ def test_an_interval_that_leaves_the_curve_gives_way_to_one_of_a_smaller_budget(
     assert multipliers.headline(found[3:]) == found[3] and multipliers.headline([]) is None
 
 
+def test_a_pattern_that_never_reaches_the_loss_is_judged_by_the_end_of_its_curve():
+    raw = results(third=20.0)
+    comparisons = compared(raw, THIRD)
+    assert all(math.isnan(one.multiplier.value) for one in comparisons)
+    ends = [one.multiplier.low for one in comparisons]
+    # All are the training FLOPs at the end of one curve, over those of the budget.
+    assert ends == pytest.approx([ends[-1] * STEPS[-1] / steps for steps in STEPS], rel=1e-6)
+    verdicts = [one.verdict.name for one in comparisons]
+    assert verdicts == [WORTH if end > 1.1 else UNDECIDED for end in ends]
+    assert set(verdicts) == {WORTH, UNDECIDED}
+    sentence = sentence_of(raw, THIRD)
+    last = verdicts.count(WORTH) - 1
+    assert f"`{THIRD}` needs more than {ends[last]:.2f} times (95 % interval) the" in sentence
+    assert sentence.endswith("the blocks that it lacks are worth their compute.")
+
+
 def test_no_verdict_where_the_reference_has_not_learnt():
     # The reference passes this loss between 300 and 600 steps.
     found = compared(results(neighbours=4.7), THIRD)

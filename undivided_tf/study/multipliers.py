@@ -239,8 +239,10 @@ def sentence(arm: JudgedArm) -> str:
     unbounded = math.isnan(multiplier.value) and not multiplier.is_bounded
     if unbounded or verdict.name in (judging.NO_VERDICT, judging.DID_NOT_LEARN):
         return f"{arm.name}: {verdict.name} at {budget} of `{reference}`, since {verdict.reason}."
-    times = f"{interval(multiplier)} times (95 % interval)"
-    if not math.isnan(multiplier.value):
+    if math.isnan(multiplier.value):  # One end of its interval is known.
+        than, end = ("more", multiplier.low) if multiplier.low else ("less", multiplier.high)
+        times = f"{than} than {formatting.multiplier(end)} times (95 % interval)"
+    else:
         value = formatting.multiplier(multiplier.value)
         times = f"{value} times (95 % interval {interval(multiplier)})"
     text = (
