@@ -15,6 +15,7 @@ from toy_jobs import Square, twice
 import undivided_tf.data.corpus
 from undivided_tf.data.corpus import chunks, corpora, ngrams, records, runners, shards, survey
 from undivided_tf.errors import InputError
+from undivided_tf.support import cluster
 
 # A script, since each spawned process imports the main module again, without what is in its `main`.
 SCRIPT = """
@@ -127,6 +128,7 @@ def test_an_input_error_of_a_job_is_raised_unchanged(tmp_path, runner):
     assert len(list(tmp_path.iterdir())) < 100  # The remaining items are not processed first.
 
 
+@pytest.mark.slow
 def test_workers_that_die_again_and_again_end_the_run(tmp_path):
     config = toys.records_config("", "", runner="dask", num_processes=2)
     with pytest.raises(RuntimeError, match="were killed while they made records.* use fewer"):
@@ -266,7 +268,8 @@ def test_unfinished_work_of_other_flags_or_other_text_is_not_used(tmp_path, monk
         records.files.remove(tmp_path / "whole")
 
 
-def test_an_unreachable_scheduler_is_named(corpus, tmp_path):
+def test_an_unreachable_scheduler_is_named(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 1)
     config = toys.records_config(
         tmp_path / "r", corpus, runner="dask", scheduler="tcp://127.0.0.1:1"
     )

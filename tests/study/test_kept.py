@@ -1,5 +1,7 @@
 """A study goes on from its kept results.json: only what is still needed runs again."""
 
+import shutil
+
 import made_up_cells
 import pytest
 from made_up_cells import cell, journal
@@ -18,12 +20,18 @@ def run(cells, workdir):
     return running.run(cells, workdir)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The directory of a study whose `CELLS` have finished."""
+    directory = tmp_path_factory.mktemp("finished")
+    files.write_json(directory / "results.json", {"cells": run(CELLS, directory)})
+    return directory
+
+
 @pytest.fixture
-def results(tmp_path):
+def results(finished, tmp_path):
     """A results.json of `CELLS`, in another directory than where the study goes on."""
-    path = tmp_path / "kept" / "results.json"
-    files.write_json(path, {"cells": run(CELLS, path.parent)})
-    return path
+    return shutil.copytree(finished, tmp_path / "kept") / "results.json"
 
 
 def test_what_is_finished_does_not_run_again_unless_its_files_are_needed(results, tmp_path):

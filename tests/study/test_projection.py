@@ -1,6 +1,7 @@
 """What a study will cost, told before it runs."""
 
 import dataclasses
+import shutil
 
 import made_up_cells
 import pytest
@@ -14,18 +15,25 @@ from undivided_tf.support import files
 from undivided_tf.training.config import PretrainingConfig
 
 
-@pytest.fixture
-def config(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
     """A small study whose records and two of three pre-trainings are finished, as if measured."""
     config = StudyConfig(
-        workdir=str(tmp_path), patterns=("(AI)*2", "A*2"), tasks=("wiki_topic",),
-        budgets=("steps", "time"), diagnose=True,
+        workdir=str(tmp_path_factory.mktemp("finished")), patterns=("(AI)*2", "A*2"),
+        tasks=("wiki_topic",), budgets=("steps", "time"), diagnose=True,
     )  # fmt: skip
-    monkeypatch.setattr(projection, "_rows", lambda task: {"train": 100, "test": 50})
     cells = [c for c in grid.expand(config) if c.kind.name in ("records", "pretraining")]
     cells = made_up_cells.with_invented_results(c for c in cells if not c.timing)
-    running.run(cells, tmp_path)
+    running.run(cells, config.workdir)
     return config
+
+
+@pytest.fixture
+def config(finished, tmp_path, monkeypatch):
+    """A copy of that study; its task has few rows."""
+    monkeypatch.setattr(projection, "_rows", lambda task: {"train": 100, "test": 50})
+    shutil.copytree(finished.workdir, tmp_path, dirs_exist_ok=True)
+    return finished.replace(workdir=str(tmp_path))
 
 
 def test_step_times_lie_on_a_line_through_what_was_measured():
