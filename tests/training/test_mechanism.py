@@ -77,6 +77,7 @@ def test_corpora_that_cannot_be_made_are_refused(changes, message):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_encoders_learn_both_corpora_and_a_stopped_run_goes_on(tmp_path, monkeypatch):
     config, learn_facts, learnt = small(tmp_path / "run"), mechanism.learn_facts, []
 
