@@ -68,6 +68,7 @@ def multipliers(
     Args:
         patterns: all of the study, as for `loss_over_compute`.
         bands: by panel and pattern the multipliers; an open end is 0 or inf and reaches the edge.
+            Where a multiplier is NaN, the end that is known is drawn as a dotted line.
         marked: likewise the budgets that were trained, and their multipliers.
         margins: lower and upper, drawn as lines.
         path: where to write, `.png` or `.svg`.
@@ -84,8 +85,11 @@ def multipliers(
                 colour, marker = styles[pattern]
                 flops, middle, low, high = np.transpose(sorted(band))
                 axes.plot(flops, middle, color=colour, ls=_line(pattern))
+                known_end = np.where(low > 0, low, high)
+                axes.plot(flops, np.where(np.isnan(middle), known_end, np.nan), ":", color=colour)
                 low, high = np.clip((low, high), bottom, top)
-                axes.fill_between(flops, low, high, color=colour, alpha=0.2, lw=0)
+                known = ~np.isnan(middle)
+                axes.fill_between(flops, low, high, where=known, color=colour, alpha=0.2, lw=0)
                 axes.plot(*np.reshape(marked[title][pattern], (-1, 2)).T, marker, color=colour)
             axes.axhline(1, color=GREY, lw=0.9)
             for margin, above in zip(margins, (False, True), strict=True):

@@ -110,7 +110,8 @@ def _multiplier_figure(study: StudyResults, arms: Sequence[JudgedArm]) -> Iterat
         yield Figure(
             "compute_multipliers",
             "Compute multiplier over training compute, with its 95 % interval and the margins; "
-            "markers are the budgets of the reference",
+            "markers are the budgets of the reference, a dotted line is the only end of the "
+            "interval that is known",
             f"Curves of the compute multiplier over the training FLOPs of {study.reference} "
             f"for {', '.join(study.reduced)}{_panels(bands)}, with the two margins.",
             functools.partial(
@@ -156,14 +157,17 @@ def _loss_bands(view: StudyResults) -> dict[str, list[tuple[float, ...]]]:
 
 
 def _multiplier_band(arm: JudgedArm, learnt: Sequence[float]) -> list[tuple[float, ...]]:
-    """Multipliers at and between the budgets at which the reference has learnt."""
+    """Multipliers at and between the budgets at which the reference has learnt.
+
+    One that lies beyond the arm's curve is NaN with the end of its interval that is known.
+    """
     if not learnt:
         return []
     compute = np.unique([*learnt, *np.geomspace(min(learnt), max(learnt), _BETWEEN)])
     return [
         (multiplier.budget, multiplier.value, multiplier.low, multiplier.high)
         for multiplier in arm.multipliers(compute.tolist())
-        if not math.isnan(multiplier.value)
+        if multiplier.is_bounded
     ]
 
 
