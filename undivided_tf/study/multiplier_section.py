@@ -37,7 +37,9 @@ from undivided_tf.study.results import StudyResults
 from undivided_tf.study.worth.verdicts import UNDECIDED
 
 CHAPTER = "What intermediate blocks are worth"
-_HEADLINE = "at the largest budget with a known multiplier that is decided or has both ends"
+_HEADLINE = (
+    "at the largest budget with a known multiplier that is decided or whose interval has both ends"
+)
 _BETWEEN = 40  # Budgets between the trained ones at which the figure has a multiplier.
 
 

@@ -14,7 +14,7 @@ from undivided_tf.data.corpus.config import RecordsConfig
 from undivided_tf.errors import InputError
 from undivided_tf.support import extras, files
 
-with extras.needed("runner of Apache Beam", "beam"):
+with extras.needed("a runner of Apache Beam", "beam"):
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.dask.dask_runner import DaskRunner

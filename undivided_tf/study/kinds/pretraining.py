@@ -346,7 +346,7 @@ def language_model(study: StudyResults) -> Table:
     note = (
         f"Small print: difference or ratio to the reference `{study.reference}`; lowest and "
         "highest of n seeds. A model that ignores its input has about the unigram entropy as its "
-        "loss."
+        "loss. The training loss is the mean over the last steps that were logged together."
     )
     measures = LANGUAGE_MODEL
     if study.values("pretraining", NEIGHBOURS[0].metric):
