@@ -41,7 +41,7 @@ from undivided_tf.study.study import hardware
 from undivided_tf.support import files
 from undivided_tf.surgery import cut, healing, run
 from undivided_tf.surgery.config import SurgeryConfig
-from undivided_tf.surgery.order import by_place, intermediate_blocks
+from undivided_tf.surgery.order import Damage, by_place, intermediate_blocks
 from undivided_tf.workdir import note_finished, once, open_workdir, results_directory
 
 TOLERANCE = 1e-3  # Largest difference of outputs and scores of an export from the Keras model.
@@ -129,7 +129,7 @@ class _Run:
             encoders["healed"] = place = self.workdir / "healing" / "model"
         measured = {
             name: once(
-                self.workdir / "scores" / f"{name}.json", functools.partial(self._measures, where)
+                self.workdir / "scores" / f"{name}.json", functools.partial(self._scores, where)
             )
             for name, where in encoders.items()
         }
@@ -284,20 +284,23 @@ class _Run:
     def _named_measures(self) -> Iterator[tuple[str, SurgeryConfig]]:
         return zip(self.config.zero_shot, self.config.zero_shot_measures, strict=True)
 
-    def _measures(self, place: str | pathlib.Path, gone: Iterable[str] = ()) -> dict[str, Any]:
-        """Measures an encoder without the blocks `gone`.
-
-        Returns:
-            `damage` and `words`, the description of the damage, both by measure.
-        """
+    def _damages(self, place: str | pathlib.Path) -> dict[str, tuple[Damage, str]]:
+        """What cutting blocks out of an encoder costs, with its description, by measure."""
         source = converter.open_checkpoint(converter.locate(place))
         encoder = converter.build_encoder(source)
-        measurements: dict[str, Any] = {"words": {}, "damage": {}}
-        for name, measure in self._named_measures():
-            logging.info("measuring %s of %s", name, place)
-            damage, words = run.measure(self._measure(measure), source, encoder, self.encoder)
-            measurements["words"][name], measurements["damage"][name] = words, damage(list(gone))
-        return measurements
+        return {
+            name: run.measure(self._measure(measure), source, encoder, self.encoder)
+            for name, measure in self._named_measures()
+        }
+
+    def _scores(self, place: str | pathlib.Path) -> dict[str, Any]:
+        """The damage of a whole encoder, which is its score, and what it is, by measure."""
+        logging.info("measuring %s", place)
+        measures = self._damages(place)
+        return {
+            "words": {name: words for name, (_, words) in measures.items()},
+            "damage": {name: damage([]) for name, (damage, _) in measures.items()},
+        }
 
     def _random(self, chosen: set[str]) -> list[dict[str, float]]:
         """The damage of other cuts of as many blocks, drawn at random, or all where few exist."""
@@ -307,10 +310,17 @@ class _Run:
         while len(drawn) <= min(self.config.random_cuts, math.comb(len(blocks), len(chosen)) - 1):
             gone = rng.choice(blocks, len(chosen), replace=False).tolist()
             drawn.setdefault(frozenset(gone), len(drawn))
+        # Prepared once, and only if a cut is not measured yet.
+        damages = functools.cache(lambda: self._damages(self.config.input))
+
+        def score(gone: list[str]) -> dict[str, dict[str, float]]:
+            logging.info("measuring the cut of %s, drawn at random", ", ".join(gone))
+            return {"damage": {name: damage(gone) for name, (damage, _) in damages().items()}}
+
         return [
             once(
                 self.workdir / "scores" / f"random_{number}.json",
-                functools.partial(self._measures, self.config.input, sorted(gone)),
+                functools.partial(score, sorted(gone)),
             )["damage"]
             for gone, number in drawn.items()
             if number
