@@ -129,6 +129,20 @@ def test_a_sweep_goes_on_from_kept_results_without_its_runs(tmp_path, best_at):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_kept_sweep_of_other_records_is_refused(tmp_path, best_at):
+    asked = best_at(whole=1.5e-3, attention=1.5e-3)
+    for name in ("first", "same", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / records.METADATA).write_text("{}" if name != "other" else "[]")
+    sweep.run_sweep(config_of(tmp_path / "run", records_dir=str(tmp_path / "first")))
+    kept = str(tmp_path / "run" / "sweep.json")
+    asked.clear()
+    sweep.run_sweep(config_of(tmp_path / "again", records_dir=str(tmp_path / "same")), kept)
+    assert not asked
+    with pytest.raises(InputError, match="measured on other records"):
+        sweep.run_sweep(config_of(tmp_path / "no", records_dir=str(tmp_path / "other")), kept)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

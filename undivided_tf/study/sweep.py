@@ -14,6 +14,7 @@ from absl import logging
 
 from undivided_tf.config import EncoderConfig, differences
 from undivided_tf.errors import InputError
+from undivided_tf.inputs import Input
 from undivided_tf.study import budgets
 from undivided_tf.study.config import SweepConfig
 from undivided_tf.support import files
@@ -48,7 +49,8 @@ def run_sweep(config: SweepConfig, kept_results: str = "") -> dict[str, Any]:
             there. Empty: only runs in the work directory count.
 
     Returns:
-        The content of sweep.json: the `config`, `pilot_seeds`, and of each of `patterns` its best
+        The content of sweep.json: the `config`, `pilot_seeds`, `records_sha256` (of the file that
+        identifies the records; None where there is none), and of each of `patterns` its best
         `learning_rate` (None where all runs diverged), the `loss` there in nats, whether it is
         `interior`, and the `curve`, by rising `learning_rate` the mean `loss` and the `losses` of
         the seeds, None where a run diverged. And `partners`, by pattern and shape the same of
@@ -63,6 +65,7 @@ def run_sweep(config: SweepConfig, kept_results: str = "") -> dict[str, Any]:
         "kind": "sweep",
         "config": config.to_dict(),
         "pilot_seeds": list(config.pilot_seeds),
+        "records_sha256": _records_hash(config),
         "patterns": {
             pattern: _sweep(config, config.encoder(pattern), workdir, known)
             for pattern in config.canonical_patterns
@@ -79,11 +82,7 @@ def _is_part(there: SweepConfig, config: SweepConfig) -> bool:
 
 
 def _known(config: SweepConfig, path: str) -> Known:
-    """The losses in a sweep.json of the same recipe.
-
-    The records may have been in another folder. sweep.json does not hold their hash, so the
-    caller must know that they are the same.
-    """
+    """The losses in a sweep.json of the same recipe and records, which may have been elsewhere."""
     sweep = read(path)
     there = SweepConfig.from_dict(sweep["config"])
     if not _is_part(there.replace(records_dir=config.records_dir), config):
@@ -91,6 +90,13 @@ def _known(config: SweepConfig, path: str) -> Known:
             there.pretraining.to_dict(), config.pretraining.to_dict(), "pretraining."
         )
         raise InputError(f"{path} is of another sweep:\n  " + "\n  ".join(changed))
+    then, now = sweep.get("records_sha256"), _records_hash(config)
+    if then and now and then != now:  # Older sweeps have no hash.
+        raise InputError(
+            f"{path} was measured on other records (sha256 {then[:12]}) than those of "
+            f"{config.records_dir} (sha256 {now[:12]}): its losses do not hold for these; "
+            "leave --kept_results out, or give the records of that sweep"
+        )
     known = {}
     for arm, swept in arms(sweep).items():
         # Only partners have an encoder of their own in the file.
@@ -102,6 +108,11 @@ def _known(config: SweepConfig, path: str) -> Known:
             for seed, loss in zip(sweep["pilot_seeds"], point["losses"], strict=True):
                 known[encoder, point["learning_rate"], seed] = math.inf if loss is None else loss
     return known
+
+
+def _records_hash(config: SweepConfig) -> str | None:
+    paths = Input("records", config.records_dir).files().values()
+    return next((files.sha256_of_file(path) for path in paths if path.is_file()), None)
 
 
 def _partners(
