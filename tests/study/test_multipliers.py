@@ -4,6 +4,7 @@ import math
 import re
 
 import made_up_study
+import pandas as pd
 import pytest
 
 from undivided_tf.errors import InputError
@@ -224,3 +225,22 @@ def test_nothing_is_told_of_a_study_without_branches_or_without_results(tmp_path
     assert [type(part).__name__ for part in section.parts] == ["Bullets", "Table"]
     assert section.parts[-1].rows == ()
     assert all("no encoder of" in text for text in section.parts[0].items)
+
+
+def test_an_arm_without_a_pair_leaves_the_joint_fit_to_the_others(monkeypatch, tmp_path):
+    def fit(rows, reference):
+        return FIT
+
+    class FIT:
+        arms = (REFERENCE, THIRD)
+
+        @staticmethod
+        def compare(label, size, compute):
+            raise InputError("expected a mapping with at least two seeds, got [0]")
+
+    FIT.coefficients = pd.DataFrame([{"E": 1.0, "a": 0.5, "b": 0.5}])
+    FIT.points, FIT.p_separate = pd.DataFrame({"residual": [0.0]}), 0.5
+    monkeypatch.setattr(worth, "fit_jointly", fit)
+    study = read_results(results())
+    (table,) = multiplier_section._joint_fit(study, multipliers.judged_arms(study))
+    assert table.rows == ()

@@ -15,7 +15,7 @@ from undivided_tf.reporting import finetuning as task_figures
 from undivided_tf.reporting import formatting, layout
 from undivided_tf.reporting import pretraining as pretraining_figures
 from undivided_tf.reporting import probing as probing_figures
-from undivided_tf.study import report
+from undivided_tf.study import budgets, report
 from undivided_tf.study.kinds import cka, finetuning, pretraining, probing, read_results
 from undivided_tf.study.overview import overview
 from undivided_tf.study.summary import summary_lines
@@ -388,6 +388,14 @@ def test_results_of_an_older_release_are_reported_without_the_neighbour_model(wr
     for text in (page.text, markdown):
         assert "neighbour model's loss" not in text and "What the encoders look at" not in text
     assert not any("neighbour" in line for line in summary_lines(made_up_study.results()))
+
+
+@pytest.mark.parametrize("budget", sorted(budgets.NAMES.keys() - {budgets.STEPS}))
+def test_the_methods_name_every_budget(write, budget):
+    raw = made_up_study.results()
+    raw["config"]["budgets"] = ["steps", budget]
+    _, markdown = write(raw)
+    assert "**Budgets.**" in markdown
 
 
 def test_scope_is_always_said(write):

@@ -318,6 +318,14 @@ def test_the_report_shows_the_curves_of_its_sweeps(partners_swept, tmp_path):
     assert "| 0.008 |" in row and f"0.008: {best['loss']:.3f}" in row
     assert "figures/learning_rates.svg" in text and "A\\*9" not in text and "`A*9`" not in text
     assert "A*2, wider_hidden" in (tmp_path / "figures" / "learning_rates.svg").read_text()
+    swept["partners"]["A*2"]["wider_hidden"] |= {
+        "learning_rate": None, "loss": None, "curve": [
+            {"learning_rate": 8e-3, "loss": None, "losses": [None]}
+        ],
+    }  # fmt: skip
+    report.write_report(raw, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "| `A*2, wider_hidden` | every run diverged |" in text
     del raw["sweeps"]
     report.write_report(raw, tmp_path)
     assert "Sweeps of the learning rate" not in (tmp_path / "report.md").read_text()

@@ -49,24 +49,23 @@ def section(study: StudyResults) -> Section:
     return Section(CHAPTER, "", parts)
 
 
+# What `budgets.NAMES` leaves out.
 _BUDGETS = {
     budgets.FLOPS: "equal training FLOPs: its steps are multiplied by the ratio of closed-form "
     "FLOPs of a step (matrix products, forward and backward), warm-up keeps its share",
     budgets.TIME: "equal training time: its steps are multiplied by the ratio of step times, the "
     "median of the rounds in turn",
-    "more_attention": "equal parameters by more attention blocks, spread evenly",
-    "wider_intermediate": "equal parameters by wider intermediate blocks",
-    "wider_hidden": "equal parameters by a wider hidden size at the same number of heads",
     budgets.SURGERY: "an equal start: its blocks are cut out of the trained reference of the same "
     "seed, with their weights, and pre-trained on for a share of the steps (healing), which come "
     "on top of the reference's",
-    "shared_intermediate": "equal parameters by one wide intermediate block that all places share",
 }
 
 
 def _budgets(study: StudyResults) -> Iterator[Finding]:
     """How the budgets beside equal steps were met."""
-    if methods := [_BUDGETS[budget] for budget in budgets.others(study.config)]:
+    if methods := [
+        _BUDGETS.get(budget, budgets.NAMES[budget]) for budget in budgets.others(study.config)
+    ]:
         patterns = ", ".join(f"`{pattern}`" for pattern in budgets.compared(study.config))
         yield Finding(
             "Budgets",
@@ -80,7 +79,7 @@ def _budgets(study: StudyResults) -> Iterator[Finding]:
 def limits(study: StudyResults) -> Section:
     """What the numbers do not show."""
     config = study.config
-    seeds = config.num_pretraining_seeds
+    _, seeds = config.seed_counts
     lines = [
         f"The encoders are small (hidden size {config.pretraining.encoder.hidden_size}) and see "
         "little text.",

@@ -310,7 +310,13 @@ def _joint_fit(study: StudyResults, arms: Sequence[JudgedArm]) -> Iterator[Table
     for arm in arms:
         size, label = study.config.size_name(arm.view.size), _label(arm.view, arm.pattern)
         compute = arm.reference_points.groupby("run")["training_flops"].mean()
-        for row in fit.compare(label, size, compute).itertuples():
+        if label not in fit.arms:
+            continue
+        try:
+            compared = fit.compare(label, size, compute)
+        except InputError:
+            continue  # So far this arm has fewer seeds than an interval takes.
+        for row in compared.itertuples():
             multipliers = (
                 Value("not known")
                 if math.isnan(value)
@@ -322,7 +328,8 @@ def _joint_fit(study: StudyResults, arms: Sequence[JudgedArm]) -> Iterator[Table
                     (row.interpolated, row.interpolated_low, row.interpolated_high),
                 )
             )
-            agree = Value("yes" if row.agree else "no")
+            known = not math.isnan(row.fitted) and not math.isnan(row.interpolated)
+            agree = Value(("yes" if row.agree else "no") if known else "-")
             budget = number(row.budget, formatting.large)
             table_rows.append((code(label), Value(size), budget, *multipliers, agree))
     law = fit.coefficients.iloc[0]

@@ -19,7 +19,7 @@ def section(study: StudyResults, chapter: str) -> Section:
     from undivided_tf.reporting import worth as drawn  # Late: brings matplotlib.
 
     sweeps = {size_of(sweep): sweep for sweep in study.raw["sweeps"]}
-    rows, curves = [], {}
+    rows, curves, diverged = [], {}, Value("every run diverged")
     for size, sweep in sweeps.items():
         steps = sweep["config"]["pretraining"]["num_train_steps"]
         for arm, swept in arms(sweep).items():
@@ -27,13 +27,14 @@ def section(study: StudyResults, chapter: str) -> Section:
                 continue
             known = [p for p in swept["curve"] if p["loss"] is not None]
             points = [(point["learning_rate"], point["loss"]) for point in known]
-            curves.setdefault(f"size {size}" if len(sweeps) > 1 else "", {})[arm] = points
+            if points:
+                curves.setdefault(f"size {size}" if len(sweeps) > 1 else "", {})[arm] = points
             rows.append(
                 (
                     Value(size),
                     code(arm),
-                    number(swept["learning_rate"], "{:g}".format),
-                    number(swept["loss"], formatting.loss),
+                    number(swept["learning_rate"], "{:g}".format) if points else diverged,
+                    number(swept["loss"], formatting.loss) if points else diverged,
                     Value("; ".join(f"{rate:g}: {loss:.3f}" for rate, loss in points)),
                     number(len(swept["curve"]) - len(known), formatting.count),
                     number(steps, formatting.count),
