@@ -283,14 +283,21 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> list[floa
     return [first[seed] - second[seed] for seed in first if seed in second]
 
 
-def beyond(comparison: str, values: list[float], bound: float, words: tuple[str, str]) -> Verdict:
+def beyond(
+    comparison: str,
+    values: list[float],
+    bound: float,
+    words: tuple[str, str],
+    below: bool = False,
+) -> Verdict:
     """Verdict on "the mean is above `bound`", by one-sided t-tests at 5 %.
 
     Args:
         comparison: what the values are.
         values: one an encoder, or a pair.
         bound: what the mean is set against.
-        words: what is shown when it lies above, and when it lies below.
+        words: what is shown when the statement holds, and when its contrary does.
+        below: whether the statement is that the mean is below `bound`.
     """
     mean = statistics.fmean(values) if values else None
     if len(values) < MIN_PAIRS:
@@ -299,19 +306,20 @@ def beyond(comparison: str, values: list[float], bound: float, words: tuple[str,
             f"encoders: {len(values)}, an interval takes {MIN_PAIRS}",
             (Evidence(comparison, mean, None, len(values)),),
         )
-    above = inference.above_test(values, bound)
-    below = inference.above_test([-x for x in values], -bound)
+    sign = -1 if below else 1
+    holds = inference.above_test([sign * x for x in values], sign * bound)
+    fails = inference.above_test([-sign * x for x in values], -sign * bound)
     evidence = Evidence(
         comparison,
         mean,
         inference.bootstrap_interval(values),
         len(values),
-        above,
-        below,
+        holds,
+        fails,
         inference.permutation_test([x - bound for x in values]),
     )
-    if above < LEVEL:
+    if holds < LEVEL:
         return Verdict(SUPPORTED, words[0], (evidence,))
-    if below < LEVEL:
+    if fails < LEVEL:
         return Verdict(NOT_SUPPORTED, words[1], (evidence,))
     return Verdict(UNDERPOWERED, "neither it nor its contrary was shown", (evidence,))

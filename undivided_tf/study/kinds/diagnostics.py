@@ -126,10 +126,8 @@ def _collapse(study: StudyResults, pattern: str) -> Verdict:
         f"the residual is less than {COLLAPSED:g} of the reference's",
         f"the residual is more than {COLLAPSED:g} of the reference's",
     )
-    fallen = [-difference for difference in paired(arm, reference)]
-    return beyond(
-        "log of the reference's residual over its own", fallen, -math.log(COLLAPSED), words
-    )
+    bound = math.log(COLLAPSED)
+    return beyond("log of the residual", paired(arm, reference), bound, words, below=True)
 
 
 def _linear(study: StudyResults, pattern: str) -> Verdict:

@@ -240,7 +240,7 @@ def _stored(study: StudyResults, pattern: str) -> Verdict:
         "the reference stores more bits a block parameter",
         "the reference stores fewer bits a block parameter",
     )
-    return beyond("bits a block parameter", paired(reference, arm), 0.0, words)
+    return beyond("bits a block parameter", paired(arm, reference), 0.0, words, below=True)
 
 
 def _copied(study: StudyResults, pattern: str) -> Verdict:
