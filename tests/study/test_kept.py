@@ -43,7 +43,7 @@ def test_what_is_finished_does_not_run_again_unless_its_files_are_needed(results
 
     files.remove(study / "cells")
     in_turn = kept.take_up(CELLS + LATER, study, told)
-    before = kept.filled(outcomes.listed(CELLS + LATER, study), told)
+    before = kept.filled(CELLS + LATER, outcomes.listed(CELLS + LATER, study), told)
     assert before[:4] == list(told.values())  # The encoder has not run again, and is known.
     assert [outcome["status"] for outcome in before[4:]] == ["not run"] * 3
     # What takes an old encoder comes a turn later, behind what is new.
@@ -61,9 +61,9 @@ def test_what_is_finished_does_not_run_again_unless_its_files_are_needed(results
 def test_what_ran_again_takes_the_place_of_the_kept_one(results):
     found = outcomes.listed(CELLS, results.parent)
     old = {c.name: {"machine": "first", "result": {}} for c in CELLS[1:2]}
-    assert kept.filled(found, old) == found
+    assert kept.filled(CELLS, found, old) == found
     left = [found[0], {**found[1], "status": "not run"}]
-    assert kept.filled(left, old) == [found[0], old[ENCODER.name]]
+    assert kept.filled(CELLS[:2], left, old) == [found[0], old[ENCODER.name]]
 
 
 def test_nothing_told_changes_nothing(tmp_path):

@@ -127,6 +127,11 @@ def test_the_same_command_goes_on_whatever_seeds_the_directory_has(tmp_path):
     config = read_results(results(TRUE, 0.02)).config.replace(workdir=str(tmp_path / "study"))
     study.open_study(config.replace(arm_seeds=(f"{REFERENCE}=5", f"{THIRD}=5", f"{NONE}=3")))
     study.open_study(config.replace(arm_seeds=()))
+    study.open_study(config.replace(arm_seeds=(f"{REFERENCE}=5", f"{THIRD}=5", f"{NONE}=3")))
+    # More hours or workers are no other study, but the looks depend on the most seeds.
+    study.open_study(config.replace(arm_seeds=(), budget_hours=10.0, num_workers=2))
+    with pytest.raises(InputError, match="max_seeds"):
+        study.open_study(config.replace(arm_seeds=(), max_seeds=15))
     with pytest.raises(InputError, match="worth_margins"):
         study.open_study(config.replace(arm_seeds=(), worth_margins=(0.8, 1.2)))
 

@@ -100,9 +100,11 @@ def _place(cell: Cell, placed: dict[str, Cell], turn: int) -> None:
         placed[cell.name] = dataclasses.replace(cell, turn=turn)
 
 
-def filled(outcomes: list[dict[str, Any]], kept: Outcomes) -> list[dict[str, Any]]:
-    """The outcomes; that of a cell which has not run again yet is the kept one."""
+def filled(
+    cells: list[Cell], outcomes: list[dict[str, Any]], kept: Outcomes
+) -> list[dict[str, Any]]:
+    """The outcomes of cells; that of a cell which has not run again yet is the kept one."""
     return [
-        kept.get(outcome["name"], outcome) if outcome["status"] == NOT_RUN else outcome
-        for outcome in outcomes
+        kept.get(_actual_name(cell, kept), outcome) if outcome["status"] == NOT_RUN else outcome
+        for cell, outcome in zip(cells, outcomes, strict=True)
     ]

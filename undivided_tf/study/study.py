@@ -69,11 +69,12 @@ def run_study(
         )
     if not report_only:
         running.run(in_turn, workdir, config.num_workers, scheduler)
-    cell_outcomes = kept.filled(outcomes.listed(cells, workdir), kept_outcomes)
+    cell_outcomes = kept.filled(cells, outcomes.listed(cells, workdir), kept_outcomes)
     if all(outcome["status"] == NOT_RUN for outcome in cell_outcomes):
         raise InputError(f"{workdir}: no cell is finished yet; run it without report_only")
     records = next(outcome for outcome in cell_outcomes if outcome["kind"] == "records")
-    named = {*config.records.input_files, *config.tasks, config.cka.task}
+    read = [items for cell in cells for items in cell.recipe.inputs().values()]
+    named = {item.value for items in read for item in items}
     results = {
         "command": command,
         "created": time.strftime("%Y-%m-%d"),
@@ -94,8 +95,8 @@ def run_study(
 def open_study(config: StudyConfig) -> pathlib.Path:
     """Makes the workdir of a study, or opens that of the same study or of a smaller one.
 
-    More seeds, patterns, tasks, budgets or sizes leave every cell as it is. The margins stay as
-    they were named before the study ran.
+    More seeds, patterns, tasks, budgets or sizes leave every cell as it is. The margins, and with
+    `until_decided` the most seeds, stay as they were named before the study ran.
 
     Raises:
         InputError: the directory holds a study with other cells, or another margin; shows the
@@ -103,13 +104,17 @@ def open_study(config: StudyConfig) -> pathlib.Path:
     """
 
     def may_grow(old: StudyConfig) -> bool:
-        if config.until_decided and old.replace(arm_seeds=()) == config.replace(arm_seeds=()):
-            return True  # It finds again how many seeds each arm needs.
+        both = old.until_decided and config.until_decided
         before, now = (
-            (study.accuracy_margin, study.loss_margin, study.worth_margins)
+            (
+                *(study.accuracy_margin, study.loss_margin, study.worth_margins),
+                study.max_seeds if both else None,
+            )
             for study in (old, config)
         )
-        return before == now and _names(old) <= _names(config)
+        # A study until decided finds again how many seeds each arm needs.
+        grown = config.replace(arm_seeds=old.arm_seeds) if config.until_decided else config
+        return before == now and _names(old) <= _names(grown)
 
     return open_workdir(config.workdir, config, may_grow)
 
