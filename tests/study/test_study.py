@@ -50,3 +50,17 @@ def test_a_spoilt_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="config.json is not JSON"):
         open_study(StudyConfig(workdir=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pattern_learning_rates": ("(AI)*6=1e-3", "A*6=1e-3", "AAAAAA=2e-3")}, "AAAAAA twice"),
+        ({"arm_seeds": ("A*6=2", "A*6=3", "(AI)*6=3")}, r"A\*6 twice"),
+        ({"sizes": ("256x4", "256x4")}, "sizes must list sizes that differ"),
+        ({"sizes": ("768x12",)}, "and from 768x12, that of the flags"),
+    ],
+)
+def test_what_is_named_twice_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        StudyConfig(patterns=("(AI)*6", "A*6"), **changes)

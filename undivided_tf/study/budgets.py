@@ -7,6 +7,7 @@ reference.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 from undivided_tf import accounting, partners
@@ -15,7 +16,7 @@ from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.errors import InputError
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.study.config import PARTNERS, StudyConfig
-from undivided_tf.support import files
+from undivided_tf.tokenization import read_vocabulary
 from undivided_tf.training.config import GIVEN_WEIGHTS, PretrainingConfig
 
 STEPS, FLOPS, TIME, SURGERY, PARAMETERS = "steps", "flops", "time", "surgery", "parameters"
@@ -245,5 +246,10 @@ def step_flops(config: StudyConfig, encoder: EncoderConfig) -> int:
 def vocab_size(records: RecordsConfig) -> int:
     """Word pieces of the records' vocabulary: lines of the file, or the size that is trained."""
     if records.vocab_file:
-        return len(files.read_text(records.vocab_file).splitlines())
+        return _lines(records.vocab_file)
     return records.vocab_size
+
+
+@functools.cache
+def _lines(vocab_file: str) -> int:
+    return len(read_vocabulary(vocab_file))

@@ -264,6 +264,11 @@ class StudyConfig(Config):
             )
         for size in self.sizes:
             self.encoder(self.patterns[0], size)
+        if len({self.size_name(size) for size in ("", *self.sizes)}) <= len(self.sizes):
+            raise InputError(
+                f"sizes must list sizes that differ from each other and from {self.size_name()}, "
+                f"that of the flags, which always runs; got {', '.join(self.sizes)}"
+            )
         if len(set(self.canonical_patterns)) < len(self.patterns):
             raise InputError(f"two patterns of {', '.join(self.patterns)} spell the same blocks")
         self._validate_rates()
@@ -359,6 +364,13 @@ class StudyConfig(Config):
                 raise InputError(f"{name} has {arm}, but takes no budget")
         return {(pattern, size): value for (pattern, size, _), value in by_arm.items()}
 
+    @property
+    def seed_counts(self) -> tuple[int, int]:
+        """The fewest and the most pre-training seeds of a pattern at a size."""
+        arms = itertools.product(self.canonical_patterns, ("", *self.sizes))
+        counts = [len(self.seeds(pattern, size)) for pattern, size in arms]
+        return min(counts), max(counts)
+
     def _by_arm(self, name: str, read: Callable, expected: str) -> dict[tuple[str, str, str], Any]:
         """Values by canonical pattern, size and budget, of a field that lists them.
 
@@ -378,7 +390,10 @@ class StudyConfig(Config):
                 value = None
             if not pattern or value is None:
                 raise InputError(f"{name} must list PATTERN={expected}, got {text!r}")
-            by_arm[self.encoder(pattern, size).block_pattern, size, budget or "steps"] = value
+            key = self.encoder(pattern, size).block_pattern, size, budget or "steps"
+            if key in by_arm:
+                raise InputError(f"{name} names {text.rpartition('=')[0]} twice: leave one out")
+            by_arm[key] = value
         return by_arm
 
     def size_name(self, size: str = "") -> str:

@@ -90,8 +90,11 @@ def sections(study: StudyResults) -> Iterator[Section]:
 def _shows(study: StudyResults) -> Iterator[Any]:
     """What was compared, the scope of the answer, the verdicts and their evidence."""
     config = study.config
-    seeds = formatting.plural(config.num_pretraining_seeds, "seed")
-    if config.num_other_seeds:
+    fewest, most = config.seed_counts
+    seeds = formatting.plural(most, "seed")
+    if config.arm_seeds and fewest < most:
+        seeds = f"{fewest} to {seeds}"
+    elif config.num_other_seeds:
         core = ", ".join(f"`{pattern}`" for pattern in config.core)
         seeds += f" (those beside {core} from {config.num_other_seeds})"
     tuned = ""
@@ -99,11 +102,15 @@ def _shows(study: StudyResults) -> Iterator[Any]:
         tasks = formatting.plural(len(study.tasks), "task")
         runs = formatting.plural(config.finetuning.num_runs, "run")
         tuned = f", then fine-tuned on {tasks}, {runs} each"
+    where, these = f"hidden size {config.pretraining.encoder.hidden_size}", "this size"
+    if config.sizes:
+        sizes = ", ".join(config.size_name(size) for size in ("", *config.sizes))
+        where, these = f"the sizes {sizes} (hidden size x attention heads)", "these sizes"
+    patterns = formatting.plural(len(study.patterns), "block pattern")
     yield Text(
-        f"{formatting.plural(len(study.patterns), 'block pattern')} at hidden size "
-        f"{config.pretraining.encoder.hidden_size}, each pre-trained for "
+        f"{patterns} at {where}, each pre-trained for "
         f"{formatting.count(config.pretraining.num_train_steps)} steps from {seeds}{tuned}. "
-        f"The reference is `{study.reference}`. All results hold at this size, on this data and "
+        f"The reference is `{study.reference}`. All results hold at {these}, on this data and "
         "with this number of seeds; they claim nothing for BERT-Base. The patterns are our reading "
         "of the paper's abstract.",
         stress=True,
