@@ -126,6 +126,14 @@ def test_seeds_of_one_arm_are_left_out_beside_three_pairs():
     assert [found.seeds for found in alone] == [3, 3, 3]
 
 
+def test_two_pairs_stay_pairs_when_the_reference_has_more_seeds():
+    reference, arm = made_up_study(np.random.default_rng(4), 4, 0.93)
+    two = {s: arm[s] for s in (0, 1)}
+    assert worth.compute_multiplier(reference, two, WITHIN) == worth.compute_multiplier(
+        {s: reference[s] for s in (0, 1)}, two, WITHIN
+    )
+
+
 def test_nothing_is_extrapolated():
     reference = exact(1.0)
     outside, early, late = (

@@ -119,17 +119,17 @@ def _read(points: Points, place: str) -> tuple[np.ndarray, np.ndarray]:
 def read_arms(reference: Mapping[Any, Points], arm: Mapping[Any, Points]) -> tuple[Curves, Curves]:
     """The curves of both arms, of the seeds that are compared.
 
-    Seeds that both arms have are pairs. Where there are at least three, or all are shared, only
-    the pairs are compared, since what a seed does to both arms cancels. Otherwise all seeds are
-    compared, as independent ones.
+    Seeds that both arms have are pairs. Where there are at least three, or one arm has no other
+    seeds, only the pairs are compared, since what a seed does to both arms cancels. Otherwise
+    all seeds are compared, as independent ones.
 
     Raises:
         InputError: as `Curves`.
     """
     ours, theirs = Curves(reference, "reference"), Curves(arm, "arm")
     shared = [seed for seed in ours.seeds if seed in theirs.seeds]
-    most = max(len(ours.seeds), len(theirs.seeds))
-    if ours.seeds == theirs.seeds or len(shared) < min(3, most):
+    fewest = min(len(ours.seeds), len(theirs.seeds))
+    if ours.seeds == theirs.seeds or len(shared) < min(3, fewest):
         return ours, theirs
     return (
         Curves({seed: reference[seed] for seed in shared}, "reference"),
