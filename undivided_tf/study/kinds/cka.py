@@ -240,10 +240,12 @@ def _similar(study: StudyResults, pattern: str) -> Verdict:
 
 
 def table(study: StudyResults) -> Table:
-    """Every pair of encoders, finished or not."""
+    """Every pair of encoders of the study's size, finished or not."""
     rows = []
     for cell in (cell for cell in study.cells if cell["kind"] == "cka"):
         label = cell["label"]
+        if label["first"].get("size", "") != study.size:
+            continue
         pair = (
             *(code(encoder_name(label[side])) for side in ("first", "second")),
             Value(relation(label)),
@@ -251,7 +253,10 @@ def table(study: StudyResults) -> Table:
         values = study.whole[study.whole["cell"] == cell["name"]]
         result = cell["result"]
         rows.append(
-            (*pair, *(_similarity(values, relation(label)) if result else [Value("failed")] * 5))
+            (
+                *pair,
+                *(_similarity(values, relation(label)) if result else [Value(cell["status"])] * 5),
+            )
         )
     columns = (
         "first encoder",
