@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from undivided_tf import convert
 from undivided_tf.convert.config import ConversionConfig
 from undivided_tf.errors import InputError
-from undivided_tf.export import export, reference
+from undivided_tf.export import export, prediction, reference
 from undivided_tf.export import parts as checkpoint_parts
 from undivided_tf.export.config import ExportConfig
 from undivided_tf.models import checkpoints
@@ -24,7 +24,6 @@ from undivided_tf.models.span_predictor import SpanPredictor
 from undivided_tf.surgery import run as surgery_run
 from undivided_tf.surgery.config import SurgeryConfig
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import prediction
 from undivided_tf.training.classifiers import save_classifier
 
 CLASSIFIER = "BertForSequenceClassification"

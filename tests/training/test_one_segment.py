@@ -11,11 +11,12 @@ from undivided_tf.config import EncoderConfig
 from undivided_tf.data.corpus import records
 from undivided_tf.data.tasks.rows import Rows
 from undivided_tf.errors import InputError
+from undivided_tf.export import prediction
 from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import classifiers, finetuning, prediction, span_finetuning
+from undivided_tf.training import classifiers, finetuning, span_finetuning
 from undivided_tf.training.config import SquadConfig
 
 MESSAGE = "an input of 2 texts needs type_vocab_size 2, but the encoder was made with 1"

@@ -16,7 +16,6 @@ from undivided_tf.data.corpus.config import PAIR_PACKINGS, RecordsConfig
 from undivided_tf.errors import InputError
 from undivided_tf.pattern import BlockPattern
 from undivided_tf.study.config import PARTNERS, StudyConfig
-from undivided_tf.tokenization import read_vocabulary
 from undivided_tf.training.config import GIVEN_WEIGHTS, PretrainingConfig
 
 STEPS, FLOPS, TIME, SURGERY, PARAMETERS = "steps", "flops", "time", "surgery", "parameters"
@@ -252,4 +251,6 @@ def vocab_size(records: RecordsConfig) -> int:
 
 @functools.cache
 def _lines(vocab_file: str) -> int:
+    from undivided_tf.tokenization import read_vocabulary  # Late: brings TensorFlow.
+
     return len(read_vocabulary(vocab_file))

@@ -1,23 +1,31 @@
-"""Predictions of a fine-tuned model on a stream of texts."""
+"""Predictions of a fine-tuned model on a stream of texts, by the graph that an export serves."""
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from undivided_tf.errors import InputError
+from undivided_tf.export import parts, signatures
+from undivided_tf.export.config import ExportConfig
+from undivided_tf.export.inference import InferenceEncoder
 from undivided_tf.models.heads import INPUTS, MULTI_LABEL, PAIR, REGRESSION, SINGLE, ClassifierHead
-from undivided_tf.training.classifiers import load_classifier, read_head
+from undivided_tf.training.classifiers import read_head
 
 _FIELDS = {SINGLE: 1, PAIR: 2}
 _LINES = {SINGLE: "a line is one text", PAIR: "a line is two texts with a tab between"}
 
 
 def predict_lines(
-    model: str, lines: Iterable[str | bytes], batch_size: int, where: str = "input"
+    model: str,
+    lines: Iterable[str | bytes],
+    batch_size: int,
+    where: str = "input",
+    batches_ahead: int = 1,
 ) -> Iterator[str]:
     """Streams predictions as JSON, one object per line, in the order of the input.
 
@@ -27,6 +35,8 @@ def predict_lines(
             a tab. If the head does not name its kind of input, the first line decides.
         batch_size: number of lines that are predicted together.
         where: names the input in errors.
+        batches_ahead: number of batches that are read before the first is predicted. Lines of
+            like length are then predicted together, which needs less padding.
 
     Yields:
         `text`, and `second_text` for pairs. For a classification `label`, and `probabilities` by
@@ -38,7 +48,6 @@ def predict_lines(
             is not UTF-8. The lines before it are predicted first.
     """
     head = read_head(model)
-    classifier, tokenizer = load_classifier(model)
     if not head.input:
         logging.warning(
             "%s does not say whether it takes %s; the first line decides",
@@ -46,10 +55,10 @@ def predict_lines(
             " or ".join(INPUTS.values()),
         )
     numbered = enumerate(lines, 1)
-    width = _FIELDS.get(head.input, 0)
-    for batch in iter(lambda: list(itertools.islice(numbered, batch_size)), []):
+    width, classify = _FIELDS.get(head.input, 0), None
+    for window in iter(lambda: list(itertools.islice(numbered, batch_size * batches_ahead)), []):
         rows, fault = [], None
-        for number, line in batch:
+        for number, line in window:
             try:
                 line = line if isinstance(line, str) else line.decode()
             except UnicodeDecodeError as error:
@@ -64,26 +73,50 @@ def predict_lines(
                 fault = InputError(f"{where}:{number}: {_fault(fields, model, head)}")
                 break
             rows.append(fields)
-        if not rows:
-            raise fault
-        classifier.encoder.config.require_segments(width)
-        texts = list(zip(*rows, strict=True))
-        inputs = tokenizer.encode(
-            list(texts[0]),
-            list(texts[1]) if width == 2 else None,
-            max_seq_length=head.max_seq_length,
-        )
-        # One shape for all batches, since another shape would be compiled again.
-        filled = {
-            name: np.pad(ids, ((0, batch_size - len(rows)), (0, 0)), mode="edge")
-            for name, ids in inputs.items()
-        }
-        logits = classifier.predict_on_batch(filled)[: len(rows)]
-        answers = head.answers(np.asarray(logits, np.float64))
-        for fields, answer in zip(rows, answers, strict=True):
-            yield json.dumps(_row(fields, answer, head), ensure_ascii=False)
+        if rows:
+            classify = classify or _classifier(model, width)
+            for fields, answer in zip(rows, _answers(classify, rows, batch_size), strict=True):
+                yield json.dumps(_row(fields, answer, head), ensure_ascii=False)
         if fault:
             raise fault
+
+
+def _classifier(model: str, width: int) -> Callable[..., np.ndarray]:
+    """The graph of a fine-tuned model, from one or two lists of texts to scores or probabilities.
+
+    Args:
+        model: its directory.
+        width: number of texts a row.
+    """
+    loaded = parts.load(model)
+    loaded.encoder.config.require_segments(width)
+    signature = signatures.of_texts(
+        "classify" if width == 1 else "classify_pair",
+        loaded,
+        InferenceEncoder(loaded.encoder),
+        ExportConfig(),
+    )
+    graph = tf.function(signature.function, signature.specs, autograph=False)
+
+    def classify(*texts: list[str]) -> np.ndarray:
+        outputs = graph(*map(tf.constant, texts))
+        return outputs["score" if "score" in outputs else "probabilities"].numpy()
+
+    return classify
+
+
+def _answers(
+    classify: Callable[..., np.ndarray], rows: list[list[str]], batch_size: int
+) -> list[np.ndarray]:
+    """Scores or probabilities of rows; those of like length are computed together."""
+    by_length = sorted(range(len(rows)), key=lambda number: sum(map(len, rows[number])))
+    answers = [np.empty(0)] * len(rows)
+    for start in range(0, len(rows), batch_size):
+        batch = by_length[start : start + batch_size]
+        texts = zip(*(rows[number] for number in batch), strict=True)
+        for number, answer in zip(batch, classify(*map(list, texts)), strict=True):
+            answers[number] = answer
+    return answers
 
 
 def _fault(fields: list[str], model: str, head: ClassifierHead) -> str:

@@ -10,12 +10,13 @@ import toy_glue
 import toys
 
 from undivided_tf.errors import InputError
+from undivided_tf.export import prediction
 from undivided_tf.models import checkpoints
 from undivided_tf.models.classifier import Classifier
 from undivided_tf.models.encoder import Encoder
 from undivided_tf.models.heads import ClassifierHead, SpanHead
 from undivided_tf.tokenization import SPECIAL_TOKENS, Tokenizer
-from undivided_tf.training import finetuning, prediction
+from undivided_tf.training import finetuning
 from undivided_tf.training.classifiers import read_head, save_classifier
 
 
@@ -58,6 +59,24 @@ def test_predictions_come_as_soon_as_a_batch_is_read(model):
     stream = prediction.predict_lines(model[0], lines(), 2)
     next(stream)
     assert read == [0, 1]
+
+
+def test_lines_of_like_length_are_predicted_together_and_answered_in_order(model, monkeypatch):
+    texts = ["the cat sat on a mat", "dog", "a hill", "one", "the cat sat on one tree", "mat"]
+    lines = [f"{text}\tthe cat\n" for text in texts]
+    alone = list(prediction.predict_lines(model[0], lines, 1))
+    batches, made = [], prediction._classifier
+
+    def noted(folder, width):
+        classify = made(folder, width)
+        return lambda *fields: batches.append(fields[0]) or classify(*fields)
+
+    monkeypatch.setattr(prediction, "_classifier", noted)
+    found = list(prediction.predict_lines(model[0], lines, 2, batches_ahead=3))
+    assert batches == [["dog", "one"], ["mat", "a hill"], [texts[0], texts[4]]]
+    for ours, other in zip(map(json.loads, found), map(json.loads, alone), strict=True):
+        assert (ours["text"], ours["label"]) == (other["text"], other["label"])
+        assert ours["probabilities"] == pytest.approx(other["probabilities"], abs=1e-6)
 
 
 def test_a_regression_gives_a_score(tmp_path):
