@@ -52,6 +52,9 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, kept: Outcomes) -> li
         if not mark(workdir, name).exists():
             files.write_json(mark(workdir, name), kept[name])
     placed = {cell.name: cell for cell in finished}
+    for cell in cells:
+        if cell not in finished:  # A kept result is no reason to leave it out.
+            mark(workdir, _actual_name(cell, kept)).unlink(missing_ok=True)
     behind = {cell.name: _trains_again(cell, placed, kept) for cell in new}
     for cell in sorted(new, key=lambda c: (c.turn + behind[c.name], behind[c.name])):
         _place(cell, placed, cell.turn + behind[cell.name])
@@ -70,13 +73,22 @@ def sort_out(
     finished, new = [], []
     for cell in reversed(cells):  # Those that need others come first.
         name = _actual_name(cell, kept)
-        if mark(workdir, name).exists() or (name in kept and cell.name not in needed):
+        if cell.name in needed:
+            is_finished = mark(workdir, name).exists() and _has_files(workdir, name)
+        else:
+            is_finished = mark(workdir, name).exists() or name in kept
+        if is_finished:
             finished.append(cell)
         else:
             if name not in kept:
                 new.append(cell)
             needed.update(need.name for need in cell.places.values())
     return finished[::-1], new[::-1]
+
+
+def _has_files(workdir: str | os.PathLike, name: str) -> bool:
+    """Whether a finished cell left more than its result, which may be a kept one."""
+    return len(list(mark(workdir, name).parent.iterdir())) > 1
 
 
 def _actual_name(cell: Cell, kept: Outcomes) -> str:
