@@ -152,13 +152,12 @@ def _candidate(arm: multipliers.JudgedArm, multiplier: worth.Multiplier) -> wort
 
 def _hours(view: StudyResults, pattern: str) -> float:
     """Core-hours of the seeds that a look adds to an arm, by what its seeds took so far."""
-    seconds = [
-        cell["seconds"]
-        for cell in view.cells
-        if (cell["kind"], cell["status"]) == ("pretraining", FINISHED)
-        and cell["label"]["pattern"] == pattern
-        and cell["label"].get("size", "") == view.size
-    ]
+    seconds = []
+    for cell in view.cells:
+        label = cell["label"].get("first", cell["label"])  # CKA has two encoders.
+        if cell["status"] == FINISHED and label.get("pattern") == pattern:
+            if label.get("size", "") == view.size:
+                seconds.append(cell["seconds"])
     seeds = len(view.config.seeds(pattern, view.size))
     return max(sum(seconds), 1.0) / seeds * multipliers.ADDED_SEEDS * _cores(view) / 3600
 
