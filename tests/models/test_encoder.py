@@ -294,3 +294,9 @@ def test_recomputation_saves_memory(jit_compile, monkeypatch):
     assert inner_parts_recomputed < 0.6 * everything_kept
     if jit_compile:  # Without XLA the difference is smaller and depends on the order of operations.
         assert activations_recomputed < 0.8 * everything_kept
+
+
+def test_the_type_of_its_computation_outlives_the_config_of_keras():
+    encoder = Encoder(tiny_config(), dtype="mixed_bfloat16")
+    twin = Encoder.from_config(encoder.get_config())
+    assert twin.dtype_policy.name == encoder.dtype_policy.name == "mixed_bfloat16"

@@ -100,7 +100,7 @@ def test_facts_are_compared_with_the_partner(stored, status):
     found = verdict(study(stored=stored), "blocks store facts")
     assert found.status == status
     (evidence,) = found.evidence
-    assert evidence.mean == pytest.approx((stored[0] - stored[1]) * 4000 * 8 / 100_000)
+    assert evidence.mean == pytest.approx((stored[1] - stored[0]) * 4000 * 8 / 100_000)
 
 
 @pytest.mark.parametrize(

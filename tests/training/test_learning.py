@@ -124,6 +124,8 @@ def test_weights_of_which_nothing_is_known_say_nothing(run, tmp_path):
             del scores[name]
     (tmp_path / "state.json").write_text(json.dumps(state))
     assert learning.of_checkpoint(tmp_path) == {} and learning.warning(tmp_path) == ""
+    (tmp_path / "state.json").write_text('{"step": 3}')  # As an interrupted fine-tuning leaves it.
+    assert learning.warning(tmp_path) == ""
     (tmp_path / "state.json").unlink()
     assert learning.warning(tmp_path) == ""
 

@@ -101,6 +101,7 @@ def test_encoders_learn_both_corpora_and_a_stopped_run_goes_on(tmp_path, monkeyp
     assert few["seeds"] == [config.seed, config.seed + 1]
     curve = whole["copying"]["curve"]
     assert [point["step"] for point in curve] == [100, 200] and curve[-1]["loss"] < math.log(4)
+    assert len(list((tmp_path / "run").rglob("AIAI_*.json"))) == len(whole["runs"])
     again = mechanism.run_mechanism(config.replace(workdir=str(tmp_path / "again")))
     assert again["encoders"][1]["facts"] == none["facts"]
     reported.corpora(result["encoders"], tmp_path / "figure.svg")

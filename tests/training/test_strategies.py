@@ -17,12 +17,13 @@ from undivided_tf.errors import InputError
 from undivided_tf.training import pretraining, strategies
 
 WORKER = """
-import sys
+import json, sys
 import toys
 from undivided_tf.training.pretraining import pretrain
 encoder = toys.encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 pretrain(toys.pretraining_config(sys.argv[1], sys.argv[2], encoder, strategy=sys.argv[3],
-    num_train_steps=int(sys.argv[4]), learning_rate=1e-3, save_checkpoints_steps=5))
+    num_train_steps=int(sys.argv[4]), learning_rate=1e-3, save_checkpoints_steps=5,
+    **json.loads(sys.argv[5])))
 """
 
 
@@ -34,6 +35,10 @@ pretrain(toys.pretraining_config(sys.argv[1], sys.argv[2], encoder, strategy=sys
         (
             '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
             "names 1 workers",
+        ),
+        (
+            '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "x"}}',
+            "needs the environment variable TF_CONFIG",
         ),
     ],
 )
@@ -160,13 +165,13 @@ def two_free_addresses():
         return [f"localhost:{s.getsockname()[1]}" for s in (one, other)]
 
 
-def start_workers(workdir, records_dir, steps):
+def start_workers(workdir, records_dir, steps, changes="{}"):
     addresses = two_free_addresses()
     for index in (0, 1):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         path = os.pathsep.join(filter(None, sys.path))
         environment = {**os.environ, "PYTHONPATH": path, "TF_CONFIG": json.dumps(task)}
-        arguments = map(str, (workdir, records_dir, "multi_worker", steps))
+        arguments = map(str, (workdir, records_dir, "multi_worker", steps, changes))
         yield subprocess.Popen(
             [sys.executable, "-c", WORKER, *arguments],
             env=environment, stderr=subprocess.PIPE, text=True,
@@ -176,7 +181,7 @@ def start_workers(workdir, records_dir, steps):
 @pytest.mark.slow
 def test_two_workers_one_of_them_killed_equal_one_process(toy, tmp_path):
     steps = 400
-    done = toys.run_python(WORKER, tmp_path / "one", toy, "one_device", steps)
+    done = toys.run_python(WORKER, tmp_path / "one", toy, "one_device", steps, "{}")
     assert done.returncode == 0, done.stderr
     workdir = tmp_path / "two"
     first = list(start_workers(workdir, toy, steps))
@@ -211,3 +216,16 @@ def test_two_workers_one_of_them_killed_equal_one_process(toy, tmp_path):
     weights = [load_file(tmp_path / name / path) for name in ("one", "two")]
     for key in weights[0]:
         np.testing.assert_allclose(weights[1][key], weights[0][key], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_workers_train_a_branch_as_one_process_does(toy, tmp_path):
+    changes = json.dumps({"learning_rate_schedule": "trapezoid", "cooldown_steps": [10]})
+    done = toys.run_python(WORKER, tmp_path / "one", toy, "one_device", 20, changes)
+    assert done.returncode == 0, done.stderr
+    workers = list(start_workers(tmp_path / "two", toy, 20, changes))
+    errors = [process.communicate(timeout=300)[1] for process in workers]
+    assert [process.returncode for process in workers] == [0, 0], errors
+    for name in ("results.json", "branches/step_00000010/results.json"):
+        one, two = (json.loads((tmp_path / n / name).read_text()) for n in ("one", "two"))
+        assert two["validation"]["loss"] == pytest.approx(one["validation"]["loss"], abs=1e-4)

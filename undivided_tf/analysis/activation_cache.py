@@ -55,7 +55,7 @@ def cached(
     else:
         _being_written.add(place)
         try:
-            with files.atomic_path(place) as partial:
+            with files.atomic_path(place, shared=True) as partial:
                 partial.mkdir()
                 for number, batch in enumerate(make()):
                     np.savez(partial / f"{number:08d}.npz", **batch)

@@ -11,6 +11,7 @@ from absl import flags
 
 from undivided_tf.bin import config_flags
 from undivided_tf.config import EncoderConfig
+from undivided_tf.errors import InputError
 from undivided_tf.models import presets
 from undivided_tf.training.config import PretrainingConfig
 
@@ -33,6 +34,12 @@ def parse() -> PretrainingConfig:
 
         path = checkpoints.resolve(flags.FLAGS.init_checkpoint)
         encoder = EncoderConfig.from_json(path / checkpoints.ENCODER)
+    if flags.FLAGS.do_whole_word_mask and flags.FLAGS["masking_unit"].present:
+        if flags.FLAGS.masking_unit != "whole_word":
+            raise InputError(
+                "--do_whole_word_mask and --masking_unit="
+                f"{flags.FLAGS.masking_unit} contradict each other: leave one out"
+            )
     base = PretrainingConfig(
         encoder=encoder,
         masking_unit="whole_word" if flags.FLAGS.do_whole_word_mask else "token",

@@ -187,4 +187,5 @@ class Encoder(keras.Model):
             "seed": self.seed,
             "recompute": self.recompute,
             "name": self.name,
+            "dtype": self.dtype_policy.name,
         }

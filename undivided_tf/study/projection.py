@@ -100,7 +100,7 @@ def project(
     planned = grid.expand(config)
     kept_outcomes = kept.read(kept_results, planned) if kept_results else {}
     spared = {cell.name for cell in kept.sort_out(planned, config.workdir, kept_outcomes)[0]}
-    known_outcomes = kept.filled(listed(planned, config.workdir), kept_outcomes)
+    known_outcomes = kept.filled(planned, listed(planned, config.workdir), kept_outcomes)
     outcomes = {
         cell.name: outcome
         for cell, outcome in zip(planned, known_outcomes, strict=True)

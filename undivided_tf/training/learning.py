@@ -41,8 +41,8 @@ def of_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
         path: a pre-training workdir, one of its checkpoints, or the moving average in one.
 
     Returns:
-        Result of `evaluation.scores`; empty for weights without a state (converted, cut or
-        fine-tuned), or of a release without the neighbour model.
+        Result of `evaluation.scores`; empty for weights without losses of pre-training (converted,
+        cut or fine-tuned), or of a release without the neighbour model.
 
     Raises:
         InputError: there is no checkpoint at `path`.
@@ -50,7 +50,7 @@ def of_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
     path = checkpoints.resolve(path)
     average = path.name == "ema"
     state = (path.parent if average else path) / checkpoints.STATE
-    history = files.read_json(state)["validation_history"] if state.exists() else []
+    history = files.read_json(state).get("validation_history", []) if state.exists() else []
     scores = history[-1] if history else {}
     if average:
         scores |= {

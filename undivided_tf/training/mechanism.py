@@ -7,7 +7,6 @@ optimizer and learning rate.
 
 import math
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -283,8 +282,7 @@ def _results_of_pattern(
     runs: list[dict[str, Any]] = []
 
     def add(name: str, make: Callable[[], dict[str, Any]]) -> None:
-        readable = re.sub(r"[^A-Za-z0-9]+", "", pattern.replace("*", "x"))
-        runs.append(once(folder / f"{readable}_{name}.json", make))
+        runs.append(once(folder / f"{encoder.pattern.letters}_{name}.json", make))
         bar.update(1)
 
     for rate in config.learning_rates:

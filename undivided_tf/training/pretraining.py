@@ -226,8 +226,9 @@ class Trainer:
             open_workdir(branch.workdir, branch.config)
         state = self._restored(branch) or state
         state = self._advance(branch, state, until=branch.config.num_train_steps)
+        results = self.results(state, branch)  # By all workers, since they evaluate together.
         if self.is_chief:
-            files.write_json(branch.results_path, self.results(state, branch))
+            files.write_json(branch.results_path, results)
 
     def _advance(self, course: Course, state: dict[str, Any], until: int) -> dict[str, Any]:
         """Runs the remaining steps of a course up to a step, and saves there."""

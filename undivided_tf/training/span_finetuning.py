@@ -124,6 +124,7 @@ class _SpanTuner:
         for seed in range(config.seed, config.seed + config.num_runs):
             path = self.workdir / f"run_{seed}" / "run.json"
             runs.append(once(path, functools.partial(self._run, seed, path.parent)))
+            files.remove(path.parent / "checkpoints")
         return {
             "kind": "squad",
             "pattern": self.pattern,
@@ -151,7 +152,6 @@ class _SpanTuner:
             result["validation"] = self._score(predictions, truths, threshold)
         if config.train_files:
             self._save(model, directory / "model", threshold)
-            files.remove(directory / "checkpoints")
         predictions, truths = self._predict(model, "predict")
         result["null_score_diff_threshold"] = threshold
         result["predict"] = self._score(predictions, truths, threshold)

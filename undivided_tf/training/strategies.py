@@ -43,13 +43,13 @@ def _multi_worker() -> tf.distribute.Strategy:
     text = os.environ.get("TF_CONFIG", "")
     try:
         config = json.loads(text)
-        count, index = len(config["cluster"]["worker"]), config["task"]["index"]
+        count, index = len(config["cluster"]["worker"]), int(config["task"]["index"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"strategy multi_worker needs the environment variable TF_CONFIG, such as {example} "
             f"with another index in each process; it is {text!r}"
         ) from error
-    if config["task"].get("type") != "worker" or not 0 <= int(index) < count:
+    if config["task"].get("type") != "worker" or not 0 <= index < count:
         raise InputError(f"TF_CONFIG names {count} workers, so its task cannot be {config['task']}")
     return tf.distribute.MultiWorkerMirroredStrategy()
 
