@@ -115,6 +115,11 @@ def test_mistyped_flags_are_refused_in_a_line(binary, argument, message):
             "none.json is no sweep.json of run_sweep",
         ),
         ("run_study", ["--patterns=AI,(AI)*1"], "spell the same blocks"),
+        (
+            "run_pretraining",
+            ["--do_whole_word_mask", "--masking_unit=span"],
+            "--do_whole_word_mask and --masking_unit=span contradict each other",
+        ),
     ],
 )
 def test_bad_values_are_one_clear_message(binary, flags, message):

@@ -2,6 +2,7 @@
 
 import math
 import re
+import types
 
 import made_up_study
 import pandas as pd
@@ -227,20 +228,19 @@ def test_nothing_is_told_of_a_study_without_branches_or_without_results(tmp_path
     assert all("no encoder of" in text for text in section.parts[0].items)
 
 
-def test_an_arm_without_a_pair_leaves_the_joint_fit_to_the_others(monkeypatch, tmp_path):
-    def fit(rows, reference):
-        return FIT
+def test_an_arm_without_a_pair_leaves_the_joint_fit_to_the_others(monkeypatch):
+    def compare(label, size, compute):
+        raise InputError(f"{label}: expected a mapping with at least two seeds, got [0]")
 
-    class FIT:
-        arms = (REFERENCE, THIRD)
-
-        @staticmethod
-        def compare(label, size, compute):
-            raise InputError("expected a mapping with at least two seeds, got [0]")
-
-    FIT.coefficients = pd.DataFrame([{"E": 1.0, "a": 0.5, "b": 0.5}])
-    FIT.points, FIT.p_separate = pd.DataFrame({"residual": [0.0]}), 0.5
-    monkeypatch.setattr(worth, "fit_jointly", fit)
+    fit = types.SimpleNamespace(
+        compare=compare,
+        coefficients=pd.DataFrame([{"E": 1.0, "a": 0.5, "b": 0.5}]),
+        points=pd.DataFrame({"residual": [0.0]}),
+        p_separate=0.5,
+    )
+    monkeypatch.setattr(worth, "fit_jointly", lambda rows, reference: fit)
     study = read_results(results())
     (table,) = multiplier_section._joint_fit(study, multipliers.judged_arms(study))
-    assert table.rows == ()
+    assert len(table.rows) == 2
+    for _, _, _, _, interpolated, agree in table.rows:
+        assert (interpolated.text, agree.text) == ("not known", "-")

@@ -34,12 +34,12 @@ def parse() -> PretrainingConfig:
 
         path = checkpoints.resolve(flags.FLAGS.init_checkpoint)
         encoder = EncoderConfig.from_json(path / checkpoints.ENCODER)
-    if flags.FLAGS.do_whole_word_mask and flags.FLAGS["masking_unit"].present:
-        if flags.FLAGS.masking_unit != "whole_word":
-            raise InputError(
-                "--do_whole_word_mask and --masking_unit="
-                f"{flags.FLAGS.masking_unit} contradict each other: leave one out"
-            )
+    unit = flags.FLAGS["masking_unit"]
+    if flags.FLAGS.do_whole_word_mask and unit.present and unit.value != "whole_word":
+        raise InputError(
+            f"--do_whole_word_mask and --masking_unit={unit.value} contradict each other: leave "
+            "one out"
+        )
     base = PretrainingConfig(
         encoder=encoder,
         masking_unit="whole_word" if flags.FLAGS.do_whole_word_mask else "token",

@@ -55,7 +55,8 @@ def predict_lines(
             " or ".join(INPUTS.values()),
         )
     numbered = enumerate(lines, 1)
-    width, classify = _FIELDS.get(head.input, 0), None
+    width = _FIELDS.get(head.input, 0)
+    classify = _classifier(model, width) if width else None
     for window in iter(lambda: list(itertools.islice(numbered, batch_size * batches_ahead)), []):
         rows, fault = [], None
         for number, line in window:
@@ -110,13 +111,12 @@ def _answers(
 ) -> list[np.ndarray]:
     """Scores or probabilities of rows; those of like length are computed together."""
     by_length = sorted(range(len(rows)), key=lambda number: sum(map(len, rows[number])))
-    answers = [np.empty(0)] * len(rows)
+    answers = {}
     for start in range(0, len(rows), batch_size):
         batch = by_length[start : start + batch_size]
         texts = zip(*(rows[number] for number in batch), strict=True)
-        for number, answer in zip(batch, classify(*map(list, texts)), strict=True):
-            answers[number] = answer
-    return answers
+        answers.update(zip(batch, classify(*map(list, texts)), strict=True))
+    return [answers[number] for number in range(len(rows))]
 
 
 def _fault(fields: list[str], model: str, head: ClassifierHead) -> str:

@@ -290,7 +290,7 @@ def beyond(
     words: tuple[str, str],
     below: bool = False,
 ) -> Verdict:
-    """Verdict on "the mean is above `bound`", by one-sided t-tests at 5 %.
+    """Verdict on "the mean is above (or below) `bound`", by one-sided t-tests at 5 %.
 
     Args:
         comparison: what the values are.

@@ -53,7 +53,7 @@ def take_up(cells: list[Cell], workdir: str | os.PathLike, kept: Outcomes) -> li
             files.write_json(mark(workdir, name), kept[name])
     placed = {cell.name: cell for cell in finished}
     for cell in cells:
-        if cell not in finished:  # A kept result is no reason to leave it out.
+        if cell.name not in placed:  # Else the mark of a kept result would end it at once.
             mark(workdir, _actual_name(cell, kept)).unlink(missing_ok=True)
     behind = {cell.name: _trains_again(cell, placed, kept) for cell in new}
     for cell in sorted(new, key=lambda c: (c.turn + behind[c.name], behind[c.name])):

@@ -310,12 +310,12 @@ def _joint_fit(study: StudyResults, arms: Sequence[JudgedArm]) -> Iterator[Table
     for arm in arms:
         size, label = study.config.size_name(arm.view.size), _label(arm.view, arm.pattern)
         compute = arm.reference_points.groupby("run")["training_flops"].mean()
-        if label not in fit.arms:
-            continue
         try:
             compared = fit.compare(label, size, compute)
-        except InputError:
-            continue  # So far this arm has fewer seeds than an interval takes.
+        except InputError as error:  # An unfinished arm may have too few seeds.
+            unknown = Value("not known", str(error))
+            table_rows.append((code(label), Value(size), *[Value("-")] * 2, unknown, Value("-")))
+            continue
         for row in compared.itertuples():
             multipliers = (
                 Value("not known")

@@ -73,8 +73,8 @@ def run_study(
     if all(outcome["status"] == NOT_RUN for outcome in cell_outcomes):
         raise InputError(f"{workdir}: no cell is finished yet; run it without report_only")
     records = next(outcome for outcome in cell_outcomes if outcome["kind"] == "records")
-    read = [items for cell in cells for items in cell.recipe.inputs().values()]
-    named = {item.value for items in read for item in items}
+    inputs = [item for cell in cells for items in cell.recipe.inputs().values() for item in items]
+    named = {item.value for item in inputs}
     results = {
         "command": command,
         "created": time.strftime("%Y-%m-%d"),
@@ -104,14 +104,12 @@ def open_study(config: StudyConfig) -> pathlib.Path:
     """
 
     def may_grow(old: StudyConfig) -> bool:
-        both = old.until_decided and config.until_decided
         before, now = (
-            (
-                *(study.accuracy_margin, study.loss_margin, study.worth_margins),
-                study.max_seeds if both else None,
-            )
+            (study.accuracy_margin, study.loss_margin, study.worth_margins)
             for study in (old, config)
         )
+        if old.until_decided and config.until_decided and old.max_seeds != config.max_seeds:
+            return False
         # A study until decided finds again how many seeds each arm needs.
         grown = config.replace(arm_seeds=old.arm_seeds) if config.until_decided else config
         return before == now and _names(old) <= _names(grown)

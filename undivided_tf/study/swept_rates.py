@@ -19,7 +19,8 @@ def section(study: StudyResults, chapter: str) -> Section:
     from undivided_tf.reporting import worth as drawn  # Late: brings matplotlib.
 
     sweeps = {size_of(sweep): sweep for sweep in study.raw["sweeps"]}
-    rows, curves, diverged = [], {}, Value("every run diverged")
+    rows, curves = [], {}
+    diverged = Value("every run diverged")
     for size, sweep in sweeps.items():
         steps = sweep["config"]["pretraining"]["num_train_steps"]
         for arm, swept in arms(sweep).items():

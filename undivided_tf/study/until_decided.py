@@ -152,14 +152,11 @@ def _candidate(arm: multipliers.JudgedArm, multiplier: worth.Multiplier) -> wort
 
 def _hours(view: StudyResults, pattern: str) -> float:
     """Core-hours of the seeds that a look adds to an arm, by what its seeds took so far."""
-    seconds = []
-    for cell in view.cells:
-        label = cell["label"].get("first", cell["label"])  # CKA has two encoders.
-        if cell["status"] == FINISHED and label.get("pattern") == pattern:
-            if label.get("size", "") == view.size:
-                seconds.append(cell["seconds"])
+    cells = view.whole.drop_duplicates("cell")
+    is_of_arm = (cells["pattern"] == pattern) & (cells["size"] == view.size)
+    seconds = cells[is_of_arm & (cells["status"] == FINISHED)]["seconds"].sum()
     seeds = len(view.config.seeds(pattern, view.size))
-    return max(sum(seconds), 1.0) / seeds * multipliers.ADDED_SEEDS * _cores(view) / 3600
+    return max(seconds, 1.0) / seeds * multipliers.ADDED_SEEDS * _cores(view) / 3600
 
 
 def _cores(study: StudyResults) -> float:

@@ -252,12 +252,8 @@ def table(study: StudyResults) -> Table:
         )
         values = study.whole[study.whole["cell"] == cell["name"]]
         result = cell["result"]
-        rows.append(
-            (
-                *pair,
-                *(_similarity(values, relation(label)) if result else [Value(cell["status"])] * 5),
-            )
-        )
+        unfinished = [Value(cell["status"])] * 5
+        rows.append((*pair, *(_similarity(values, relation(label)) if result else unfinished)))
     columns = (
         "first encoder",
         "second encoder",
